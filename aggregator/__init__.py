@@ -1,0 +1,1 @@
+"""Rounds, aggregation rules, durable state and the service that coordinates a federation."""

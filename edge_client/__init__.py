@@ -1,0 +1,1 @@
+"""Everything that happens inside a hospital: images, features, heads, training, offline inference."""

@@ -1,0 +1,1 @@
+"""Everything that travels between sites and aggregator, and how it travels."""

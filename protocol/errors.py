@@ -1,0 +1,29 @@
+"""The errors a person can do something about.
+
+Each of these carries one clear line: what is wrong, where, and what to do. The command line prints that
+line and exits with code 2; anything else is a bug and shows its traceback.
+"""
+
+
+class FedMedClipError(Exception):
+    """Base of every error whose message is meant for the person at the keyboard."""
+
+
+class InvalidInputError(FedMedClipError):
+    """A path, configuration value or data folder that cannot be used."""
+
+
+class BundleError(FedMedClipError):
+    """A bundle that is missing, damaged, or not the one that is needed."""
+
+
+class HeadError(FedMedClipError):
+    """Named arrays that do not match a head's specification, or belong to another bundle."""
+
+
+class MessageError(FedMedClipError):
+    """Received bytes that are refused: malformed, oversized, badly signed, or out of place."""
+
+
+class CodecError(MessageError):
+    """An encoded head or delta that is refused by its codec."""
