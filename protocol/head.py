@@ -69,9 +69,7 @@ class HeadSpecification:
         arrays: NamedArrays = {}
         for index, tensor in enumerate(self.tensors):
             bits = np.random.Philox(key=[seed, index]).random_raw(tensor.size)
-            unit = (bits >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-23) - np.float32(
-                1.0
-            )
+            unit = (bits >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-23) - np.float32(1.0)
             values = unit * np.float32(tensor.initial_bound) + np.float32(tensor.initial_value)
             arrays[tensor.name] = values.reshape(tensor.shape)
         return arrays

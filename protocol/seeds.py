@@ -3,9 +3,7 @@
 import hashlib
 
 
-def derive_seed(
-    federation_seed: int, *, purpose: str, site: str = "", round_number: int = 0
-) -> int:
+def derive_seed(federation_seed: int, *, purpose: str, site: str = "", round_number: int = 0) -> int:
     """Return the seed of one named random draw, an integer in [0, 2**63).
 
     The same four values give the same seed on every machine and after every restart. The site's name is
