@@ -43,18 +43,18 @@ class Lossless:
     lossless = True
 
     def pack(self, arrays: NamedArrays, specification: HeadSpecification) -> bytes:
-        flat = [np.asarray(arrays[tensor.name], dtype="<f4").ravel() for tensor in specification.tensors]
-        return np.concatenate(flat).view(np.uint8).reshape(-1, 4).T.tobytes()
+        values = np.frombuffer(specification.to_bytes(arrays), dtype=np.uint8)
+        return values.reshape(-1, 4).T.tobytes()
 
     def packed_size(self, specification: HeadSpecification) -> int:
         return 4 * specification.size
 
     def unpack(self, packed: bytes, specification: HeadSpecification) -> NamedArrays:
         planes = np.frombuffer(packed, dtype=np.uint8).reshape(4, -1)
-        values = np.ascontiguousarray(planes.T).view("<f4").ravel().astype(np.float32)
-        if not np.isfinite(values).all():
+        arrays = specification.from_bytes(planes.T.tobytes())
+        if not all(np.isfinite(array).all() for array in arrays.values()):
             raise CodecError("an encoded head has a NaN or infinite value")
-        return _split(values, specification)
+        return arrays
 
 
 class Int8:
@@ -153,12 +153,3 @@ def _rows(array: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 def _row_count(specification: HeadSpecification) -> int:
     return sum(1 if len(tensor.shape) < 2 else tensor.shape[0] for tensor in specification.tensors)
-
-
-def _split(values: npt.NDArray[np.float32], specification: HeadSpecification) -> NamedArrays:
-    arrays: NamedArrays = {}
-    position = 0
-    for tensor in specification.tensors:
-        arrays[tensor.name] = values[position : position + tensor.size].reshape(tensor.shape)
-        position += tensor.size
-    return arrays

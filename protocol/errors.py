@@ -27,3 +27,7 @@ class MessageError(FedMedClipError):
 
 class CodecError(MessageError):
     """An encoded head or delta that is refused by its codec."""
+
+
+class StorageError(FedMedClipError):
+    """A durable file that cannot be read or written: damaged, locked for long, or on a full disk."""

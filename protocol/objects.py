@@ -1,4 +1,4 @@
-"""Encoded heads larger than a message: content-addressed objects in numbered blocks, asked for when missing."""
+"""Encoded heads larger than a message: objects named by their hash, in numbered blocks."""
 
 import hashlib
 from collections.abc import Iterator
