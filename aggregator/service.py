@@ -33,7 +33,7 @@ def run_aggregator(configuration_file: Path, *, once: bool) -> None:
     settings = configuration.federation
     bundle = open_bundle(beside(configuration_file, settings.bundle))
     state = beside(configuration_file, settings.state)
-    broker = configuration.broker.with_paths_from(configuration_file.resolve().parent)
+    broker = configuration.broker.relative_to(configuration_file.resolve().parent)
     with claim_state_folder(state):
         key = load_or_create_signing_key(state / "aggregator.key")
         store = Store(state / "aggregator.db")
