@@ -2,8 +2,6 @@
 
 import os
 
-from protocol.shared_heads import initial_shared_head, shared_head_specification
-
 from aggregator.configuration import AggregatorConfiguration
 from aggregator.store import Store
 from protocol.bundle import Bundle
@@ -11,6 +9,7 @@ from protocol.codec import codec_named
 from protocol.errors import InvalidInputError
 from protocol.head import HeadSpecification, head_digest
 from protocol.messages import Plan
+from protocol.shared_heads import initial_shared_head, shared_head_specification
 from protocol.topics import check_name
 
 

@@ -90,5 +90,7 @@ def _serve(coordinator: Coordinator, link: Link, key: SigningKey, once: bool) ->
             if coordinator.settled:
                 return
             if now >= settling_ends:
-                log.warning("some sites have not fetched the last version; they can while the aggregator runs")
+                log.warning(
+                    "some sites have not fetched the last version; they can while the aggregator runs"
+                )
                 return

@@ -13,6 +13,8 @@ from protocol.objects import Assembly
 log = logging.getLogger("fedmedclip.site")
 
 ASK_AGAIN_SECONDS = 20.0
+# A broker may lose even what it promised to deliver: after this long a silence, ask.
+SILENCE_SECONDS = 300.0
 WHOLE_HEAD = -1
 
 Request = HeadRequest | BlockRequest
@@ -38,10 +40,12 @@ class HeadFollower:
         self._newest_announced = version
         self._incoming: tuple[Announcement | Snapshot, Assembly] | None = None
         self._asked_at: float | None = None
+        self._heard_at: float | None = None
 
     def take(self, carrier: Announcement | Snapshot, now: float) -> list[Request]:
         """Take an announcement or a snapshot; return what has to be asked for. Raises MessageError."""
         self._newest_announced = max(self._newest_announced, carrier.version)
+        self._heard_at = now
         if carrier.version < self.version:
             return []
         if carrier.version == self.version:
@@ -65,7 +69,12 @@ class HeadFollower:
         return self._finish(now)
 
     def tick(self, now: float) -> list[Request]:
-        """Ask again for what was promised and stays away."""
+        """Ask again for what was promised and stays away, and for news after a long silence."""
+        if self._heard_at is None:
+            self._heard_at = now
+        if now - self._heard_at >= SILENCE_SECONDS:
+            self._heard_at = now
+            return [HeadRequest(self.version)]
         if self._asked_at is None or now - self._asked_at < ASK_AGAIN_SECONDS:
             return []
         self._asked_at = now

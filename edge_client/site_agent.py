@@ -56,7 +56,7 @@ class Learner(Protocol):
     def installed(
         self, plan: Plan, version: int, shared: NamedArrays, private: NamedArrays, finished: bool
     ) -> None:
-        """Take notice of a new version: evaluate it, keep it for prediction. May come twice for one version."""
+        """Take notice of a new version: evaluate it, keep it for prediction. May come twice for a version."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Identity:
 
 
 class SiteAgent:
-    """One site's part in one federation. It takes up what `state` holds: a killed site goes on where it was."""
+    """One site's part in one federation. It takes up what `state` holds: a killed site goes on from there."""
 
     def __init__(
         self, identity: Identity, state: SiteState, learner: Learner, maximum_message_bytes: int
@@ -82,6 +82,7 @@ class SiteAgent:
         self._maximum_message_bytes = maximum_message_bytes
         self._early_announcement: bytes | None = None
         self._joined = False
+        self._asked_to_join_at: float | None = None
         self._delivered_at: float | None = None
         self._stored = state.load()
         self._follower = None if self._stored is None else self._follow(self._stored)
@@ -102,11 +103,11 @@ class SiteAgent:
         """Return the site's status: published retained, and left as last will."""
         return Status(fingerprint(self._identity.public_key), online, self.version)
 
-    def connected(self) -> list[Message]:
-        """Begin a new connection: join again (with a plan known), and deliver again what is not settled."""
+    def connected(self) -> None:
+        """Begin a new connection: the next tick joins again and delivers again what is not settled."""
         self._joined = False
+        self._asked_to_join_at = None
         self._delivered_at = None
-        return [] if self._stored is None else [self._join()]
 
     def receive(self, topic: str, payload: bytes, now: float) -> list[Message]:
         """Handle one message of the aggregator and return the answers to publish on the site's `up` topic.
@@ -129,14 +130,16 @@ class SiteAgent:
 
     def tick(self, now: float) -> list[Message]:
         """Let time pass: train when there is a round to train, ask and deliver again what is unanswered."""
-        if self._stored is None or self._follower is None or not self._joined:
+        if self._stored is None or self._follower is None:
             return []
+        if not self._joined:
+            return self._join(now)
         return [*self._follower.tick(now), *self._deliver(now), *self._train(now)]
 
     def _take_plan(self, plan: Plan, now: float) -> list[Message]:
         self._check_plan(plan)
         if self._stored is not None:
-            return [] if self._joined else [self._join()]
+            return []
         specification = shared_head_specification(plan.method, plan.embedding_size)
         shared = initial_shared_head(plan.method, plan.embedding_size, plan.seed)
         private = self._learner.initial_private_head(plan)
@@ -146,12 +149,15 @@ class SiteAgent:
         assert self._stored is not None
         self._follower = self._follow(self._stored)
         if self._early_announcement is None:
-            return [self._join()]
+            return self._join(now)
         early, self._early_announcement = self._early_announcement, None
-        return [self._join(), *self.receive(topics.head(self._identity.federation), early, now)]
+        return [*self._join(now), *self.receive(topics.head(self._identity.federation), early, now)]
 
-    def _join(self) -> Join:
-        return Join(self._identity.public_key, self._identity.bundle_digest, self._learner.samples)
+    def _join(self, now: float) -> list[Message]:
+        if self._asked_to_join_at is not None and now - self._asked_to_join_at < ASK_AGAIN_SECONDS:
+            return []
+        self._asked_to_join_at = now
+        return [Join(self._identity.public_key, self._identity.bundle_digest, self._learner.samples)]
 
     def _check_plan(self, plan: Plan) -> None:
         identity = self._identity
