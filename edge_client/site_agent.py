@@ -95,6 +95,11 @@ class SiteAgent:
         return -1 if self._follower is None else self._follower.version
 
     @property
+    def joined(self) -> bool:
+        """Whether the aggregator has admitted this site on this connection."""
+        return self._joined
+
+    @property
     def finished(self) -> bool:
         """Whether the federation is over and its last head is here."""
         return self._stored is not None and self._stored.finished
@@ -203,7 +208,7 @@ class SiteAgent:
         if not self._joined:
             log.info("joined federation %s at version %d", self._identity.federation, self.version)
         self._joined = True
-        return [self.status(online=True)]
+        return []
 
     def _take_receipt(self, receipt: Receipt) -> list[Message]:
         if not receipt.accepted:

@@ -121,6 +121,8 @@ class Loopback:
             self.queue.append(("aggregator", topic, seal(message, topic, self.keys[site])))
 
     def publish_status(self, site):
+        if not self.agents[site].joined:
+            return
         topic = topics.status(FEDERATION, site)
         payload = seal(self.agents[site].status(online=True), topic, self.keys[site])
         if self.retained.get(topic) != payload:

@@ -1,0 +1,147 @@
+"""What a site learns from its own images: local rounds, and how good each version is here."""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from edge_client.evaluation import evaluate_heads
+from edge_client.heads import private_head_specification
+from edge_client.heads_file import Heads, save_heads
+from edge_client.site_features import Part, SiteFeatures
+from edge_client.site_state import SiteState
+from edge_client.training import initial_private_head, train_round
+from edge_client.training_settings import TrainingSettings
+from protocol.bundle import Bundle
+from protocol.errors import InvalidInputError
+from protocol.head import HeadSpecification, NamedArrays
+from protocol.messages import Plan
+from protocol.seeds import derive_seed
+
+log = logging.getLogger("fedmedclip.site")
+
+
+@dataclass(frozen=True)
+class LearnerFiles:
+    """Where a site's results lie: heads for `fedmedclip predict`, and the last version's figures."""
+
+    heads: Path
+    evaluation: Path
+
+
+class SiteLearner:
+    """The `Learner` of a site. `traffic()` returns the MQTT payload bytes sent and received so far."""
+
+    def __init__(
+        self,
+        site: str,
+        federation: str,
+        bundle: Bundle,
+        features: SiteFeatures,
+        state: SiteState,
+        files: LearnerFiles,
+        threads: int,
+        traffic: Callable[[], tuple[int, int]],
+    ) -> None:
+        self._site = site
+        self._federation = federation
+        self._bundle = bundle
+        self._features = features
+        self._state = state
+        self._files = files
+        self._threads = threads
+        self._traffic = traffic
+        self._train_seconds: dict[int, float] = {}
+        self._counted = (0, 0)
+        self.samples = len(features.train.labels)
+
+    def private_specification(self, plan: Plan) -> HeadSpecification:
+        """Return the private head's specification; an empty one for a method without private head."""
+        manifest = self._bundle.manifest
+        specification = private_head_specification(
+            plan.method, manifest.embedding_size, len(manifest.class_names)
+        )
+        return specification or HeadSpecification(())
+
+    def initial_private_head(self, plan: Plan) -> NamedArrays:
+        """Return the private head before the first round."""
+        manifest = self._bundle.manifest
+        return initial_private_head(
+            plan.method, manifest.embedding_size, len(manifest.class_names), plan.seed, self._site
+        )
+
+    def train(
+        self, plan: Plan, shared: NamedArrays, private: NamedArrays, round_number: int
+    ) -> tuple[NamedArrays, NamedArrays]:
+        """Return both heads after one local round on the cached embeddings; the encoder does not run."""
+        started = time.monotonic()
+        trained = train_round(
+            plan.method,
+            shared,
+            private,
+            self._features.train.embeddings,
+            self._features.train.labels,
+            self._bundle.class_embeddings,
+            self._bundle.manifest.logit_scale,
+            self._settings(plan),
+            round_number=round_number,
+            seed=derive_seed(plan.seed, site=self._site, round_number=round_number, purpose="training"),
+        )
+        self._train_seconds[round_number] = time.monotonic() - started
+        log.info(
+            "round %d of %d: trained on %d images in %.2f s, loss %.3f",
+            round_number,
+            plan.rounds,
+            self.samples,
+            self._train_seconds[round_number],
+            trained.loss,
+        )
+        return trained.shared, trained.private
+
+    def _settings(self, plan: Plan) -> TrainingSettings:
+        try:
+            return msgspec.convert({**plan.training, "threads": self._threads}, TrainingSettings)
+        except msgspec.ValidationError as error:
+            raise InvalidInputError(
+                f"the federation's training settings cannot be used here: {error}; update fedmedclip"
+            ) from error
+
+    def installed(
+        self, plan: Plan, version: int, shared: NamedArrays, private: NamedArrays, finished: bool
+    ) -> None:
+        """Evaluate a new version on the validation split, keep its heads, and write the journal."""
+        heads = Heads(plan.method, shared, private, self._federation, self._site, version)
+        save_heads(self._files.heads, heads, self._bundle)
+        journal = self._state.journal()
+        if version not in journal:
+            accuracy = self._accuracies(heads, self._features.validation)
+            self._state.write_journal(version, self._report(version, accuracy))
+            log.info("version %d: accuracy on validation: %s", version, _in_words(accuracy))
+        if finished:
+            figures = evaluate_heads(heads, self._bundle, self._features.test)
+            encoded = msgspec.json.format(msgspec.json.encode(figures), indent=2)
+            self._files.evaluation.write_bytes(encoded)
+            test = {name: figure["accuracy"] for name, figure in figures.items()}
+            log.info("federation finished at version %d: accuracy on test: %s", version, _in_words(test))
+
+    def _report(self, version: int, accuracy: dict[str, float]) -> dict[str, Any]:
+        sent, received = self._traffic()
+        before, self._counted = self._counted, (sent, received)
+        return {
+            "uplink_bytes": sent - before[0],
+            "downlink_bytes": received - before[1],
+            "train_seconds": self._train_seconds.get(version, 0.0),
+            "accuracy": accuracy,
+        }
+
+    def _accuracies(self, heads: Heads, part: Part) -> dict[str, float]:
+        figures = evaluate_heads(heads, self._bundle, part)
+        return {name: figure["accuracy"] for name, figure in figures.items()}
+
+
+def _in_words(accuracy: dict[str, float]) -> str:
+    return ", ".join(f"{name.replace('_', '-')} {value:.3f}" for name, value in accuracy.items())
