@@ -1,7 +1,7 @@
 """The `fedmedclip` command: gathers the sub-commands of each room.
 
-The rooms' `cli` modules import nothing heavy at the top, so that `fedmedclip --help` stays quick and
-never imports PyTorch.
+The rooms' `cli` modules import nothing heavy at the top, so that `fedmedclip --help` stays quick and never
+imports PyTorch.
 """
 
 import os
@@ -9,30 +9,55 @@ import sys
 
 import typer
 
+from aggregator.cli import aggregator_command
+from edge_client.cli import evaluate_command, predict_command, site_command
+from export.cli import export_command
 from protocol.errors import FedMedClipError
+from simulation.cli import demo_command
 
 app = typer.Typer(
     name="fedmedclip",
-    help="Federated training of small heads on a frozen CLIP, over thin links.",
+    help="Federated training of small heads on a frozen CLIP, for hospitals with small machines and thin links.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.command("demo")(demo_command)
+app.command("export")(export_command)
+app.command("aggregator")(aggregator_command)
+app.command("site")(site_command)
+app.command("predict")(predict_command)
+app.command("evaluate")(evaluate_command)
 
 
 def main() -> None:
-    """Run the command line; a FedMedClipError becomes one line on standard error and exit code 2."""
+    """Run the command line.
+
+    An error that a person can mend becomes one line on standard error and exit code 2.
+    """
     try:
         app()
     except FedMedClipError as error:
-        print(f"fedmedclip: {error}", file=sys.stderr)
-        sys.exit(2)
+        _fail(str(error))
+    except ModuleNotFoundError as error:
+        if (extra := _extra_of(error.name)) is None:
+            raise
+        _fail(f"this command needs {error.name}; install it with: pip install 'fedmedclip-edge[{extra}]'")
     except OSError as error:
         if error.errno is None:
             raise
-        where = f" {error.filename}" if error.filename else ""
-        print(f"fedmedclip:{where}: {os.strerror(error.errno)}", file=sys.stderr)
-        sys.exit(2)
+        where = f"{error.filename}: " if error.filename else ""
+        _fail(f"{where}{os.strerror(error.errno)}")
+
+
+def _fail(line: str) -> None:
+    print(f"fedmedclip: {' '.join(line.split())}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _extra_of(module: str | None) -> str | None:
+    extras = {"torch": "train", "sklearn": "train", "open_clip": "export", "onnx": "export", "amqtt": "demo"}
+    return extras.get((module or "").split(".")[0])
 
 
 if __name__ == "__main__":

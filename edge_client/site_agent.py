@@ -86,7 +86,7 @@ class SiteAgent:
         self._delivered_at: float | None = None
         self._stored = state.load()
         self._follower = None if self._stored is None else self._follow(self._stored)
-        if self._stored is not None and self.version > 0:
+        if self._stored is not None:
             self._notify_learner(self._stored)
 
     @property
@@ -153,6 +153,7 @@ class SiteAgent:
         self._reload()
         assert self._stored is not None
         self._follower = self._follow(self._stored)
+        self._notify_learner(self._stored)
         if self._early_announcement is None:
             return self._join(now)
         early, self._early_announcement = self._early_announcement, None

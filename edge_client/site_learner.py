@@ -114,33 +114,43 @@ class SiteLearner:
         self, plan: Plan, version: int, shared: NamedArrays, private: NamedArrays, finished: bool
     ) -> None:
         """Evaluate a new version on the validation split, keep its heads, and write the journal."""
-        heads = Heads(plan.method, shared, private, self._federation, self._site, version)
-        save_heads(self._files.heads, heads, self._bundle)
-        journal = self._state.journal()
-        if version not in journal:
-            accuracy = self._accuracies(heads, self._features.validation)
+        manifest = self._bundle.manifest
+        heads = Heads(
+            plan.method,
+            self._federation,
+            self._site,
+            version,
+            self._bundle.digest,
+            manifest.class_names,
+            shared,
+            private or None,
+        )
+        save_heads(self._files.heads, heads)
+        if version not in self._state.journal():
+            accuracy = self._accuracy(heads, self._features.validation)
             self._state.write_journal(version, self._report(version, accuracy))
             log.info("version %d: accuracy on validation: %s", version, _in_words(accuracy))
         if finished:
-            figures = evaluate_heads(heads, self._bundle, self._features.test)
-            encoded = msgspec.json.format(msgspec.json.encode(figures), indent=2)
-            self._files.evaluation.write_bytes(encoded)
-            test = {name: figure["accuracy"] for name, figure in figures.items()}
+            figures = evaluate(heads, self._bundle, *self._features.test)
+            report = {name: metrics.as_dict() for name, metrics in figures.items()}
+            self._files.evaluation.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2))
+            test = {name: metrics.accuracy for name, metrics in figures.items()}
             log.info("federation finished at version %d: accuracy on test: %s", version, _in_words(test))
 
+    def _accuracy(self, heads: Heads, part: LabelledFeatures) -> dict[str, float]:
+        figures = evaluate(heads, self._bundle, part.embeddings, part.labels)
+        return {name: round(metrics.accuracy, 6) for name, metrics in figures.items()}
+
     def _report(self, version: int, accuracy: dict[str, float]) -> dict[str, Any]:
-        sent, received = self._traffic()
-        before, self._counted = self._counted, (sent, received)
+        before, self._counted = self._counted, Counted(*self._traffic(), encoded_images())
         return {
-            "uplink_bytes": sent - before[0],
-            "downlink_bytes": received - before[1],
-            "train_seconds": self._train_seconds.get(version, 0.0),
+            "installed_at": time.time(),
+            "uplink_bytes": self._counted.sent_bytes - before.sent_bytes,
+            "downlink_bytes": self._counted.received_bytes - before.received_bytes,
+            "encoder_images": self._counted.encoded_images - before.encoded_images,
+            "train_seconds": round(self._train_seconds.get(version, 0.0), 4),
             "accuracy": accuracy,
         }
-
-    def _accuracies(self, heads: Heads, part: Part) -> dict[str, float]:
-        figures = evaluate_heads(heads, self._bundle, part)
-        return {name: figure["accuracy"] for name, figure in figures.items()}
 
 
 def _in_words(accuracy: dict[str, float]) -> str:

@@ -1,0 +1,95 @@
+"""The demo's processes: each a real `fedmedclip` command with its log in a file."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from protocol.errors import FedMedClipError
+
+_STOP_SECONDS = 15.0
+
+
+class ProcessFailedError(FedMedClipError):
+    """A process of the demo ended with an error; the message has the last line of its log."""
+
+
+@dataclass(frozen=True)
+class Running:
+    """A started process and where its output goes."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    log_file: Path
+
+
+def run_command(name: str, arguments: list[str], logs: Path) -> None:
+    """Run a `fedmedclip` sub-command to its end. Raises ProcessFailedError when it fails."""
+    with running({name: arguments}, logs) as started:
+        wait_for_all(started)
+
+
+@contextmanager
+def running(commands: dict[str, list[str]], logs: Path) -> Iterator[list[Running]]:
+    """Start `fedmedclip` sub-commands side by side; whatever still runs at the end is stopped."""
+    started: list[Running] = []
+    try:
+        for name, arguments in commands.items():
+            started.append(_start(name, arguments, logs))
+        yield started
+    finally:
+        _stop([item.process for item in started])
+
+
+def wait_for_all(started: list[Running], interval: float = 0.1) -> None:
+    """Return when every process has ended well. Raises ProcessFailedError as soon as one has not."""
+    while not all_ended(started):
+        time.sleep(interval)
+
+
+def all_ended(started: list[Running]) -> bool:
+    """Whether every process has ended well. Raises ProcessFailedError when one ended otherwise."""
+    codes = [item.process.poll() for item in started]
+    for item, code in zip(started, codes, strict=True):
+        if code:
+            lines = item.log_file.read_text(errors="replace").strip().splitlines() or ["it said nothing"]
+            raise ProcessFailedError(
+                f"{item.name} ended with code {code}: {lines[-1]} (log: {item.log_file})"
+            )
+    return all(code is not None for code in codes)
+
+
+def _start(name: str, arguments: list[str], logs: Path) -> Running:
+    logs.mkdir(parents=True, exist_ok=True)
+    log_file = logs / f"{name}.log"
+    # Several processes share the cores: spinning threads would slow each other down many times.
+    environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": "1"}
+    with log_file.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "fedmedclip", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            # A Ctrl-C at the terminal is for the demo, which then stops its processes in order.
+            start_new_session=True,
+        )
+    return Running(name, process, log_file)
+
+
+def _stop(processes: list[subprocess.Popen[bytes]]) -> None:
+    for process in processes:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+    deadline = time.monotonic() + _STOP_SECONDS
+    for process in processes:
+        try:
+            process.wait(max(0.1, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
