@@ -103,7 +103,7 @@ class NetworkThread:
                     self._inbox.put(Disconnected(ending.reason, fatal=True))
                     return
                 delay = self._next_delay()
-                self._inbox.put(Disconnected(f"{ending.reason}; trying again in {delay:.0f} s", fatal=False))
+                self._inbox.put(Disconnected(f"{ending.reason}; trying again in {delay:.2g} s", fatal=False))
                 self._pause(delay)
         finally:
             self._wake_reader.close()
@@ -169,8 +169,9 @@ class NetworkThread:
             return False
         # TLS may hold decrypted bytes that select does not see.
         buffered = hasattr(connection, "pending") and connection.pending() > 0
+        seconds = 0.0 if buffered or self.session.can_send else 1.0
         readers = [self._wake_reader, connection]
-        readable, _, _ = select.select(readers, [connection] if wants_write else [], [], 0 if buffered else 1)
+        readable, _, _ = select.select(readers, [connection] if wants_write else [], [], seconds)
         return buffered or connection in readable
 
     def _pause(self, seconds: float) -> None:

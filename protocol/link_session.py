@@ -64,6 +64,12 @@ class Session:
         """True when nothing waits to be sent or acknowledged."""
         return not self._outgoing and not self._window
 
+    @property
+    def can_send(self) -> bool:
+        """True when a message waits and the window has room."""
+        limit = 1 if self._one_at_a_time else self._window_size
+        return self._client is not None and bool(self._outgoing) and len(self._window) < limit
+
     def attach(self, client: paho.Client) -> None:
         """Take the callbacks of a new client that concern messages."""
         client.on_message = self._on_message
@@ -125,8 +131,7 @@ class Session:
             return
         if self._one_at_a_time and self.idle:
             self._one_at_a_time = False
-        limit = 1 if self._one_at_a_time else self._window_size
-        while self._outgoing and len(self._window) < limit:
+        while self.can_send:
             token, message = self._outgoing.popleft()
             if self._above_broker_limit(message):
                 self._refuse(

@@ -17,6 +17,8 @@ from protocol.link import (
     PublishRefused,
     Received,
 )
+from protocol.link_events import UNREAD_LIMIT
+from protocol.link_session import SENDING_WINDOW
 from simulation.brokers import EmbeddedBroker, MosquittoBroker, free_port
 
 
@@ -207,7 +209,8 @@ def test_a_slow_main_loop_holds_the_broker_back_and_loses_nothing(mosquitto: Mos
     topic, total = unique("flood"), 400
     with open_link(mosquitto) as sender, open_link(mosquitto, protocol="3.1.1") as reader:
         reader.subscribe(topic)
-        time.sleep(0.3)
+        reader.publish(topic, b"subscribed")
+        wait_for(reader, Received).acknowledge()
         for number in range(total):
             sender.publish(topic, number.to_bytes(4, "big") * 100)
         while sender.unfinished:
@@ -217,6 +220,23 @@ def test_a_slow_main_loop_holds_the_broker_back_and_loses_nothing(mosquitto: Mos
             received = wait_for(reader, Received)
             assert int.from_bytes(received.payload[:4], "big") == number
             received.acknowledge()
+
+
+def test_unread_messages_are_bounded_even_with_qos_0(mosquitto: MosquittoBroker) -> None:
+    topic, total = unique("telemetry"), 500
+    with open_link(mosquitto) as sender, open_link(mosquitto) as reader:
+        reader.subscribe(topic)
+        reader.publish(topic, b"subscribed")
+        wait_for(reader, Received).acknowledge()
+        wait_for(sender, Connected)
+        for _ in range(total):
+            sender.publish(topic, b"x" * 1000, qos=0)
+        while sender.unfinished:
+            sender.next_event(0.1)
+        time.sleep(0.3)
+        assert reader.traffic.received_messages <= 1 + UNREAD_LIMIT + SENDING_WINDOW
+        for _ in range(total):
+            wait_for(reader, Received).acknowledge()
 
 
 @pytest.mark.parametrize("protocol", ["5", "3.1.1"])

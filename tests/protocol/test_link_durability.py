@@ -12,7 +12,8 @@ from simulation.brokers import MosquittoBroker
 
 @pytest.fixture
 def mortal_broker(mosquitto_installed: None) -> Iterator[MosquittoBroker]:
-    with MosquittoBroker() as broker:
+    """A Mosquitto that saves each change at once, so that a kill does not make it forget a subscription."""
+    with MosquittoBroker(settings=["autosave_on_changes true"]) as broker:
         yield broker
 
 

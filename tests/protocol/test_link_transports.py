@@ -25,7 +25,7 @@ from simulation.brokers import MosquittoBroker, free_port
 
 def exchange(link: Link) -> None:
     """Assert that a message of several network packets goes round."""
-    topic, payload = unique("exchange"), bytes(range(256)) * 400
+    topic, payload = unique("exchange"), bytes(range(256)) * 60
     wait_for(link, Connected)
     link.subscribe(topic)
     link.publish(topic, payload)
