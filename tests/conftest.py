@@ -1,0 +1,49 @@
+"""Fixtures that several rooms use: brokers, and the folder of shared models and data."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from protocol.errors import InvalidInputError
+from simulation.brokers import EmbeddedBroker, MosquittoBroker, find_mosquitto
+
+
+def missing(what: str) -> None:
+    """Skip the test for want of something; in continuous integration, where nothing may be missing, fail."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(what)
+    pytest.skip(what)
+
+
+@pytest.fixture(scope="session")
+def mosquitto_installed() -> None:
+    """For tests that start a Mosquitto of their own."""
+    try:
+        find_mosquitto()
+    except InvalidInputError as error:
+        missing(str(error))
+
+
+@pytest.fixture(scope="session")
+def mosquitto(mosquitto_installed: None) -> Iterator[MosquittoBroker]:
+    """One running Mosquitto for the whole session, anonymous; do not stop it, and use your own topics."""
+    with MosquittoBroker(websockets=True) as broker:
+        yield broker
+
+
+@pytest.fixture(scope="session")
+def embedded_broker() -> Iterator[EmbeddedBroker]:
+    """One running amqtt for the whole session."""
+    with EmbeddedBroker() as broker:
+        yield broker
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of large models and real images beside the repository."""
+    folder = Path(__file__).resolve().parents[1].parent / "shared"
+    if not folder.is_dir():
+        missing(f"no folder {folder} with models and data")
+    return folder
