@@ -1,14 +1,14 @@
 import numpy as np
 import pytest
 import torch
-from tests.edge_client import reference_fedmedclip as reference
-from tests.edge_client.heads_examples import CLASSES, SCALE, SIZE, example_data, example_heads
 
 from edge_client.methods import load_method
 from edge_client.methods.fedmedclip import METHOD, image_text_loss
 from edge_client.methods.method import Batch
 from edge_client.training_settings import TrainingSettings
 from protocol.errors import InvalidInputError
+from tests.edge_client import reference_fedmedclip as reference
+from tests.edge_client.heads_examples import CLASSES, SCALE, SIZE, example_data, example_heads
 
 
 def modules(shared, private, dtype=torch.float64):

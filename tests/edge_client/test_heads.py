@@ -4,8 +4,6 @@ import sys
 import numpy as np
 import pytest
 import torch
-from tests.edge_client import reference_fedmedclip as reference
-from tests.edge_client.heads_examples import CLASSES, SCALE, SIZE, example_data, example_heads
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -15,6 +13,8 @@ from edge_client.heads import initial_private_head, predict_probabilities, priva
 from edge_client.methods import load_method
 from protocol.errors import InvalidInputError
 from protocol.head import head_digest
+from tests.edge_client import reference_fedmedclip as reference
+from tests.edge_client.heads_examples import CLASSES, SCALE, SIZE, example_data, example_heads
 
 LOGITS = hnp.arrays(np.float32, (5, 3), elements=st.floats(-1000, 1000, width=32))
 

@@ -5,7 +5,6 @@ import struct
 
 import numpy as np
 import pytest
-from tests.edge_client.heads_examples import CLASSES, SIZE, example_bundle, example_heads
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load, save
@@ -15,6 +14,7 @@ from edge_client.ensemble import EnsembleRule
 from edge_client.heads_file import Heads, load_heads, save_heads
 from protocol.errors import HeadError
 from protocol.head import head_digest
+from tests.edge_client.heads_examples import CLASSES, SIZE, example_bundle, example_heads
 
 BUNDLE = example_bundle()
 

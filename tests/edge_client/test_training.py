@@ -1,8 +1,6 @@
 import numpy as np
 import pytest
 import torch
-from tests.edge_client import reference_fedmedclip as reference
-from tests.edge_client.heads_examples import CLASSES, SCALE, SIZE, example_data
 
 from edge_client.heads import initial_private_head, predict_probabilities, private_head_specification
 from edge_client.methods import load_method
@@ -11,6 +9,8 @@ from edge_client.training_settings import TrainingSettings
 from protocol.errors import HeadError, InvalidInputError
 from protocol.head import head_digest
 from protocol.shared_heads import initial_shared_head, shared_head_specification
+from tests.edge_client import reference_fedmedclip as reference
+from tests.edge_client.heads_examples import CLASSES, SCALE, SIZE, example_data
 
 FAST = TrainingSettings(shared_learning_rate=5e-3, private_learning_rate=5e-3, batch_size=16)
 
