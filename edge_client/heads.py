@@ -67,7 +67,7 @@ def predict_probabilities(
     cosines = adapted @ class_embeddings.T
     zero_shot = softmax(logit_scale * (unit_rows(embeddings) @ class_embeddings.T))
     shared_probabilities = softmax(logit_scale * cosines)
-    if private is None or forward.private is None:
+    if not private or forward.private is None:
         no_weight = np.zeros(len(embeddings), np.float32)
         return Predictions(zero_shot, shared_probabilities, None, shared_probabilities, no_weight)
     logits = forward.private(private, adapted)

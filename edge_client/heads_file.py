@@ -48,22 +48,20 @@ class HeadsMetadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Heads:
     """The heads that classify at one site.
 
-    `version` is that of the shared head; `private` is None when there is no private head (to hand a shared
-    head to a site that did not train, or for a method without one).
+    `private` is None when there is no private head: for a method without one, or to hand the shared head to
+    a site that did not train. `version` is that of the shared head.
     """
 
     method: str
+    shared: NamedArrays
+    private: NamedArrays | None
     federation: str
     site: str
     version: int
-    bundle_digest: bytes
-    class_names: list[str]
-    shared: NamedArrays
-    private: NamedArrays | None = None
     ensemble: EnsembleRule = ENTROPY
 
 
-def save_heads(path: Path, heads: Heads) -> None:
+def save_heads(path: Path, heads: Heads, bundle: Bundle) -> None:
     """Write the file whole or not at all: an earlier file stays in place until the new one is on disk.
 
     Raises HeadError when it cannot be written.
@@ -74,8 +72,8 @@ def save_heads(path: Path, heads: Heads) -> None:
         heads.federation,
         heads.site,
         heads.version,
-        heads.bundle_digest.hex(),
-        heads.class_names,
+        bundle.digest.hex(),
+        bundle.manifest.class_names,
         heads.ensemble,
     )
     arrays = {f"shared.{name}": np.ascontiguousarray(array) for name, array in heads.shared.items()}
@@ -115,13 +113,11 @@ def load_heads(path: Path, bundle: Bundle) -> Heads:
         raise HeadError(f"heads file {path}: {error}") from error
     return Heads(
         metadata.method,
+        shared,
+        private,
         metadata.federation,
         metadata.site,
         metadata.version,
-        bundle.digest,
-        metadata.class_names,
-        shared,
-        private,
         metadata.ensemble,
     )
 

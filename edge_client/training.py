@@ -49,14 +49,16 @@ def train_round(
     """Train both heads on a site's embeddings for `settings.local_epochs`.
 
     `embeddings` float32 (N, D), `labels` int64 (N,) in [0, C), `class_embeddings` float32 (C, D) of unit
-    rows, `logit_scale` the bundle's. `round_number` counts from 0 and sets the learning rates; `seed` is
+    rows, `logit_scale` the bundle's. `round_number` counts from 1 and sets the learning rates; `seed` is
     this site's and round's own and sets the order of the images. The optimiser starts afresh each round.
     The given arrays are not changed. Same input, same bits on the same machine.
 
-    Raises InvalidInputError for data that cannot be trained on, HeadError for heads that do not match the
-    method or when training diverges.
+    Raises InvalidInputError for data or a round number that cannot be trained on, HeadError for heads that do
+    not match the method or when training diverges.
     """
     _check_data(embeddings, labels, class_embeddings)
+    if round_number < 1:
+        raise InvalidInputError(f"round {round_number} cannot be trained; rounds count from 1")
     parts = load_method(method)
     classes, embedding_size = class_embeddings.shape
     shared_specification = shared_head_specification(method, embedding_size)
@@ -132,7 +134,7 @@ def _batches(order: npt.NDArray[np.int64], batch_size: int) -> Iterator[npt.NDAr
 def _optimizer(
     shared: nn.Module, private: nn.Module, settings: TrainingSettings, round_number: int
 ) -> torch.optim.Optimizer:
-    decay = settings.learning_rate_decay**round_number
+    decay = settings.learning_rate_decay ** (round_number - 1)
     groups = [
         {"params": list(shared.parameters()), "lr": settings.shared_learning_rate * decay},
         {"params": list(private.parameters()), "lr": settings.private_learning_rate * decay},
