@@ -1,0 +1,36 @@
+"""The methods: how heads train locally. One file each; torch is imported only when one is loaded.
+
+A new method is one file here that defines `METHOD`, a line in `_MODULES`, its arrays in
+`protocol.shared_heads` and, so that devices without torch can use it, its forward pass in
+`edge_client.heads`.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from protocol.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from edge_client.methods.method import Method
+
+_MODULES = {
+    "fedmedclip": "edge_client.methods.fedmedclip",
+}
+
+
+def load_method(name: str) -> Method:
+    """Import a method by its name; raises InvalidInputError when there is none, or torch is missing."""
+    if name not in _MODULES:
+        raise InvalidInputError(f"unknown method {name!r}; known methods: {', '.join(sorted(_MODULES))}")
+    try:
+        module = import_module(_MODULES[name])
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise InvalidInputError(
+            "training needs PyTorch, which is not installed; install fedmedclip-edge[train]"
+        ) from error
+    method: Method = module.METHOD
+    return method

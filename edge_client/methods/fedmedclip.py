@@ -1,0 +1,126 @@
+"""FedMedCLIP: a shared feature adaptation module (FAM) and a private MLP that teach each other.
+
+Source: FedMedCLIP (AIPMLab), with two departures, both where its code defeats its own formulas: thresholds
+receive a gradient (see `masked_linear`), and entropies are those of the predicted probabilities (the code
+takes the logarithm of a second softmax).
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, kl_div, layer_norm, log_softmax, normalize, relu, softmax
+
+from edge_client.ensemble import ENTROPY_FLOOR
+from edge_client.methods.masked_linear import MaskedLinear
+from edge_client.methods.method import Batch, Method
+from edge_client.training_settings import TrainingSettings
+
+
+class FeatureAdaptationModule(nn.Module):
+    """The shared head: attention over the D features of each embedding.
+
+    a = softmax(second(relu(normalise(first(e))))), adapted = a * e at unit length; (B, D) to (B, D).
+    """
+
+    def __init__(self, embedding_size: int) -> None:
+        super().__init__()
+        self.first = MaskedLinear(embedding_size, embedding_size)
+        self.second = MaskedLinear(embedding_size, embedding_size)
+
+    def forward(self, embeddings: Tensor) -> Tensor:
+        """Return the adapted unit features (B, D); `embeddings` (B, D) stay as they are."""
+        hidden = self.first(embeddings)
+        hidden = relu(layer_norm(hidden, hidden.shape[1:]))
+        attention = softmax(self.second(hidden), dim=1)
+        return normalize(attention * embeddings, dim=1)
+
+
+class PrivateMlp(nn.Module):
+    """The private head: three times masked linear, batch norm, ReLU, then masked linear to the classes."""
+
+    def __init__(self, embedding_size: int, classes: int) -> None:
+        super().__init__()
+        self.linear1 = MaskedLinear(embedding_size, embedding_size)
+        self.norm1 = _batch_norm(embedding_size)
+        self.linear2 = MaskedLinear(embedding_size, embedding_size)
+        self.norm2 = _batch_norm(embedding_size)
+        self.linear3 = MaskedLinear(embedding_size, embedding_size)
+        self.norm3 = _batch_norm(embedding_size)
+        self.classifier = MaskedLinear(embedding_size, classes)
+
+    def forward(self, adapted: Tensor) -> Tensor:
+        """Return logits (B, C) of adapted unit features (B, D)."""
+        hidden = relu(self.norm1(self.linear1(adapted)))
+        hidden = relu(self.norm2(self.linear2(hidden)))
+        hidden = relu(self.norm3(self.linear3(hidden)))
+        logits: Tensor = self.classifier(hidden)
+        return logits
+
+
+def loss(
+    shared: nn.Module, private: nn.Module, batch: Batch, settings: TrainingSettings
+) -> dict[str, Tensor]:
+    """Return the three terms of the loss, each a scalar, already weighted: their sum is minimised."""
+    adapted = shared(batch.embeddings)
+    logits = private(adapted)
+    cosines = adapted @ batch.class_embeddings.T
+    distillation = class_wise_distillation(
+        cosines, logits, batch.logit_scale, settings.distillation_temperature, settings.adaptive_distillation
+    )
+    return {
+        "image_text": image_text_loss(cosines, batch.labels, batch.logit_scale),
+        "classification": cross_entropy(logits, batch.labels),
+        "distillation": settings.distillation_weight * distillation,
+    }
+
+
+def image_text_loss(cosines: Tensor, labels: Tensor, logit_scale: float) -> Tensor:
+    """Symmetric cross entropy over the batch's own image-caption pairs, as CLIP's (Radford et al. 2021).
+
+    `cosines` (B, C) of image and class, `labels` (B,). The caption of pair j is the embedding of its class,
+    so images of one class share a caption. Naming only pair i as the right answer for image i then gives the
+    very same loss as spreading the target evenly over all pairs of i's class: equal captions have equal
+    columns, and summed over a class the two targets name each of its images equally often.
+    """
+    pairs = logit_scale * cosines[:, labels]
+    own = torch.arange(len(labels), device=labels.device)
+    return (cross_entropy(pairs, own) + cross_entropy(pairs.T, own)) / 2
+
+
+def class_wise_distillation(
+    cosines: Tensor, logits: Tensor, logit_scale: float, temperature: float, adaptive: bool
+) -> Tensor:
+    """Kullback-Leibler divergence both ways between the two heads, column by column.
+
+    For each class, the FAM's cosines (B, C) and the MLP's logits (B, C) become distributions over the batch
+    (softmax over B at `temperature`); the divergences are averaged over the classes. The FAM learns from the
+    MLP with weight alpha, the MLP from the FAM with 1 - alpha: alpha is 0.5, or when `adaptive` the batch
+    mean of the ensemble's weight, (1/H_mlp) / (1/H_mlp + 1/H_fam), which carries no gradient.
+    """
+    fam = log_softmax(cosines / temperature, dim=0)
+    mlp = log_softmax(logits / temperature, dim=0)
+    fam_from_mlp = kl_div(fam, mlp, reduction="sum", log_target=True) / cosines.shape[1]
+    mlp_from_fam = kl_div(mlp, fam, reduction="sum", log_target=True) / cosines.shape[1]
+    alpha = _mlp_confidence(cosines, logits, logit_scale) if adaptive else 0.5
+    return alpha * fam_from_mlp + (1 - alpha) * mlp_from_fam
+
+
+@torch.no_grad()
+def _mlp_confidence(cosines: Tensor, logits: Tensor, logit_scale: float) -> Tensor:
+    fam_entropy = _entropy(logit_scale * cosines)
+    mlp_entropy = _entropy(logits)
+    return (fam_entropy / (fam_entropy + mlp_entropy)).mean()
+
+
+def _entropy(logits: Tensor) -> Tensor:
+    log_probabilities = log_softmax(logits, dim=1)
+    return -(log_probabilities.exp() * log_probabilities).sum(dim=1) + ENTROPY_FLOOR
+
+
+def _batch_norm(features: int) -> nn.BatchNorm1d:
+    norm = nn.BatchNorm1d(features)
+    # The counter is an integer that only a momentum of None would use; heads are float32 throughout.
+    norm.num_batches_tracked = None
+    return norm
+
+
+METHOD = Method("fedmedclip", FeatureAdaptationModule, PrivateMlp, loss)

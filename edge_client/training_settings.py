@@ -1,0 +1,54 @@
+"""The numbers of local training, as a site's configuration names them. Read without torch."""
+
+import msgspec
+
+from protocol.errors import InvalidInputError
+
+
+class TrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How the heads train at a site. The defaults' measurements are in docs/results/fedmedclip-defaults.md.
+
+    Learning rates hold for the first round and are multiplied by `learning_rate_decay` per round;
+    `adaptive_distillation` weights the two directions of distillation by the heads' confidence, otherwise
+    equally; `threads` is fixed because sums in another order give other last bits.
+
+    Raises InvalidInputError when a value is out of its range.
+    """
+
+    shared_learning_rate: float = 5e-4
+    private_learning_rate: float = 1e-3
+    learning_rate_decay: float = 0.97
+    batch_size: int = 32
+    local_epochs: int = 1
+    beta1: float = 0.9
+    beta2: float = 0.98
+    epsilon: float = 1e-6
+    weight_decay: float = 0.02
+    distillation_weight: float = 0.04
+    distillation_temperature: float = 2.0
+    adaptive_distillation: bool = True
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in _RANGES.items():
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise InvalidInputError(
+                    f"training setting {name} is {value}, it must be from {low} to {high}"
+                )
+
+
+_RANGES: dict[str, tuple[float, float]] = {
+    "shared_learning_rate": (0, 1),
+    "private_learning_rate": (0, 1),
+    "learning_rate_decay": (0, 1),
+    "batch_size": (2, 65536),
+    "local_epochs": (1, 1000),
+    "beta1": (0, 0.99999),
+    "beta2": (0, 0.99999),
+    "epsilon": (1e-12, 1),
+    "weight_decay": (0, 1),
+    "distillation_weight": (0, 1000),
+    "distillation_temperature": (1e-3, 1000),
+    "threads": (1, 256),
+}
