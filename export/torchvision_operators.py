@@ -1,9 +1,9 @@
 """Make torchvision importable where its compiled operators cannot be loaded.
 
-torchvision describes its `nms` and `qnms` operators to PyTorch while it is imported. When its compiled library
-does not fit the installed PyTorch (a CPU build of torch beside a CUDA build of torchvision, say), those
-operators do not exist and the import fails, although open_clip only needs the image transforms, which are
-pure Python. Declaring the two schemas beforehand lets the import succeed; calling the operators still fails.
+torchvision describes its `nms` and `qnms` operators to PyTorch while it is imported. When its compiled
+library does not fit the installed PyTorch (a CPU build of torch beside a CUDA build of torchvision, say),
+those operators do not exist and the import fails, although open_clip only needs the image transforms, which
+are pure Python. Declaring the two schemas beforehand lets the import succeed; calling the operators still fails.
 """
 
 import importlib.machinery
@@ -42,7 +42,7 @@ def _library_loads(package: Path) -> bool:
         library = package / f"_C{suffix}"
         if library.is_file():
             try:
-                torch.ops.load_library(str(library))
+                torch.ops.load_library(str(library))  # type: ignore[no-untyped-call]
             except OSError:
                 return False
             return True
