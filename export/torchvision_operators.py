@@ -3,7 +3,8 @@
 torchvision describes its `nms` and `qnms` operators to PyTorch while it is imported. When its compiled
 library does not fit the installed PyTorch (a CPU build of torch beside a CUDA build of torchvision, say),
 those operators do not exist and the import fails, although open_clip only needs the image transforms, which
-are pure Python. Declaring the two schemas beforehand lets the import succeed; calling the operators still fails.
+are pure Python. Declaring the two schemas beforehand lets the import succeed; calling the operators still
+fails.
 """
 
 import importlib.machinery
