@@ -38,7 +38,9 @@ class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Parity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How far the exported encoder is from open_clip on the same images, measured at export.
 
-    `pixel_max_difference` is in 8-bit levels; the others compare unit embeddings.
+    `pixel_max_difference` is in 8-bit levels; the others compare unit embeddings. `tolerance` is what the
+    export demanded: of fp32 the largest allowed `embedding_max_abs_error`, of int8 the least allowed
+    `cosine_min`.
     """
 
     images: int
@@ -47,6 +49,14 @@ class Parity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cosine_min: float
     cosine_mean: float
     tolerance: float
+
+
+class Quantization(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What of an int8 encoder is 8-bit: how many ONNX operators with weights, by operator name."""
+
+    scheme: str
+    quantized: dict[str, int]
+    kept_in_float: dict[str, int]
 
 
 class ClassPrompts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -71,6 +81,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     parity: Parity
     versions: dict[str, str]
     files: dict[str, str]
+    quantization: Quantization | None = None
 
 
 @dataclass(frozen=True)
