@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 class LoadedModel:
     """A CLIP in evaluation mode, float32 on the CPU.
 
-    `source` says where it came from, `network` is open_clip's module. `transform` is open_clip's own inference transform (image -> float32
-    (3, height, width)), which `preprocessing` describes; `tokenizer` makes int64 (texts, context length) of
-    a list of texts.
+    `source` says where it came from, `network` is open_clip's module. `transform` is open_clip's own
+    inference transform (image -> float32 (3, height, width)), which `preprocessing` describes; `tokenizer`
+    makes int64 (texts, context length) of a list of texts.
     """
 
     source: ModelSource
