@@ -1,0 +1,118 @@
+"""`fedmedclip export` as a person calls it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import fedmedclip
+from protocol.bundle import open_bundle
+
+CLASSES = 'templates = ["a {}."]\n[classes]\nwell = ["nothing"]\nill = ["a tumor"]\n'
+
+
+@pytest.fixture
+def classes(tmp_path: Path) -> Path:
+    path = tmp_path / "classes.toml"
+    path.write_text(CLASSES)
+    return path
+
+
+def export_with(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """Run the command in this process and return its exit code."""
+    monkeypatch.setattr(sys, "argv", ["fedmedclip", "export", *arguments])
+    with pytest.raises(SystemExit) as caught:
+        fedmedclip.main()
+    return int(caught.value.code or 0)
+
+
+def test_export_writes_a_bundle_and_says_what_it_is(
+    tiny_model: str,
+    classes: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "deep" / "bundle"
+    code = export_with(
+        monkeypatch,
+        "--model",
+        tiny_model,
+        "--classes",
+        str(classes),
+        "--out",
+        str(out),
+        "--precision",
+        "int8",
+    )
+    captured = capfd.readouterr()
+    assert code == 0
+    assert captured.err == ""
+    assert open_bundle(out).digest.hex() in captured.out
+    assert "int8 (8-bit: 2 Gemm, 6 MatMul)" in captured.out
+    assert "well, ill" in captured.out
+
+
+@pytest.mark.parametrize(
+    ("model", "pretrained", "text", "complaint"),
+    [
+        ("ViT-B-33", "openai", CLASSES, "near names"),
+        ("ViT-B-32", "opnai", CLASSES, "near names: openai"),
+        ("ViT-B-32", "openai", CLASSES, "QuickGELU"),
+        ("local-dir:nowhere", None, CLASSES, "open_clip_config.json"),
+        ("ViT-B-32", "openai", "[classes]", "at least 2"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_two(
+    model: str,
+    pretrained: str | None,
+    text: str,
+    complaint: str,
+    classes: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    classes.write_text(text)
+    tag = ["--pretrained", pretrained] if pretrained else []
+    code = export_with(
+        monkeypatch, "--model", model, *tag, "--classes", str(classes), "--out", str(tmp_path / "bundle")
+    )
+    captured = capfd.readouterr()
+    assert code == 2
+    assert captured.out == ""
+    assert complaint in captured.err
+    assert captured.err.startswith("fedmedclip: ")
+    assert captured.err.count("\n") == 1
+    assert not (tmp_path / "bundle").exists()
+
+
+@pytest.mark.parametrize("force", [[], ["--force"]])
+def test_a_folder_of_something_else_is_never_replaced(
+    force: list[str],
+    tiny_model: str,
+    classes: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "thesis.txt").write_text("years of work")
+    arguments = ["--model", tiny_model, "--classes", str(classes), "--out", str(precious), *force]
+    assert export_with(monkeypatch, *arguments) == 2
+    assert "not a bundle" in capfd.readouterr().err
+    assert (precious / "thesis.txt").read_text() == "years of work"
+
+
+def test_help_never_imports_torch() -> None:
+    code = (
+        "import sys, fedmedclip\n"
+        "sys.argv = ['fedmedclip', 'export', '--help']\n"
+        "try: fedmedclip.main()\n"
+        "except SystemExit as stop: assert not stop.code\n"
+        "assert not {'torch', 'open_clip', 'onnx', 'onnxruntime', 'numpy'} & set(sys.modules)\n"
+    )
+    root = Path(fedmedclip.__file__).parent
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=root, capture_output=True)

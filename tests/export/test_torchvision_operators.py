@@ -1,0 +1,17 @@
+"""open_clip can be imported, whether or not torchvision's library fits torch."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+
+def test_open_clip_imports_after_the_declaration() -> None:
+    code = (
+        "from export.torchvision_operators import declare_missing_operators as declare\n"
+        "declare(); declare()\n"
+        "import open_clip\n"
+        "declare()\n"
+        "assert open_clip.list_models()\n"
+    )
+    root = Path(__file__).resolve().parents[2]
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=root, capture_output=True)
