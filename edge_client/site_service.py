@@ -169,7 +169,9 @@ def _serve(agent: SiteAgent, link: Link, post: _Post, once: bool) -> None:
                 raise LinkError(f"the broker refuses the subscription to {topic_filter}: {reason}")
             case _:
                 if patience_ends is not None and now >= patience_ends and not agent.joined:
-                    log.info("still waiting for an answer of the aggregator of federation %s", post.federation)
+                    log.info(
+                        "still waiting for an answer of the aggregator of federation %s", post.federation
+                    )
                     patience_ends = now + 10 * _PATIENCE_SECONDS
 
 

@@ -54,9 +54,7 @@ def summarise(out: Path, method: str, seed: int, folder: FederationFolder, bundl
     journals = {site: _journal(out / "sites" / site) for site in folder.sites}
     finals = {site: _evaluation(out / "sites" / site) for site in folder.sites}
     global_figures = _global_figures(out, method, folder, bundle, heads)
-    rounds = [
-        _round(version, journals, global_figures.get(version)) for version in range(1, plan.rounds + 1)
-    ]
+    rounds = [_round(version, journals, global_figures.get(version)) for version in range(1, plan.rounds + 1)]
     return {
         "method": method,
         "codec": {"uplink": plan.uplink_codec, "downlink": plan.downlink_codec},
@@ -167,7 +165,9 @@ def print_summary(console: Console, out: Path, summary: Report, bundle: Path) ->
     heads = out / "sites" / site / "heads.safetensors"
     console.print(f"        fedmedclip predict --bundle {bundle} --heads {heads} IMAGE...", soft_wrap=True)
     console.print("      or run it on your own folder of sites (SITE/CLASS/image files):")
-    console.print("        fedmedclip demo --data FOLDER --model ViT-B-32 --pretrained openai", soft_wrap=True)
+    console.print(
+        "        fedmedclip demo --data FOLDER --model ViT-B-32 --pretrained openai", soft_wrap=True
+    )
 
 
 def _accuracy_table(summary: Report) -> Table:

@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 
 import pytest
-from link_helpers import open_link, unique, wait_for
+from tests.protocol.link_helpers import open_link, unique, wait_for
 
 from protocol.errors import LinkError
 from protocol.link import (

@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from link_helpers import open_link, quiet, start_client_process, unique, wait_for
+from tests.protocol.link_helpers import open_link, quiet, start_client_process, unique, wait_for
 
 from protocol.link import Connected, Disconnected, Message, Published, Received
 from simulation.brokers import MosquittoBroker

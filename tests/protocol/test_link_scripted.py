@@ -5,7 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from link_helpers import unique, wait_for
+from tests.protocol.link_helpers import unique, wait_for
 
 from protocol.link import Connected, Disconnected, Link, LinkSettings, SubscriptionRefused
 
