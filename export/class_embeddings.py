@@ -4,6 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from export.model import LoadedModel
+from export.one_thread import one_thread
 from protocol.bundle import ClassPrompts
 from protocol.errors import InvalidInputError
 
@@ -32,7 +33,7 @@ def _embed_class(loaded: LoadedModel, templates: list[str], phrases: list[str]) 
     import torch
 
     texts = [template.replace("{}", phrase) for template in templates for phrase in phrases]
-    with torch.no_grad():
+    with one_thread(), torch.no_grad():
         batches = [
             loaded.network.encode_text(
                 loaded.tokenizer(texts[start : start + PROMPTS_PER_BATCH]), normalize=True

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from export.image_encoder import INPUT_NAME, OUTPUT_NAME
 from export.model import LoadedModel
+from export.one_thread import one_thread
 from protocol.bundle import Parity
 from protocol.errors import FedMedClipError
 from protocol.preprocessing import fit
@@ -37,7 +38,7 @@ def measure_parity(
 ) -> Parity:
     """Return how far the ONNX file `encoder` is from the loaded model on these images.
 
-    Figures are rounded to what is worth comparing between machines. Raises ParityError when a pixel differs,
+    Figures are rounded to the digits that say something. Raises ParityError when a pixel differs,
     when an fp32 embedding differs by more than 1e-4 in one value, or when the cosine between an int8
     embedding and the original is less than 0.97.
     """
@@ -91,6 +92,7 @@ def _open_session(encoder: Path) -> Any:
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    options.intra_op_num_threads = 1
     return onnxruntime.InferenceSession(encoder, options, providers=["CPUExecutionProvider"])
 
 
@@ -109,7 +111,7 @@ def _with_open_clip(
     """Return open_clip's input, float32 (batch, 3, height, width), and its unit embeddings (batch, D)."""
     import torch
 
-    with torch.no_grad():
+    with one_thread(), torch.no_grad():
         batch = torch.stack([loaded.transform(image) for image in images])
         embeddings = loaded.network.encode_image(batch, normalize=True)
     return batch.numpy(), embeddings.numpy()
