@@ -15,8 +15,8 @@ class TrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     Raises InvalidInputError when a value is out of its range.
     """
 
-    shared_learning_rate: float = 5e-4
-    private_learning_rate: float = 1e-3
+    shared_learning_rate: float = 1e-3
+    private_learning_rate: float = 5e-4
     learning_rate_decay: float = 0.97
     batch_size: int = 32
     local_epochs: int = 1
