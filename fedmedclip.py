@@ -17,7 +17,7 @@ from simulation.cli import demo_command
 
 app = typer.Typer(
     name="fedmedclip",
-    help="Federated training of small heads on a frozen CLIP, for hospitals with small machines and thin links.",
+    help="Federated training of small heads on a frozen CLIP, over thin links.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

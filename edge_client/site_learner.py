@@ -9,12 +9,14 @@ from typing import Any
 
 import msgspec
 
-from edge_client.evaluation import evaluate_heads
-from edge_client.heads import private_head_specification
+from edge_client.encoder import encoded_images
+from edge_client.evaluation import evaluate
+from edge_client.heads import initial_private_head, private_head_specification
 from edge_client.heads_file import Heads, save_heads
-from edge_client.site_features import Part, SiteFeatures
+from edge_client.metrics import Metrics
+from edge_client.site_features import LabelledFeatures, SiteFeatures
 from edge_client.site_state import SiteState
-from edge_client.training import initial_private_head, train_round
+from edge_client.training import train_round
 from edge_client.training_settings import TrainingSettings
 from protocol.bundle import Bundle
 from protocol.errors import InvalidInputError
@@ -31,6 +33,13 @@ class LearnerFiles:
 
     heads: Path
     evaluation: Path
+
+
+@dataclass(frozen=True)
+class _Counted:
+    sent_bytes: int = 0
+    received_bytes: int = 0
+    encoded_images: int = 0
 
 
 class SiteLearner:
@@ -56,7 +65,7 @@ class SiteLearner:
         self._threads = threads
         self._traffic = traffic
         self._train_seconds: dict[int, float] = {}
-        self._counted = (0, 0)
+        self._counted = _Counted(encoded_images=encoded_images())
         self.samples = len(features.train.labels)
 
     def private_specification(self, plan: Plan) -> HeadSpecification:
@@ -114,35 +123,28 @@ class SiteLearner:
         self, plan: Plan, version: int, shared: NamedArrays, private: NamedArrays, finished: bool
     ) -> None:
         """Evaluate a new version on the validation split, keep its heads, and write the journal."""
-        manifest = self._bundle.manifest
-        heads = Heads(
-            plan.method,
-            self._federation,
-            self._site,
-            version,
-            self._bundle.digest,
-            manifest.class_names,
-            shared,
-            private or None,
-        )
-        save_heads(self._files.heads, heads)
+        heads = Heads(plan.method, shared, private or None, self._federation, self._site, version)
+        save_heads(self._files.heads, heads, self._bundle)
         if version not in self._state.journal():
             accuracy = self._accuracy(heads, self._features.validation)
             self._state.write_journal(version, self._report(version, accuracy))
             log.info("version %d: accuracy on validation: %s", version, _in_words(accuracy))
         if finished:
-            figures = evaluate(heads, self._bundle, *self._features.test)
+            figures = self._figures(heads, self._features.test)
             report = {name: metrics.as_dict() for name, metrics in figures.items()}
             self._files.evaluation.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2))
             test = {name: metrics.accuracy for name, metrics in figures.items()}
             log.info("federation finished at version %d: accuracy on test: %s", version, _in_words(test))
 
     def _accuracy(self, heads: Heads, part: LabelledFeatures) -> dict[str, float]:
-        figures = evaluate(heads, self._bundle, part.embeddings, part.labels)
-        return {name: round(metrics.accuracy, 6) for name, metrics in figures.items()}
+        return {name: round(metrics.accuracy, 6) for name, metrics in self._figures(heads, part).items()}
+
+    def _figures(self, heads: Heads, part: LabelledFeatures) -> dict[str, Metrics]:
+        """Return the metrics on a part; none when a small site's part has no images."""
+        return evaluate(heads, self._bundle, part.embeddings, part.labels) if len(part.labels) else {}
 
     def _report(self, version: int, accuracy: dict[str, float]) -> dict[str, Any]:
-        before, self._counted = self._counted, Counted(*self._traffic(), encoded_images())
+        before, self._counted = self._counted, _Counted(*self._traffic(), encoded_images())
         return {
             "installed_at": time.time(),
             "uplink_bytes": self._counted.sent_bytes - before.sent_bytes,

@@ -113,7 +113,7 @@ def _global_figures(
         labelled = load_labelled_features(folder.global_test, bundle, store)
     found: dict[int, Report] = {}
     for version, shared in heads.items():
-        site_free = Heads(method, "demo", "", version, bundle.digest, bundle.manifest.class_names, shared)
+        site_free = Heads(method, shared, None, "demo", "global_test", version)
         figures = evaluate(site_free, bundle, labelled.embeddings, labelled.labels)
         found[version] = {
             measure: {name: _figure(figures[name], measure) for name in ("zero_shot", "shared")}
