@@ -45,7 +45,7 @@ def write_site_configuration(
 
 
 def _broker(broker: LinkSettings) -> dict[str, object]:
-    return {"host": broker.host, "port": broker.broker_port}
+    return {"host": broker.host, "port": broker.broker_port, "protocol": broker.protocol}
 
 
 def _write(path: Path, tables: dict[str, dict[str, object]]) -> None:

@@ -128,10 +128,10 @@ def broker_for(choice: str) -> Iterator[LinkSettings]:
     match choice:
         case "embedded":
             with EmbeddedBroker() as embedded:
-                yield LinkSettings(host=embedded.host, port=embedded.port)
+                yield LinkSettings(host=embedded.host, port=embedded.port, protocol=embedded.protocol)
         case "mosquitto":
             with MosquittoBroker() as mosquitto:
-                yield LinkSettings(host=mosquitto.host, port=mosquitto.port)
+                yield LinkSettings(host=mosquitto.host, port=mosquitto.port, protocol=mosquitto.protocol)
         case _:
             host, port = split_host_port(choice, "--broker")
             yield LinkSettings(host=host, port=port)
