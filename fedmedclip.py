@@ -9,6 +9,7 @@ import sys
 
 import typer
 
+from export.cli import export_command
 from protocol.errors import FedMedClipError
 
 app = typer.Typer(
@@ -18,6 +19,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+# A callback keeps the sub-commands' names even while there is only one of them.
+app.callback()(lambda: None)
+app.command("export")(export_command)
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ the SHA-256 of every other file. The SHA-256 of the manifest itself therefore na
 """
 
 import hashlib
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -38,7 +39,9 @@ class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Parity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How far the exported encoder is from open_clip on the same images, measured at export.
 
-    `pixel_max_difference` is in 8-bit levels; the others compare unit embeddings.
+    `pixel_max_difference` is in 8-bit levels; the others compare unit embeddings. `tolerance` is what the
+    export demanded: of fp32 the largest allowed `embedding_max_abs_error`, of int8 the least allowed
+    `cosine_min`.
     """
 
     images: int
@@ -47,6 +50,14 @@ class Parity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cosine_min: float
     cosine_mean: float
     tolerance: float
+
+
+class Quantization(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What of an int8 encoder is 8-bit: how many ONNX operators with weights, by operator name."""
+
+    scheme: str
+    quantized: dict[str, int]
+    kept_in_float: dict[str, int]
 
 
 class ClassPrompts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -71,6 +82,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     parity: Parity
     versions: dict[str, str]
     files: dict[str, str]
+    quantization: Quantization | None = None
 
 
 @dataclass(frozen=True)
@@ -105,13 +117,8 @@ def open_bundle(folder: Path) -> Bundle:
     manifest = decode_manifest(manifest_bytes, manifest_path)
     for name, expected in manifest.files.items():
         verify_file(folder / name, expected)
-    class_embeddings = np.load(folder / CLASS_EMBEDDINGS, allow_pickle=False)
-    expected_shape = (len(manifest.class_names), manifest.embedding_size)
-    if class_embeddings.shape != expected_shape or class_embeddings.dtype != np.float32:
-        raise BundleError(
-            f"{folder / CLASS_EMBEDDINGS} is {class_embeddings.dtype} {class_embeddings.shape}, "
-            f"expected float32 {expected_shape}; export the bundle again"
-        )
+    shape = (len(manifest.class_names), manifest.embedding_size)
+    class_embeddings = read_class_embeddings(folder / CLASS_EMBEDDINGS, shape)
     return Bundle(folder, manifest, class_embeddings, hashlib.sha256(manifest_bytes).digest())
 
 
@@ -125,14 +132,42 @@ def decode_manifest(encoded: bytes, path: Path) -> Manifest:
                 "update fedmedclip or export the bundle again"
             )
         manifest = msgspec.json.decode(encoded, type=Manifest)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise BundleError(f"{path} is damaged: {error}; copy or export the bundle again") from error
     required = {IMAGE_ENCODER, CLASS_EMBEDDINGS}
     if missing := required - manifest.files.keys():
         raise BundleError(f"{path} does not name {sorted(missing)}; export the bundle again")
-    if unsafe := [name for name in manifest.files if Path(name).name != name]:
-        raise BundleError(f"{path} names files outside the bundle: {unsafe}")
+    if unsafe := [name for name in manifest.files if not is_plain_file_name(name)]:
+        raise BundleError(f"{path} names files outside the bundle: {unsafe}; export the bundle again")
+    names = manifest.class_names
+    if len(set(names)) != len(names) or names != list(manifest.prompts.classes):
+        raise BundleError(
+            f"{path} has the classes {names}, but prompts for {list(manifest.prompts.classes)}; "
+            "export the bundle again"
+        )
     return manifest
+
+
+def is_plain_file_name(name: str) -> bool:
+    """Whether a name from a manifest stays in the bundle's own folder, on any operating system."""
+    return name not in ("", ".", "..") and not set(name) & set("/\\:\0")
+
+
+def read_class_embeddings(path: Path, shape: tuple[int, int]) -> npt.NDArray[np.float32]:
+    """Read float32 unit rows of the given shape; raise BundleError when the file holds anything else."""
+    try:
+        with path.open("rb") as file:
+            # Bounded before the values are read: the shape in the file is not to be trusted.
+            found = np.load(io.BytesIO(file.read(4 * shape[0] * shape[1] + 4096)), allow_pickle=False)
+    except Exception as error:  # numpy's parser of a damaged header raises almost anything
+        raise BundleError(f"{path} is not a readable array ({error}); export the bundle again") from error
+    if not isinstance(found, np.ndarray) or found.shape != shape or found.dtype != np.float32:
+        kind = f"{found.dtype} {found.shape}" if isinstance(found, np.ndarray) else "an archive"
+        raise BundleError(f"{path} is {kind}, expected float32 {shape}; export the bundle again")
+    lengths = np.linalg.norm(found, axis=1)
+    if not np.allclose(lengths, 1.0, rtol=0, atol=1e-3):
+        raise BundleError(f"{path} has rows that are not of unit length; export the bundle again")
+    return found
 
 
 def verify_file(path: Path, expected_sha256: str) -> None:

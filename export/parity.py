@@ -1,0 +1,124 @@
+"""Compare the exported encoder with open_clip: an export is not done until both give the same embeddings.
+
+One side is open_clip's own preprocessing and its model in PyTorch; the other is `protocol.preprocessing.fit`
+and ONNX Runtime, as on the edge.
+"""
+
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice, repeat
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from export.image_encoder import INPUT_NAME, OUTPUT_NAME
+from export.model import LoadedModel
+from protocol.bundle import Parity
+from protocol.errors import FedMedClipError
+from protocol.preprocessing import fit
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+FP32_MAX_ABS_ERROR = 1e-4
+INT8_COSINE_MIN = 0.97
+# Several sizes, because an exporter can fix the batch size unnoticed.
+FIRST_BATCH_SIZES = (1, 2)
+BATCH_SIZE = 4
+
+
+class ParityError(FedMedClipError):
+    """The exported encoder does not do what open_clip's model does."""
+
+
+def measure_parity(
+    loaded: LoadedModel, encoder: Path, images: Iterable["Image"], precision: Literal["fp32", "int8"]
+) -> Parity:
+    """Return how far the ONNX file `encoder` is from the loaded model on these images.
+
+    Figures are rounded to what is worth comparing between machines. Raises ParityError when a pixel differs,
+    when an fp32 embedding differs by more than 1e-4 in one value, or when the cosine between an int8
+    embedding and the original is less than 0.97.
+    """
+    session = _open_session(encoder)
+    pixel_max_difference = 0
+    references: list[npt.NDArray[np.float32]] = []
+    exported: list[npt.NDArray[np.float32]] = []
+    for batch in _batches(images):
+        fitted = np.stack([fit(image, loaded.preprocessing) for image in batch])
+        normalized, embeddings = _with_open_clip(loaded, batch)
+        pixels = _to_levels(normalized, loaded)
+        pixel_max_difference = max(pixel_max_difference, int(np.abs(pixels - fitted).max()))
+        references.append(embeddings)
+        exported.append(session.run([OUTPUT_NAME], {INPUT_NAME: fitted})[0])
+    reference, result = np.concatenate(references), np.concatenate(exported)
+    cosines = np.minimum(np.sum(reference * result, axis=1, dtype=np.float64), 1.0)
+    parity = Parity(
+        images=len(reference),
+        pixel_max_difference=pixel_max_difference,
+        embedding_max_abs_error=float(f"{np.abs(reference - result).max():.2g}"),
+        cosine_min=round(float(cosines.min()), 6),
+        cosine_mean=round(float(cosines.mean()), 6),
+        tolerance=FP32_MAX_ABS_ERROR if precision == "fp32" else INT8_COSINE_MIN,
+    )
+    require_parity(parity, precision)
+    return parity
+
+
+def require_parity(parity: Parity, precision: Literal["fp32", "int8"]) -> None:
+    """Raise ParityError unless the figures (which may be NaN) are within the precision's tolerance."""
+    if parity.pixel_max_difference:
+        raise ParityError(
+            f"the export was stopped: preprocessing differs from open_clip's by up to "
+            f"{parity.pixel_max_difference} levels; this model's preprocessing is not supported"
+        )
+    if precision == "fp32" and not parity.embedding_max_abs_error <= parity.tolerance:
+        raise ParityError(
+            f"the export was stopped: embeddings differ from open_clip's by up to "
+            f"{parity.embedding_max_abs_error:g}, allowed is {parity.tolerance:g}; "
+            "this model does not survive ONNX export"
+        )
+    if precision == "int8" and not parity.cosine_min >= parity.tolerance:
+        raise ParityError(
+            f"the export was stopped: 8-bit embeddings have a cosine of only {parity.cosine_min:g} with "
+            f"open_clip's, {parity.tolerance:g} is needed; use --precision fp32"
+        )
+
+
+def _open_session(encoder: Path) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(encoder, options, providers=["CPUExecutionProvider"])
+
+
+def _batches(images: Iterable["Image"]) -> Iterator[list["Image"]]:
+    iterator = iter(images)
+    for size in chain(FIRST_BATCH_SIZES, repeat(BATCH_SIZE)):
+        batch = list(islice(iterator, size))
+        if not batch:
+            return
+        yield batch
+
+
+def _with_open_clip(
+    loaded: LoadedModel, images: list["Image"]
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Return open_clip's input, float32 (batch, 3, height, width), and its unit embeddings (batch, D)."""
+    import torch
+
+    with torch.no_grad():
+        batch = torch.stack([loaded.transform(image) for image in images])
+        embeddings = loaded.network.encode_image(batch, normalize=True)
+    return batch.numpy(), embeddings.numpy()
+
+
+def _to_levels(normalized: npt.NDArray[np.float32], loaded: LoadedModel) -> npt.NDArray[np.int64]:
+    """Undo the normalisation: int64 (batch, height, width, 3) in 8-bit levels."""
+    mean = np.asarray(loaded.preprocessing.mean)
+    deviation = np.asarray(loaded.preprocessing.standard_deviation)
+    scaled = (normalized.transpose(0, 2, 3, 1) * deviation + mean) * 255
+    levels: npt.NDArray[np.int64] = np.rint(scaled).astype(np.int64)
+    return levels
