@@ -13,6 +13,10 @@ class InvalidInputError(FedMedClipError):
     """A path, configuration value or data folder that cannot be used."""
 
 
+class LinkError(FedMedClipError):
+    """Something that the MQTT link cannot or must not do, such as sending a message above the limit."""
+
+
 class BundleError(FedMedClipError):
     """A bundle that is missing, damaged, or not the one that is needed."""
 
@@ -27,3 +31,7 @@ class MessageError(FedMedClipError):
 
 class CodecError(MessageError):
     """An encoded head or delta that is refused by its codec."""
+
+
+class StorageError(FedMedClipError):
+    """A durable file that cannot be read or written: damaged, locked for long, or on a full disk."""

@@ -74,6 +74,22 @@ class HeadSpecification:
             arrays[tensor.name] = values.reshape(tensor.shape)
         return arrays
 
+    def to_bytes(self, arrays: Mapping[str, npt.NDArray[np.float32]]) -> bytes:
+        """Return the values as little-endian float32 in the specification's order, for storage."""
+        return b"".join(np.asarray(arrays[tensor.name], dtype="<f4").tobytes() for tensor in self.tensors)
+
+    def from_bytes(self, stored: bytes) -> NamedArrays:
+        """Return the arrays that `to_bytes` stored. Raises HeadError when the length does not fit."""
+        if len(stored) != 4 * self.size:
+            raise HeadError(f"a stored head has {len(stored)} bytes, expected {4 * self.size}")
+        values = np.frombuffer(stored, dtype="<f4").astype(np.float32)
+        arrays: NamedArrays = {}
+        position = 0
+        for tensor in self.tensors:
+            arrays[tensor.name] = values[position : position + tensor.size].reshape(tensor.shape)
+            position += tensor.size
+        return arrays
+
 
 def head_digest(head: Mapping[str, npt.NDArray[np.float32]]) -> bytes:
     """Return the SHA-256 of a head: 32 bytes that are equal exactly when the heads are bit-identical.

@@ -1,0 +1,26 @@
+"""`fedmedclip aggregator`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def aggregator_command(
+    config: Annotated[
+        Path, typer.Option(help="TOML configuration; deploy/aggregator.toml shows every setting.")
+    ],
+    once: Annotated[bool, typer.Option("--once", help="End when the federation is over.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
+) -> None:
+    """Coordinate a federation: collect updates, aggregate rounds, broadcast the global head.
+
+    Its state lies in the configured folder: stop it (Ctrl-C) or kill it at any moment, start it again with
+    the same configuration, and it goes on where it was.
+    """
+    from aggregator.service import run_aggregator
+    from protocol.console import log_to_terminal, stop_cleanly_when_asked
+
+    log_to_terminal(verbose)
+    stop_cleanly_when_asked()
+    run_aggregator(config, once=once)

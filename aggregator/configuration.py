@@ -1,0 +1,43 @@
+"""What `aggregator.toml` holds; `deploy/aggregator.toml` is an example of every setting."""
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+from protocol.link_settings import LinkSettings
+
+from protocol.messages import Setting
+
+
+class FederationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The table `[federation]`. Paths are relative to the configuration file.
+
+    `maximum_update_norm` is the largest Euclidean norm of an update that is counted.
+    """
+
+    name: str
+    bundle: str
+    rounds: Annotated[int, Meta(ge=1, le=1_000_000)]
+    method: str = "fedmedclip"
+    minimum_sites: Annotated[int, Meta(ge=1, le=100_000)] = 2
+    round_timeout_seconds: Annotated[float, Meta(gt=0)] = 3600.0
+    seed: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)] = 0
+    weighting: Literal["samples", "equal"] = "samples"
+    enrolment: Literal["open", "listed"] = "open"
+    uplink_codec: str = "int8"
+    downlink_codec: str = "int8"
+    maximum_update_norm: Annotated[float, Meta(gt=0)] = 1000.0
+    state: str = "aggregator-state"
+
+
+class AggregatorConfiguration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The whole file.
+
+    `sites` maps a site's name to its public key in hexadecimal; with `enrolment = "listed"` nobody else may
+    join. `training` goes into the plan: the settings of the method, the same for every site.
+    """
+
+    federation: FederationSettings
+    sites: dict[str, str] = {}
+    training: dict[str, Setting] = {}
+    broker: LinkSettings = LinkSettings()

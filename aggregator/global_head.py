@@ -1,0 +1,116 @@
+"""The global head: its newest version, how a round makes the next, how a site that is behind catches up."""
+
+from aggregator.rules import weighted_mean
+from aggregator.store import Store, StoredVersion
+from protocol.codec import Codec, codec_named, decode_head, encode_head
+from protocol.error_feedback import apply_delta, compress
+from protocol.errors import MessageError
+from protocol.head import HeadSpecification, head_digest
+from protocol.messages import Announcement, Block, Snapshot
+from protocol.objects import blocks_of, refer_to
+
+
+class GlobalHead:
+    """Applies to its own state exactly the bytes that it broadcasts, so that every site holds the same bits.
+
+    `rounds` is the version at which the federation is finished; messages carry at most
+    `maximum_message_bytes`.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        specification: HeadSpecification,
+        downlink_codec: str,
+        rounds: int,
+        maximum_message_bytes: int,
+    ) -> None:
+        self._store = store
+        self.specification = specification
+        self._codec: Codec = codec_named(downlink_codec)
+        self._rounds = rounds
+        self._maximum_message_bytes = maximum_message_bytes
+        self._newest = store.newest_version()
+        self._snapshot: tuple[int, bytes] | None = None
+
+    @property
+    def version(self) -> int:
+        """The newest version."""
+        return self._newest.version
+
+    @property
+    def finished(self) -> bool:
+        """Whether the last round is done."""
+        return self.version >= self._rounds
+
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 of the newest version."""
+        return self._newest.head_digest
+
+    def aggregate(self, round_number: int, sites: tuple[str, ...], weighting: str) -> None:
+        """Make version `round_number` from the stored updates of `sites`, and store it with its broadcast."""
+        updates = (
+            (
+                float(update.samples) if weighting == "samples" else 1.0,
+                decode_head(update.payload, self.specification),
+            )
+            for update in self._store.updates(round_number, sites)
+        )
+        mean = weighted_mean(updates, self.specification)
+        stored_head, stored_residual = self._store.head()
+        residual = None if stored_residual is None else self.specification.from_bytes(stored_residual)
+        compressed = compress(self._codec, mean, residual, self.specification)
+        head = apply_delta(self.specification.from_bytes(stored_head), compressed.decoded)
+        self.specification.check(head)
+        made = StoredVersion(round_number, head_digest(head), compressed.encoded)
+        self._store.advance(
+            made, self.specification.to_bytes(head), self.specification.to_bytes(compressed.residual)
+        )
+        self._newest = made
+
+    def announcement(self) -> Announcement:
+        """Return the announcement of the newest version."""
+        return self._announce(self._newest)
+
+    def _announce(self, stored: StoredVersion) -> Announcement:
+        payload = refer_to(stored.payload, self._maximum_message_bytes) if stored.version else None
+        return Announcement(stored.version, stored.head_digest, stored.version >= self._rounds, payload)
+
+    def catch_up(self, have_version: int) -> list[Announcement | Snapshot]:
+        """Return what leads from `have_version` to the newest: every delta between, or a snapshot if smaller.
+
+        A site that holds an unknown version (-1, or one that was never made) gets a snapshot.
+        """
+        if have_version == self.version:
+            return [self.announcement()]
+        if 0 <= have_version < self.version:
+            behind = self._store.versions_after(have_version)
+            if sum(len(stored.payload) for stored in behind) <= len(self._snapshot_bytes()):
+                return [self._announce(stored) for stored in behind]
+        reference = refer_to(self._snapshot_bytes(), self._maximum_message_bytes)
+        return [Snapshot(self.version, self.digest, self.finished, reference)]
+
+    def blocks(self, object_digest: bytes, indices: list[int] | None = None) -> list[Block]:
+        """Return blocks (all, or the given ones) of an announced delta or of the newest snapshot.
+
+        Raises MessageError when the digest is of neither.
+        """
+        data = self._store.payload_with_digest(object_digest)
+        if data is None:
+            data = self._snapshot_bytes()
+        reference = refer_to(data, self._maximum_message_bytes)
+        if reference.digest != object_digest:
+            raise MessageError(f"no object has the digest {object_digest.hex()[:16]}")
+        return list(blocks_of(data, reference, indices))
+
+    def blocks_behind(self, carrier: Announcement | Snapshot) -> list[Block]:
+        """Return the blocks that an announcement or snapshot refers to; none when it carries its data."""
+        reference = carrier.payload
+        return [] if reference is None or reference.data else self.blocks(reference.digest)
+
+    def _snapshot_bytes(self) -> bytes:
+        if self._snapshot is None or self._snapshot[0] != self.version:
+            head = self.specification.from_bytes(self._store.head()[0])
+            self._snapshot = (self.version, encode_head(codec_named("lossless"), head, self.specification))
+        return self._snapshot[1]

@@ -1,0 +1,81 @@
+"""Updates that arrive in blocks: kept on disk block by block, asked for again when blocks stay away."""
+
+from dataclasses import dataclass
+
+from aggregator.store import Store
+from protocol.codec import maximum_encoded_bytes
+from protocol.errors import MessageError
+from protocol.head import HeadSpecification
+from protocol.messages import Block, BlockRequest, Update
+from protocol.objects import Assembly
+
+ASK_AGAIN_SECONDS = 20.0
+
+
+@dataclass
+class _Upload:
+    update: Update
+    assembly: Assembly
+    last_heard: float
+
+
+class Uploads:
+    """At most one upload per site; a site that begins another forgets the one before."""
+
+    def __init__(self, store: Store, specification: HeadSpecification) -> None:
+        self._store = store
+        self._maximum_bytes = maximum_encoded_bytes(specification)
+        self._under_way: dict[str, _Upload] = {}
+        for site, (update, blocks) in store.uploads().items():
+            assembly = Assembly(update.payload, self._maximum_bytes)
+            for index, data in blocks.items():
+                assembly.add(index, data)
+            self._under_way[site] = _Upload(update, assembly, last_heard=0.0)
+
+    def begin(self, site: str, update: Update, now: float) -> tuple[Update, bytes] | None:
+        """Take an update's message; return the update and its payload when it is complete already.
+
+        Raises MessageError when it promises more than the head can hold, or does not match its digest.
+        """
+        under_way = self._under_way.get(site)
+        if under_way is None or under_way.update != update:
+            assembly = Assembly(update.payload, self._maximum_bytes)
+            if assembly.complete:
+                return update, assembly.data()
+            self._store.begin_upload(site, update)
+            self._under_way[site] = _Upload(update, assembly, now)
+        return self._finish(site, now)
+
+    def add(self, site: str, block: Block, now: float) -> tuple[Update, bytes] | None:
+        """Store one block; return the update and its payload when this was the last. Raises MessageError."""
+        upload = self._under_way.get(site)
+        if upload is None or upload.update.payload.digest != block.object_digest:
+            return None
+        upload.assembly.add(block.index, block.data)
+        self._store.add_block(site, block.index, block.data)
+        return self._finish(site, now)
+
+    def _finish(self, site: str, now: float) -> tuple[Update, bytes] | None:
+        upload = self._under_way[site]
+        upload.last_heard = now
+        if not upload.assembly.complete:
+            return None
+        del self._under_way[site]
+        try:
+            return upload.update, upload.assembly.data()
+        except MessageError:
+            self._store.forget_upload(site)
+            raise
+
+    def overdue(self, now: float) -> list[tuple[str, BlockRequest]]:
+        """Return a request for the missing blocks of each upload that has been silent for too long."""
+        requests = []
+        for site, upload in self._under_way.items():
+            if now - upload.last_heard >= ASK_AGAIN_SECONDS:
+                upload.last_heard = now
+                requests.append((site, BlockRequest(upload.update.payload.digest, upload.assembly.missing)))
+        return requests
+
+    def clear(self) -> None:
+        """Forget all uploads: their round is closed (the store forgot them with it)."""
+        self._under_way.clear()

@@ -1,0 +1,73 @@
+"""`fedmedclip site`, `predict` and `evaluate`."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class PredictionFormat(StrEnum):
+    """How predictions are written."""
+
+    CSV = "csv"
+    JSONL = "jsonl"
+
+
+BundleOption = Annotated[Path, typer.Option("--bundle", "-b", help="Folder that `fedmedclip export` wrote.")]
+HeadsOption = Annotated[
+    Path | None,
+    typer.Option("--heads", "-H", help="heads.safetensors of a site; without it, zero-shot only."),
+]
+ThreadsOption = Annotated[int | None, typer.Option(min=1, help="Threads; by default one per core.")]
+
+
+def site_command(
+    config: Annotated[Path, typer.Option(help="TOML configuration; deploy/site.toml shows every setting.")],
+    once: Annotated[bool, typer.Option("--once", help="End when the federation is over.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
+) -> None:
+    """Take part in a federation as one hospital: features once, then rounds of local training.
+
+    Its state lies in the configured folder: stop it (Ctrl-C) or kill it at any moment, start it again with
+    the same configuration, and it goes on where it was. Images and the private head never leave.
+    """
+    from edge_client.site_service import run_site
+    from protocol.console import log_to_terminal, stop_cleanly_when_asked
+
+    log_to_terminal(verbose)
+    stop_cleanly_when_asked()
+    run_site(config, once=once)
+
+
+def predict_command(
+    paths: Annotated[list[str], typer.Argument(help="Image files, folders or globs.", metavar="PATH...")],
+    bundle: BundleOption,
+    heads: HeadsOption = None,
+    output_format: Annotated[
+        PredictionFormat, typer.Option("--format", help="csv or jsonl.")
+    ] = PredictionFormat.CSV,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write here instead of to standard output.")
+    ] = None,
+    threads: ThreadsOption = None,
+) -> None:
+    """Classify images offline: label, probability per class, ensemble weight, time."""
+    from edge_client.prediction import run_prediction
+
+    run_prediction(paths, bundle, heads, output_format.value, output, threads)
+
+
+def evaluate_command(
+    data: Annotated[Path, typer.Argument(help="Folder of class folders, or a CSV of path,label.")],
+    bundle: BundleOption,
+    heads: HeadsOption = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Also write the figures here, as JSON.")
+    ] = None,
+    threads: ThreadsOption = None,
+) -> None:
+    """Measure zero-shot, shared head, private head and ensemble on labelled images."""
+    from edge_client.evaluation import run_evaluation
+
+    run_evaluation(data, bundle, heads, output, threads)

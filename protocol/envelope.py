@@ -1,0 +1,61 @@
+"""The frame around every message: magic, version, message, signature.
+
+    2 bytes   b"FM"
+    1 byte    protocol version, 1
+    n bytes   the message (MessagePack, see `protocol.messages`)
+    64 bytes  Ed25519 signature over  b"FM" version topic 0x00 message
+
+The topic is signed but not sent: a message replayed on another topic does not verify.
+"""
+
+from dataclasses import dataclass
+
+from protocol.errors import MessageError
+from protocol.messages import Message, decode_message, encode_message
+from protocol.signature import SIGNATURE_BYTES, SigningKey, is_signed_by
+
+MAGIC = b"FM"
+VERSION = 1
+_HEADER = MAGIC + bytes([VERSION])
+
+# What frame, signature and the fields around an object's data take at most, in bytes.
+OVERHEAD_BYTES = 256
+
+
+@dataclass(frozen=True)
+class Envelope:
+    """A decoded message whose signature still has to be checked against somebody's key."""
+
+    message: Message
+    topic: str
+    body: bytes
+    signature: bytes
+
+    def verify(self, public_key: bytes) -> Message:
+        """Return the message if this key signed it for this topic; raise MessageError otherwise."""
+        if not is_signed_by(public_key, self.signature, _signed_bytes(self.topic, self.body)):
+            raise MessageError(f"the signature of a message on {self.topic} does not match its sender's key")
+        return self.message
+
+
+def seal(message: Message, topic: str, key: SigningKey) -> bytes:
+    """Return the bytes to publish on `topic`."""
+    body = encode_message(message)
+    return _HEADER + body + key.sign(_signed_bytes(topic, body))
+
+
+def open_envelope(payload: bytes, topic: str) -> Envelope:
+    """Take received bytes apart. Raises MessageError for anything but a well-formed frame of this version."""
+    if len(payload) < len(_HEADER) + 1 + SIGNATURE_BYTES or payload[:2] != MAGIC:
+        raise MessageError(f"a message on {topic} is not one of this protocol")
+    if payload[2] != VERSION:
+        raise MessageError(
+            f"a message on {topic} has protocol version {payload[2]}, this software speaks {VERSION}; "
+            "update the older side"
+        )
+    body = payload[len(_HEADER) : -SIGNATURE_BYTES]
+    return Envelope(decode_message(body), topic, body, payload[-SIGNATURE_BYTES:])
+
+
+def _signed_bytes(topic: str, body: bytes) -> bytes:
+    return _HEADER + topic.encode() + b"\0" + body

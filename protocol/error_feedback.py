@@ -1,0 +1,44 @@
+"""What a lossy codec left out is kept and added to the next delta, so that nothing is lost for good.
+
+Seide et al. 2014, "1-bit stochastic gradient descent"; Karimireddy et al. 2019, "Error feedback fixes
+SignSGD".
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from protocol.codec import Codec, decode_head, encode_head
+from protocol.head import HeadSpecification, NamedArrays
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """An encoded delta, what its receiver will decode, and what was left out."""
+
+    encoded: bytes
+    decoded: NamedArrays
+    residual: NamedArrays
+
+
+def compress(
+    codec: Codec, delta: NamedArrays, residual: NamedArrays | None, specification: HeadSpecification
+) -> Compressed:
+    """Encode `delta` plus the residual of the round before (None: there is none yet).
+
+    decoded + new residual = delta + old residual, up to float32 rounding.
+    """
+    wanted = delta if residual is None else {name: delta[name] + residual[name] for name in delta}
+    encoded = encode_head(codec, wanted, specification)
+    decoded = decode_head(encoded, specification)
+    return Compressed(encoded, decoded, {name: wanted[name] - decoded[name] for name in wanted})
+
+
+def apply_delta(head: NamedArrays, delta: NamedArrays) -> NamedArrays:
+    """Return head + delta in float32: the one operation by which every party moves to the next version."""
+    return {name: np.add(head[name], delta[name], dtype=np.float32) for name in head}
+
+
+def difference(new: NamedArrays, old: NamedArrays) -> NamedArrays:
+    """Return new - old in float32."""
+    return {name: np.subtract(new[name], old[name], dtype=np.float32) for name in new}

@@ -1,0 +1,171 @@
+"""Every message that travels, as bounded structures. Each is a MessagePack array whose first item is its tag.
+
+A message is decoded straight into one of these: an unknown tag, a missing field, a wrong type or a value out
+of bounds is a MessageError before anything else looks at it.
+"""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from protocol.errors import MessageError
+
+Digest = Annotated[bytes, Meta(min_length=32, max_length=32)]
+PublicKey = Annotated[bytes, Meta(min_length=32, max_length=32)]
+Fingerprint = Annotated[bytes, Meta(min_length=8, max_length=8)]
+Identity = Annotated[bytes, Meta(min_length=16, max_length=16)]
+Version = Annotated[int, Meta(ge=0, le=1_000_000)]
+Samples = Annotated[int, Meta(ge=1, le=1_000_000_000)]
+ShortText = Annotated[str, Meta(max_length=64)]
+Reason = Annotated[str, Meta(max_length=400)]
+Setting = Annotated[str, Meta(max_length=64)] | int | float | bool
+
+MAXIMUM_OBJECT_BYTES = 1 << 28
+MAXIMUM_BLOCKS = 1 << 14
+
+
+class _Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    pass
+
+
+class ObjectReference(_Message, frozen=True):
+    """Bytes named by their SHA-256: in the message itself when `data` is not empty, else as numbered blocks.
+
+    `size` and `block_size` are in bytes; block i holds bytes [i * block_size, (i + 1) * block_size).
+    """
+
+    digest: Digest
+    size: Annotated[int, Meta(ge=0, le=MAXIMUM_OBJECT_BYTES)]
+    block_size: Annotated[int, Meta(ge=1024, le=MAXIMUM_OBJECT_BYTES)]
+    data: bytes = b""
+
+
+class Plan(_Message, frozen=True, tag=1):
+    """What the federation does; published once by the aggregator and never changed under one `identity`."""
+
+    identity: Identity
+    aggregator_key: PublicKey
+    method: ShortText
+    bundle_digest: Digest
+    embedding_size: Annotated[int, Meta(ge=1, le=1 << 16)]
+    rounds: Annotated[int, Meta(ge=1, le=1_000_000)]
+    seed: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
+    uplink_codec: ShortText
+    downlink_codec: ShortText
+    training: Annotated[dict[ShortText, Setting], Meta(max_length=64)]
+
+
+class Announcement(_Message, frozen=True, tag=2):
+    """A version of the global head. `payload` is the encoded difference to the version before.
+
+    Version 0 carries no payload: it is derived from the plan's seed.
+    """
+
+    version: Version
+    head_digest: Digest
+    finished: bool
+    payload: ObjectReference | None
+
+
+class Join(_Message, frozen=True, tag=3):
+    """A site asks to take part. `public_key` is the key that signs all of its messages."""
+
+    public_key: PublicKey
+    bundle_digest: Digest
+    samples: Samples
+
+
+class JoinAnswer(_Message, frozen=True, tag=4):
+    """Whether the site with this key takes part, and if not, why."""
+
+    fingerprint: Fingerprint
+    accepted: bool
+    reason: Reason
+
+
+class Update(_Message, frozen=True, tag=5):
+    """One site's encoded delta, trained from version `round_number` - 1 on `samples` images."""
+
+    round_number: Annotated[int, Meta(ge=1, le=1_000_000)]
+    samples: Samples
+    payload: ObjectReference
+
+
+class Receipt(_Message, frozen=True, tag=6):
+    """The update of this round is stored durably and counts (accepted), or never will (with the reason)."""
+
+    round_number: Annotated[int, Meta(ge=1, le=1_000_000)]
+    accepted: bool
+    reason: Reason
+
+
+class Block(_Message, frozen=True, tag=7):
+    """Block `index` of the object with this digest."""
+
+    object_digest: Digest
+    index: Annotated[int, Meta(ge=0, le=MAXIMUM_BLOCKS - 1)]
+    data: bytes
+
+
+class BlockRequest(_Message, frozen=True, tag=8):
+    """The receiver of an object asks for the blocks that it has not got."""
+
+    object_digest: Digest
+    missing: Annotated[
+        list[Annotated[int, Meta(ge=0, le=MAXIMUM_BLOCKS - 1)]], Meta(max_length=MAXIMUM_BLOCKS)
+    ]
+
+
+class HeadRequest(_Message, frozen=True, tag=9):
+    """A site asks for what leads from `have_version` to the newest version; -1 when it needs a whole head."""
+
+    have_version: Annotated[int, Meta(ge=-1, le=1_000_000)]
+
+
+class Snapshot(_Message, frozen=True, tag=10):
+    """A whole head, encoded without loss, for a site that is far behind or differs."""
+
+    version: Version
+    head_digest: Digest
+    finished: bool
+    payload: ObjectReference
+
+
+class Status(_Message, frozen=True, tag=11):
+    """Whether a site is connected, and the newest version that it holds (-1: none)."""
+
+    fingerprint: Fingerprint
+    online: bool
+    version: Annotated[int, Meta(ge=-1, le=1_000_000)]
+
+
+Message = (
+    Plan
+    | Announcement
+    | Join
+    | JoinAnswer
+    | Update
+    | Receipt
+    | Block
+    | BlockRequest
+    | HeadRequest
+    | Snapshot
+    | Status
+)
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
+
+
+def encode_message(message: Message) -> bytes:
+    """Return the MessagePack bytes of a message."""
+    return _encoder.encode(message)
+
+
+def decode_message(body: bytes) -> Message:
+    """Return the message in `body`; raise MessageError when it is not exactly one known, bounded message."""
+    try:
+        return _decoder.decode(body)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        raise MessageError(f"malformed message: {error}") from error

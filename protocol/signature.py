@@ -1,0 +1,64 @@
+"""Who signed a message: Ed25519 keys (RFC 8032), one per site and one per aggregator."""
+
+import hashlib
+import os
+from pathlib import Path
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from protocol.errors import InvalidInputError
+
+SIGNATURE_BYTES = 64
+PUBLIC_KEY_BYTES = 32
+
+
+class SigningKey:
+    """A private Ed25519 key and its public half (32 raw bytes)."""
+
+    def __init__(self, private_key: Ed25519PrivateKey) -> None:
+        self._private_key = private_key
+        self.public_key: bytes = private_key.public_key().public_bytes_raw()
+
+    def sign(self, data: bytes) -> bytes:
+        """Return the 64-byte signature of `data`."""
+        return self._private_key.sign(data)
+
+
+def new_signing_key() -> SigningKey:
+    """Return a key that nobody else has."""
+    return SigningKey(Ed25519PrivateKey.generate())
+
+
+def load_or_create_signing_key(path: Path) -> SigningKey:
+    """Read the 32 raw private bytes at `path`, or make a key and keep it there for its owner's eyes only."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(".new")
+        temporary.unlink(missing_ok=True)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(Ed25519PrivateKey.generate().private_bytes_raw())
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.rename(path)
+    raw = path.read_bytes()
+    if len(raw) != 32:
+        raise InvalidInputError(
+            f"signing key {path} has {len(raw)} bytes, expected 32; restore it from a copy"
+        )
+    return SigningKey(Ed25519PrivateKey.from_private_bytes(raw))
+
+
+def is_signed_by(public_key: bytes, signature: bytes, data: bytes) -> bool:
+    """Whether `signature` is that of `data` under the raw public key."""
+    try:
+        Ed25519PublicKey.from_public_bytes(public_key).verify(signature, data)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+def fingerprint(public_key: bytes) -> bytes:
+    """Return the first 8 bytes of the SHA-256 of a public key: enough to tell two sites apart."""
+    return hashlib.sha256(public_key).digest()[:8]

@@ -1,0 +1,61 @@
+"""The MQTT topics of a federation, version 1. `docs/protocol.md` lists them with QoS and retention.
+
+| topic                              | from       | holds                                         |
+|------------------------------------|------------|-----------------------------------------------|
+| `fmc1/{federation}/plan`           | aggregator | `Plan`, retained                              |
+| `fmc1/{federation}/head`           | aggregator | `Announcement` of the newest version, retained|
+| `fmc1/{federation}/blocks`         | aggregator | `Block`s of what the announcement refers to   |
+| `fmc1/{federation}/up/{site}`      | site       | everything that a site sends                  |
+| `fmc1/{federation}/down/{site}`    | aggregator | answers to one site                           |
+| `fmc1/{federation}/status/{site}`  | site       | `Status`, retained, also as last will         |
+"""
+
+import re
+
+from protocol.errors import InvalidInputError
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
+
+
+def check_name(kind: str, name: str) -> str:
+    """Return `name` when it may stand in a topic; raise InvalidInputError otherwise."""
+    if not _NAME.fullmatch(name):
+        raise InvalidInputError(
+            f"{kind} name {name!r} is not usable: 1 to 32 of a-z, 0-9, '-' and '_', first a letter or digit"
+        )
+    return name
+
+
+def plan(federation: str) -> str:
+    """Topic of the retained plan."""
+    return f"fmc1/{federation}/plan"
+
+
+def head(federation: str) -> str:
+    """Topic of the retained announcement of the newest head."""
+    return f"fmc1/{federation}/head"
+
+
+def blocks(federation: str) -> str:
+    """Topic of the blocks of an announced head that is too large for one message."""
+    return f"fmc1/{federation}/blocks"
+
+
+def up(federation: str, site: str) -> str:
+    """Topic on which one site speaks to the aggregator; `+` stands for all sites."""
+    return f"fmc1/{federation}/up/{site}"
+
+
+def down(federation: str, site: str) -> str:
+    """Topic on which the aggregator answers one site."""
+    return f"fmc1/{federation}/down/{site}"
+
+
+def status(federation: str, site: str) -> str:
+    """Topic of a site's retained status and last will; `+` stands for all sites."""
+    return f"fmc1/{federation}/status/{site}"
+
+
+def site_of(topic: str) -> str:
+    """Return the site named by an `up`, `down` or `status` topic."""
+    return topic.rsplit("/", 1)[-1]

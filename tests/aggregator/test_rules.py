@@ -1,0 +1,35 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aggregator.rules import update_norm, weighted_mean
+from protocol.head import HeadSpecification, TensorSpecification
+
+SPECIFICATION = HeadSpecification((TensorSpecification("weight", (2, 3)), TensorSpecification("bias", (2,))))
+
+
+def constant(value):
+    return {tensor.name: np.full(tensor.shape, value, np.float32) for tensor in SPECIFICATION.tensors}
+
+
+def test_weights_are_shares():
+    mean = weighted_mean([(3.0, constant(1.0)), (1.0, constant(5.0))], SPECIFICATION)
+    assert mean["weight"].dtype == np.float32
+    assert mean["weight"].tolist() == [[2.0] * 3] * 2
+
+
+@given(st.lists(st.tuples(st.floats(0.1, 1e6), st.floats(-10, 10)), min_size=1, max_size=6))
+def test_the_mean_lies_between_the_updates(pairs):
+    mean = weighted_mean([(weight, constant(value)) for weight, value in pairs], SPECIFICATION)
+    values = [value for _, value in pairs]
+    assert min(values) - 1e-5 <= mean["bias"][0] <= max(values) + 1e-5
+
+
+def test_no_update_is_an_error():
+    with pytest.raises(ValueError, match="without updates"):
+        weighted_mean([], SPECIFICATION)
+
+
+def test_the_norm_is_over_all_values():
+    assert update_norm(constant(2.0)) == pytest.approx(2.0 * np.sqrt(8))

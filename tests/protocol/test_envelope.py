@@ -1,0 +1,83 @@
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from protocol.envelope import OVERHEAD_BYTES, open_envelope, seal
+from protocol.errors import MessageError
+from protocol.messages import HeadRequest, Join, Update, decode_message, encode_message
+from protocol.objects import refer_to
+from protocol.signature import load_or_create_signing_key, new_signing_key
+
+KEY = new_signing_key()
+TOPIC = "fmc1/trial/up/site-a"
+UPDATE = Update(3, 386, refer_to(b"x" * 1000, 131072))
+
+
+def test_a_sealed_message_opens_and_verifies():
+    message = open_envelope(seal(UPDATE, TOPIC, KEY), TOPIC).verify(KEY.public_key)
+    assert message == UPDATE
+
+
+def test_an_update_costs_little_more_than_its_payload():
+    assert len(seal(UPDATE, TOPIC, KEY)) - 1000 <= OVERHEAD_BYTES
+
+
+def test_another_key_another_topic_or_a_changed_byte_is_refused():
+    payload = seal(UPDATE, TOPIC, KEY)
+    with pytest.raises(MessageError, match="signature"):
+        open_envelope(payload, TOPIC).verify(new_signing_key().public_key)
+    with pytest.raises(MessageError, match="signature"):
+        open_envelope(payload, "fmc1/trial/up/site-b").verify(KEY.public_key)
+    changed = payload.replace(b"x" * 8, b"y" * 8)
+    with pytest.raises(MessageError, match="signature"):
+        open_envelope(changed, TOPIC).verify(KEY.public_key)
+
+
+def test_an_unknown_version_is_named():
+    payload = bytearray(seal(UPDATE, TOPIC, KEY))
+    payload[2] = 9
+    with pytest.raises(MessageError, match="protocol version 9, this software speaks 1"):
+        open_envelope(bytes(payload), TOPIC)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=300))
+def test_random_bytes_never_do_worse_than_a_message_error(data):
+    for payload in (data, b"FM\x01" + data):
+        try:
+            open_envelope(payload, TOPIC).verify(KEY.public_key)
+        except MessageError:
+            continue
+        pytest.fail("random bytes passed for a signed message")
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=200))
+def test_random_bodies_decode_to_a_known_message_or_are_refused(body):
+    try:
+        message = decode_message(body)
+    except MessageError:
+        return
+    assert decode_message(encode_message(message)) == message
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        HeadRequest(-2),
+        HeadRequest(2**40),
+        Update(0, 1, UPDATE.payload),
+        Update(1, 0, UPDATE.payload),
+        Join(b"short", bytes(32), 5),
+    ],
+)
+def test_values_out_of_bounds_are_refused(message):
+    with pytest.raises(MessageError, match="malformed"):
+        decode_message(encode_message(message))
+
+
+def test_a_key_file_is_made_once_and_for_its_owner_only(tmp_path):
+    path = tmp_path / "state" / "site.key"
+    key = load_or_create_signing_key(path)
+    assert load_or_create_signing_key(path).public_key == key.public_key
+    assert path.stat().st_mode & 0o077 == 0

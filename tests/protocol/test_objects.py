@@ -1,0 +1,67 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from protocol.envelope import OVERHEAD_BYTES, seal
+from protocol.errors import MessageError
+from protocol.messages import Update
+from protocol.objects import Assembly, block_count, blocks_of, refer_to
+from protocol.signature import new_signing_key
+
+LIMIT = 4096
+
+
+@given(st.integers(1, 40_000), st.randoms(use_true_random=False))
+def test_blocks_in_any_order_and_repeated_give_the_object(size, random):
+    data = random.randbytes(size)
+    reference = refer_to(data, LIMIT)
+    assembly = Assembly(reference, 40_000)
+    blocks = [*blocks_of(data, reference)] * 2
+    random.shuffle(blocks)
+    for block in blocks:
+        assembly.add(block.index, block.data)
+    assert assembly.complete
+    assert assembly.data() == data
+
+
+def test_what_is_missing_is_known_and_can_be_sent_alone():
+    data = bytes(range(256)) * 100
+    reference = refer_to(data, LIMIT)
+    assembly = Assembly(reference, len(data))
+    for block in blocks_of(data, reference):
+        if block.index not in (1, 4):
+            assembly.add(block.index, block.data)
+    assert assembly.missing == [1, 4]
+    for block in blocks_of(data, reference, [1, 4, 9999]):
+        assembly.add(block.index, block.data)
+    assert assembly.data() == data
+
+
+@pytest.mark.parametrize("size", [LIMIT - OVERHEAD_BYTES, LIMIT - OVERHEAD_BYTES + 1, 3 * LIMIT])
+def test_every_message_fits_the_limit(size):
+    key = new_signing_key()
+    data = bytes(size)
+    reference = refer_to(data, LIMIT)
+    messages = [Update(10**6, 10**9, reference), *blocks_of(data, reference)]
+    topic = f"fmc1/{'f' * 32}/up/{'s' * 32}"
+    assert max(len(seal(message, topic, key)) for message in messages) <= LIMIT
+
+
+def test_an_object_larger_than_expected_is_refused_at_once():
+    with pytest.raises(MessageError, match="at most 100 fit"):
+        Assembly(refer_to(bytes(101), LIMIT), 100)
+
+
+def test_blocks_that_do_not_fit_or_lie_are_refused():
+    data = bytes(10_000)
+    reference = refer_to(data, LIMIT)
+    assembly = Assembly(reference, 10_000)
+    with pytest.raises(MessageError, match="of 3 blocks"):
+        assembly.add(3, b"")
+    with pytest.raises(MessageError, match="expected 3840"):
+        assembly.add(0, b"short")
+    for index in range(block_count(reference)):
+        assembly.add(index, b"\x01" * min(reference.block_size, 10_000 - index * reference.block_size))
+    with pytest.raises(MessageError, match="SHA-256"):
+        assembly.data()
+    assert assembly.missing == [0, 1, 2]

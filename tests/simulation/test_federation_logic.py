@@ -1,0 +1,82 @@
+"""The whole protocol over a bad network, with killed parties, without a broker."""
+
+import pytest
+
+from protocol import topics
+from protocol.envelope import seal
+from protocol.messages import Join, Update
+from protocol.objects import refer_to
+from protocol.signature import new_signing_key
+from tests.simulation.loopback import BUNDLE, FEDERATION, Loopback
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    federation = Loopback(tmp_path_factory.mktemp("undisturbed"))
+    federation.run()
+    return federation
+
+
+def test_a_quiet_federation_ends_with_the_same_bits_everywhere(undisturbed):
+    assert undisturbed.final_digest()
+    for learner in undisturbed.learners.values():
+        assert learner.trained == [1, 2, 3, 4]
+        assert len(set(learner.digests.values())) == 4
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_loss_repetition_and_kills_change_no_bit_of_the_result(tmp_path, undisturbed, seed):
+    federation = Loopback(tmp_path)
+    federation.run(loss=0.15, repeats=0.1, kills=0.03, seed=seed)
+    assert federation.final_digest() == undisturbed.final_digest()
+
+
+def test_large_heads_survive_it_too(tmp_path):
+    quiet = Loopback(tmp_path / "quiet", rounds=2, embedding_size=80)
+    quiet.run()
+    assert len(quiet.store.newest_version().payload) > 3 * 4096
+    noisy = Loopback(tmp_path / "noisy", rounds=2, embedding_size=80)
+    noisy.run(loss=0.15, repeats=0.1, kills=0.03, seed=4)
+    assert noisy.final_digest() == quiet.final_digest()
+
+
+def test_a_site_that_comes_late_catches_up_and_takes_part(tmp_path):
+    federation = Loopback(tmp_path, sites=3, rounds=5, minimum_sites=2)
+    del federation.agents["site-2"]
+    while federation.coordinator.global_head.version < 3:
+        federation.step()
+    federation.start_site("site-2")
+    federation.run()
+    assert federation.final_digest()
+    assert federation.learners["site-2"].trained[-1] == 5
+    assert set(federation.learners["site-0"].trained) == {1, 2, 3, 4, 5}
+
+
+def test_a_site_that_missed_many_versions_gets_the_smaller_of_deltas_and_snapshot(tmp_path):
+    federation = Loopback(tmp_path, sites=2, rounds=12, minimum_sites=1)
+    del federation.agents["site-1"]
+    federation.run()
+    head = federation.coordinator.global_head
+    near, far = head.catch_up(10), head.catch_up(0)
+    assert [type(answer).__name__ for answer in near] == ["Announcement", "Announcement"]
+    assert [type(answer).__name__ for answer in far] == ["Snapshot"]
+    federation.start_site("site-1")
+    federation.run()
+    assert federation.final_digest()
+
+
+def test_a_second_site_of_the_same_name_is_refused_and_disturbs_nobody(tmp_path, undisturbed):
+    federation = Loopback(tmp_path)
+    while not federation.coordinator.global_head.version:
+        federation.step()
+    impostor = new_signing_key()
+    topic = topics.up(FEDERATION, "site-1")
+    answers = federation.coordinator.receive(
+        topic, seal(Join(impostor.public_key, BUNDLE, 10), topic, impostor), federation.now
+    )
+    assert [answer.message.accepted for answer in answers] == [False]
+    assert "belongs to another site" in answers[0].message.reason
+    forged = seal(Update(2, 10**6, refer_to(b"x", 4096)), topic, impostor)
+    assert federation.coordinator.receive(topic, forged, federation.now) == []
+    federation.run()
+    assert federation.final_digest() == undisturbed.final_digest()
