@@ -2,9 +2,14 @@
 
 An embedding is keyed by the digest of its bundle and by the SHA-256 of the image file's content, so that
 renamed images, restarts and further federations find it again, and another encoder never does. What is
-put is on the disk when `put_many` returns. Several processes may use one store at a time.
+put is on the disk when `put_many` returns.
+
+Other than the durable state in `protocol.database`, it is a cache that several processes share: opening it
+at the same instant is safe (switching to a write-ahead log is not), it stays one file that can be copied,
+and damage to it costs time, not data.
 """
 
+import fcntl
 import logging
 import os
 import sqlite3
@@ -19,12 +24,12 @@ from typing import Self, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from protocol.errors import FedMedClipError
+from protocol.errors import StorageError
 
 Embedding = npt.NDArray[np.float32]
 Result = TypeVar("Result")
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger("fedmedclip.features")
 
 # Marks the file as a feature store ("FMCE"), and its layout.
 _APPLICATION_ID = 0x464D4345
@@ -36,10 +41,6 @@ _PAGE_BYTES = 16384
 _HASHES_PER_QUERY = 500
 
 
-class FeatureStoreError(FedMedClipError):
-    """A feature store that cannot be opened, read or written."""
-
-
 class FeatureStore:
     """An open feature store; a context manager. One instance belongs to the thread that made it.
 
@@ -48,7 +49,7 @@ class FeatureStore:
     """
 
     def __init__(self, path: Path) -> None:
-        """Open the store, made when missing. Raises FeatureStoreError when that is not possible."""
+        """Open the store, made when missing. Raises StorageError when that is not possible."""
         self.path = path
         self.set_aside: Path | None = None
         self._connection: sqlite3.Connection | None = None
@@ -58,7 +59,7 @@ class FeatureStore:
     def get_many(self, bundle_digest: bytes, content_hashes: Iterable[bytes]) -> dict[bytes, Embedding]:
         """Return the stored embeddings, read-only float32 (D,), of those images that have one.
 
-        Raises FeatureStoreError.
+        Raises StorageError.
         """
         found: dict[bytes, Embedding] = {}
         remaining = iter(content_hashes)
@@ -69,7 +70,7 @@ class FeatureStore:
     def put_many(self, bundle_digest: bytes, embeddings: Mapping[bytes, Embedding]) -> None:
         """Store embeddings, float32 (D,) by content hash, all or none; one that is there is replaced.
 
-        Raises FeatureStoreError when they cannot be stored, a full disk included; what was stored before
+        Raises StorageError when they cannot be stored, a full disk included; what was stored before
         is not touched by that.
         """
         rows = [
@@ -98,43 +99,47 @@ class FeatureStore:
             try:
                 return operation(self._open())
             except sqlite3.DatabaseError as error:
-                if _code(error) not in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+                if not _is_damage(error):
                     raise
                 self._set_damaged_file_aside(error)
             return operation(self._open())
         except sqlite3.Error as error:
-            raise FeatureStoreError(f"feature store {self.path} {_explanation(error)}") from error
+            raise StorageError(f"feature store {self.path} {_explanation(error)}") from error
         except OSError as error:
-            raise FeatureStoreError(f"feature store {self.path}: {error.strerror}") from error
+            raise StorageError(f"feature store {self.path}: {error.strerror}") from error
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.touch()
+            # Before SQLite opens it: should the file be replaced in between, we hold the newer one.
+            self._file_identity = _identity(self.path)
             # Without isolation level the transactions are ours: BEGIN IMMEDIATE waits for other writers
             # where SQLite's deferred transactions would fail at once.
-            self._connection = sqlite3.connect(self.path, timeout=_BUSY_SECONDS, isolation_level=None)
-            self._file_identity = _identity(self.path)
-            self._connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
-            _prepare(self._connection, self.path)
+            connection = sqlite3.connect(self.path, timeout=_BUSY_SECONDS, isolation_level=None)
+            try:
+                connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
+                _prepare(connection, self.path)
+            except BaseException:
+                connection.close()
+                raise
+            self._connection = connection
         return self._connection
 
     def _set_damaged_file_aside(self, error: sqlite3.DatabaseError) -> None:
         self.close()
-        # Another process may have met the same damage and put a new store here already. (Should both
-        # pass here at the same instant, the new store is set aside too: only time is lost.)
-        if _identity(self.path) != self._file_identity:
-            return
-        self.set_aside = next(
-            name
-            for n in count(1)
-            if not (name := self.path.with_name(f"{self.path.name}.damaged-{n}")).exists()
-        )
-        os.replace(self.path, self.set_aside)
-        # A journal left behind would be played back into the new file.
-        journal = self.path.with_name(f"{self.path.name}-journal")
-        if journal.exists():
-            os.replace(journal, self.set_aside.with_name(f"{self.set_aside.name}-journal"))
-        logger.warning(
+        with self.path.with_name(f"{self.path.name}.lock").open("wb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if _identity(self.path) != self._file_identity:
+                return  # Another process met the same damage first.
+            names = (self.path.with_name(f"{self.path.name}.damaged-{number}") for number in count(1))
+            self.set_aside = next(name for name in names if not name.exists())
+            # The journal first: left behind, it would be played back into the new file.
+            journal = self.path.with_name(f"{self.path.name}-journal")
+            if journal.exists():
+                os.replace(journal, self.set_aside.with_name(f"{self.set_aside.name}-journal"))
+            os.replace(self.path, self.set_aside)
+        log.warning(
             "feature store %s is damaged (%s); it is set aside as %s and its embeddings are computed again",
             self.path,
             error,
@@ -143,7 +148,7 @@ class FeatureStore:
 
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
-    """Make the table in an empty file; raise FeatureStoreError when the file is of another kind."""
+    """Make the table in an empty file; raise StorageError when the file is of another kind."""
     if _is_empty(connection):
         with _transaction(connection):
             if _is_empty(connection):
@@ -154,9 +159,9 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
                 connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
                 connection.execute(f"PRAGMA user_version = {_LAYOUT}")
     if _pragma(connection, "application_id") != _APPLICATION_ID:
-        raise FeatureStoreError(f"{path} is another program's database; give the feature store another path")
+        raise StorageError(f"{path} is another program's database; give the feature store another path")
     if (layout := _pragma(connection, "user_version")) != _LAYOUT:
-        raise FeatureStoreError(
+        raise StorageError(
             f"feature store {path} has layout {layout}, this version reads {_LAYOUT}; "
             "update fedmedclip or give another path"
         )
@@ -211,6 +216,12 @@ def _identity(path: Path) -> tuple[int, int] | None:
 def _code(error: sqlite3.Error) -> int:
     """SQLite's primary result code: the low byte of the extended one."""
     return int(getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)) & 0xFF
+
+
+def _is_damage(error: sqlite3.Error) -> bool:
+    """Whether the file is damaged, or was when another process set it aside under our hands."""
+    moved = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_READONLY_DBMOVED
+    return moved or _code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 def _explanation(error: sqlite3.Error) -> str:

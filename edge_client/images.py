@@ -53,8 +53,8 @@ def read_image(path: Path) -> Image.Image:
     """Read an 8-bit image file as RGB, upright (EXIF orientation applied).
 
     Grey and 1-bit images get three equal channels. An alpha channel is dropped, not composited: the
-    colours under it are kept, as open_clip's own preprocessing does. Of a phone's multi-picture JPEG the
-    main picture is read.
+    colours under it are kept, for no background would be the right one. Of a phone's multi-picture JPEG
+    the main picture is read.
 
     Raises UnreadableImageError, with one of the reasons "missing", "permission denied", "not a file",
     "unreadable (...)", "empty file", "file too large", "not an image", "truncated", "corrupt",
