@@ -1,6 +1,7 @@
 """How good zero-shot, shared head, private head and ensemble are on labelled images."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import msgspec
 import numpy as np
@@ -70,17 +71,25 @@ def run_evaluation(
     """`fedmedclip evaluate`: print a table and write JSON where asked."""
     bundle = open_bundle(bundle_folder)
     heads = None if heads_file is None else load_heads(heads_file, bundle)
-    with FeatureStore.in_memory() as store, progress_bar("computing features") as progress:
-        labelled = load_labelled_features(data, bundle, store, threads=threads, progress=progress)
-    figures = evaluate(heads, bundle, labelled.embeddings, labelled.labels)
+    with (
+        TemporaryDirectory() as folder,
+        FeatureStore(Path(folder) / "features.db") as store,
+        progress_bar("computing features") as progress,
+    ):
+        embeddings, labels, found = load_labelled_features(
+            data, bundle, store, threads=threads, progress=progress
+        )
+    figures = evaluate(heads, bundle, embeddings, labels)
     console = Console()
+    for line in found.lines():
+        console.print(line, highlight=False)
     console.print(_table(figures))
     for name, metrics in figures.items():
         console.print(_class_table(name, metrics))
     if output is not None:
         report = {
-            "images": len(labelled.labels),
-            "skipped": {image.path.as_posix(): image.reason for image in labelled.skipped},
+            "images": len(labels),
+            "skipped": {image.path.as_posix(): image.reason for image in found.skipped},
             "classifiers": {name: metrics.as_dict() for name, metrics in figures.items()},
         }
         output.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")

@@ -28,6 +28,7 @@ from protocol.link import (
 )
 from protocol.messages import Message as ProtocolMessage
 from protocol.messages import Status
+from protocol.seeds import derive_seed
 from protocol.signature import SigningKey, fingerprint, load_or_create_signing_key
 from protocol.state_folder import claim_state_folder
 
@@ -97,24 +98,32 @@ def run_site(configuration_file: Path, *, once: bool) -> None:
 def _features(
     configuration: SiteConfiguration, configuration_file: Path, bundle: Bundle, state_folder: Path
 ) -> SiteFeatures:
-    settings = configuration.site
+    settings, split = configuration.site, configuration.split
     store_path = settings.feature_store and beside(configuration_file, settings.feature_store)
     with (
         FeatureStore(store_path or state_folder / "features.db") as store,
         progress_bar("computing features") as progress,
     ):
-        return load_site_features(
+        features = load_site_features(
             beside(configuration_file, settings.data),
             bundle,
             store,
             split_file=state_folder / "split.csv",
-            seed=configuration.split.seed,
-            validation=configuration.split.validation,
-            test=configuration.split.test,
+            seed=derive_seed(split.seed, site=settings.name, purpose="split"),
+            fractions={
+                "train": 1 - split.validation - split.test,
+                "validation": split.validation,
+                "test": split.test,
+            },
             batch_size=configuration.resources.feature_batch,
             threads=configuration.resources.threads,
             progress=progress,
         )
+    for line in features.report.lines():
+        log.info("%s", line)
+    for image in features.report.skipped:
+        log.warning("skipped %s: %s", image.path, image.reason)
+    return features
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,14 @@ from pathlib import Path
 
 from protocol.link_settings import LinkSettings
 
+Tables = dict[str, dict[str, object]]
+
 
 def write_aggregator_configuration(
     path: Path, *, bundle: Path, method: str, rounds: int, sites: int, seed: int, broker: LinkSettings
 ) -> None:
     """Write `aggregator.toml` for a federation in which every round waits for every site."""
-    tables = {
+    tables: Tables = {
         "federation": {
             "name": "demo",
             "bundle": str(bundle.resolve()),
@@ -30,7 +32,7 @@ def write_site_configuration(
     path: Path, *, site: str, bundle: Path, data: Path, seed: int, broker: LinkSettings
 ) -> None:
     """Write `site.toml` with all of the site's state beside it."""
-    tables = {
+    tables: Tables = {
         "site": {
             "federation": "demo",
             "name": site,
@@ -48,7 +50,7 @@ def _broker(broker: LinkSettings) -> dict[str, object]:
     return {"host": broker.host, "port": broker.broker_port, "protocol": broker.protocol}
 
 
-def _write(path: Path, tables: dict[str, dict[str, object]]) -> None:
+def _write(path: Path, tables: Tables) -> None:
     lines = ["# Written by `fedmedclip demo`."]
     for table, values in tables.items():
         # A JSON string, number or boolean is also one in TOML.

@@ -110,11 +110,11 @@ def _global_figures(
     if folder.global_test is None:
         return {}
     with FeatureStore(out / "global_test.db") as store:
-        labelled = load_labelled_features(folder.global_test, bundle, store)
+        embeddings, labels, _ = load_labelled_features(folder.global_test, bundle, store)
     found: dict[int, Report] = {}
     for version, shared in heads.items():
         site_free = Heads(method, shared, None, "demo", "global_test", version)
-        figures = evaluate(site_free, bundle, labelled.embeddings, labelled.labels)
+        figures = evaluate(site_free, bundle, embeddings, labels)
         found[version] = {
             measure: {name: _figure(figures[name], measure) for name in ("zero_shot", "shared")}
             for measure in _GLOBAL_FIGURES
@@ -202,7 +202,7 @@ def _traffic_table(summary: Report) -> Table:
         entries = [entry["sites"][site] for entry in rounds]
 
         def mean(name: str, entries: list[Report] = entries) -> float:
-            return sum(entry[name] for entry in entries) / len(entries)
+            return float(sum(entry[name] for entry in entries)) / len(entries)
 
         table.add_row(
             site,

@@ -4,7 +4,6 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.protocol.link_helpers import open_link, unique, wait_for
 
 from protocol.errors import LinkError
 from protocol.link import (
@@ -20,6 +19,7 @@ from protocol.link import (
 from protocol.link_events import UNREAD_LIMIT
 from protocol.link_session import SENDING_WINDOW
 from simulation.brokers import EmbeddedBroker, MosquittoBroker, free_port
+from tests.protocol.link_helpers import open_link, unique, wait_for
 
 
 @pytest.mark.parametrize(("wanted", "spoken"), [("auto", "5"), ("5", "5"), ("3.1.1", "3.1.1")])

@@ -4,10 +4,10 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from tests.protocol.link_helpers import open_link, quiet, start_client_process, unique, wait_for
 
 from protocol.link import Connected, Disconnected, Message, Published, Received
 from simulation.brokers import MosquittoBroker
+from tests.protocol.link_helpers import open_link, quiet, start_client_process, unique, wait_for
 
 
 @pytest.fixture

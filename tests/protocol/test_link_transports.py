@@ -17,10 +17,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from tests.protocol.link_helpers import open_link, unique, wait_for
 
 from protocol.link import Connected, Disconnected, Link, Received
 from simulation.brokers import MosquittoBroker, free_port
+from tests.protocol.link_helpers import open_link, unique, wait_for
 
 
 def exchange(link: Link) -> None:
