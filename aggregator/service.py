@@ -51,9 +51,14 @@ def run_aggregator(configuration_file: Path, *, once: bool) -> None:
         )
         link = Link(broker, client_id=f"fmc-aggregator-{settings.name}-{plan.identity.hex()[:8]}")
         link.subscribe(topics.up(settings.name, "+"), topics.status(settings.name, "+"))
-        with link:
-            _serve(coordinator, link, key, once)
-        store.close()
+        try:
+            with link:
+                _serve(coordinator, link, key, once)
+        except KeyboardInterrupt:
+            log.info("stopped at version %d; start again to go on", global_head.version)
+            raise
+        finally:
+            store.close()
 
 
 def _serve(coordinator: Coordinator, link: Link, key: SigningKey, once: bool) -> None:

@@ -90,6 +90,9 @@ def run_site(configuration_file: Path, *, once: bool) -> None:
         link.start()
         try:
             _serve(agent, link, post, once)
+        except KeyboardInterrupt:
+            log.info("stopped at version %d; start again to go on", agent.version)
+            raise
         finally:
             link.close([post.status(agent.status(online=False))])
             state.close()

@@ -57,7 +57,8 @@ def summarise(out: Path, method: str, seed: int, folder: FederationFolder, bundl
     rounds = [_round(version, journals, global_figures.get(version)) for version in range(1, plan.rounds + 1)]
     return {
         "method": method,
-        "codec": {"uplink": plan.uplink_codec, "downlink": plan.downlink_codec},
+        "codec": plan.uplink_codec,
+        "downlink_codec": plan.downlink_codec,
         "seed": seed,
         "head_digest": head_digest(heads[plan.rounds]).hex(),
         "rounds": rounds,
