@@ -146,7 +146,8 @@ def _images_in_csv(path: Path) -> list[LabelledImage]:
     except UnicodeDecodeError as error:
         raise InvalidInputError(f"data {path} is not a CSV file in UTF-8 ({error.reason})") from error
     except csv.Error as error:
-        raise InvalidInputError(f"{path}, line {reader.line_num}: not valid CSV ({error})") from error
+        line = reader.reader.line_num
+        raise InvalidInputError(f"{path}, line {line}: not valid CSV ({error})") from error
     if not images:
         raise InvalidInputError(f"data {path} lists no images below its header")
     return images

@@ -1,0 +1,263 @@
+"""Each kind of image file is read as upright RGB, or refused with its reason."""
+
+import io
+import os
+import struct
+import warnings
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from PIL import Image
+
+from edge_client.images import UnreadableImageError, decode_image, is_image_name, quiet_pillow, read_image
+from protocol.errors import FedMedClipError
+
+from .conftest import random_pixels
+
+RGB = Image.fromarray(random_pixels(1))
+Content = bytes | Callable[[], bytes]
+
+
+def saved(image: Image.Image, kind: str, **options: object) -> bytes:
+    content = io.BytesIO()
+    image.save(content, kind, **options)
+    return content.getvalue()
+
+
+def png(width: int, height: int, bits: int, color_type: int, pixels: bytes) -> bytes:
+    """A PNG written by hand, for kinds that Pillow reads and does not write."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        )
+
+    header = struct.pack(">IIBBBBB", width, height, bits, color_type, 0, 0, 0)
+    chunks = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(pixels)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunks
+
+
+def png_16(color_type: int) -> bytes:
+    channels = {0: 1, 2: 3, 4: 2, 6: 4}[color_type]
+    return png(4, 3, 16, color_type, (b"\0" + b"\x12\x34" * 4 * channels) * 3)
+
+
+def tiff_16_rgb() -> bytes:
+    pixels = b"\x34\x12" * 3 * 4 * 3
+    tags = [(256, 3, 1, 4), (257, 3, 1, 3), (258, 3, 3, 0), (259, 3, 1, 1), (262, 3, 1, 2), (273, 4, 1, 8)]
+    tags += [(277, 3, 1, 3), (278, 3, 1, 3), (279, 4, 1, len(pixels))]
+    directory_at = 8 + len(pixels)
+    bits_at = directory_at + 2 + 12 * len(tags) + 4
+    entries = b"".join(
+        struct.pack("<HHII", tag, kind, count, bits_at if tag == 258 else value)
+        for tag, kind, count, value in tags
+    )
+    directory = (
+        struct.pack("<H", len(tags)) + entries + struct.pack("<I", 0) + struct.pack("<HHH", 16, 16, 16)
+    )
+    return b"II*\0" + struct.pack("<I", directory_at) + pixels + directory
+
+
+def frames(kind: str) -> bytes:
+    return saved(RGB, kind, save_all=True, append_images=[RGB.rotate(180)])
+
+
+def grey_16() -> Image.Image:
+    return Image.fromarray(np.arange(12, dtype=np.uint16).reshape(3, 4) * 5000)
+
+
+READABLE = {
+    "rgb.png": saved(RGB, "PNG"),
+    "rgb.bmp": saved(RGB, "BMP"),
+    "rgb.tif": saved(RGB, "TIFF"),
+    "lzw.tiff": saved(RGB, "TIFF", compression="tiff_lzw"),
+    "rgb.webp": saved(RGB, "WEBP", lossless=True),
+    "rgb.ppm": saved(RGB, "PPM"),
+    "rgba.png": saved(RGB.convert("RGBA"), "PNG"),
+    "rgba.webp": saved(RGB.convert("RGBA"), "WEBP", lossless=True),
+}
+REFUSED: dict[str, tuple[bytes, str]] = {
+    "empty.jpg": (b"", "empty file"),
+    "text.jpg": (b"patient was moved to another folder\n", "not an image"),
+    "grey16.png": (saved(grey_16(), "PNG"), "16-bit"),
+    "grey16.tif": (saved(grey_16(), "TIFF"), "16-bit"),
+    "grey16.pgm": (saved(grey_16(), "PPM"), "16-bit"),
+    "grey_alpha16.png": (png_16(4), "16-bit"),
+    "rgb16.png": (png_16(2), "16-bit"),
+    "rgba16.png": (png_16(6), "16-bit"),
+    "rgb16.tif": (tiff_16_rgb(), "16-bit"),
+    "rgb16.ppm": (b"P6 4 3 65535\n" + bytes(4 * 3 * 6), "16-bit"),
+    "float.tif": (saved(RGB.convert("F"), "TIFF"), "32-bit"),
+    "cmyk.jpg": (saved(RGB.convert("CMYK"), "JPEG"), "CMYK"),
+    "cmyk.tif": (saved(RGB.convert("CMYK"), "TIFF"), "CMYK"),
+    "palette.png": (saved(RGB.convert("P"), "PNG"), "palette"),
+    "palette.gif": (saved(RGB.convert("P"), "GIF"), "palette"),
+    "palette.bmp": (saved(RGB.convert("P"), "BMP"), "palette"),
+    "lab.tif": (saved(RGB.convert("LAB"), "TIFF"), "LAB colours"),
+    "film.gif": (frames("GIF"), "animated"),
+    "film.png": (frames("PNG"), "animated"),
+    "film.webp": (frames("WEBP"), "animated"),
+    "pages.tif": (frames("TIFF"), "several pages"),
+    "narrow.png": (saved(Image.new("L", (5000, 2)), "PNG"), "too narrow"),
+    # Over this project's limit, and over the one from which Pillow itself refuses.
+    "large.png": (saved(Image.new("1", (9000, 8000)), "PNG"), "too many pixels"),
+    "bomb.png": (png(60000, 60000, 8, 2, b""), "too many pixels"),
+    "damaged.png": (saved(RGB, "PNG").replace(b"IDAT", b"IDAT\xff\xff", 1), "corrupt"),
+}
+TRUNCATED = {
+    "JPEG": saved(RGB, "JPEG", quality=95),
+    "PNG": saved(RGB, "PNG"),
+    "BMP": saved(RGB, "BMP"),
+    "PPM": saved(RGB, "PPM"),
+    "TIFF": saved(RGB, "TIFF"),
+}
+
+
+@pytest.mark.parametrize("name", READABLE)
+def test_reads_lossless_kinds_exactly(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(READABLE[name])
+    image = read_image(tmp_path / name)
+    assert image.mode == "RGB"
+    np.testing.assert_array_equal(np.asarray(image), np.asarray(RGB))
+
+
+def test_reads_jpeg(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(saved(RGB, "JPEG", quality=95))
+    difference = np.asarray(read_image(tmp_path / "a.jpg"), dtype=int) - np.asarray(RGB, dtype=int)
+    assert np.abs(difference).mean() < 4
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind"), [("L", "PNG"), ("L", "BMP"), ("1", "PNG"), ("1", "TIFF"), ("LA", "PNG")]
+)
+def test_grey_gets_three_equal_channels(mode: str, kind: str) -> None:
+    grey = RGB.convert(mode)
+    image = decode_image(saved(grey, kind), Path("grey"))
+    assert image.mode == "RGB"
+    for channel in image.split():
+        np.testing.assert_array_equal(np.asarray(channel), np.asarray(grey.convert("L")))
+
+
+def test_keeps_the_colours_under_alpha() -> None:
+    transparent = RGB.copy()
+    transparent.putalpha(0)
+    np.testing.assert_array_equal(
+        np.asarray(decode_image(saved(transparent, "PNG"), Path("a.png"))), np.asarray(RGB)
+    )
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_turns_the_image_upright(orientation: int) -> None:
+    turned_back = {
+        1: [],
+        2: [Image.Transpose.FLIP_LEFT_RIGHT],
+        3: [Image.Transpose.ROTATE_180],
+        4: [Image.Transpose.FLIP_TOP_BOTTOM],
+        5: [Image.Transpose.TRANSPOSE],
+        6: [Image.Transpose.ROTATE_90],
+        7: [Image.Transpose.TRANSVERSE],
+        8: [Image.Transpose.ROTATE_270],
+    }
+    stored = RGB
+    for operation in turned_back[orientation]:
+        stored = stored.transpose(operation)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image = decode_image(saved(stored, "PNG", exif=exif), Path("a.png"))
+    np.testing.assert_array_equal(np.asarray(image), np.asarray(RGB))
+
+
+def test_reads_the_main_picture_of_a_phone_photo() -> None:
+    image = decode_image(frames("MPO"), Path("phone.jpg"))
+    np.testing.assert_array_equal(np.asarray(image), np.asarray(Image.open(io.BytesIO(frames("MPO")))))
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refuses_with_the_reason(tmp_path: Path, name: str) -> None:
+    content, reason = REFUSED[name]
+    (tmp_path / name).write_bytes(content)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(UnreadableImageError) as caught, quiet_pillow():
+            read_image(tmp_path / name)
+    assert caught.value.reason == reason
+    assert isinstance(caught.value, FedMedClipError)
+    assert str(tmp_path / name) in str(caught.value)
+
+
+@pytest.mark.parametrize("kept", [0.5, 0.8, 0.97])
+@pytest.mark.parametrize("kind", TRUNCATED)
+def test_refuses_truncated(tmp_path: Path, kind: str, kept: float) -> None:
+    content = TRUNCATED[kind]
+    (tmp_path / "cut").write_bytes(content[: int(len(content) * kept)])
+    with pytest.raises(UnreadableImageError) as caught:
+        read_image(tmp_path / "cut")
+    # Where a TIFF keeps its directory at the end, nothing of it is left to tell.
+    expected = {"truncated", "not an image"} if kind == "TIFF" else {"truncated"}
+    assert caught.value.reason in expected
+
+
+def test_refuses_truncated_scans(shared: Path) -> None:
+    scan = sorted((shared / "data" / "brain_tumor" / "hospital_0" / "no_tumor").glob("*.jpg"))[0]
+    content = scan.read_bytes()
+    assert decode_image(content, scan).mode == "RGB"
+    for kept in (0.3, 0.6, 0.9):
+        with pytest.raises(UnreadableImageError) as caught:
+            decode_image(content[: int(len(content) * kept)], scan)
+        assert caught.value.reason == "truncated"
+
+
+def test_refuses_what_is_no_file(tmp_path: Path) -> None:
+    (tmp_path / "folder.jpg").mkdir()
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "dangling.jpg").symlink_to(tmp_path / "gone.jpg")
+    (tmp_path / "loop.jpg").symlink_to(tmp_path / "loop.jpg")
+    reasons = {}
+    for name in ("folder.jpg", "pipe.jpg", "dangling.jpg", "loop.jpg", "missing.jpg"):
+        with pytest.raises(UnreadableImageError) as caught:
+            read_image(tmp_path / name)
+        reasons[name] = caught.value.reason
+    assert reasons.pop("loop.jpg").startswith("unreadable (")
+    assert reasons == {
+        "folder.jpg": "not a file",
+        "pipe.jpg": "not a file",
+        "dangling.jpg": "missing",
+        "missing.jpg": "missing",
+    }
+
+
+@given(
+    st.binary(max_size=300)
+    | st.builds(
+        lambda content, at, patch: (
+            content[: at % len(content)] + patch + content[at % len(content) + len(patch) :]
+        ),
+        st.sampled_from(
+            [*TRUNCATED.values(), *READABLE.values(), tiff_16_rgb(), frames("GIF"), frames("MPO")]
+        ),
+        st.integers(0, 1 << 20),
+        st.binary(max_size=8),
+    )
+)
+@example(b"P6 0 0 255\n")
+@example(b"GIF89a\x00\x00\x00\x00\x00\x00\x00")
+def test_hostile_bytes_give_an_image_or_a_reason(content: bytes) -> None:
+    with quiet_pillow():
+        try:
+            image = decode_image(content, Path("hostile"))
+        except UnreadableImageError as error:
+            reason = error.reason
+        else:
+            reason = f"none: {image.mode}"
+            assert min(image.size) > 0
+    assert reason == "none: RGB" or 0 < len(reason) < 40
+
+
+def test_image_names() -> None:
+    names = ["a.jpg", "b.JPEG", "c.Png", "Thumbs.db", ".DS_Store", "notes.txt", "._a.jpg", "scan.dcm", "jpg"]
+    assert [name for name in names if is_image_name(Path(name))] == ["a.jpg", "b.JPEG", "c.Png"]
