@@ -16,7 +16,7 @@ def read_configuration(path: Path, structure: type[Configuration]) -> Configurat
         return msgspec.toml.decode(path.read_bytes(), type=structure)
     except OSError as error:
         raise InvalidInputError(f"cannot read configuration {path}: {error.strerror}") from error
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, InvalidInputError) as error:
         raise InvalidInputError(f"configuration {path}: {error}") from error
 
 

@@ -88,19 +88,6 @@ class LinkSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         return msgspec.structs.replace(self, **found)
 
 
-def decode_link_settings(table: object, source: str) -> LinkSettings:
-    """Make settings from the `[broker]` table of the TOML file `source`.
-
-    Raises InvalidInputError that names the file and the key.
-    """
-    try:
-        return msgspec.convert(table, LinkSettings)
-    except msgspec.ValidationError as error:
-        raise InvalidInputError(f"{source}, table [broker]: {error}") from error
-    except InvalidInputError as error:
-        raise InvalidInputError(f"{source}: {error}") from error
-
-
 def split_host_port(text: str, name: str) -> tuple[str, int]:
     """Split "host:port" or "[IPv6 address]:port"; InvalidInputError calls the setting by `name`."""
     host, _, port = text.rpartition(":")

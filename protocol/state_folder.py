@@ -10,7 +10,8 @@ from protocol.errors import InvalidInputError
 def claim_state_folder(folder: Path) -> IO[bytes]:
     """Create `folder` if needed, for its owner only, and lock it until the returned file is closed.
 
-    The end of the process, however it comes, releases it too. Raises InvalidInputError when another process holds it.
+    The end of the process, however it comes, releases it too. Raises InvalidInputError when another process
+    holds it.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     file = (folder / "lock").open("wb")

@@ -40,7 +40,7 @@ def running(commands: dict[str, list[str]], logs: Path) -> Iterator[list[Running
     started: list[Running] = []
     try:
         for name, arguments in commands.items():
-            started.append(_start(name, arguments, logs))
+            started.append(start_command(name, arguments, logs))
         yield started
     finally:
         _stop([item.process for item in started])
@@ -64,12 +64,13 @@ def all_ended(started: list[Running]) -> bool:
     return all(code is not None for code in codes)
 
 
-def _start(name: str, arguments: list[str], logs: Path) -> Running:
+def start_command(name: str, arguments: list[str], logs: Path) -> Running:
+    """Start a `fedmedclip` sub-command in the background; its output is appended to `logs`/`name`.log."""
     logs.mkdir(parents=True, exist_ok=True)
     log_file = logs / f"{name}.log"
     # Several processes share the cores: spinning threads would slow each other down many times.
     environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": "1"}
-    with log_file.open("wb") as output:
+    with log_file.open("ab") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "fedmedclip", *arguments],
             stdin=subprocess.DEVNULL,
