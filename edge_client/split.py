@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from protocol.errors import InvalidInputError
+from protocol.errors import InvalidInputError, StorageError
 
 Part = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = get_args(Part)
@@ -50,8 +50,8 @@ def split_images(
     drawn by `draw_parts`.
 
     Raises InvalidInputError when the record is damaged (it is never replaced silently, since that could
-    turn test images into training images) or `fractions` are unusable; OSError when the record cannot be
-    read or written, which leaves the old one as it was.
+    turn test images into training images) or `fractions` are unusable; StorageError when the record cannot
+    be written.
     """
     present: dict[bytes, ContentLabel] = {}
     for image in sorted(images):
@@ -105,7 +105,10 @@ def draw_parts(
 
 
 def read_split(split_file: Path) -> dict[bytes, tuple[ContentLabel, Part]]:
-    """Read a record, {} when there is none; raises InvalidInputError with the line that is damaged."""
+    """Read a record, {} when there is none.
+
+    Raises InvalidInputError with the line that is damaged, StorageError when the file cannot be read.
+    """
     recorded: dict[bytes, tuple[ContentLabel, Part]] = {}
     advice = "restore it from a backup, or delete it to draw a new split (test figures start anew)"
     try:
@@ -129,29 +132,40 @@ def read_split(split_file: Path) -> dict[bytes, tuple[ContentLabel, Part]]:
                         f"split {split_file}, line {reader.line_num} repeats an image; {advice}"
                     )
                 recorded[content_hash] = (ContentLabel(row[2], row[1], content_hash), row[3])
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
+    except OSError as error:
+        raise StorageError(f"split {split_file} cannot be read ({error.strerror})") from error
     except csv.Error as error:
         raise InvalidInputError(f"split {split_file}, line {reader.line_num}: {error}; {advice}") from error
     return recorded
 
 
 def write_split(split_file: Path, recorded: Mapping[bytes, tuple[ContentLabel, Part]]) -> None:
-    """Write a record sorted by label and name; a reader sees the old file or the new one, never a half."""
-    split_file.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(prefix=split_file.name, suffix=".new", dir=split_file.parent)
+    """Write a record sorted by label and name; a reader sees the old file or the new one, never a half.
+
+    Raises StorageError when it cannot be written, as on a full disk; the old file stays as it was.
+    """
     try:
-        with open(descriptor, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(_COLUMNS)
-            for image, part in sorted(recorded.values()):
-                writer.writerow([image.content_hash.hex(), image.name, image.label, part])
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, split_file)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+        split_file.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(prefix=split_file.name, suffix=".new", dir=split_file.parent)
+        try:
+            with open(descriptor, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+                writer = csv.writer(file)
+                writer.writerow(_COLUMNS)
+                for image, part in sorted(recorded.values()):
+                    writer.writerow([image.content_hash.hex(), image.name, image.label, part])
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, split_file)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+    except OSError as error:
+        raise StorageError(
+            f"split {split_file} cannot be written ({error.strerror}); "
+            "check the path and the free space, then start again"
+        ) from error
 
 
 def _draw(seed: int, content_hash: bytes) -> bytes:

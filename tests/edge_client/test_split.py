@@ -2,6 +2,8 @@
 
 import hashlib
 import random
+import resource
+import signal
 from collections import Counter
 from pathlib import Path
 
@@ -10,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_client.split import DEFAULT_FRACTIONS, ContentLabel, Part, draw_parts, read_split, split_images
-from protocol.errors import InvalidInputError
+from protocol.errors import InvalidInputError, StorageError
 
 
 def images(label: str, count: int, first: int = 0) -> list[ContentLabel]:
@@ -149,3 +151,26 @@ def test_refuses_fractions(tmp_path: Path, values: tuple[float, float, float]) -
 def test_a_part_can_be_left_out() -> None:
     parts = draw_parts(images("a", 10), {}, 1, {"train": 0.8, "validation": 0.0, "test": 0.2})
     assert sizes(parts) == {"train": 8, "test": 2}
+
+
+def test_a_record_that_cannot_be_written_is_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StorageError, match=r"split\.csv cannot be written"):
+        split_images(images("a", 10), tmp_path / "file" / "split.csv", seed=1)
+
+
+def test_a_write_that_fails_leaves_the_old_record(tmp_path: Path) -> None:
+    record = tmp_path / "split.csv"
+    split_images(images("a", 10), record, seed=1)
+    before = record.read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
+    try:
+        with pytest.raises(StorageError, match="check the path and the free space"):
+            split_images(images("a", 100), record, seed=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, handler)
+    assert record.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["split.csv"]

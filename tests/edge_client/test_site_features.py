@@ -1,0 +1,140 @@
+"""A site's data become embeddings, labels and parts, with a report of everything left out."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from edge_client.feature_store import FeatureStore
+from edge_client.site_features import LabelledFeatures, load_labelled_features, load_site_features
+from edge_client.split import read_split
+from protocol.bundle import Bundle
+from protocol.errors import InvalidInputError
+
+from .conftest import MakeImage
+
+
+def rows(features: LabelledFeatures) -> set[bytes]:
+    return {row.tobytes() for row in features.embeddings}
+
+
+def test_gives_three_parts_with_labels(tmp_path: Path, class_folders: Path, tiny_bundle: Bundle) -> None:
+    with FeatureStore(tmp_path / "features") as store:
+        site = load_site_features(class_folders, tiny_bundle, store, tmp_path / "split.csv", seed=1)
+        embeddings, labels, _ = load_labelled_features(class_folders, tiny_bundle, store)
+    parts = [site.train, site.validation, site.test]
+    label_of = {row.tobytes(): label for row, label in zip(embeddings, labels, strict=True)}
+    assert len(label_of) == 21
+    for part in parts:
+        assert part.embeddings.dtype == np.float32
+        assert part.labels.dtype == np.int64
+        assert [label_of[row.tobytes()] for row in part.embeddings] == part.labels.tolist()
+        assert set(part.labels.tolist()) == {0, 1, 2}
+    assert (
+        len(rows(site.train) | rows(site.validation) | rows(site.test))
+        == sum(map(len, map(rows, parts)))
+        == 21
+    )
+    assert site.part_counts["test"] == {"glioma": 3, "healthy": 1, "stroke": 1}
+    assert site.report.class_counts == {"glioma": 12, "healthy": 6, "stroke": 3}
+    assert site.report.images == site.report.encoded == 21
+
+
+def test_a_restart_gives_the_same_from_the_store(
+    tmp_path: Path, class_folders: Path, tiny_bundle: Bundle
+) -> None:
+    with FeatureStore(tmp_path / "features") as store:
+        first = load_site_features(class_folders, tiny_bundle, store, tmp_path / "split.csv", seed=1)
+    with FeatureStore(tmp_path / "features") as store:
+        second = load_site_features(class_folders, tiny_bundle, store, tmp_path / "split.csv", seed=2)
+    for part in ("train", "validation", "test"):
+        np.testing.assert_array_equal(getattr(second, part).embeddings, getattr(first, part).embeddings)
+        np.testing.assert_array_equal(getattr(second, part).labels, getattr(first, part).labels)
+    assert second.report.encoded == 0
+
+
+def test_reports_everything_left_out(
+    tmp_path: Path, class_folders: Path, tiny_bundle: Bundle, make_image: MakeImage
+) -> None:
+    shutil.rmtree(class_folders / "stroke")
+    (class_folders / "glioma" / "empty.jpg").touch()
+    Image.new("P", (30, 30)).save(class_folders / "glioma" / "palette.png")
+    Image.new("P", (30, 31)).save(class_folders / "healthy" / "palette.png")
+    (class_folders / "glioma" / "Thumbs.db").touch()
+    shutil.copy(class_folders / "glioma" / "00.png", class_folders / "glioma" / "copy.png")
+    shutil.copy(class_folders / "glioma" / "01.png", class_folders / "healthy" / "glioma.png")
+    with FeatureStore(tmp_path / "features") as store:
+        site = load_site_features(class_folders, tiny_bundle, store, tmp_path / "split.csv", seed=1)
+    assert site.report.lines() == [
+        "20 images (glioma 13, healthy 7); 3 skipped: 2 palette, 1 empty file",
+        "18 embeddings computed, the others were known",
+        "no image of stroke: nothing about that is learned here",
+        "1 other files ignored",
+        "2 copies of another image; a copy is always in the same part",
+        "1 images occur under more than one label; check them",
+    ]
+    assert len(read_split(tmp_path / "split.csv")) == 18
+
+
+def test_copies_never_leak_into_the_test(tmp_path: Path, tiny_bundle: Bundle, make_image: MakeImage) -> None:
+    for number in range(60):
+        make_image(tmp_path / "data" / "glioma" / f"{number}.png", seed=number % 20)
+    with FeatureStore(tmp_path / "features") as store:
+        site = load_site_features(tmp_path / "data", tiny_bundle, store, tmp_path / "split.csv", seed=1)
+    parts = [rows(site.train), rows(site.validation), rows(site.test)]
+    assert sum(map(len, parts)) == len(set.union(*parts)) == 20
+    assert len(site.test.labels) == 3 * len(parts[2])
+
+
+def test_a_class_without_two_different_readable_images_is_refused(
+    tmp_path: Path, class_folders: Path, tiny_bundle: Bundle
+) -> None:
+    for name in ("01.png", "02.png"):
+        content = (class_folders / "stroke" / name).read_bytes()
+        (class_folders / "stroke" / name).write_bytes(content[: len(content) // 2])
+    with FeatureStore(tmp_path / "features") as store:
+        with pytest.raises(InvalidInputError, match=r"'stroke'.*has 1 \(2 skipped: 2 truncated\)"):
+            load_site_features(class_folders, tiny_bundle, store, tmp_path / "split.csv", seed=1)
+        shutil.copy(class_folders / "stroke" / "00.png", class_folders / "stroke" / "01.png")
+        with pytest.raises(InvalidInputError, match="'stroke' needs two different images"):
+            load_site_features(class_folders, tiny_bundle, store, tmp_path / "split.csv", seed=1)
+    assert not (tmp_path / "split.csv").exists()
+
+
+def test_evaluation_needs_one_readable_image(
+    tmp_path: Path, tiny_bundle: Bundle, make_image: MakeImage
+) -> None:
+    make_image(tmp_path / "data" / "healthy" / "1.png", seed=1)
+    with FeatureStore(tmp_path / "features") as store:
+        embeddings, labels, report = load_labelled_features(tmp_path / "data", tiny_bundle, store)
+        assert (embeddings.shape, labels.tolist(), report.images) == ((1, 16), [1], 1)
+        (tmp_path / "data" / "healthy" / "1.png").write_bytes(b"")
+        with pytest.raises(InvalidInputError, match="1 skipped: 1 empty file"):
+            load_labelled_features(tmp_path / "data", tiny_bundle, store)
+
+
+def test_a_csv_with_a_missing_file_reports_it(
+    tmp_path: Path, tiny_bundle: Bundle, make_image: MakeImage
+) -> None:
+    lines = ["path,label"]
+    for number in range(5):
+        make_image(tmp_path / "images" / f"{number}.jpg", seed=number)
+        lines.append(f"images/{number}.jpg,stroke")
+    (tmp_path / "table.csv").write_text("\n".join([*lines, "images/gone.jpg,stroke"]))
+    with FeatureStore(tmp_path / "features") as store:
+        site = load_site_features(tmp_path / "table.csv", tiny_bundle, store, tmp_path / "split.csv", seed=1)
+    assert site.report.class_counts == {"glioma": 0, "healthy": 0, "stroke": 5}
+    assert [(image.path.name, image.reason) for image in site.report.skipped] == [("gone.jpg", "missing")]
+
+
+def test_real_scans(tmp_path: Path, shared: Path, make_bundle: object) -> None:
+    data = shared / "data" / "brain_tumor" / "hospital_1"
+    class_names = ["glioma_tumor", "meningioma_tumor", "no_tumor", "pituitary_tumor"]
+    bundle = make_bundle(tmp_path / "bundle", class_names=class_names)  # type: ignore[operator]
+    with FeatureStore(tmp_path / "features") as store:
+        site = load_site_features(data, bundle, store, tmp_path / "split.csv", seed=1)
+    assert site.report.images == 486
+    assert site.report.skipped == ()
+    assert [len(part.labels) for part in (site.train, site.validation, site.test)] == [340, 48, 98]
