@@ -71,7 +71,7 @@ def train_round(
             parts.build_private_head(embedding_size, classes), private, private_specification
         )
         optimizer = _optimizer(shared_head, private_head, settings, round_number)
-        captions = torch.from_numpy(class_embeddings)
+        captions = torch.tensor(class_embeddings)
         order = np.random.Generator(np.random.Philox(seed))
         for _ in range(settings.local_epochs):
             sums: dict[str, float] = {}
@@ -151,8 +151,8 @@ def _optimizer(
 def _settle_batch_norm(shared: nn.Module, private: nn.Module, embeddings: Floats) -> None:
     """Set each batch norm's statistics to those of all training embeddings under the final weights.
 
-    The usual running average starts at variance 1 and forgets a tenth per batch, while variances here are
-    about 1/(3 D): at a small site it takes several rounds to get there, and until then the private head
+    The usual running average starts at variance 1 and forgets a tenth per batch, while variances here start
+    below about 1/(3 D): at a small site it takes several rounds to get there, and until then the private head
     answers with the largest class. One pass over cached embeddings costs less than any of that.
     """
     norms = [
@@ -164,16 +164,17 @@ def _settle_batch_norm(shared: nn.Module, private: nn.Module, embeddings: Floats
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.momentum = 1.0
-    private(shared(torch.from_numpy(embeddings)))
+    private(shared(torch.tensor(embeddings)))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
 
 
 def _filled(module: nn.Module, arrays: NamedArrays, specification: HeadSpecification) -> nn.Module:
+    """Return the module with copies of the arrays; from_numpy would warn of decoded ones, as read-only."""
     specification.check(arrays)
     with torch.no_grad():
         for name, tensor in module.state_dict().items():
-            tensor.copy_(torch.from_numpy(arrays[name]))
+            tensor.copy_(torch.tensor(arrays[name]))
     return module.train()
 
 

@@ -1,8 +1,9 @@
 """FedMedCLIP: a shared feature adaptation module (FAM) and a private MLP that teach each other.
 
-Source: FedMedCLIP (AIPMLab), with two departures, both where its code defeats its own formulas: thresholds
-receive a gradient (see `masked_linear`), and entropies are those of the predicted probabilities (the code
-takes the logarithm of a second softmax).
+Source: Wu and Chaddad, "Federated CLIP for Resource-Efficient Heterogeneous Medical Image Classification"
+(AAAI 2026, arXiv:2511.07929). Two departures from its published code, where that defeats its own formulas:
+thresholds receive a gradient (see `masked_linear`), and entropies are those of the predicted probabilities
+(the code takes the logarithm of a second softmax).
 """
 
 import torch

@@ -72,6 +72,18 @@ def test_given_arrays_stay_as_they_are_and_results_are_their_own():
     assert not any(np.shares_memory(result.shared[name], shared[name]) for name in shared)
 
 
+@pytest.mark.filterwarnings("error")
+def test_read_only_arrays_will_do():
+    data = example_data(20)
+    heads = (
+        initial_shared_head("fedmedclip", SIZE, 0),
+        initial_private_head("fedmedclip", SIZE, CLASSES, 0, "hospital_0"),
+    )
+    for array in (*data, *heads[0].values(), *heads[1].values()):
+        array.flags.writeable = False
+    assert np.isfinite(train(data, heads=heads).loss)
+
+
 def test_global_generator_and_thread_count_are_left_alone():
     torch.manual_seed(4)
     state, threads = torch.get_rng_state(), torch.get_num_threads()
