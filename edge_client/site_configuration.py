@@ -1,6 +1,6 @@
 """What `site.toml` holds; `deploy/site.toml` is an example of every setting."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -16,6 +16,7 @@ class SiteSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `data` is a folder with one sub-folder per class, or a CSV of path,label. `aggregator_key` is the
     aggregator's public key in hexadecimal; without it, the first aggregator heard is trusted and remembered.
+    `ensemble` says how the heads vote: per image by entropy, or by one weight fitted on the validation split.
     `feature_store` may be shared by several federations; by default it lies in the state folder.
     """
 
@@ -25,6 +26,7 @@ class SiteSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     data: str
     state: str = "site-state"
     feature_store: str | None = None
+    ensemble: Literal["entropy", "calibrated"] = "entropy"
     aggregator_key: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")] | None = None
 
 

@@ -3,14 +3,15 @@
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from edge_client.encoder import encoded_images
-from edge_client.evaluation import evaluate
+from edge_client.ensemble import fit_calibrated
+from edge_client.evaluation import evaluate, predict
 from edge_client.heads import initial_private_head, private_head_specification
 from edge_client.heads_file import Heads, save_heads
 from edge_client.metrics import Metrics
@@ -54,6 +55,7 @@ class SiteLearner:
         state: SiteState,
         files: LearnerFiles,
         threads: int,
+        ensemble: str,
         traffic: Callable[[], tuple[int, int]],
     ) -> None:
         self._site = site
@@ -63,6 +65,7 @@ class SiteLearner:
         self._state = state
         self._files = files
         self._threads = threads
+        self._ensemble = ensemble
         self._traffic = traffic
         self._train_seconds: dict[int, float] = {}
         self._counted = _Counted(encoded_images=encoded_images())
@@ -124,6 +127,8 @@ class SiteLearner:
     ) -> None:
         """Evaluate a new version on the validation split, keep its heads, and write the journal."""
         heads = Heads(plan.method, shared, private or None, self._federation, self._site, version)
+        if self._ensemble == "calibrated":
+            heads = self._calibrated(heads)
         save_heads(self._files.heads, heads, self._bundle)
         if version not in self._state.journal():
             accuracy = self._accuracy(heads, self._features.validation)
@@ -135,6 +140,15 @@ class SiteLearner:
             self._files.evaluation.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2))
             test = {name: metrics.accuracy for name, metrics in figures.items()}
             log.info("federation finished at version %d: accuracy on test: %s", version, _in_words(test))
+
+    def _calibrated(self, heads: Heads) -> Heads:
+        """Fit the ensemble's weight on the validation split; without one the entropy weight stays."""
+        part = self._features.validation
+        if heads.private is None or len(part.labels) == 0:
+            return heads
+        found = predict(heads, self._bundle, part.embeddings)
+        assert found.private is not None
+        return replace(heads, ensemble=fit_calibrated(found.shared, found.private, part.labels))
 
     def _accuracy(self, heads: Heads, part: LabelledFeatures) -> dict[str, float]:
         return {name: round(metrics.accuracy, 6) for name, metrics in self._figures(heads, part).items()}

@@ -69,6 +69,7 @@ def run_site(configuration_file: Path, *, once: bool) -> None:
             state,
             LearnerFiles(state_folder / "heads.safetensors", state_folder / "evaluation.json"),
             configuration.resources.threads,
+            settings.ensemble,
             lambda: (link.sent_bytes, link.received_bytes),
         )
         pinned = settings.aggregator_key
