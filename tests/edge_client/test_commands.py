@@ -1,4 +1,4 @@
-"""`fedmedclip predict` and `evaluate` as a person types them: real files, exit codes, one line for an error."""
+"""`fedmedclip predict` and `evaluate` as a person types them: files, exit codes, one line for an error."""
 
 import csv
 import json
