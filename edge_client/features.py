@@ -74,16 +74,19 @@ def extract_features(
     for position, content_hash in enumerate(hashes):
         if content_hash is not None:
             waiting.setdefault(content_hash, []).append(position)
+    done = len(reasons)
 
     def settle(outcomes: Mapping[bytes, Outcome]) -> None:
+        nonlocal done
         for content_hash, outcome in outcomes.items():
             positions = waiting.pop(content_hash)
+            done += len(positions)
             if isinstance(outcome, str):
                 reasons.update(dict.fromkeys(positions, outcome))
             else:
                 embeddings[positions] = outcome
         if progress:
-            progress(len(paths) - sum(map(len, waiting.values())), len(paths))
+            progress(done, len(paths))
 
     settle({})
     for found in _look_up(list(waiting), bundle, store):
