@@ -13,9 +13,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from protocol.bundle import open_bundle
 from protocol.errors import InvalidInputError
 from protocol.link_settings import LinkSettings, split_host_port
-from simulation.brokers import EmbeddedBroker, MosquittoBroker
+from protocol.shared_heads import known_methods
+from simulation.brokers import EmbeddedBroker, MosquittoBroker, find_mosquitto
 from simulation.configurations import write_aggregator_configuration, write_site_configuration
 from simulation.federation_folder import FederationFolder, open_federation_folder
 from simulation.phantoms import write_federation
@@ -62,6 +64,7 @@ def run_demo(settings: DemoSettings, console: Console) -> None:
     """
     phases = Phases()
     started = time.monotonic()
+    _check(settings)
     _prepare(settings.out)
     logs = settings.out / "logs"
     columns = (TextColumn("{task.description:<44}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -77,6 +80,23 @@ def run_demo(settings: DemoSettings, console: Console) -> None:
     summary["phases"] = {name: round(seconds, 2) for name, seconds in phases.seconds.items()}
     write_summary(settings.out, summary)
     print_summary(console, settings.out, summary, bundle)
+
+
+def _check(settings: DemoSettings) -> None:
+    """Refuse what cannot work before anything is made, above all before anything is deleted."""
+    if settings.data is not None:
+        open_federation_folder(settings.data)
+    if settings.bundle is not None:
+        open_bundle(settings.bundle)
+    if settings.method not in known_methods():
+        raise InvalidInputError(f"unknown method {settings.method!r}; known: {', '.join(known_methods())}")
+    match settings.broker:
+        case "embedded":
+            pass
+        case "mosquitto":
+            find_mosquitto()
+        case address:
+            split_host_port(address, "--broker")
 
 
 def _prepare(out: Path) -> None:
