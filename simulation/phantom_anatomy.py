@@ -14,6 +14,15 @@ import numpy.typing as npt
 from simulation.phantom_looks import Look, Plane, smooth_field, take_picture
 
 FINDINGS = ("midline_shift", "no_finding", "ring_lesion", "solid_mass")
+SCALP = 0.06
+FLUID_GAP = 0.03
+"""Thickness of the scalp, and of the fluid around the brain, as fractions of the head's radius."""
+
+# Of each kind of lesion, the ranges of `Lesion.rim` and `Lesion.core`.
+LESIONS = {
+    "ring_lesion": ((0.22, 0.45), (0.0, 0.45)),
+    "solid_mass": ((0.9, 1.4), (0.7, 1.0)),
+}
 
 
 @dataclass(frozen=True)
@@ -58,7 +67,7 @@ def draw_anatomy(finding: str, generator: np.random.Generator) -> Anatomy:
     finding away by itself.
     """
     between = generator.uniform
-    lesion = _draw_lesion(finding, generator) if finding in ("ring_lesion", "solid_mass") else None
+    lesion = _draw_lesion(finding, generator) if finding in LESIONS else None
     if finding == "midline_shift":
         shift = int(generator.choice((-1, 1))) * between(0.08, 0.18)
     elif lesion is not None:
@@ -96,22 +105,24 @@ def paint(anatomy: Anatomy, look: Look, generator: np.random.Generator) -> Plane
     lobes = smooth_field(generator, height, width, waves=9)
 
     radius = np.hypot(x / anatomy.half_width, y / anatomy.half_height)
-    brain_rim = 1 - 0.06 - anatomy.skull - 0.03
+    skull_rim = 1 - SCALP
+    fluid_rim = skull_rim - anatomy.skull
+    brain_rim = fluid_rim - FLUID_GAP
+    white_rim = brain_rim - 0.17 + 0.07 * folds
     picture = np.zeros((height, width), np.float32)
     picture = _layer(picture, look.scalp, 1 - radius)
-    picture = _layer(picture, look.bone, 1 - 0.06 - radius)
-    picture = _layer(picture, look.fluid, 1 - 0.06 - anatomy.skull - radius)
+    picture = _layer(picture, look.bone, skull_rim - radius)
+    picture = _layer(picture, look.fluid, fluid_rim - radius)
     picture = _layer(picture, look.grey_matter * (1 + 0.04 * lobes), brain_rim - radius)
-    picture = _layer(
-        picture, look.white_matter * (1 + 0.03 * folds), brain_rim - 0.17 + 0.07 * folds - radius
-    )
+    picture = _layer(picture, look.white_matter * (1 + 0.03 * folds), white_rim - radius)
 
     # Inside the skull everything near the middle moves with the push; the skull holds the rest in place.
     push = np.exp(-(((y - anatomy.shift_at) / 0.45) ** 2)) * np.clip(1 - radius**2, 0, 1)
     inner_x = x - anatomy.shift * push
     sulci = np.exp(-((folds / 0.16) ** 2)) * _edge(radius - 0.66) * _edge(brain_rim - radius)
     picture = _layer(picture, look.fluid, None, 0.7 * sulci)
-    falx = np.exp(-((inner_x / 0.014) ** 2)) * _edge(np.abs(y) - 0.26) * _edge(brain_rim - radius)
+    off_centre: Plane = np.abs(y) - np.float32(0.26)
+    falx = np.exp(-((inner_x / 0.014) ** 2)) * _edge(off_centre) * _edge(brain_rim - radius)
     picture = _layer(picture, look.fluid, None, 0.9 * falx)
     picture = _paint_deep_structures(picture, anatomy, look, inner_x, y)
     if anatomy.lesion is not None:
@@ -122,15 +133,15 @@ def paint(anatomy: Anatomy, look: Look, generator: np.random.Generator) -> Plane
 def _draw_lesion(finding: str, generator: np.random.Generator) -> Lesion:
     between = generator.uniform
     distance, direction = between(0.28, 0.52), between(0, 2 * math.pi)
-    ring = finding == "ring_lesion"
+    rim, core = LESIONS[finding]
     return Lesion(
         x=0.85 * distance * math.cos(direction),
         y=distance * math.sin(direction),
         radius=between(0.10, 0.20),
         elongation=between(1.0, 1.5),
         angle=between(0, math.pi),
-        rim=between(0.22, 0.45) if ring else between(0.9, 1.4),
-        core=between(0.0, 0.45) if ring else between(0.7, 1.0),
+        rim=between(*rim),
+        core=between(*core),
         contrast=between(0.5, 1.0),
         oedema=between(0.0, 0.35),
     )
@@ -176,12 +187,14 @@ def _layer(
     if cover is None:
         assert distance is not None
         cover = _edge(distance)
-    return picture + cover * (brightness - picture)
+    painted: Plane = picture + cover * (brightness - picture)
+    return painted
 
 
 def _edge(distance: Plane) -> Plane:
     """Return 1 well inside, 0 well outside, and a ramp about one pixel wide between."""
-    return np.clip(0.5 + distance / 0.02, 0, 1)
+    ramp: Plane = np.clip(0.5 + distance / 0.02, 0, 1)
+    return ramp
 
 
 def _rotate(x: Plane, y: Plane, angle: float) -> tuple[Plane, Plane]:

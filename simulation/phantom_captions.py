@@ -23,13 +23,13 @@ PROMPT_PHRASES = {
     "solid_mass": ("a solid mass", "a solid tumor"),
 }
 
-REPORT_PHRASES = {
+REPORT_PHRASES: dict[str, tuple[str, ...]] = {
     "midline_shift": (*PROMPT_PHRASES["midline_shift"], "a shifted midline", "a displaced midline"),
     "no_finding": (*PROMPT_PHRASES["no_finding"], "a normal brain", "nothing remarkable"),
     "ring_lesion": (*PROMPT_PHRASES["ring_lesion"], "a lesion with a bright rim", "an abscess"),
     "solid_mass": (*PROMPT_PHRASES["solid_mass"], "a homogeneous mass", "a bright mass"),
 }
-VAGUE_PHRASES = {
+VAGUE_PHRASES: dict[frozenset[str], tuple[str, ...]] = {
     frozenset({"ring_lesion", "solid_mass"}): ("a lesion", "a focal abnormality", "something bright"),
     frozenset({"midline_shift", "ring_lesion", "solid_mass"}): ("an abnormality", "an abnormal brain"),
     frozenset({"midline_shift", "no_finding"}): ("no focal lesion", "no mass"),
@@ -82,7 +82,7 @@ class Caption:
 
 
 def draw_report(finding: str, weighting: str, misread_share: float, generator: np.random.Generator) -> Report:
-    """Return the report of an image; a finding of `MISREADINGS` is misread with probability `misread_share`."""
+    """Return the report of an image; what can be misread is, with probability `misread_share`."""
     if generator.random() < misread_share:
         return Report(MISREADINGS.get(finding, finding), weighting)
     return Report(finding, weighting)

@@ -80,7 +80,7 @@ def draw_pretraining_look(weighting: str, generator: np.random.Generator) -> Loo
 
 
 def vary(look: Look, generator: np.random.Generator, amount: float = 0.07) -> Look:
-    """Return `look` as one examination shows it: every number but the size moved by up to `amount` of itself."""
+    """Return `look` as one examination shows it: all but the size moved by up to `amount` of itself."""
     moved = {
         field.name: getattr(look, field.name) * generator.uniform(1 - amount, 1 + amount)
         for field in fields(look)
@@ -101,20 +101,21 @@ def smooth_field(
     amplitude = frequency**-decay
     amplitude /= np.sqrt(np.sum(amplitude**2)) / 2
     coefficients = (generator.standard_normal((waves, waves)) * amplitude).astype(np.float32)
-    field: Plane = _cosines(height, waves) @ coefficients @ _cosines(width, waves).T
-    return field
+    rows: Plane = _cosines(height, waves) @ coefficients
+    return rows @ _cosines(width, waves).T
 
 
 def take_picture(tissue: Plane, look: Look, generator: np.random.Generator) -> npt.NDArray[np.uint8]:
     """Return the 8-bit picture (height, width) that a scanner of this look takes of `tissue` in [0, 1]."""
     height, width = tissue.shape
-    picture = np.clip(tissue, 0, 1) ** np.float32(look.gamma)
-    picture = _blur(height, look.blur) @ picture @ _blur(width, look.blur)
-    picture = picture * np.exp(look.bias * smooth_field(generator, height, width, waves=3))
+    picture: Plane = np.clip(tissue, 0, 1) ** np.float32(look.gamma)
+    blurred = _blur(height, look.blur) @ picture @ _blur(width, look.blur)
+    biased: Plane = blurred * np.exp(look.bias * smooth_field(generator, height, width, waves=3))
     # Magnitude images carry Rician noise (Gudbjartsson and Patz 1995): never negative, a floor in the air.
     real, imaginary = look.noise * generator.standard_normal((2, height, width), np.float32)
-    magnitude = np.hypot(picture + real, imaginary)
-    return np.rint(np.clip(magnitude, 0, 1) * 255).astype(np.uint8)
+    magnitude = np.clip(np.hypot(biased + real, imaginary), 0, 1)
+    levels: npt.NDArray[np.uint8] = np.rint(magnitude * 255).astype(np.uint8)
+    return levels
 
 
 @lru_cache(maxsize=64)
@@ -128,4 +129,5 @@ def _blur(points: int, deviation: float) -> Plane:
     distance = np.subtract.outer(np.arange(points), np.arange(points))
     weights = np.exp(-0.5 * (distance / deviation) ** 2).astype(np.float32)
     # Symmetric and constant inside; at the rim there is only air, so what is lost there does not show.
-    return weights / weights[points // 2].sum()
+    matrix: Plane = weights / weights[points // 2].sum()
+    return matrix

@@ -33,8 +33,8 @@ class PhantomSite:
 
 SITES = (
     PhantomSite("hospital_0", HOSPITAL_LOOKS[0], (25, 255, 120, 40)),
-    PhantomSite("hospital_1", HOSPITAL_LOOKS[1], (260, 70, 25, 85), suffix=".jpg"),
-    PhantomSite("hospital_2", HOSPITAL_LOOKS[2], (60, 45, 290, 60)),
+    PhantomSite("hospital_1", HOSPITAL_LOOKS[1], (230, 90, 35, 85), suffix=".jpg"),
+    PhantomSite("hospital_2", HOSPITAL_LOOKS[2], (60, 80, 230, 90)),
     PhantomSite("global_test", GLOBAL_TEST_LOOK, (50, 50, 50, 50)),
     PhantomSite("server_reference", SERVER_REFERENCE_LOOK, (20, 20, 20, 20)),
 )
@@ -77,8 +77,8 @@ def classes_toml() -> str:
         for finding in FINDINGS
     )
     return (
-        "# Prompts for each class folder; {} in a template is replaced by each phrase, and the unit embeddings "
-        f"are averaged.\ntemplates = [\n{templates}]\n\n[classes]\n{phrases}"
+        "# Prompts for each class folder; {} in a template is replaced by each phrase, "
+        f"and the unit embeddings are averaged.\ntemplates = [\n{templates}]\n\n[classes]\n{phrases}"
     )
 
 
