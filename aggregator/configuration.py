@@ -4,9 +4,11 @@ from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
-from protocol.link_settings import LinkSettings
 
+from protocol.link_settings import LinkSettings
 from protocol.messages import Setting
+
+PublicKeyInHexadecimal = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 
 
 class FederationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -38,6 +40,6 @@ class AggregatorConfiguration(msgspec.Struct, frozen=True, forbid_unknown_fields
     """
 
     federation: FederationSettings
-    sites: dict[str, str] = {}
+    sites: dict[str, PublicKeyInHexadecimal] = {}
     training: dict[str, Setting] = {}
     broker: LinkSettings = LinkSettings()

@@ -28,7 +28,7 @@ from aggregator.uploads import Uploads
 from protocol import topics
 from protocol.codec import decode_head
 from protocol.envelope import open_envelope
-from protocol.errors import MessageError
+from protocol.errors import HeadError, InvalidInputError, MessageError
 from protocol.messages import (
     Block,
     BlockRequest,
@@ -117,7 +117,7 @@ class Coordinator:
             if site not in self._keys:
                 raise MessageError(f"{site} has not joined")
             return self._handle(site, envelope.verify(self._keys[site]), now)
-        except MessageError as error:
+        except (MessageError, InvalidInputError, HeadError) as error:
             log.warning("refused a message of %s: %s", site, error)
             return []
 
@@ -195,6 +195,7 @@ class Coordinator:
             self._store.forget_upload(site)
             return self._receipt(site, round_number, str(error))
         self._store.add_update(round_number, site, update.samples, payload)
+        log.info("round %d: %s delivered %d bytes", round_number, site, len(payload))
         receipt = self._receipt(site, round_number, "")
         return receipt + self._advance(UpdateStored(site), now)
 

@@ -1,6 +1,5 @@
 """The frozen image encoder of a bundle, run by ONNX Runtime on the processor."""
 
-import os
 from types import TracebackType
 from typing import Any, Self
 
@@ -8,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
+from edge_client.cores import available_cores
 from protocol.bundle import Bundle
 from protocol.errors import BundleError
 
@@ -116,7 +116,7 @@ class Encoder:
 
 def _session_options(threads: int | None) -> onnxruntime.SessionOptions:
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
+    options.intra_op_num_threads = threads or available_cores()
     options.inter_op_num_threads = 1
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     # Keeps what a batch needed until the end of the session, on a box with 2 GB.

@@ -112,8 +112,9 @@ class HeadFollower:
         if self._incoming is None or not self._incoming[1].complete:
             return []
         carrier, assembly = self._incoming
-        arrays = decode_head(assembly.data(), self._specification)
+        encoded = assembly.data()
         self._incoming = None
+        arrays = decode_head(encoded, self._specification)
         head = arrays if isinstance(carrier, Snapshot) else apply_delta(self.head, arrays)
         if head_digest(head) != carrier.head_digest:
             log.warning(

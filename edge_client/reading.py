@@ -1,6 +1,5 @@
 """Reading image files on a few threads, ahead of whoever needs them."""
 
-import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,6 +11,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from edge_client.cores import available_cores
 from edge_client.images import (
     UnreadableImageError,
     content_hash,
@@ -74,7 +74,7 @@ def _decode(path: Path, preprocessing: Preprocessing) -> DecodedImage | Unreadab
 def _map_ahead(function: Callable[[Path], Result], paths: Iterable[Path]) -> Generator[Result, None, None]:
     """Yield function(path) for each path, in order, computed by threads that are never far ahead."""
     waiting: deque[Future[Result]] = deque()
-    pool = ThreadPoolExecutor(min(_THREADS, len(os.sched_getaffinity(0))), thread_name_prefix="images")
+    pool = ThreadPoolExecutor(min(_THREADS, available_cores()), thread_name_prefix="images")
     try:
         for path in paths:
             waiting.append(pool.submit(function, path))

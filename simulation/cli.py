@@ -1,5 +1,6 @@
 """`fedmedclip demo`."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -33,6 +34,8 @@ def demo_command(
 
     Every part is the real command in a process of its own; its log and its state lie in the output folder.
     """
+    # Read when numpy is imported: on few cores, threads for tiny products only wait for each other.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from rich.console import Console
 
     from protocol.console import stop_cleanly_when_asked
@@ -43,4 +46,9 @@ def demo_command(
         raise InvalidInputError("give either --bundle or --model with --pretrained, not both")
     stop_cleanly_when_asked()
     settings = DemoSettings(out, data, model, pretrained, bundle, method, rounds, broker, seed)
-    run_demo(settings, Console())
+    console = Console()
+    try:
+        run_demo(settings, console)
+    except KeyboardInterrupt:
+        console.print(f"stopped; what there is so far lies in {out}")
+        raise

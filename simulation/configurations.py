@@ -9,12 +9,20 @@ Tables = dict[str, dict[str, object]]
 
 
 def write_aggregator_configuration(
-    path: Path, *, bundle: Path, method: str, rounds: int, sites: int, seed: int, broker: LinkSettings
+    path: Path,
+    *,
+    federation: str,
+    bundle: Path,
+    method: str,
+    rounds: int,
+    sites: int,
+    seed: int,
+    broker: LinkSettings,
 ) -> None:
     """Write `aggregator.toml` for a federation in which every round waits for every site."""
     tables: Tables = {
         "federation": {
-            "name": "demo",
+            "name": federation,
             "bundle": str(bundle.resolve()),
             "method": method,
             "rounds": rounds,
@@ -29,12 +37,19 @@ def write_aggregator_configuration(
 
 
 def write_site_configuration(
-    path: Path, *, site: str, bundle: Path, data: Path, seed: int, broker: LinkSettings
+    path: Path,
+    *,
+    federation: str,
+    site: str,
+    bundle: Path,
+    data: Path,
+    seed: int,
+    broker: LinkSettings,
 ) -> None:
     """Write `site.toml` with all of the site's state beside it."""
     tables: Tables = {
         "site": {
-            "federation": "demo",
+            "federation": federation,
             "name": site,
             "bundle": str(bundle.resolve()),
             "data": str(data.resolve()),

@@ -3,6 +3,7 @@
 images -> export -> broker, aggregator and sites -> rounds -> offline predictions -> summary
 """
 
+import secrets
 import shutil
 import time
 from collections.abc import Iterator
@@ -13,9 +14,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from protocol import topics
+from protocol.bundle import open_bundle
 from protocol.errors import InvalidInputError
+from protocol.link import Link
 from protocol.link_settings import LinkSettings, split_host_port
-from simulation.brokers import EmbeddedBroker, MosquittoBroker
+from protocol.shared_heads import known_methods
+from simulation.brokers import EmbeddedBroker, MosquittoBroker, find_mosquitto
 from simulation.configurations import write_aggregator_configuration, write_site_configuration
 from simulation.federation_folder import FederationFolder, open_federation_folder
 from simulation.phantoms import write_federation
@@ -62,6 +67,7 @@ def run_demo(settings: DemoSettings, console: Console) -> None:
     """
     phases = Phases()
     started = time.monotonic()
+    _check(settings)
     _prepare(settings.out)
     logs = settings.out / "logs"
     columns = (TextColumn("{task.description:<44}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -77,6 +83,23 @@ def run_demo(settings: DemoSettings, console: Console) -> None:
     summary["phases"] = {name: round(seconds, 2) for name, seconds in phases.seconds.items()}
     write_summary(settings.out, summary)
     print_summary(console, settings.out, summary, bundle)
+
+
+def _check(settings: DemoSettings) -> None:
+    """Refuse what cannot work before anything is made, above all before anything is deleted."""
+    if settings.data is not None:
+        open_federation_folder(settings.data)
+    if settings.bundle is not None:
+        open_bundle(settings.bundle)
+    if settings.method not in known_methods():
+        raise InvalidInputError(f"unknown method {settings.method!r}; known: {', '.join(known_methods())}")
+    match settings.broker:
+        case "embedded":
+            pass
+        case "mosquitto":
+            find_mosquitto()
+        case address:
+            split_host_port(address, "--broker")
 
 
 def _prepare(out: Path) -> None:
@@ -146,9 +169,12 @@ def _federate(
     progress: Progress,
     logs: Path,
 ) -> None:
+    # A broker that serves others too may still hold the retained messages of an earlier demo.
+    federation = f"demo-{secrets.token_hex(4)}"
     aggregator = settings.out / "aggregator"
     write_aggregator_configuration(
         aggregator / "aggregator.toml",
+        federation=federation,
         bundle=bundle,
         method=settings.method,
         rounds=settings.rounds,
@@ -160,7 +186,13 @@ def _federate(
     for site, data in folder.sites.items():
         configuration = settings.out / "sites" / site / "site.toml"
         write_site_configuration(
-            configuration, site=site, bundle=bundle, data=data, seed=settings.seed, broker=broker
+            configuration,
+            federation=federation,
+            site=site,
+            bundle=bundle,
+            data=data,
+            seed=settings.seed,
+            broker=broker,
         )
         commands[site] = ["site", "--config", str(configuration), "--once"]
     starting = progress.add_task(f"features: {len(folder.sites)} sites run the encoder once", total=1)
@@ -176,8 +208,17 @@ def _federate(
             progress.update(training, completed=version)
             time.sleep(0.1)
         progress.update(training, completed=newest_version(aggregator))
+    _forget_retained(federation, folder, broker)
     phases.seconds["features"] = (first_round_at or time.monotonic()) - started
     phases.seconds["rounds"] = time.monotonic() - (first_round_at or started)
+
+
+def _forget_retained(federation: str, folder: FederationFolder, broker: LinkSettings) -> None:
+    """Leave nothing behind on the broker: an empty retained message deletes the one before."""
+    statuses = [topics.status(federation, site) for site in folder.sites]
+    with Link(broker, client_id=f"{federation}-cleanup") as link:
+        for topic in (topics.plan(federation), topics.head(federation), *statuses):
+            link.publish(topic, b"", retain=True)
 
 
 def _all_joined(out: Path, folder: FederationFolder) -> bool:

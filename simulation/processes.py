@@ -69,14 +69,14 @@ def start_command(name: str, arguments: list[str], logs: Path) -> Running:
     logs.mkdir(parents=True, exist_ok=True)
     log_file = logs / f"{name}.log"
     # Several processes share the cores: spinning threads would slow each other down many times.
-    environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": "1"}
+    threads = {"OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     with log_file.open("ab") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "fedmedclip", *arguments],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env=environment,
+            env={**os.environ, **threads},
             # A Ctrl-C at the terminal is for the demo, which then stops its processes in order.
             start_new_session=True,
         )

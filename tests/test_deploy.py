@@ -1,5 +1,7 @@
 """The example files in deploy/ are real: they decode, and name every setting there is."""
 
+import subprocess
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,9 @@ from edge_client.site_configuration import SiteConfiguration
 from edge_client.training_settings import TrainingSettings
 from protocol.configuration import read_configuration
 from protocol.errors import InvalidInputError
+from protocol.link import Connected, Received
+from simulation.brokers import MosquittoBroker
+from tests.protocol.link_helpers import open_link, unique, wait_for
 
 DEPLOY = Path(__file__).resolve().parents[1] / "deploy"
 
@@ -50,3 +55,44 @@ def test_a_wrong_file_is_one_line_that_names_file_and_key(tmp_path, text, messag
         read_configuration(path, AggregatorConfiguration)
     assert "aggregator.toml" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_the_access_rules_keep_sites_out_of_each_others_topics(tmp_path, mosquitto_installed):
+    passwords = tmp_path / "passwords"
+    passwords.touch(mode=0o600)
+    for user in ("aggregator", "site-a", "site-b"):
+        subprocess.run(["mosquitto_passwd", "-b", passwords, user, user], check=True)
+        (tmp_path / user).write_text(user)
+    rules = [f"acl_file {DEPLOY / 'federation.acl'}", f"password_file {passwords}"]
+    with MosquittoBroker(allow_anonymous=False, settings=rules) as broker, ExitStack() as opened:
+
+        def open_as(user):
+            link = open_link(broker, unique(user), username=user, password_file=str(tmp_path / user))
+            opened.enter_context(link)
+            for topic in ("plan", "head", "blocks", "up/+", "down/+", "status/+"):
+                link.subscribe(f"fmc1/brain-mri/{topic}")
+            wait_for(link, Connected)
+            assert everything_received(link) == set()  # and by then it is subscribed
+            return link
+
+        links = {user: open_as(user) for user in ("aggregator", "site-a", "site-b")}
+        topics = ["plan", "head", "blocks", "up/site-a", "down/site-a", "status/site-a"]
+        for user, link in links.items():
+            for topic in topics:
+                link.publish(f"fmc1/brain-mri/{topic}", user.encode())
+        seen = {user: everything_received(link) for user, link in links.items()}
+    from_site_a = {("up/site-a", "site-a"), ("status/site-a", "site-a")}
+    from_aggregator = {(topic, "aggregator") for topic in topics}
+    assert seen["aggregator"] == from_aggregator | from_site_a
+    assert seen["site-a"] == {(topic, "aggregator") for topic in ("plan", "head", "blocks", "down/site-a")}
+    assert seen["site-b"] == {(topic, "aggregator") for topic in ("plan", "head", "blocks")}
+
+
+def everything_received(link):
+    """Return (topic below the federation, sender) of all messages until nothing comes for a second."""
+    seen = set()
+    while (event := link.next_event(1.0)) is not None:
+        if isinstance(event, Received):
+            seen.add((event.topic.removeprefix("fmc1/brain-mri/"), event.payload.decode()))
+            event.acknowledge()
+    return seen

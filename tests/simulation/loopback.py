@@ -62,14 +62,25 @@ class DriftingLearner:
 class Loopback:
     """Runs a federation to its end under a given share of lost messages and kills."""
 
-    def __init__(self, folder: Path, *, sites=3, rounds=4, embedding_size=24, minimum_sites=None):
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        sites=3,
+        rounds=4,
+        embedding_size=24,
+        minimum_sites=None,
+        enrolment="open",
+        listed=None,
+    ):
         self.folder = folder
         self.now = 0.0
         self.queue: list[tuple[str, str, bytes]] = []
         self.retained: dict[str, bytes] = {}
-        self.configuration = AggregatorConfiguration(
-            FederationSettings(FEDERATION, "unused", rounds, minimum_sites=minimum_sites or sites, seed=11)
+        settings = FederationSettings(
+            FEDERATION, "unused", rounds, minimum_sites=minimum_sites or sites, seed=11, enrolment=enrolment
         )
+        self.configuration = AggregatorConfiguration(settings, sites=listed or {})
         self.aggregator_key = new_signing_key()
         self.keys = {f"site-{index}": new_signing_key() for index in range(sites)}
         self.learners = {

@@ -35,7 +35,8 @@ class Federation:
         self.processes: dict[str, Running] = {}
         write_aggregator_configuration(
             folder / "aggregator" / "aggregator.toml",
-            bundle=self.bundle, method="fedmedclip", rounds=ROUNDS, sites=len(SITES), seed=3,
+            federation="trial", bundle=self.bundle, method="fedmedclip", rounds=ROUNDS,
+            sites=len(SITES), seed=3,
             broker=self.broker,
         )  # fmt: skip
         for site in SITES:
@@ -44,7 +45,7 @@ class Federation:
     def configure_site(self, name: str, data: Path, folder: str | None = None) -> None:
         write_site_configuration(
             self.folder / (folder or name) / "site.toml",
-            site=name, bundle=self.bundle, data=data, seed=3, broker=self.broker,
+            federation="trial", site=name, bundle=self.bundle, data=data, seed=3, broker=self.broker,
         )  # fmt: skip
 
     def start(self, *names: str) -> None:
@@ -176,6 +177,7 @@ def test_a_state_folder_serves_one_process(tmp_path, data, undisturbed):
     broker = undisturbed.broker
     write_site_configuration(
         tmp_path / "site.toml",
+        federation="trial",
         site="x",
         bundle=undisturbed.bundle,
         data=data / "site-a",

@@ -1,0 +1,200 @@
+"""The aggregator against sites that lie: what is refused costs nobody anything."""
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from protocol import topics
+from protocol.codec import codec_named, encode_head
+from protocol.envelope import seal
+from protocol.messages import (
+    Announcement,
+    Block,
+    BlockRequest,
+    HeadRequest,
+    Join,
+    JoinAnswer,
+    Plan,
+    Receipt,
+    Status,
+    Update,
+)
+from protocol.objects import blocks_of, refer_to
+from protocol.shared_heads import initial_shared_head
+from protocol.signature import fingerprint, new_signing_key
+from tests.simulation.loopback import BUNDLE, FEDERATION, MESSAGE_LIMIT, Loopback
+
+KEY = new_signing_key()
+
+
+class Liar:
+    """A site that sends what it likes, straight to the coordinator."""
+
+    def __init__(self, folder, name="site-x", **settings):
+        self.federation = Loopback(folder, sites=2, **settings)
+        self.federation.agents.clear()
+        self.coordinator = self.federation.coordinator
+        self.name = name
+
+    def send(self, message, key=KEY, topic=None, now=0.0):
+        topic = topic or topics.up(FEDERATION, self.name)
+        answers = self.coordinator.receive(topic, seal(message, topic, key), now)
+        return [answer.message for answer in answers]
+
+    def join(self):
+        return self.send(Join(KEY.public_key, BUNDLE, 100))
+
+    def delta(self, scale=0.01):
+        size = self.federation.plan.embedding_size
+        head = initial_shared_head("fedmedclip", size, 5)
+        scaled = {name: array * np.float32(scale) for name, array in head.items()}
+        return encode_head(codec_named("int8"), scaled, self.federation.specification)
+
+
+@pytest.fixture
+def liar(tmp_path):
+    return Liar(tmp_path)
+
+
+def test_a_message_before_joining_is_ignored(liar):
+    assert liar.send(Update(1, 100, refer_to(liar.delta(), 1 << 17))) == []
+
+
+def test_another_bundle_is_refused_with_both_digests(liar):
+    (answer,) = liar.send(Join(KEY.public_key, bytes(32), 100))
+    assert not answer.accepted
+    assert bytes(32).hex()[:16] in answer.reason
+    assert BUNDLE.hex()[:16] in answer.reason
+
+
+def test_a_join_signed_with_another_key_is_ignored(liar):
+    assert liar.send(Join(KEY.public_key, BUNDLE, 100), key=new_signing_key()) == []
+
+
+def test_an_update_counts_once_and_is_confirmed_each_time(liar):
+    liar.join()
+    update = Update(1, 100, refer_to(liar.delta(), 1 << 17))
+    assert liar.send(update) == [Receipt(1, True, "")]
+    assert liar.send(update) == [Receipt(1, True, "")]
+    assert liar.send(Update(1, 10**6, refer_to(liar.delta(0.02), 1 << 17))) == [Receipt(1, True, "")]
+    (stored,) = liar.federation.store.updates(1, ("site-x",))
+    assert stored.samples == 100
+
+
+@pytest.mark.parametrize("round_number", [2, 3, 10**6])
+def test_an_update_for_another_round_is_refused_with_the_reason(liar, round_number):
+    liar.join()
+    (receipt,) = liar.send(Update(round_number, 100, refer_to(liar.delta(), 1 << 17)))
+    assert not receipt.accepted
+    assert "version 0 is the newest" in receipt.reason
+
+
+@pytest.mark.parametrize(
+    ("payload", "reason"),
+    [
+        (b"", "identifier missing"),
+        (b"\x02garbage", "damaged"),
+        (b"\xffgarbage", "not known"),
+    ],
+)
+def test_a_payload_that_is_no_head_is_refused(liar, payload, reason):
+    liar.join()
+    (receipt,) = liar.send(Update(1, 100, refer_to(payload, 1 << 17)))
+    assert not receipt.accepted
+    assert reason in receipt.reason
+    assert liar.federation.store.updated_sites(1) == []
+
+
+def test_an_update_that_would_drown_the_others_is_refused(liar):
+    liar.join()
+    (receipt,) = liar.send(Update(1, 100, refer_to(liar.delta(1e6), 1 << 17)))
+    assert not receipt.accepted
+    assert "at most 1e+03 counts" in receipt.reason
+
+
+def test_a_site_that_promises_too_much_or_lies_about_its_blocks_is_refused(liar):
+    liar.join()
+    (receipt,) = liar.send(Update(1, 100, refer_to(bytes(1 << 20), MESSAGE_LIMIT)))
+    assert "at most" in receipt.reason
+    data = liar.delta().ljust(2 * MESSAGE_LIMIT, b"x")
+    reference = refer_to(data, MESSAGE_LIMIT)
+    assert liar.send(Update(1, 100, reference)) == []
+    answers = []
+    for block in blocks_of(data, reference):
+        answers += liar.send(Block(block.object_digest, block.index, bytes(len(block.data))))
+    assert answers == []
+    assert liar.federation.store.updated_sites(1) == []
+
+
+def test_blocks_that_stay_away_are_asked_for(liar):
+    liar.join()
+    data = liar.delta().ljust(2 * MESSAGE_LIMIT, b"x")
+    reference = refer_to(data, MESSAGE_LIMIT)
+    liar.send(Update(1, 100, reference))
+    first, *_ = blocks_of(data, reference)
+    liar.send(first, now=5.0)
+    assert liar.coordinator.tick(20.0) == []
+    (request,) = liar.coordinator.tick(26.0)
+    assert request.message == BlockRequest(reference.digest, [1, 2])
+    assert request.topic == topics.down(FEDERATION, "site-x")
+
+
+def test_objects_that_are_not_ours_are_not_sent(liar):
+    liar.join()
+    assert liar.send(BlockRequest(bytes(32), [0])) == []
+
+
+def test_requests_for_impossible_versions_get_a_snapshot(liar):
+    liar.join()
+    for version in (-1, 999):
+        answers = liar.send(HeadRequest(version))
+        assert type(answers[0]).__name__ == "Snapshot"
+    assert isinstance(liar.send(HeadRequest(0))[0], Announcement)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        Receipt(1, True, ""),
+        JoinAnswer(bytes(8), True, ""),
+        Announcement(1, bytes(32), False, None),
+        Plan(bytes(16), bytes(32), "m", bytes(32), 8, 3, 1, "int8", "int8", {}),
+    ],
+    ids=lambda message: type(message).__name__,
+)
+def test_the_aggregators_own_messages_are_not_taken_from_a_site(liar, message):
+    liar.join()
+    assert liar.send(message) == []
+    assert liar.coordinator.global_head.version == 0
+
+
+def test_names_that_are_none_do_no_harm(liar):
+    for topic in (f"fmc1/{FEDERATION}/up/BAD NAME", f"fmc1/{FEDERATION}/up/", f"fmc1/{FEDERATION}/status/"):
+        assert liar.send(Join(KEY.public_key, BUNDLE, 1), topic=topic) == []
+        assert liar.coordinator.receive(topic, b"", 0.0) == []
+
+
+def test_listed_enrolment_admits_the_listed_key_only(tmp_path):
+    liar = Liar(tmp_path / "listed", enrolment="listed", listed={"site-x": KEY.public_key.hex()})
+    assert liar.join()[0].accepted
+    other = Liar(tmp_path / "other", enrolment="listed", listed={"site-y": KEY.public_key.hex()})
+    assert "not on the aggregator's list" in other.join()[0].reason
+
+
+def test_a_status_with_another_key_is_not_believed(liar):
+    liar.join()
+    topic = topics.status(FEDERATION, "site-x")
+    liar.send(Status(fingerprint(KEY.public_key), True, 0), topic=topic)
+    assert "site-x" in liar.coordinator._round.online
+    liar.send(Status(bytes(8), False, 0), key=new_signing_key(), topic=topic)
+    assert "site-x" in liar.coordinator._round.online
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(name=st.sampled_from(["site-x", "site-y", "#", ""]), payload=st.binary(max_size=200))
+def test_random_bytes_from_anybody_leave_the_federation_as_it_was(liar, name, payload):
+    liar.join()
+    for data in (payload, b"FM\x01" + payload):
+        assert liar.coordinator.receive(topics.up(FEDERATION, name), data, 0.0) == []
+    assert liar.federation.store.updated_sites(1) == []
