@@ -6,7 +6,7 @@ from protocol.codec import Codec, codec_named, decode_head, encode_head
 from protocol.error_feedback import apply_delta, compress
 from protocol.errors import MessageError
 from protocol.head import HeadSpecification, head_digest
-from protocol.messages import Announcement, Block, Snapshot
+from protocol.messages import Announcement, Block, ObjectReference, Snapshot
 from protocol.objects import blocks_of, refer_to
 
 
@@ -100,14 +100,14 @@ class GlobalHead:
         if data is None:
             data = self._snapshot_bytes()
         reference = refer_to(data, self._maximum_message_bytes)
-        if reference.digest != object_digest:
+        if isinstance(reference, bytes) or reference.digest != object_digest:
             raise MessageError(f"no object has the digest {object_digest.hex()[:16]}")
         return list(blocks_of(data, reference, indices))
 
     def blocks_behind(self, carrier: Announcement | Snapshot) -> list[Block]:
         """Return the blocks that an announcement or snapshot refers to; none when it carries its data."""
-        reference = carrier.payload
-        return [] if reference is None or reference.data else self.blocks(reference.digest)
+        payload = carrier.payload
+        return self.blocks(payload.digest) if isinstance(payload, ObjectReference) else []
 
     def _snapshot_bytes(self) -> bytes:
         if self._snapshot is None or self._snapshot[0] != self.version:

@@ -49,7 +49,7 @@ class Uploads:
     def add(self, site: str, block: Block, now: float) -> tuple[Update, bytes] | None:
         """Store one block; return the update and its payload when this was the last. Raises MessageError."""
         upload = self._under_way.get(site)
-        if upload is None or upload.update.payload.digest != block.object_digest:
+        if upload is None or upload.assembly.digest != block.object_digest:
             return None
         upload.assembly.add(block.index, block.data)
         self._store.add_block(site, block.index, block.data)
@@ -71,9 +71,9 @@ class Uploads:
         """Return a request for the missing blocks of each upload that has been silent for too long."""
         requests = []
         for site, upload in self._under_way.items():
-            if now - upload.last_heard >= ASK_AGAIN_SECONDS:
+            if now - upload.last_heard >= ASK_AGAIN_SECONDS and (request := upload.assembly.request()):
                 upload.last_heard = now
-                requests.append((site, BlockRequest(upload.update.payload.digest, upload.assembly.missing)))
+                requests.append((site, request))
         return requests
 
     def clear(self) -> None:

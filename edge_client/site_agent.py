@@ -223,7 +223,7 @@ class SiteAgent:
         if (update := self._state.outgoing_update()) is None:
             return []
         reference = refer_to(update.payload, self._maximum_message_bytes)
-        if reference.digest != request.object_digest:
+        if isinstance(reference, bytes) or reference.digest != request.object_digest:
             return []
         return [*blocks_of(update.payload, reference, request.missing)]
 

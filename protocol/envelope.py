@@ -18,8 +18,8 @@ MAGIC = b"FM"
 VERSION = 1
 _HEADER = MAGIC + bytes([VERSION])
 
-# What frame, signature and the fields around an object's data take at most, in bytes.
-OVERHEAD_BYTES = 256
+# What frame, signature and the fields around an encoded head or a block of one take at most, in bytes.
+OVERHEAD_BYTES = 128
 
 
 @dataclass(frozen=True)
