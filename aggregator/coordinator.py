@@ -102,7 +102,9 @@ class Coordinator:
         """Let time pass: rounds run out, and blocks that stay away are asked for again."""
         requests: list[Outgoing] = []
         for site, request in self._uploads.overdue(now):
-            requests += self._to(site, request)
+            # For a site that is away the broker would keep every one of them.
+            if site in self._round.online:
+                requests += self._to(site, request)
         return requests + self._advance(Tick(), now)
 
     def receive(self, topic: str, payload: bytes, now: float) -> list[Outgoing]:

@@ -44,7 +44,7 @@ class Uploads:
                 return update, assembly.data()
             self._store.begin_upload(site, update)
             self._under_way[site] = _Upload(update, assembly, now)
-        return self._finish(site, now)
+        return self._finish(site)
 
     def add(self, site: str, block: Block, now: float) -> tuple[Update, bytes] | None:
         """Store one block; return the update and its payload when this was the last. Raises MessageError."""
@@ -53,11 +53,11 @@ class Uploads:
             return None
         upload.assembly.add(block.index, block.data)
         self._store.add_block(site, block.index, block.data)
-        return self._finish(site, now)
-
-    def _finish(self, site: str, now: float) -> tuple[Update, bytes] | None:
-        upload = self._under_way[site]
         upload.last_heard = now
+        return self._finish(site)
+
+    def _finish(self, site: str) -> tuple[Update, bytes] | None:
+        upload = self._under_way[site]
         if not upload.assembly.complete:
             return None
         del self._under_way[site]

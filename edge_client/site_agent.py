@@ -81,9 +81,11 @@ class SiteAgent:
         self._learner = learner
         self._maximum_message_bytes = maximum_message_bytes
         self._early_announcement: bytes | None = None
+        self._online = False
         self._joined = False
         self._asked_to_join_at: float | None = None
         self._delivered_at: float | None = None
+        self._blocks_sent_of_round: int | None = None
         self._stored = state.load()
         self._follower = None if self._stored is None else self._follow(self._stored)
         if self._stored is not None:
@@ -110,9 +112,14 @@ class SiteAgent:
 
     def connected(self) -> None:
         """Begin a new connection: the next tick joins again and delivers again what is not settled."""
+        self._online = True
         self._joined = False
         self._asked_to_join_at = None
         self._delivered_at = None
+
+    def disconnected(self) -> None:
+        """Stay silent until the next connection; what was asked or sent meanwhile would pile up unsent."""
+        self._online = False
 
     def receive(self, topic: str, payload: bytes, now: float) -> list[Message]:
         """Handle one message of the aggregator and return the answers to publish on the site's `up` topic.
@@ -136,6 +143,8 @@ class SiteAgent:
     def tick(self, now: float) -> list[Message]:
         """Let time pass: train when there is a round to train, ask and deliver again what is unanswered."""
         if self._stored is None or self._follower is None:
+            return []
+        if not self._online:
             return []
         if not self._joined:
             return self._join(now)
@@ -233,11 +242,13 @@ class SiteAgent:
         if (update := self._state.outgoing_update()) is None:
             return []
         self._delivered_at = now
-        reference = refer_to(update.payload, self._maximum_message_bytes)
-        return [
-            Update(update.round_number, update.samples, reference),
-            *blocks_of(update.payload, reference),
-        ]
+        payload = refer_to(update.payload, self._maximum_message_bytes)
+        message = Update(update.round_number, update.samples, payload)
+        # Sent once: the link repeats what the broker has not got, the aggregator asks for what is missing.
+        if self._blocks_sent_of_round == update.round_number:
+            return [message]
+        self._blocks_sent_of_round = update.round_number
+        return [message, *blocks_of(update.payload, payload)]
 
     def _train(self, now: float) -> list[Message]:
         """Train the next round when its version is here and the last update is settled; then deliver."""
