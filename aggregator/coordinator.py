@@ -26,7 +26,7 @@ from aggregator.rules import update_norm
 from aggregator.store import Store
 from aggregator.uploads import Uploads
 from protocol import topics
-from protocol.codec import decode_head
+from protocol.codecs import decode_head
 from protocol.envelope import open_envelope
 from protocol.errors import HeadError, InvalidInputError, MessageError
 from protocol.messages import (

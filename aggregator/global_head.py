@@ -1,8 +1,8 @@
 """The global head: its newest version, how a round makes the next, how a site that is behind catches up."""
 
 from aggregator.rules import weighted_mean
-from aggregator.store import Store, StoredVersion
-from protocol.codec import Codec, codec_named, decode_head, encode_head
+from aggregator.store import Store, StoredHead, StoredVersion
+from protocol.codecs import Codec, codec_named, decode_head, encode_head
 from protocol.error_feedback import apply_delta, compress
 from protocol.errors import MessageError
 from protocol.head import HeadSpecification, head_digest
@@ -58,14 +58,19 @@ class GlobalHead:
             for update in self._store.updates(round_number, sites)
         )
         mean = weighted_mean(updates, self.specification)
-        stored_head, stored_residual = self._store.head()
-        residual = None if stored_residual is None else self.specification.from_bytes(stored_residual)
-        compressed = compress(self._codec, mean, residual, self.specification)
-        head = apply_delta(self.specification.from_bytes(stored_head), compressed.decoded)
+        stored = self._store.head()
+        residual = None if stored.residual is None else self.specification.from_bytes(stored.residual)
+        compressed = compress(self._codec, mean, residual, stored.codec_memory, self.specification)
+        head = apply_delta(self.specification.from_bytes(stored.head), compressed.decoded)
         self.specification.check(head)
         made = StoredVersion(round_number, head_digest(head), compressed.encoded)
         self._store.advance(
-            made, self.specification.to_bytes(head), self.specification.to_bytes(compressed.residual)
+            made,
+            StoredHead(
+                self.specification.to_bytes(head),
+                self.specification.to_bytes(compressed.residual),
+                compressed.memory,
+            ),
         )
         self._newest = made
 
@@ -111,6 +116,7 @@ class GlobalHead:
 
     def _snapshot_bytes(self) -> bytes:
         if self._snapshot is None or self._snapshot[0] != self.version:
-            head = self.specification.from_bytes(self._store.head()[0])
-            self._snapshot = (self.version, encode_head(codec_named("lossless"), head, self.specification))
+            head = self.specification.from_bytes(self._store.head().head)
+            encoded = encode_head(codec_named("lossless"), head, self.specification)
+            self._snapshot = (self.version, encoded.data)
         return self._snapshot[1]

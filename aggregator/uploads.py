@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from aggregator.store import Store
-from protocol.codec import maximum_encoded_bytes
+from protocol.codecs import maximum_encoded_bytes
 from protocol.errors import MessageError
 from protocol.head import HeadSpecification
 from protocol.messages import Block, BlockRequest, Update

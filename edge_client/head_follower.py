@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable
 
-from protocol.codec import decode_head, maximum_encoded_bytes
+from protocol.codecs import decode_head, maximum_encoded_bytes
 from protocol.error_feedback import apply_delta
 from protocol.errors import MessageError
 from protocol.head import HeadSpecification, NamedArrays, head_digest

@@ -12,7 +12,7 @@ from typing import Protocol
 from edge_client.head_follower import ASK_AGAIN_SECONDS, HeadFollower
 from edge_client.site_state import OutgoingUpdate, SiteState, StoredSite
 from protocol import topics
-from protocol.codec import codec_named
+from protocol.codecs import codec_named
 from protocol.envelope import open_envelope
 from protocol.error_feedback import compress, difference
 from protocol.errors import InvalidInputError, MessageError
@@ -269,12 +269,13 @@ class SiteAgent:
         shared, private = self._learner.train(plan, follower.head, private, round_number)
         residual = None if stored.residual is None else specification.from_bytes(stored.residual)
         delta = difference(shared, follower.head)
-        compressed = compress(codec_named(plan.uplink_codec), delta, residual, specification)
+        codec = codec_named(plan.uplink_codec)
+        compressed = compress(codec, delta, residual, stored.codec_memory, specification)
         self._state.store_update(
             OutgoingUpdate(round_number, self._learner.samples, compressed.encoded),
             private_specification.to_bytes(private),
             specification.to_bytes(compressed.residual),
-            stored.residual,
+            compressed.memory,
         )
         self._reload()
         self._delivered_at = None
