@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from protocol import topics
-from protocol.codec import codec_named, encode_head
+from protocol.codecs import codec_named, encode_head
 from protocol.envelope import seal
 from protocol.messages import (
     Announcement,
@@ -53,7 +53,7 @@ class Liar:
         size = self.federation.plan.embedding_size
         head = initial_shared_head("fedmedclip", size, 5)
         scaled = {name: array * np.float32(scale) for name, array in head.items()}
-        return encode_head(codec_named("int8"), scaled, self.federation.specification)
+        return encode_head(codec_named("int8"), scaled, self.federation.specification).data
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from edge_client.head_follower import ASK_AGAIN_SECONDS, SILENCE_SECONDS, HeadFollower
-from protocol.codec import codec_named, encode_head
+from protocol.codecs import codec_named, encode_head
 from protocol.error_feedback import apply_delta, compress
 from protocol.errors import CodecError, MessageError
 from protocol.head import HeadSpecification, TensorSpecification, head_digest
@@ -25,7 +25,7 @@ class Versions:
         self.limit = limit
         for version in range(1, count + 1):
             delta = {"weight": np.float32(0.1) * SPECIFICATION.initial(version)["weight"]}
-            compressed = compress(codec_named("int8"), delta, None, SPECIFICATION)
+            compressed = compress(codec_named("int8"), delta, None, b"", SPECIFICATION)
             self.heads.append(apply_delta(self.heads[-1], compressed.decoded))
             self.payloads.append(compressed.encoded)
             reference = refer_to(compressed.encoded, limit)
@@ -36,7 +36,7 @@ class Versions:
         return list(blocks_of(self.payloads[version], self.announcements[version].payload))
 
     def encoded_snapshot(self, version):
-        return encode_head(codec_named("lossless"), self.heads[version], SPECIFICATION)
+        return encode_head(codec_named("lossless"), self.heads[version], SPECIFICATION).data
 
     def snapshot(self, version, limit=LARGE):
         payload = refer_to(self.encoded_snapshot(version), limit)
@@ -94,7 +94,7 @@ def test_another_head_under_the_same_version_is_replaced_by_a_snapshot(follower)
     other = Announcement(0, bytes(32), False, None)
     assert follower.take(other, 0.0) == [HeadRequest(-1)]
     truth = {"weight": np.ones((40, 60), np.float32)}
-    encoded = encode_head(codec_named("lossless"), truth, SPECIFICATION)
+    encoded = encode_head(codec_named("lossless"), truth, SPECIFICATION).data
     follower.take(Snapshot(0, head_digest(truth), False, refer_to(encoded, LARGE)), 1.0)
     assert head_digest(follower.head) == head_digest(truth)
 
