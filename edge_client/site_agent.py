@@ -224,7 +224,6 @@ class SiteAgent:
         if not receipt.accepted:
             log.warning("update of round %d was refused: %s", receipt.round_number, receipt.reason)
         self._state.settle(receipt.round_number, receipt.accepted)
-        self._delivered_at = None
         self._reload()
         return []
 
@@ -289,13 +288,14 @@ class SiteAgent:
     def _install(self, version: int, head: NamedArrays, finished: bool) -> None:
         stored = self._stored
         assert stored is not None
-        if (version, finished) == (stored.version, stored.finished):
-            return
         specification = shared_head_specification(stored.plan.method, stored.plan.embedding_size)
-        self._state.install(version, specification.to_bytes(head), finished)
-        self._stored = replace(
+        installed = replace(
             stored, version=version, shared_head=specification.to_bytes(head), finished=finished
         )
+        if installed == stored:
+            return
+        self._state.install(version, installed.shared_head, finished)
+        self._stored = installed
         self._notify_learner(self._stored)
 
     def _notify_learner(self, stored: StoredSite) -> None:

@@ -95,3 +95,15 @@ def test_a_site_without_connection_lets_nothing_pile_up_and_delivers_afterwards(
     agent.connected()
     federation.run()
     assert federation.final_digest()
+
+
+def test_a_damaged_head_is_replaced_on_disk_too(tmp_path):
+    federation = Loopback(tmp_path, sites=1, rounds=1)
+    while (stored := federation.agents["site-0"]._state.load()) is None:
+        federation.step()
+    federation.agents["site-0"]._state.install(0, bytes(len(stored.shared_head)), False)
+    federation.start_site("site-0")
+    while federation.agents["site-0"]._state.load().shared_head != stored.shared_head:
+        federation.step()
+    federation.run()
+    assert federation.final_digest()
