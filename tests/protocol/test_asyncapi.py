@@ -18,7 +18,7 @@ from msgspec import inspect as structures
 import aggregator.service
 import edge_client.site_service
 from protocol import messages, topics
-from protocol.envelope import MAGIC, VERSION, seal
+from protocol.envelope import CARRIED, MAGIC, VERSION, seal
 from protocol.link import Link
 from protocol.link_client import Message as LinkMessage
 from protocol.link_settings import LARGEST_MESSAGE_BYTES, LinkSettings
@@ -122,6 +122,11 @@ def test_the_channels_are_the_topics_of_the_code():
             made[name] = function(*(f"{{{parameter}}}" for parameter in parameters))
             assert list(DOCUMENT["channels"][name]["parameters"]) == list(parameters)
     assert documented == made
+
+
+def test_each_channel_carries_the_messages_that_the_code_lets_pass():
+    documented = {name: list(channel["messages"]) for name, channel in DOCUMENT["channels"].items()}
+    assert documented == {name: [message.__name__ for message in of] for name, of in CARRIED.items()}
 
 
 def test_the_envelope_is_the_one_of_the_code():
