@@ -26,7 +26,7 @@ from aggregator.rules import update_norm
 from aggregator.store import Store
 from aggregator.uploads import Uploads
 from protocol import topics
-from protocol.codec import decode_head
+from protocol.codecs import decode_head
 from protocol.envelope import open_envelope
 from protocol.errors import HeadError, InvalidInputError, MessageError
 from protocol.messages import (
@@ -102,7 +102,9 @@ class Coordinator:
         """Let time pass: rounds run out, and blocks that stay away are asked for again."""
         requests: list[Outgoing] = []
         for site, request in self._uploads.overdue(now):
-            requests += self._to(site, request)
+            # For a site that is away the broker would keep every one of them.
+            if site in self._round.online:
+                requests += self._to(site, request)
         return requests + self._advance(Tick(), now)
 
     def receive(self, topic: str, payload: bytes, now: float) -> list[Outgoing]:

@@ -5,7 +5,7 @@ import os
 from aggregator.configuration import AggregatorConfiguration
 from aggregator.store import Store
 from protocol.bundle import Bundle
-from protocol.codec import codec_named
+from protocol.codecs import codec_named
 from protocol.errors import InvalidInputError
 from protocol.head import HeadSpecification, head_digest
 from protocol.messages import Plan

@@ -1,12 +1,12 @@
 """The global head: its newest version, how a round makes the next, how a site that is behind catches up."""
 
 from aggregator.rules import weighted_mean
-from aggregator.store import Store, StoredVersion
-from protocol.codec import Codec, codec_named, decode_head, encode_head
+from aggregator.store import Store, StoredHead, StoredVersion
+from protocol.codecs import Codec, codec_named, decode_head, encode_head
 from protocol.error_feedback import apply_delta, compress
 from protocol.errors import MessageError
 from protocol.head import HeadSpecification, head_digest
-from protocol.messages import Announcement, Block, Snapshot
+from protocol.messages import Announcement, Block, ObjectReference, Snapshot
 from protocol.objects import blocks_of, refer_to
 
 
@@ -58,14 +58,19 @@ class GlobalHead:
             for update in self._store.updates(round_number, sites)
         )
         mean = weighted_mean(updates, self.specification)
-        stored_head, stored_residual = self._store.head()
-        residual = None if stored_residual is None else self.specification.from_bytes(stored_residual)
-        compressed = compress(self._codec, mean, residual, self.specification)
-        head = apply_delta(self.specification.from_bytes(stored_head), compressed.decoded)
+        stored = self._store.head()
+        residual = None if stored.residual is None else self.specification.from_bytes(stored.residual)
+        compressed = compress(self._codec, mean, residual, stored.codec_memory, self.specification)
+        head = apply_delta(self.specification.from_bytes(stored.head), compressed.decoded)
         self.specification.check(head)
         made = StoredVersion(round_number, head_digest(head), compressed.encoded)
         self._store.advance(
-            made, self.specification.to_bytes(head), self.specification.to_bytes(compressed.residual)
+            made,
+            StoredHead(
+                self.specification.to_bytes(head),
+                self.specification.to_bytes(compressed.residual),
+                compressed.memory,
+            ),
         )
         self._newest = made
 
@@ -100,17 +105,18 @@ class GlobalHead:
         if data is None:
             data = self._snapshot_bytes()
         reference = refer_to(data, self._maximum_message_bytes)
-        if reference.digest != object_digest:
+        if isinstance(reference, bytes) or reference.digest != object_digest:
             raise MessageError(f"no object has the digest {object_digest.hex()[:16]}")
         return list(blocks_of(data, reference, indices))
 
     def blocks_behind(self, carrier: Announcement | Snapshot) -> list[Block]:
         """Return the blocks that an announcement or snapshot refers to; none when it carries its data."""
-        reference = carrier.payload
-        return [] if reference is None or reference.data else self.blocks(reference.digest)
+        payload = carrier.payload
+        return self.blocks(payload.digest) if isinstance(payload, ObjectReference) else []
 
     def _snapshot_bytes(self) -> bytes:
         if self._snapshot is None or self._snapshot[0] != self.version:
-            head = self.specification.from_bytes(self._store.head()[0])
-            self._snapshot = (self.version, encode_head(codec_named("lossless"), head, self.specification))
+            head = self.specification.from_bytes(self._store.head().head)
+            encoded = encode_head(codec_named("lossless"), head, self.specification)
+            self._snapshot = (self.version, encoded.data)
         return self._snapshot[1]

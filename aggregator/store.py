@@ -17,7 +17,8 @@ from protocol.messages import Plan, Update
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS federation (
-    id INTEGER PRIMARY KEY CHECK (id = 1), plan BLOB, head BLOB, residual BLOB);
+    id INTEGER PRIMARY KEY CHECK (id = 1), plan BLOB, head BLOB, residual BLOB,
+    codec_memory BLOB);
 CREATE TABLE IF NOT EXISTS sites (name TEXT PRIMARY KEY, public_key BLOB, samples INTEGER);
 CREATE TABLE IF NOT EXISTS uploads (site TEXT PRIMARY KEY, message BLOB);
 CREATE TABLE IF NOT EXISTS upload_blocks (site TEXT, number INTEGER, data BLOB, PRIMARY KEY (site, number));
@@ -36,6 +37,15 @@ class StoredVersion:
     version: int
     head_digest: bytes
     payload: bytes
+
+
+@dataclass(frozen=True)
+class StoredHead:
+    """The newest global head, the broadcast's residual (None before round 1) and its codec's memory."""
+
+    head: bytes
+    residual: bytes | None
+    codec_memory: bytes
 
 
 @dataclass(frozen=True)
@@ -61,7 +71,7 @@ class Store:
         """Record the plan and version 0 of a new federation."""
         with self._database.transaction() as database:
             database.execute(
-                "INSERT INTO federation VALUES (1, ?, ?, NULL)", (msgspec.msgpack.encode(plan), head)
+                "INSERT INTO federation VALUES (1, ?, ?, NULL, x'')", (msgspec.msgpack.encode(plan), head)
             )
             database.execute("INSERT INTO versions VALUES (0, ?, x'', x'')", (head_digest,))
 
@@ -70,10 +80,9 @@ class Store:
         row = self._database.row("SELECT plan FROM federation")
         return None if row is None else msgspec.msgpack.decode(row[0], type=Plan)
 
-    def head(self) -> tuple[bytes, bytes | None]:
-        """Return the newest global head and the broadcast's residual (None before round 1), as bytes."""
-        head, residual = self._database.row("SELECT head, residual FROM federation")
-        return head, residual
+    def head(self) -> StoredHead:
+        """Return the newest global head, and what the broadcast's encoder keeps between rounds."""
+        return StoredHead(*self._database.row("SELECT head, residual, codec_memory FROM federation"))
 
     def newest_version(self) -> StoredVersion:
         """Return the newest version."""
@@ -157,11 +166,14 @@ class Store:
         for site in sites:
             yield StoredUpdate(*self._database.row(query, (round_number, site)))
 
-    def advance(self, made: StoredVersion, head: bytes, residual: bytes) -> None:
+    def advance(self, made: StoredVersion, newest: StoredHead) -> None:
         """Make `made` the newest version. The round's payloads go; that they were counted stays on record."""
         payload_digest = hashlib.sha256(made.payload).digest()
         with self._database.transaction() as database:
-            database.execute("UPDATE federation SET head = ?, residual = ?", (head, residual))
+            database.execute(
+                "UPDATE federation SET head = ?, residual = ?, codec_memory = ?",
+                (newest.head, newest.residual, newest.codec_memory),
+            )
             database.execute(
                 "INSERT INTO versions VALUES (?, ?, ?, ?)",
                 (made.version, made.head_digest, made.payload, payload_digest),

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from aggregator.store import Store
-from protocol.codec import maximum_encoded_bytes
+from protocol.codecs import maximum_encoded_bytes
 from protocol.errors import MessageError
 from protocol.head import HeadSpecification
 from protocol.messages import Block, BlockRequest, Update
@@ -44,20 +44,20 @@ class Uploads:
                 return update, assembly.data()
             self._store.begin_upload(site, update)
             self._under_way[site] = _Upload(update, assembly, now)
-        return self._finish(site, now)
+        return self._finish(site)
 
     def add(self, site: str, block: Block, now: float) -> tuple[Update, bytes] | None:
         """Store one block; return the update and its payload when this was the last. Raises MessageError."""
         upload = self._under_way.get(site)
-        if upload is None or upload.update.payload.digest != block.object_digest:
+        if upload is None or upload.assembly.digest != block.object_digest:
             return None
         upload.assembly.add(block.index, block.data)
         self._store.add_block(site, block.index, block.data)
-        return self._finish(site, now)
-
-    def _finish(self, site: str, now: float) -> tuple[Update, bytes] | None:
-        upload = self._under_way[site]
         upload.last_heard = now
+        return self._finish(site)
+
+    def _finish(self, site: str) -> tuple[Update, bytes] | None:
+        upload = self._under_way[site]
         if not upload.assembly.complete:
             return None
         del self._under_way[site]
@@ -71,9 +71,9 @@ class Uploads:
         """Return a request for the missing blocks of each upload that has been silent for too long."""
         requests = []
         for site, upload in self._under_way.items():
-            if now - upload.last_heard >= ASK_AGAIN_SECONDS:
+            if now - upload.last_heard >= ASK_AGAIN_SECONDS and (request := upload.assembly.request()):
                 upload.last_heard = now
-                requests.append((site, BlockRequest(upload.update.payload.digest, upload.assembly.missing)))
+                requests.append((site, request))
         return requests
 
     def clear(self) -> None:

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable
 
-from protocol.codec import decode_head, maximum_encoded_bytes
+from protocol.codecs import decode_head, maximum_encoded_bytes
 from protocol.error_feedback import apply_delta
 from protocol.errors import MessageError
 from protocol.head import HeadSpecification, NamedArrays, head_digest
@@ -40,6 +40,7 @@ class HeadFollower:
         self._newest_announced = version
         self._incoming: tuple[Announcement | Snapshot, Assembly] | None = None
         self._asked_at: float | None = None
+        self._asked_for_blocks = False
         self._heard_at: float | None = None
 
     def take(self, carrier: Announcement | Snapshot, now: float) -> list[Request]:
@@ -62,14 +63,18 @@ class HeadFollower:
 
     def add_block(self, block: Block, now: float) -> list[Request]:
         """Take one block of what was announced; others are ignored. Raises MessageError."""
-        if self._incoming is None or self._incoming[1].reference.digest != block.object_digest:
+        if self._incoming is None or self._incoming[1].digest != block.object_digest:
             return []
         self._incoming[1].add(block.index, block.data)
-        self._asked_at = now
+        self._asked_at, self._asked_for_blocks = now, False
         return self._finish(now)
 
     def tick(self, now: float) -> list[Request]:
-        """Ask again for what was promised and stays away, and for news after a long silence."""
+        """Ask again for what was promised and stays away, and for news after a long silence.
+
+        The aggregator keeps the newest snapshot only, so blocks asked for in vain may be of one that is gone:
+        then, in turn, ask for whatever leads to the newest version.
+        """
         if self._heard_at is None:
             self._heard_at = now
         if now - self._heard_at >= SILENCE_SECONDS:
@@ -78,10 +83,10 @@ class HeadFollower:
         if self._asked_at is None or now - self._asked_at < ASK_AGAIN_SECONDS:
             return []
         self._asked_at = now
-        if self._incoming is not None:
-            assembly = self._incoming[1]
-            return [BlockRequest(assembly.reference.digest, assembly.missing)]
-        if self._newest_announced > self.version:
+        self._asked_for_blocks = not self._asked_for_blocks
+        if self._asked_for_blocks and self._incoming and (request := self._incoming[1].request()):
+            return [request]
+        if self._incoming or self._newest_announced > self.version:
             return [HeadRequest(self.version)]
         self._asked_at = None
         return []

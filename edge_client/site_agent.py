@@ -12,7 +12,7 @@ from typing import Protocol
 from edge_client.head_follower import ASK_AGAIN_SECONDS, HeadFollower
 from edge_client.site_state import OutgoingUpdate, SiteState, StoredSite
 from protocol import topics
-from protocol.codec import codec_named
+from protocol.codecs import codec_named
 from protocol.envelope import open_envelope
 from protocol.error_feedback import compress, difference
 from protocol.errors import InvalidInputError, MessageError
@@ -81,9 +81,11 @@ class SiteAgent:
         self._learner = learner
         self._maximum_message_bytes = maximum_message_bytes
         self._early_announcement: bytes | None = None
+        self._online = False
         self._joined = False
         self._asked_to_join_at: float | None = None
         self._delivered_at: float | None = None
+        self._blocks_sent_of_round: int | None = None
         self._stored = state.load()
         self._follower = None if self._stored is None else self._follow(self._stored)
         if self._stored is not None:
@@ -110,9 +112,14 @@ class SiteAgent:
 
     def connected(self) -> None:
         """Begin a new connection: the next tick joins again and delivers again what is not settled."""
+        self._online = True
         self._joined = False
         self._asked_to_join_at = None
         self._delivered_at = None
+
+    def disconnected(self) -> None:
+        """Stay silent until the next connection; what was asked or sent meanwhile would pile up unsent."""
+        self._online = False
 
     def receive(self, topic: str, payload: bytes, now: float) -> list[Message]:
         """Handle one message of the aggregator and return the answers to publish on the site's `up` topic.
@@ -136,6 +143,8 @@ class SiteAgent:
     def tick(self, now: float) -> list[Message]:
         """Let time pass: train when there is a round to train, ask and deliver again what is unanswered."""
         if self._stored is None or self._follower is None:
+            return []
+        if not self._online:
             return []
         if not self._joined:
             return self._join(now)
@@ -215,7 +224,6 @@ class SiteAgent:
         if not receipt.accepted:
             log.warning("update of round %d was refused: %s", receipt.round_number, receipt.reason)
         self._state.settle(receipt.round_number, receipt.accepted)
-        self._delivered_at = None
         self._reload()
         return []
 
@@ -223,7 +231,7 @@ class SiteAgent:
         if (update := self._state.outgoing_update()) is None:
             return []
         reference = refer_to(update.payload, self._maximum_message_bytes)
-        if reference.digest != request.object_digest:
+        if isinstance(reference, bytes) or reference.digest != request.object_digest:
             return []
         return [*blocks_of(update.payload, reference, request.missing)]
 
@@ -233,11 +241,13 @@ class SiteAgent:
         if (update := self._state.outgoing_update()) is None:
             return []
         self._delivered_at = now
-        reference = refer_to(update.payload, self._maximum_message_bytes)
-        return [
-            Update(update.round_number, update.samples, reference),
-            *blocks_of(update.payload, reference),
-        ]
+        payload = refer_to(update.payload, self._maximum_message_bytes)
+        message = Update(update.round_number, update.samples, payload)
+        # Sent once: the link repeats what the broker has not got, the aggregator asks for what is missing.
+        if self._blocks_sent_of_round == update.round_number:
+            return [message]
+        self._blocks_sent_of_round = update.round_number
+        return [message, *blocks_of(update.payload, payload)]
 
     def _train(self, now: float) -> list[Message]:
         """Train the next round when its version is here and the last update is settled; then deliver."""
@@ -258,12 +268,13 @@ class SiteAgent:
         shared, private = self._learner.train(plan, follower.head, private, round_number)
         residual = None if stored.residual is None else specification.from_bytes(stored.residual)
         delta = difference(shared, follower.head)
-        compressed = compress(codec_named(plan.uplink_codec), delta, residual, specification)
+        codec = codec_named(plan.uplink_codec)
+        compressed = compress(codec, delta, residual, stored.codec_memory, specification)
         self._state.store_update(
             OutgoingUpdate(round_number, self._learner.samples, compressed.encoded),
             private_specification.to_bytes(private),
             specification.to_bytes(compressed.residual),
-            stored.residual,
+            compressed.memory,
         )
         self._reload()
         self._delivered_at = None
@@ -277,13 +288,14 @@ class SiteAgent:
     def _install(self, version: int, head: NamedArrays, finished: bool) -> None:
         stored = self._stored
         assert stored is not None
-        if (version, finished) == (stored.version, stored.finished):
-            return
         specification = shared_head_specification(stored.plan.method, stored.plan.embedding_size)
-        self._state.install(version, specification.to_bytes(head), finished)
-        self._stored = replace(
+        installed = replace(
             stored, version=version, shared_head=specification.to_bytes(head), finished=finished
         )
+        if installed == stored:
+            return
+        self._state.install(version, installed.shared_head, finished)
+        self._stored = installed
         self._notify_learner(self._stored)
 
     def _notify_learner(self, stored: StoredSite) -> None:

@@ -175,6 +175,7 @@ def _serve(agent: SiteAgent, link: Link, post: _Post, once: bool) -> None:
                 if fatal:
                     raise LinkError(reason)
                 log.warning("%s", reason)
+                agent.disconnected()
                 patience_ends = None
             case PublishRefused(_, topic, reason):
                 log.error("the broker refused a message on %s: %s", topic, reason)

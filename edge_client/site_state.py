@@ -1,7 +1,7 @@
 """A site's durable state: one SQLite file that a kill at any moment leaves consistent.
 
-The private head, the residual and the update of a round are stored in one transaction before the update is
-sent; the update leaves the outbox only when the aggregator's receipt settles it.
+The private head, the residual, the codec's memory and the update of a round are stored in one transaction
+before the update is sent; the update leaves the outbox only when the aggregator's receipt settles it.
 """
 
 from dataclasses import dataclass
@@ -16,17 +16,21 @@ from protocol.messages import Plan
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS site (
     id INTEGER PRIMARY KEY CHECK (id = 1), plan BLOB, version INTEGER, finished INTEGER,
-    trained_round INTEGER, shared_head BLOB, private_head BLOB, residual BLOB);
+    trained_round INTEGER, shared_head BLOB, private_head BLOB, residual BLOB,
+    codec_memory BLOB);
 CREATE TABLE IF NOT EXISTS outbox (
     id INTEGER PRIMARY KEY CHECK (id = 1), round_number INTEGER, samples INTEGER, payload BLOB,
-    residual_if_refused BLOB);
+    residual_if_refused BLOB, codec_memory_if_refused BLOB);
 CREATE TABLE IF NOT EXISTS journal (version INTEGER PRIMARY KEY, report BLOB);
 """
 
 
 @dataclass(frozen=True)
 class StoredSite:
-    """Where the site stands. Heads and residual are the bytes of their specifications' `to_bytes`."""
+    """Where the site stands. Heads and residual are the bytes of their specifications' `to_bytes`.
+
+    `codec_memory` is what the update's encoder keeps between rounds.
+    """
 
     plan: Plan
     version: int
@@ -35,6 +39,7 @@ class StoredSite:
     shared_head: bytes
     private_head: bytes
     residual: bytes | None
+    codec_memory: bytes
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,8 @@ class SiteState:
     def load(self) -> StoredSite | None:
         """Return where the site stands, or None when it has not begun a federation."""
         row = self._database.row(
-            "SELECT plan, version, finished, trained_round, shared_head, private_head, residual FROM site"
+            "SELECT plan, version, finished, trained_round, shared_head, private_head, residual, codec_memory"
+            " FROM site"
         )
         if row is None:
             return None
@@ -70,7 +76,7 @@ class SiteState:
         """Record the plan and version 0 of both heads."""
         with self._database.transaction() as database:
             database.execute(
-                "INSERT INTO site VALUES (1, ?, 0, 0, 0, ?, ?, NULL)",
+                "INSERT INTO site VALUES (1, ?, 0, 0, 0, ?, ?, NULL, x'')",
                 (msgspec.msgpack.encode(plan), shared_head, private_head),
             )
 
@@ -82,17 +88,17 @@ class SiteState:
             )
 
     def store_update(
-        self, update: OutgoingUpdate, private_head: bytes, residual: bytes, residual_if_refused: bytes | None
+        self, update: OutgoingUpdate, private_head: bytes, residual: bytes, codec_memory: bytes
     ) -> None:
-        """Record a trained round: private head, residual and the update to send, all or nothing."""
+        """Record a trained round: private head, residual, memory and the update to send, all or nothing."""
         with self._database.transaction() as database:
             database.execute(
-                "UPDATE site SET trained_round = ?, private_head = ?, residual = ?",
-                (update.round_number, private_head, residual),
+                "INSERT INTO outbox SELECT 1, ?, ?, ?, residual, codec_memory FROM site",
+                (update.round_number, update.samples, update.payload),
             )
             database.execute(
-                "INSERT INTO outbox VALUES (1, ?, ?, ?, ?)",
-                (update.round_number, update.samples, update.payload, residual_if_refused),
+                "UPDATE site SET trained_round = ?, private_head = ?, residual = ?, codec_memory = ?",
+                (update.round_number, private_head, residual, codec_memory),
             )
 
     def outgoing_update(self) -> OutgoingUpdate | None:
@@ -101,12 +107,16 @@ class SiteState:
         return None if row is None else OutgoingUpdate(*row)
 
     def settle(self, round_number: int, accepted: bool) -> None:
-        """Take the round's update from the outbox; a refused one gives back the residual of before."""
+        """Take the round's update from the outbox.
+
+        A refused one gives back residual and memory of before: the aggregator never decoded it.
+        """
         with self._database.transaction() as database:
             if not accepted:
                 database.execute(
-                    "UPDATE site SET residual = (SELECT residual_if_refused FROM outbox) "
-                    "WHERE EXISTS (SELECT 1 FROM outbox WHERE round_number = ?)",
+                    "UPDATE site SET (residual, codec_memory) ="
+                    " (SELECT residual_if_refused, codec_memory_if_refused FROM outbox)"
+                    " WHERE EXISTS (SELECT 1 FROM outbox WHERE round_number = ?)",
                     (round_number,),
                 )
             database.execute("DELETE FROM outbox WHERE round_number = ?", (round_number,))

@@ -10,16 +10,41 @@ The topic is signed but not sent: a message replayed on another topic does not v
 
 from dataclasses import dataclass
 
+from protocol import topics
 from protocol.errors import MessageError
-from protocol.messages import Message, decode_message, encode_message
+from protocol.messages import (
+    Announcement,
+    Block,
+    BlockRequest,
+    HeadRequest,
+    Join,
+    JoinAnswer,
+    Message,
+    Plan,
+    Receipt,
+    Snapshot,
+    Status,
+    Update,
+    decode_message,
+    encode_message,
+)
 from protocol.signature import SIGNATURE_BYTES, SigningKey, is_signed_by
 
 MAGIC = b"FM"
 VERSION = 1
 _HEADER = MAGIC + bytes([VERSION])
 
-# What frame, signature and the fields around an object's data take at most, in bytes.
-OVERHEAD_BYTES = 256
+CARRIED: dict[str, tuple[type[Message], ...]] = {
+    "plan": (Plan,),
+    "head": (Announcement,),
+    "blocks": (Block,),
+    "up": (Join, Update, Block, BlockRequest, HeadRequest),
+    "down": (JoinAnswer, Receipt, Announcement, Snapshot, Block, BlockRequest),
+    "status": (Status,),
+}
+
+# What frame, signature and the fields around an encoded head or a block of one take at most, in bytes.
+OVERHEAD_BYTES = 128
 
 
 @dataclass(frozen=True)
@@ -45,7 +70,10 @@ def seal(message: Message, topic: str, key: SigningKey) -> bytes:
 
 
 def open_envelope(payload: bytes, topic: str) -> Envelope:
-    """Take received bytes apart. Raises MessageError for anything but a well-formed frame of this version."""
+    """Take received bytes apart.
+
+    Raises MessageError for anything but a well-formed frame of this version with a message of this topic.
+    """
     if len(payload) < len(_HEADER) + 1 + SIGNATURE_BYTES or payload[:2] != MAGIC:
         raise MessageError(f"a message on {topic} is not one of this protocol")
     if payload[2] != VERSION:
@@ -54,7 +82,10 @@ def open_envelope(payload: bytes, topic: str) -> Envelope:
             "update the older side"
         )
     body = payload[len(_HEADER) : -SIGNATURE_BYTES]
-    return Envelope(decode_message(body), topic, body, payload[-SIGNATURE_BYTES:])
+    message = decode_message(body)
+    if not isinstance(message, CARRIED.get(topics.channel_of(topic), ())):
+        raise MessageError(f"{type(message).__name__} is not a message for {topic}")
+    return Envelope(message, topic, body, payload[-SIGNATURE_BYTES:])
 
 
 def _signed_bytes(topic: str, body: bytes) -> bytes:

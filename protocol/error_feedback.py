@@ -8,30 +8,39 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from protocol.codec import Codec, decode_head, encode_head
+from protocol.codecs import Codec, decode_head, encode_head
 from protocol.head import HeadSpecification, NamedArrays
 
 
 @dataclass(frozen=True)
 class Compressed:
-    """An encoded delta, what its receiver will decode, and what was left out."""
+    """An encoded delta, what its receiver will decode, and what to keep for the next round.
+
+    `residual` is what was left out, `memory` the encoder's own: both belong in one transaction.
+    """
 
     encoded: bytes
     decoded: NamedArrays
     residual: NamedArrays
+    memory: bytes
 
 
 def compress(
-    codec: Codec, delta: NamedArrays, residual: NamedArrays | None, specification: HeadSpecification
+    codec: Codec,
+    delta: NamedArrays,
+    residual: NamedArrays | None,
+    memory: bytes,
+    specification: HeadSpecification,
 ) -> Compressed:
     """Encode `delta` plus the residual of the round before (None: there is none yet).
 
     decoded + new residual = delta + old residual, up to float32 rounding.
     """
     wanted = delta if residual is None else {name: delta[name] + residual[name] for name in delta}
-    encoded = encode_head(codec, wanted, specification)
-    decoded = decode_head(encoded, specification)
-    return Compressed(encoded, decoded, {name: wanted[name] - decoded[name] for name in wanted})
+    encoded = encode_head(codec, wanted, specification, memory)
+    decoded = decode_head(encoded.data, specification)
+    left_out = {name: wanted[name] - decoded[name] for name in wanted}
+    return Compressed(encoded.data, decoded, left_out, encoded.memory)
 
 
 def apply_delta(head: NamedArrays, delta: NamedArrays) -> NamedArrays:

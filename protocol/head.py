@@ -99,7 +99,7 @@ def head_digest(head: Mapping[str, npt.NDArray[np.float32]]) -> bytes:
     """
     digest = hashlib.sha256()
     for name in sorted(head):
-        array = np.ascontiguousarray(head[name], dtype="<f4")
+        array = np.asarray(head[name], dtype="<f4")
         encoded = name.encode()
         numbers = (len(encoded), array.ndim, *array.shape)
         digest.update(np.asarray(numbers, dtype="<u4").tobytes() + encoded + array.tobytes())

@@ -23,6 +23,7 @@ Setting = Annotated[str, Meta(max_length=64)] | int | float | bool
 
 MAXIMUM_OBJECT_BYTES = 1 << 28
 MAXIMUM_BLOCKS = 1 << 14
+MAXIMUM_REQUESTED_BLOCKS = 1024
 
 
 class _Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -30,15 +31,18 @@ class _Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fiel
 
 
 class ObjectReference(_Message, frozen=True):
-    """Bytes named by their SHA-256: in the message itself when `data` is not empty, else as numbered blocks.
+    """Bytes named by their SHA-256, which travel as numbered blocks.
 
     `size` and `block_size` are in bytes; block i holds bytes [i * block_size, (i + 1) * block_size).
     """
 
     digest: Digest
-    size: Annotated[int, Meta(ge=0, le=MAXIMUM_OBJECT_BYTES)]
+    size: Annotated[int, Meta(ge=1, le=MAXIMUM_OBJECT_BYTES)]
     block_size: Annotated[int, Meta(ge=1024, le=MAXIMUM_OBJECT_BYTES)]
-    data: bytes = b""
+
+
+# An encoded head: itself where it fits the message, otherwise a reference to its blocks.
+Payload = bytes | ObjectReference
 
 
 class Plan(_Message, frozen=True, tag=1):
@@ -65,7 +69,7 @@ class Announcement(_Message, frozen=True, tag=2):
     version: Version
     head_digest: Digest
     finished: bool
-    payload: ObjectReference | None
+    payload: Payload | None
 
 
 class Join(_Message, frozen=True, tag=3):
@@ -89,7 +93,7 @@ class Update(_Message, frozen=True, tag=5):
 
     round_number: Annotated[int, Meta(ge=1, le=1_000_000)]
     samples: Samples
-    payload: ObjectReference
+    payload: Payload
 
 
 class Receipt(_Message, frozen=True, tag=6):
@@ -109,11 +113,12 @@ class Block(_Message, frozen=True, tag=7):
 
 
 class BlockRequest(_Message, frozen=True, tag=8):
-    """The receiver of an object asks for the blocks that it has not got."""
+    """The receiver of an object asks for blocks that it has not got, the first of them when they are many."""
 
     object_digest: Digest
     missing: Annotated[
-        list[Annotated[int, Meta(ge=0, le=MAXIMUM_BLOCKS - 1)]], Meta(max_length=MAXIMUM_BLOCKS)
+        list[Annotated[int, Meta(ge=0, le=MAXIMUM_BLOCKS - 1)]],
+        Meta(min_length=1, max_length=MAXIMUM_REQUESTED_BLOCKS),
     ]
 
 
@@ -129,7 +134,7 @@ class Snapshot(_Message, frozen=True, tag=10):
     version: Version
     head_digest: Digest
     finished: bool
-    payload: ObjectReference
+    payload: Payload
 
 
 class Status(_Message, frozen=True, tag=11):

@@ -1,77 +1,98 @@
-"""Encoded heads larger than a message: objects named by their hash, in numbered blocks."""
+"""Encoded heads: inside their message where they fit, otherwise as numbered blocks of a hashed object."""
 
 import hashlib
 from collections.abc import Iterator
+from itertools import islice
 
 from protocol.envelope import OVERHEAD_BYTES
 from protocol.errors import MessageError
-from protocol.messages import MAXIMUM_BLOCKS, Block, ObjectReference
+from protocol.messages import (
+    MAXIMUM_BLOCKS,
+    MAXIMUM_REQUESTED_BLOCKS,
+    Block,
+    BlockRequest,
+    ObjectReference,
+    Payload,
+)
 
 
-def refer_to(data: bytes, maximum_message_bytes: int) -> ObjectReference:
-    """Return a reference to `data` that carries it when one message is large enough."""
+def refer_to(data: bytes, maximum_message_bytes: int) -> Payload:
+    """Return `data` itself when one message is large enough for it, otherwise a reference to its blocks."""
     block_size = maximum_message_bytes - OVERHEAD_BYTES
-    inline = data if len(data) <= block_size else b""
-    return ObjectReference(hashlib.sha256(data).digest(), len(data), block_size, inline)
+    if len(data) <= block_size:
+        return data
+    return ObjectReference(hashlib.sha256(data).digest(), len(data), block_size)
 
 
-def block_count(reference: ObjectReference) -> int:
-    """Number of blocks in which the object travels; 0 when the reference carries it."""
-    return 0 if reference.data else -(-reference.size // reference.block_size)
+def block_count(payload: Payload) -> int:
+    """Number of blocks in which the payload travels; 0 when the message carries it."""
+    return 0 if isinstance(payload, bytes) else -(-payload.size // payload.block_size)
 
 
-def blocks_of(data: bytes, reference: ObjectReference, indices: list[int] | None = None) -> Iterator[Block]:
-    """Yield the blocks of `data`, all or those of the given indices; indices past the end are left out."""
-    count = block_count(reference)
-    for index in range(count) if indices is None else indices:
+def blocks_of(data: bytes, payload: Payload, indices: list[int] | None = None) -> Iterator[Block]:
+    """Yield the blocks of `data`, all or those of the given indices, each once; none past the end."""
+    if isinstance(payload, bytes):
+        return
+    count = block_count(payload)
+    for index in range(count) if indices is None else sorted(set(indices)):
         if index < count:
-            start = index * reference.block_size
-            yield Block(reference.digest, index, data[start : start + reference.block_size])
+            start = index * payload.block_size
+            yield Block(payload.digest, index, data[start : start + payload.block_size])
 
 
 class Assembly:
-    """The blocks of one referenced object that have arrived so far.
+    """An encoded head as it arrives: with its message, or block by block.
 
-    Raises MessageError when the reference promises more than `maximum_bytes`, or inconsistent numbers: an
-    assembly never holds more than the reference's size, and a reference never exceeds what is expected.
+    Raises MessageError when the message promises more than `maximum_bytes`, or inconsistent numbers: an
+    assembly never holds more than was promised, and never more than is expected.
     """
 
-    def __init__(self, reference: ObjectReference, maximum_bytes: int) -> None:
-        if reference.size > maximum_bytes:
+    def __init__(self, payload: Payload, maximum_bytes: int) -> None:
+        size = len(payload) if isinstance(payload, bytes) else payload.size
+        if size > maximum_bytes:
             raise MessageError(
-                f"an object of {reference.size} bytes is announced, at most {maximum_bytes} fit the head"
+                f"an object of {size} bytes is announced, at most {maximum_bytes} fit the head"
             )
-        if block_count(reference) > MAXIMUM_BLOCKS:
+        if block_count(payload) > MAXIMUM_BLOCKS:
             raise MessageError(
-                f"an object in {block_count(reference)} blocks is announced, at most {MAXIMUM_BLOCKS}"
+                f"an object in {block_count(payload)} blocks is announced, at most {MAXIMUM_BLOCKS}"
             )
-        self.reference = reference
+        self._payload = payload
         self._blocks: dict[int, bytes] = {}
 
     def add(self, index: int, data: bytes) -> None:
         """Take one block; one that comes twice counts once. Raises MessageError when it does not fit."""
-        reference = self.reference
-        if index >= block_count(reference):
-            raise MessageError(f"block {index} of an object of {block_count(reference)} blocks")
-        expected = min(reference.block_size, reference.size - index * reference.block_size)
+        payload = self._payload
+        if isinstance(payload, bytes) or index >= block_count(payload):
+            raise MessageError(f"block {index} of an object of {block_count(payload)} blocks")
+        expected = min(payload.block_size, payload.size - index * payload.block_size)
         if len(data) != expected:
             raise MessageError(f"block {index} has {len(data)} bytes, expected {expected}")
         self._blocks.setdefault(index, data)
 
     @property
-    def missing(self) -> list[int]:
-        """Indices of the blocks that have not arrived."""
-        return [index for index in range(block_count(self.reference)) if index not in self._blocks]
+    def digest(self) -> bytes | None:
+        """SHA-256 that names the object; None when its message carried it."""
+        return None if isinstance(self._payload, bytes) else self._payload.digest
+
+    def request(self) -> BlockRequest | None:
+        """Return a request for the blocks that have not arrived (the first of them); None when all have."""
+        if isinstance(self._payload, bytes) or self.complete:
+            return None
+        missing = (index for index in range(block_count(self._payload)) if index not in self._blocks)
+        return BlockRequest(self._payload.digest, list(islice(missing, MAXIMUM_REQUESTED_BLOCKS)))
 
     @property
     def complete(self) -> bool:
         """Whether every block is here."""
-        return not self.missing
+        return len(self._blocks) == block_count(self._payload)
 
     def data(self) -> bytes:
-        """Return the object. Raises MessageError, and forgets its blocks, if it is not what was announced."""
-        whole = self.reference.data or b"".join(self._blocks[index] for index in sorted(self._blocks))
-        if len(whole) != self.reference.size or hashlib.sha256(whole).digest() != self.reference.digest:
+        """Return the encoded head. Raises MessageError, and forgets its blocks, if it has another SHA-256."""
+        if isinstance(self._payload, bytes):
+            return self._payload
+        whole = b"".join(self._blocks[index] for index in sorted(self._blocks))
+        if hashlib.sha256(whole).digest() != self._payload.digest:
             self._blocks.clear()
             raise MessageError("a received object does not match the SHA-256 that was announced for it")
         return whole

@@ -56,6 +56,11 @@ def status(federation: str, site: str) -> str:
     return f"fmc1/{federation}/status/{site}"
 
 
+def channel_of(topic: str) -> str:
+    """Return which of these topics it is: `plan`, `head`, `blocks`, `up`, `down` or `status`."""
+    return topic.split("/")[2] if topic.count("/") >= 2 else ""
+
+
 def site_of(topic: str) -> str:
     """Return the site named by an `up`, `down` or `status` topic."""
     return topic.rsplit("/", 1)[-1]

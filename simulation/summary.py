@@ -23,7 +23,7 @@ from edge_client.metrics import Metrics
 from edge_client.site_features import load_labelled_features
 from edge_client.site_state import SiteState
 from protocol.bundle import Bundle, open_bundle
-from protocol.codec import decode_head
+from protocol.codecs import decode_head
 from protocol.error_feedback import apply_delta
 from protocol.head import NamedArrays, head_digest
 from protocol.shared_heads import initial_shared_head, shared_head_specification

@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from protocol import topics
-from protocol.codec import codec_named, encode_head
+from protocol.codecs import codec_named, encode_head
 from protocol.envelope import seal
 from protocol.messages import (
     Announcement,
@@ -45,11 +45,15 @@ class Liar:
     def join(self):
         return self.send(Join(KEY.public_key, BUNDLE, 100))
 
+    def report(self, *, online):
+        status = Status(fingerprint(KEY.public_key), online, 0)
+        return self.send(status, topic=topics.status(FEDERATION, self.name))
+
     def delta(self, scale=0.01):
         size = self.federation.plan.embedding_size
         head = initial_shared_head("fedmedclip", size, 5)
         scaled = {name: array * np.float32(scale) for name, array in head.items()}
-        return encode_head(codec_named("int8"), scaled, self.federation.specification)
+        return encode_head(codec_named("int8"), scaled, self.federation.specification).data
 
 
 @pytest.fixture
@@ -127,8 +131,9 @@ def test_a_site_that_promises_too_much_or_lies_about_its_blocks_is_refused(liar)
     assert liar.federation.store.updated_sites(1) == []
 
 
-def test_blocks_that_stay_away_are_asked_for(liar):
+def test_blocks_that_stay_away_are_asked_for_while_the_site_is_there(liar):
     liar.join()
+    liar.report(online=True)
     data = liar.delta().ljust(2 * MESSAGE_LIMIT, b"x")
     reference = refer_to(data, MESSAGE_LIMIT)
     liar.send(Update(1, 100, reference))
@@ -138,6 +143,10 @@ def test_blocks_that_stay_away_are_asked_for(liar):
     (request,) = liar.coordinator.tick(26.0)
     assert request.message == BlockRequest(reference.digest, [1, 2])
     assert request.topic == topics.down(FEDERATION, "site-x")
+    liar.send(Update(1, 100, reference), now=45.0)  # repeating the promise does not put off the question
+    assert [item.message for item in liar.coordinator.tick(46.0)] == [request.message]
+    liar.report(online=False)
+    assert liar.coordinator.tick(66.0) == []
 
 
 def test_objects_that_are_not_ours_are_not_sent(liar):

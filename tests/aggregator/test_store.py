@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from aggregator.store import Store, StoredUpdate, StoredVersion
+from aggregator.store import Store, StoredHead, StoredUpdate, StoredVersion
 from protocol.errors import StorageError
 from protocol.messages import Plan, Update
 from protocol.objects import refer_to
@@ -26,7 +26,7 @@ def test_what_is_stored_is_there_after_opening_again(store, tmp_path):
     store.add_update(1, "site-a", 100, b"delta")
     again = Store(tmp_path / "aggregator.db")
     assert again.plan() == PLAN
-    assert again.head() == (b"head", None)
+    assert again.head() == StoredHead(b"head", None, b"")
     assert again.sites() == {"site-a": b"k" * 32}
     assert again.updated_sites(1) == ["site-a"]
     assert list(again.updates(1, ("site-a",))) == [StoredUpdate("site-a", 100, b"delta")]
@@ -41,10 +41,10 @@ def test_an_update_stored_twice_counts_once_and_the_first_stands(store):
 
 def test_a_counted_update_is_remembered_after_its_payload_is_gone(store):
     store.add_update(1, "site-a", 100, b"delta")
-    store.advance(StoredVersion(1, b"d" * 32, b"broadcast"), b"head1", b"residual1")
+    store.advance(StoredVersion(1, b"d" * 32, b"broadcast"), StoredHead(b"head1", b"residual1", b"memory1"))
     assert store.has_update(1, "site-a")
     assert not store.has_update(2, "site-a")
-    assert store.head() == (b"head1", b"residual1")
+    assert store.head() == StoredHead(b"head1", b"residual1", b"memory1")
     assert [version.payload for version in store.versions_after(0)] == [b"broadcast"]
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from edge_client.head_follower import ASK_AGAIN_SECONDS, SILENCE_SECONDS, HeadFollower
-from protocol.codec import codec_named, encode_head
+from protocol.codecs import codec_named, encode_head
 from protocol.error_feedback import apply_delta, compress
 from protocol.errors import CodecError, MessageError
 from protocol.head import HeadSpecification, TensorSpecification, head_digest
@@ -25,7 +25,7 @@ class Versions:
         self.limit = limit
         for version in range(1, count + 1):
             delta = {"weight": np.float32(0.1) * SPECIFICATION.initial(version)["weight"]}
-            compressed = compress(codec_named("int8"), delta, None, SPECIFICATION)
+            compressed = compress(codec_named("int8"), delta, None, b"", SPECIFICATION)
             self.heads.append(apply_delta(self.heads[-1], compressed.decoded))
             self.payloads.append(compressed.encoded)
             reference = refer_to(compressed.encoded, limit)
@@ -35,10 +35,13 @@ class Versions:
     def blocks(self, version):
         return list(blocks_of(self.payloads[version], self.announcements[version].payload))
 
-    def snapshot(self, version):
-        encoded = encode_head(codec_named("lossless"), self.heads[version], SPECIFICATION)
+    def encoded_snapshot(self, version):
+        return encode_head(codec_named("lossless"), self.heads[version], SPECIFICATION).data
+
+    def snapshot(self, version, limit=LARGE):
+        payload = refer_to(self.encoded_snapshot(version), limit)
         announced = self.announcements[version]
-        return Snapshot(version, announced.head_digest, announced.finished, refer_to(encoded, LARGE))
+        return Snapshot(version, announced.head_digest, announced.finished, payload)
 
 
 @pytest.fixture
@@ -91,7 +94,7 @@ def test_another_head_under_the_same_version_is_replaced_by_a_snapshot(follower)
     other = Announcement(0, bytes(32), False, None)
     assert follower.take(other, 0.0) == [HeadRequest(-1)]
     truth = {"weight": np.ones((40, 60), np.float32)}
-    encoded = encode_head(codec_named("lossless"), truth, SPECIFICATION)
+    encoded = encode_head(codec_named("lossless"), truth, SPECIFICATION).data
     follower.take(Snapshot(0, head_digest(truth), False, refer_to(encoded, LARGE)), 1.0)
     assert head_digest(follower.head) == head_digest(truth)
 
@@ -105,7 +108,7 @@ def test_a_delta_that_leads_elsewhere_is_not_installed(follower, installed):
 
 
 def test_blocks_come_in_any_order_and_missing_ones_are_asked_for(follower):
-    versions = Versions(2, limit=1500 + 256)
+    versions = Versions(2, limit=1500 + 128)
     first, second, *rest = versions.blocks(1)
     assert follower.add_block(first, 0.0) == []  # before its announcement: unknown, ignored
     follower.take(versions.announcements[1], 1.0)
@@ -116,8 +119,22 @@ def test_blocks_come_in_any_order_and_missing_ones_are_asked_for(follower):
     assert follower.version == 1
 
 
+def test_blocks_of_a_snapshot_that_is_gone_are_not_waited_for_for_ever(follower):
+    versions = Versions(9)
+    snapshot = versions.snapshot(8, limit=SMALL)
+    first, *_ = blocks_of(versions.encoded_snapshot(8), snapshot.payload)
+    follower.take(snapshot, 0.0)
+    follower.add_block(first, 0.0)
+    assert isinstance(follower.tick(20.0)[0], BlockRequest)
+    assert follower.take(versions.announcements[9], 30.0) == []
+    assert follower.tick(40.0) == [HeadRequest(0)]
+    assert isinstance(follower.tick(60.0)[0], BlockRequest)
+    follower.take(versions.snapshot(9), 61.0)
+    assert follower.version == 9
+
+
 def test_a_newer_announcement_meanwhile_is_asked_for_afterwards(follower):
-    versions = Versions(2, limit=1500 + 256)
+    versions = Versions(2, limit=1500 + 128)
     follower.take(versions.announcements[1], 0.0)
     assert follower.take(versions.announcements[2], 0.0) == []
     requests = []

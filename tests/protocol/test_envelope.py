@@ -33,6 +33,12 @@ def test_another_key_another_topic_or_a_changed_byte_is_refused():
         open_envelope(changed, TOPIC).verify(KEY.public_key)
 
 
+@pytest.mark.parametrize("topic", ["fmc1/trial/plan", "fmc1/trial/status/site-a", "fmc1/trial", "update"])
+def test_a_message_on_a_topic_that_does_not_carry_it_is_refused(topic):
+    with pytest.raises(MessageError, match=f"Update is not a message for {topic}"):
+        open_envelope(seal(UPDATE, topic, KEY), topic)
+
+
 def test_an_unknown_version_is_named():
     payload = bytearray(seal(UPDATE, TOPIC, KEY))
     payload[2] = 9

@@ -1,6 +1,6 @@
 import numpy as np
 
-from protocol.codec import CODECS, decode_head
+from protocol.codecs.presets import CODECS, decode_head
 from protocol.error_feedback import apply_delta, compress, difference
 from protocol.head import HeadSpecification, TensorSpecification, head_digest
 
@@ -19,8 +19,8 @@ def test_what_a_codec_leaves_out_arrives_in_later_rounds():
         delta["weight"][0, 0] = 20.0
         delta["weight"][0, 1] = 0.01
         truth += delta["weight"]
-        without_feedback += compress(CODECS["int8"], delta, None, SPECIFICATION).decoded["weight"]
-        compressed = compress(CODECS["int8"], delta, residual, SPECIFICATION)
+        without_feedback += compress(CODECS["int8"], delta, None, b"", SPECIFICATION).decoded["weight"]
+        compressed = compress(CODECS["int8"], delta, residual, b"", SPECIFICATION)
         residual = compressed.residual
         received = apply_delta(received, decode_head(compressed.encoded, SPECIFICATION))
     assert without_feedback[0, 1] == 0.0
@@ -29,7 +29,7 @@ def test_what_a_codec_leaves_out_arrives_in_later_rounds():
 
 def test_a_lossless_codec_leaves_nothing_out():
     head = SPECIFICATION.initial(5)
-    compressed = compress(CODECS["lossless"], head, None, SPECIFICATION)
+    compressed = compress(CODECS["lossless"], head, None, b"", SPECIFICATION)
     assert not any(array.any() for array in compressed.residual.values())
     assert head_digest(compressed.decoded) == head_digest(head)
 

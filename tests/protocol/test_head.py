@@ -64,6 +64,7 @@ def test_the_digest_sees_values_names_and_shapes():
         head_digest({**head, "weight": np.nextafter(head["weight"], np.float32(1))}),
     }
     assert len(digests) == 4
+    assert head_digest({"a": np.float32(1).reshape(())}) != head_digest({"a": np.ones(1, np.float32)})
     assert head_digest(dict(reversed(head.items()))) == head_digest(head)
 
 

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from protocol.envelope import OVERHEAD_BYTES, seal
 from protocol.errors import MessageError
-from protocol.messages import Update
+from protocol.messages import MAXIMUM_REQUESTED_BLOCKS, BlockRequest, Update
 from protocol.objects import Assembly, block_count, blocks_of, refer_to
 from protocol.signature import new_signing_key
 
@@ -31,8 +31,10 @@ def test_what_is_missing_is_known_and_can_be_sent_alone():
     for block in blocks_of(data, reference):
         if block.index not in (1, 4):
             assembly.add(block.index, block.data)
-    assert assembly.missing == [1, 4]
-    for block in blocks_of(data, reference, [1, 4, 9999]):
+    assert assembly.request() == BlockRequest(reference.digest, [1, 4])
+    again = list(blocks_of(data, reference, [4, 1, 4, 9999]))
+    assert [block.index for block in again] == [1, 4]
+    for block in again:
         assembly.add(block.index, block.data)
     assert assembly.data() == data
 
@@ -58,10 +60,24 @@ def test_blocks_that_do_not_fit_or_lie_are_refused():
     assembly = Assembly(reference, 10_000)
     with pytest.raises(MessageError, match="of 3 blocks"):
         assembly.add(3, b"")
-    with pytest.raises(MessageError, match="expected 3840"):
+    with pytest.raises(MessageError, match="expected 3968"):
         assembly.add(0, b"short")
     for index in range(block_count(reference)):
         assembly.add(index, b"\x01" * min(reference.block_size, 10_000 - index * reference.block_size))
     with pytest.raises(MessageError, match="SHA-256"):
         assembly.data()
-    assert assembly.missing == [0, 1, 2]
+    assert assembly.request() == BlockRequest(reference.digest, [0, 1, 2])
+
+
+def test_one_request_names_so_many_blocks_that_it_fits_any_message_and_the_next_the_rest():
+    data = bytes(5 * LIMIT * MAXIMUM_REQUESTED_BLOCKS)
+    reference = refer_to(data, LIMIT)
+    assembly = Assembly(reference, len(data))
+    rounds = 0
+    while (request := assembly.request()) is not None:
+        rounds += 1
+        assert len(seal(request, f"fmc1/{'f' * 32}/up/{'s' * 32}", new_signing_key())) <= LIMIT
+        for block in blocks_of(data, reference, request.missing):
+            assembly.add(block.index, block.data)
+    assert rounds == 6
+    assert assembly.data() == data

@@ -80,3 +80,30 @@ def test_a_second_site_of_the_same_name_is_refused_and_disturbs_nobody(tmp_path,
     assert federation.coordinator.receive(topic, forged, federation.now) == []
     federation.run()
     assert federation.final_digest() == undisturbed.final_digest()
+
+
+def test_a_site_without_connection_lets_nothing_pile_up_and_delivers_afterwards(tmp_path):
+    federation = Loopback(tmp_path, sites=2, rounds=1, embedding_size=80)
+    agent = federation.agents["site-0"]
+    lost: list = []
+    while not any(isinstance(message, Update) for message in lost):
+        federation.step()
+        lost = agent.tick(federation.now) if agent.joined else []
+    assert len(lost) > 3  # the update and its blocks
+    agent.disconnected()
+    assert [agent.tick(federation.now + 20.0 * count) for count in range(1, 181)] == [[]] * 180
+    agent.connected()
+    federation.run()
+    assert federation.final_digest()
+
+
+def test_a_damaged_head_is_replaced_on_disk_too(tmp_path):
+    federation = Loopback(tmp_path, sites=1, rounds=1)
+    while (stored := federation.agents["site-0"]._state.load()) is None:
+        federation.step()
+    federation.agents["site-0"]._state.install(0, bytes(len(stored.shared_head)), False)
+    federation.start_site("site-0")
+    while federation.agents["site-0"]._state.load().shared_head != stored.shared_head:
+        federation.step()
+    federation.run()
+    assert federation.final_digest()

@@ -5,34 +5,16 @@ decompressed size. Decoding multiplies integers with float32 scales and nothing 
 bits on every machine, and it never allocates more than the head specification says.
 """
 
-from typing import Protocol
-
 import numpy as np
 import numpy.typing as npt
 import zstandard
 
+from protocol.codecs.codec import Codec, Encoded
 from protocol.errors import CodecError, InvalidInputError
 from protocol.head import HeadSpecification, NamedArrays
 
 _ZSTD_LEVEL = 9
 _WINDOW_LIMIT = 1 << 27
-
-
-class Codec(Protocol):
-    """Encodes named float32 arrays under a head specification, and decodes them again."""
-
-    name: str
-    identifier: int
-    lossless: bool
-
-    def pack(self, arrays: NamedArrays, specification: HeadSpecification) -> bytes:
-        """Return the bytes to compress."""
-
-    def packed_size(self, specification: HeadSpecification) -> int:
-        """Length of what `pack` returns, in bytes: it depends on the specification alone."""
-
-    def unpack(self, packed: bytes, specification: HeadSpecification) -> NamedArrays:
-        """Return the arrays of packed bytes of the right length. Raises CodecError on hostile values."""
 
 
 class Lossless:
@@ -41,6 +23,11 @@ class Lossless:
     name = "lossless"
     identifier = 1
     lossless = True
+    whole_head = False
+
+    def encode(self, arrays: NamedArrays, specification: HeadSpecification, memory: bytes) -> Encoded:
+        """See `Codec.encode`."""
+        return Encoded(_framed(self.identifier, self.pack(arrays, specification)))
 
     def pack(self, arrays: NamedArrays, specification: HeadSpecification) -> bytes:
         values = np.frombuffer(specification.to_bytes(arrays), dtype=np.uint8)
@@ -67,6 +54,11 @@ class Int8:
     name = "int8"
     identifier = 2
     lossless = False
+    whole_head = False
+
+    def encode(self, arrays: NamedArrays, specification: HeadSpecification, memory: bytes) -> Encoded:
+        """See `Codec.encode`."""
+        return Encoded(_framed(self.identifier, self.pack(arrays, specification)))
 
     def pack(self, arrays: NamedArrays, specification: HeadSpecification) -> bytes:
         scales, integers = [], []
@@ -99,7 +91,7 @@ class Int8:
         return arrays
 
 
-CODECS: dict[str, Codec] = {codec.name: codec for codec in (Lossless(), Int8())}
+CODECS = {codec.name: codec for codec in (Lossless(), Int8())}
 _BY_IDENTIFIER = {codec.identifier: codec for codec in CODECS.values()}
 
 
@@ -110,11 +102,19 @@ def codec_named(name: str) -> Codec:
     return CODECS[name]
 
 
-def encode_head(codec: Codec, arrays: NamedArrays, specification: HeadSpecification) -> bytes:
-    """Return the encoded arrays. Raises HeadError when they do not match the specification."""
+def encode_head(
+    codec: Codec, arrays: NamedArrays, specification: HeadSpecification, memory: bytes = b""
+) -> Encoded:
+    """Return the encoded arrays and the encoder's new memory; `memory` is that of the round before.
+
+    Raises HeadError when the arrays do not match the specification.
+    """
     specification.check(arrays)
-    packed = codec.pack(arrays, specification)
-    return bytes([codec.identifier]) + zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compress(packed)
+    return codec.encode(arrays, specification, memory)
+
+
+def _framed(identifier: int, packed: bytes) -> bytes:
+    return bytes([identifier]) + zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compress(packed)
 
 
 def decode_head(encoded: bytes, specification: HeadSpecification) -> NamedArrays:
@@ -140,6 +140,18 @@ def decode_head(encoded: bytes, specification: HeadSpecification) -> NamedArrays
     if len(packed) != expected:
         raise CodecError(f"an encoded head unpacks to {len(packed)} bytes, expected {expected}")
     return codec.unpack(packed, specification)
+
+
+def order0_entropy_bytes(encoded: bytes, specification: HeadSpecification) -> float:
+    """Return what an ideal order-0 coder makes of the encoded head's symbols, in bytes, side data included.
+
+    Raises CodecError as `decode_head` does.
+    """
+    decode_head(encoded, specification)
+    symbols = np.frombuffer(zstandard.ZstdDecompressor().decompress(encoded[1:]), dtype=np.uint8)
+    counts = np.bincount(symbols)
+    shares = counts[counts > 0] / len(symbols)
+    return 1 + float(-(shares * np.log2(shares)).sum()) * len(symbols) / 8
 
 
 def maximum_encoded_bytes(specification: HeadSpecification) -> int:

@@ -7,7 +7,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protocol.codec import CODECS, codec_named, decode_head, encode_head, maximum_encoded_bytes
+from protocol.codecs.presets import CODECS, codec_named, decode_head, encode_head, maximum_encoded_bytes
 from protocol.errors import CodecError, HeadError, InvalidInputError
 from protocol.head import HeadSpecification, TensorSpecification
 
@@ -32,8 +32,8 @@ def random_head(seed=0, scale=1.0):
 @pytest.mark.parametrize("scale", [0.0, 1e-42, 1e-6, 1.0, 1e20])
 def test_round_trip_keeps_names_shapes_and_is_deterministic(codec, scale):
     head = random_head(1, scale)
-    encoded = encode_head(codec, head, SPECIFICATION)
-    assert encoded == encode_head(codec, head, SPECIFICATION)
+    encoded = encode_head(codec, head, SPECIFICATION).data
+    assert encoded == encode_head(codec, head, SPECIFICATION).data
     decoded = decode_head(encoded, SPECIFICATION)
     SPECIFICATION.check(decoded)
     assert len(encoded) <= maximum_encoded_bytes(SPECIFICATION)
@@ -44,7 +44,7 @@ def test_round_trip_keeps_names_shapes_and_is_deterministic(codec, scale):
 
 def test_int8_error_is_at_most_half_a_scale_per_row():
     head = random_head(2)
-    decoded = decode_head(encode_head(CODECS["int8"], head, SPECIFICATION), SPECIFICATION)
+    decoded = decode_head(encode_head(CODECS["int8"], head, SPECIFICATION).data, SPECIFICATION)
     for row, found in zip(head["weight"], decoded["weight"], strict=True):
         assert np.abs(row - found).max() <= np.abs(row).max() / 127 / 2 * 1.0001
     assert np.abs(head["bias"] - decoded["bias"]).max() <= np.abs(head["bias"]).max() / 127 / 2 * 1.0001
@@ -53,7 +53,7 @@ def test_int8_error_is_at_most_half_a_scale_per_row():
 def test_int8_is_about_a_quarter_of_float32():
     specification = HeadSpecification((TensorSpecification("weight", (128, 128)),))
     head = {"weight": np.random.default_rng(0).standard_normal((128, 128)).astype(np.float32)}
-    assert len(encode_head(CODECS["int8"], head, specification)) < 0.27 * 4 * specification.size
+    assert len(encode_head(CODECS["int8"], head, specification).data) < 0.27 * 4 * specification.size
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -103,7 +103,7 @@ def test_a_frame_that_lies_about_its_size_is_refused():
 
 
 def test_trailing_bytes_are_refused():
-    encoded = encode_head(CODECS["int8"], random_head(), SPECIFICATION)
+    encoded = encode_head(CODECS["int8"], random_head(), SPECIFICATION).data
     with pytest.raises(CodecError):
         decode_head(encoded + b"x", SPECIFICATION)
 
@@ -127,7 +127,7 @@ def test_random_bytes_never_do_worse_than_a_codec_error(data):
 @settings(max_examples=200, deadline=None)
 @given(position=st.integers(0, 200), value=st.integers(0, 255), codec=st.sampled_from(sorted(CODECS)))
 def test_a_changed_byte_gives_an_error_or_a_valid_head(position, value, codec):
-    encoded = bytearray(encode_head(CODECS[codec], random_head(), SPECIFICATION))
+    encoded = bytearray(encode_head(CODECS[codec], random_head(), SPECIFICATION).data)
     encoded[position % len(encoded)] = value
     with contextlib.suppress(CodecError):
         SPECIFICATION.check(decode_head(bytes(encoded), SPECIFICATION))

@@ -1,0 +1,188 @@
+"""What the golden files hold. All numbers come from elementwise float32 operations: the same anywhere."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import numpy as np
+import zstandard
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from protocol import messages, topics
+from protocol.codecs import codec_named, decode_head, encode_head
+from protocol.envelope import seal
+from protocol.head import HeadSpecification, NamedArrays, TensorSpecification, head_digest
+from protocol.objects import blocks_of
+from protocol.shared_heads import initial_shared_head, shared_head_specification
+from protocol.signature import SigningKey, fingerprint
+
+FEDERATION, SITE = "golden", "site-a"
+PRIVATE_KEYS = {"aggregator": bytes(range(32)), "site": bytes(range(32, 64))}
+KEYS = {who: SigningKey(Ed25519PrivateKey.from_private_bytes(raw)) for who, raw in PRIVATE_KEYS.items()}
+METHOD, EMBEDDING_SIZE, SEED = "fedmedclip", 12, 20261
+
+# Arrays of every number of dimensions, as other methods may have them.
+VARIED = HeadSpecification(
+    (
+        TensorSpecification("matrix", (24, 16), initial_bound=1.0),
+        TensorSpecification("cube", (3, 4, 5), initial_bound=0.5),
+        TensorSpecification("vector", (10,), initial_bound=0.25),
+        TensorSpecification("scalar", (), initial_bound=0.125),
+        TensorSpecification("zero", (6, 4)),
+    )
+)
+SHARED = shared_head_specification(METHOD, EMBEDDING_SIZE)
+CODECS = ("lossless", "int8")
+
+
+def delta(specification: HeadSpecification, round_number: int) -> NamedArrays:
+    """Return something like a trained difference: matrices near rank 2, some rows switched off."""
+    noise = specification.initial(round_number)
+    for name, array in noise.items():
+        if array.ndim == 2:
+            rows, columns = np.arange(array.shape[0]), np.arange(array.shape[1])
+            first = ((rows[:, None] % 5) - 2) * ((columns % 3) - 1)
+            second = ((rows[:, None] % 2) - 0.5) * ((columns % 7) - 3)
+            pattern = first.astype(np.float32) + np.float32(0.25) * second.astype(np.float32)
+            scaled = np.float32(2.0**-6) * pattern + np.float32(2.0**-7) * array
+            noise[name] = np.where(rows[:, None] % 6 == 5, np.float32(0), scaled)
+    return noise
+
+
+def extremes() -> NamedArrays:
+    """Return values at the edges of float32: signed zeros, subnormal numbers, the largest ones."""
+    edges = np.array([0.0, -0.0, 1e-45, -1e-40, 2.0**-126, 3.4028235e38, -3.4028235e38, 1.0], np.float32)
+    return {
+        tensor.name: np.resize(edges, tensor.size).reshape(tensor.shape).astype(np.float32)
+        for tensor in VARIED.tensors
+    }
+
+
+def encoded_heads() -> Iterator[tuple[str, str, HeadSpecification, bytes]]:
+    """Yield (file, codec, specification, encoded head); round 2 is encoded with the memory of round 1."""
+    for kind, specification in (("shared", SHARED), ("varied", VARIED)):
+        for name in CODECS:
+            memory = b""
+            for round_number in (1, 2):
+                encoded = encode_head(
+                    codec_named(name), delta(specification, round_number), specification, memory
+                )
+                memory = encoded.memory
+                yield f"heads/{kind}-{name}-{round_number}.bin", name, specification, encoded.data
+    encoded = encode_head(codec_named("lossless"), extremes(), VARIED)
+    yield "heads/varied-lossless-extremes.bin", "lossless", VARIED, encoded.data
+
+
+def sealed_messages(encoded: bytes, snapshot: bytes) -> Iterator[tuple[str, str, str, messages.Message]]:
+    """Yield (file, topic, who signs, message): every message, and every form that its payload can take."""
+    bundle, head = bytes(range(100, 132)), bytes(range(200, 232))
+    reference = messages.ObjectReference(bytes(range(60, 92)), len(snapshot), 1024)
+    first, second = blocks_of(snapshot, reference)
+    mark = fingerprint(KEYS["site"].public_key)
+    training: dict[str, Any] = {"epochs": 1, "learning_rate": 1e-3, "adaptive": True, "optimizer": "adamw"}
+    plan = messages.Plan(
+        identity=bytes(range(16)),
+        aggregator_key=KEYS["aggregator"].public_key,
+        method=METHOD,
+        bundle_digest=bundle,
+        embedding_size=EMBEDDING_SIZE,
+        rounds=50,
+        seed=SEED,
+        uplink_codec="int8",
+        downlink_codec="int8",
+        training=training,
+    )
+    down, up = topics.down(FEDERATION, SITE), topics.up(FEDERATION, SITE)
+    refusal = "the name 'site-a' belongs to another site (another key); choose another name"
+    yield "plan", topics.plan(FEDERATION), "aggregator", plan
+    yield "announcement-0", topics.head(FEDERATION), "aggregator", messages.Announcement(0, head, False, None)
+    yield (
+        "announcement",
+        topics.head(FEDERATION),
+        "aggregator",
+        messages.Announcement(1, head, False, encoded),
+    )
+    blocked = messages.Announcement(1_000_000, head, True, reference)
+    yield "announcement-blocks", topics.head(FEDERATION), "aggregator", blocked
+    yield "block-0", topics.blocks(FEDERATION), "aggregator", first
+    yield "block-1", topics.blocks(FEDERATION), "aggregator", second
+    yield "join", up, "site", messages.Join(KEYS["site"].public_key, bundle, 386)
+    yield "join-accepted", down, "aggregator", messages.JoinAnswer(mark, True, "")
+    yield "join-refused", down, "aggregator", messages.JoinAnswer(mark, False, refusal)
+    yield "update", up, "site", messages.Update(1, 386, encoded)
+    yield "update-blocks", up, "site", messages.Update(1_000_000, 1_000_000_000, reference)
+    yield "receipt", down, "aggregator", messages.Receipt(1, True, "")
+    yield "receipt-refused", down, "aggregator", messages.Receipt(1, False, "round 1 is closed — 2 is open")
+    yield "block-request", up, "site", messages.BlockRequest(reference.digest, [0, 1, 127, 128, 16_383])
+    yield "head-request", up, "site", messages.HeadRequest(7)
+    yield "head-request-whole", up, "site", messages.HeadRequest(-1)
+    yield "snapshot", down, "aggregator", messages.Snapshot(2, head, False, snapshot)
+    yield "snapshot-blocks", down, "aggregator", messages.Snapshot(300, head, True, reference)
+    yield "status", topics.status(FEDERATION, SITE), "site", messages.Status(mark, True, 3)
+    yield "status-will", topics.status(FEDERATION, SITE), "site", messages.Status(mark, False, -1)
+
+
+def golden_files() -> dict[str, bytes]:
+    """Return every golden file by its path in the folder, `manifest.json` among them."""
+    files: dict[str, bytes] = {}
+    heads = []
+    for path, codec, specification, encoded in encoded_heads():
+        files[path] = encoded
+        digest = head_digest(decode_head(encoded, specification)).hex()
+        heads.append(
+            {"file": path, "codec": codec, "specification": shapes(specification), "head_digest": digest}
+        )
+    sealed = []
+    encoded, snapshot = files["heads/shared-int8-1.bin"], files["heads/shared-lossless-1.bin"]
+    for name, topic, who, message in sealed_messages(encoded, snapshot):
+        path = f"messages/{name}.bin"
+        files[path] = seal(message, topic, KEYS[who])
+        body = readable(msgspec.msgpack.decode(messages.encode_message(message)))
+        kind = type(message).__name__
+        sealed.append({"file": path, "topic": topic, "signer": who, "message": kind, "body": body})
+    initial = initial_shared_head(METHOD, EMBEDDING_SIZE, SEED)
+    files["heads/version-0.f32"] = SHARED.to_bytes(initial)
+    manifest = {
+        "protocol_version": 1,
+        "zstd": ".".join(map(str, zstandard.ZSTD_VERSION)),
+        "keys": {
+            who: {"private": raw.hex(), "public": KEYS[who].public_key.hex()}
+            for who, raw in PRIVATE_KEYS.items()
+        },
+        "version_0": {
+            "file": "heads/version-0.f32",
+            "federation_seed": SEED,
+            "specification": shapes(SHARED),
+            "initial_bounds": [tensor.initial_bound for tensor in SHARED.tensors],
+            "head_digest": head_digest(initial).hex(),
+        },
+        "messages": sealed,
+        "heads": heads,
+    }
+    files["manifest.json"] = one_entry_a_line(manifest).encode()
+    return files
+
+
+def one_entry_a_line(manifest: dict[str, Any]) -> str:
+    """Return the manifest as JSON that a person can read and a difference shows well."""
+    parts = []
+    for name, value in manifest.items():
+        if isinstance(value, list):
+            entries = ",\n  ".join(json.dumps(entry, ensure_ascii=False) for entry in value)
+            parts.append(f"{json.dumps(name)}: [\n  {entries}\n ]")
+        else:
+            parts.append(f"{json.dumps(name)}: {json.dumps(value)}")
+    return "{\n " + ",\n ".join(parts) + "\n}\n"
+
+
+def shapes(specification: HeadSpecification) -> list[list[Any]]:
+    """Return [name, [dimensions]] of each array."""
+    return [[tensor.name, list(tensor.shape)] for tensor in specification.tensors]
+
+
+def readable(value: Any) -> Any:
+    """Return a MessagePack value as JSON can hold it: binary as {"hex": ...}."""
+    if isinstance(value, bytes):
+        return {"hex": value.hex()}
+    return [readable(item) for item in value] if isinstance(value, list) else value

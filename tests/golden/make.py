@@ -1,0 +1,68 @@
+"""The golden files: what another implementation of `docs/protocol.md` can test itself against.
+
+    python -m tests.golden.make            write them again, after a deliberate change of the protocol
+    python -m tests.golden.make --check    decode them, encode them again, compare every byte
+
+`manifest.json` says what each file holds. zstd promises the same content from every version of its encoder,
+not the same bytes: those are compared only where the library has the version that the manifest names.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import msgspec
+
+from protocol import messages
+from protocol.codecs import decode_head
+from protocol.envelope import open_envelope
+from protocol.head import HeadSpecification, TensorSpecification, head_digest
+from tests.golden.contents import golden_files, readable
+
+FOLDER = Path(__file__).resolve().parent
+
+
+def stored_files() -> dict[str, bytes]:
+    """Return the golden files as they lie in the folder."""
+    paths = [*FOLDER.glob("manifest.json"), *FOLDER.glob("*/*.bin"), *FOLDER.glob("*/*.f32")]
+    return {path.relative_to(FOLDER).as_posix(): path.read_bytes() for path in paths}
+
+
+def differences() -> list[str]:
+    """Return one line for each golden file that this machine reads or writes differently."""
+    stored, made = stored_files(), golden_files()
+    manifest = json.loads(stored["manifest.json"])
+    same_zstd = manifest["zstd"] == json.loads(made["manifest.json"])["zstd"]
+    found = [f"{path}: stored or made, but not both" for path in stored.keys() ^ made.keys()]
+    for entry in manifest["heads"]:
+        specification = HeadSpecification(
+            tuple(TensorSpecification(name, tuple(shape)) for name, shape in entry["specification"])
+        )
+        for how, files in (("read", stored), ("written", made)):
+            if head_digest(decode_head(files[entry["file"]], specification)).hex() != entry["head_digest"]:
+                found.append(f"{entry['file']}: {how} differently")
+    for entry in manifest["messages"]:
+        public_key = bytes.fromhex(manifest["keys"][entry["signer"]]["public"])
+        message = open_envelope(stored[entry["file"]], entry["topic"]).verify(public_key)
+        if readable(msgspec.msgpack.decode(messages.encode_message(message))) != entry["body"]:
+            found.append(f"{entry['file']}: read differently")
+    if same_zstd:
+        found += [f"{path}: other bytes" for path in stored if stored[path] != made.get(path)]
+    return found
+
+
+def write() -> None:
+    """Write the golden files; those that are no longer made are removed."""
+    for path in stored_files():
+        (FOLDER / path).unlink()
+    for path, content in golden_files().items():
+        (FOLDER / path).parent.mkdir(exist_ok=True)
+        (FOLDER / path).write_bytes(content)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["--check"]:
+        lines = differences()
+        print("\n".join(lines) or f"{len(stored_files())} golden files: read and written the same")
+        sys.exit(bool(lines))
+    write()

@@ -1,0 +1,93 @@
+"""The golden files, read by our decoder and by one that was written from the specification alone."""
+
+import json
+import struct
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from protocol import messages
+from protocol.codecs import decode_head
+from protocol.envelope import OVERHEAD_BYTES, seal
+from protocol.head import HeadSpecification, TensorSpecification
+from protocol.shared_heads import initial_shared_head
+from tests.golden.contents import KEYS, METHOD
+from tests.golden.make import FOLDER, differences
+from tests.protocol import independent_decoder
+
+MANIFEST = json.loads((FOLDER / "manifest.json").read_text())
+HEADS = {entry["file"]: entry for entry in MANIFEST["heads"]}
+MESSAGES = {entry["file"]: entry for entry in MANIFEST["messages"]}
+UPDATE_OVERHEAD_LIMIT = 160
+
+
+def test_this_code_reads_and_writes_exactly_the_golden_files():
+    assert differences() == []
+
+
+def test_there_is_a_golden_file_for_every_message():
+    every = {message.__name__ for message in messages.Message.__args__}
+    assert {entry["message"] for entry in MESSAGES.values()} == every
+
+
+@pytest.mark.parametrize("file", MESSAGES)
+def test_the_independent_decoder_reads_each_message_and_its_signature(file):
+    entry = MESSAGES[file]
+    items, signed, signature = independent_decoder.open_envelope((FOLDER / file).read_bytes(), entry["topic"])
+    public_key = bytes.fromhex(MANIFEST["keys"][entry["signer"]]["public"])
+    Ed25519PublicKey.from_public_bytes(public_key).verify(signature, signed)
+    assert with_binary_as_text(items) == entry["body"]
+
+
+@pytest.mark.parametrize("file", HEADS)
+def test_both_decoders_give_the_same_bits(file):
+    entry, encoded = HEADS[file], (FOLDER / file).read_bytes()
+    theirs = independent_decoder.decode_head(encoded, entry["specification"])
+    assert independent_decoder.head_digest(theirs) == entry["head_digest"]
+    tensors = tuple(TensorSpecification(name, tuple(shape)) for name, shape in entry["specification"])
+    ours = decode_head(encoded, HeadSpecification(tensors))
+    for name, (_, values) in theirs.items():
+        assert ours[name].astype("<f4").tobytes() == struct.pack(f"<{len(values)}f", *values)
+
+
+def test_both_derive_the_same_version_0():
+    entry = MANIFEST["version_0"]
+    theirs = independent_decoder.version_0(
+        entry["federation_seed"], entry["specification"], entry["initial_bounds"]
+    )
+    assert independent_decoder.head_digest(theirs) == entry["head_digest"]
+    size = entry["specification"][0][1][0]
+    ours = initial_shared_head(METHOD, size, entry["federation_seed"])
+    stored = (FOLDER / entry["file"]).read_bytes()
+    assert b"".join(struct.pack(f"<{len(values)}f", *values) for _, values in theirs.values()) == stored
+    assert b"".join(array.astype("<f4").tobytes() for array in ours.values()) == stored
+
+
+def test_the_envelope_of_an_update_costs_little():
+    topic = f"fmc1/{'f' * 32}/up/{'s' * 32}"
+    payload = bytes(2920)
+    largest = seal(messages.Update(1_000_000, 1_000_000_000, payload), topic, KEYS["site"])
+    assert len(largest) - len(payload) <= OVERHEAD_BYTES <= UPDATE_OVERHEAD_LIMIT
+    usual = seal(messages.Update(50, 386, payload), topic, KEYS["site"])
+    assert len(usual) - len(payload) == 76
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        messages.Announcement(1_000_000, bytes(32), True, bytes(1 << 17)),
+        messages.Snapshot(1_000_000, bytes(32), True, bytes(1 << 17)),
+        messages.Block(bytes(32), 16_383, bytes(1 << 17)),
+        messages.Update(1_000_000, 1_000_000_000, bytes(1 << 17)),
+    ],
+)
+def test_no_message_with_data_has_more_around_it_than_promised(message):
+    data = message.data if isinstance(message, messages.Block) else message.payload
+    topic = f"fmc1/{'f' * 32}/down/{'s' * 32}"
+    assert len(seal(message, topic, KEYS["site"])) - len(data) <= OVERHEAD_BYTES
+
+
+def with_binary_as_text(value):
+    if isinstance(value, bytes):
+        return {"hex": value.hex()}
+    return [with_binary_as_text(item) for item in value] if isinstance(value, list) else value
