@@ -42,6 +42,11 @@ class HeadFollower:
         self._asked_at: float | None = None
         self._heard_at: float | None = None
 
+    @property
+    def behind(self) -> bool:
+        """Whether a newer version than the one here was announced."""
+        return self._newest_announced > self.version
+
     def take(self, carrier: Announcement | Snapshot, now: float) -> list[Request]:
         """Take an announcement or a snapshot; return what has to be asked for. Raises MessageError."""
         self._newest_announced = max(self._newest_announced, carrier.version)
@@ -81,7 +86,7 @@ class HeadFollower:
         if self._incoming is not None:
             assembly = self._incoming[1]
             return [BlockRequest(assembly.reference.digest, assembly.missing)]
-        if self._newest_announced > self.version:
+        if self.behind:
             return [HeadRequest(self.version)]
         self._asked_at = None
         return []
@@ -125,4 +130,4 @@ class HeadFollower:
         self._asked_at = None
         self.version, self.head = carrier.version, head
         self._install(carrier.version, head, carrier.finished)
-        return self._ask_for_head(now) if self._newest_announced > self.version else []
+        return self._ask_for_head(now) if self.behind else []
