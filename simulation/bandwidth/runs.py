@@ -2,11 +2,12 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 from tempfile import TemporaryDirectory
+from typing import Protocol
 
 import msgspec
 import numpy as np
@@ -17,10 +18,13 @@ from edge_client.training_settings import TrainingSettings
 from protocol.codecs import codec_named
 from protocol.errors import InvalidInputError
 from protocol.head import NamedArrays, head_digest
+from protocol.shared_heads import shared_head_specification
 from simulation.bandwidth.feature_pool import FeaturePool
 from simulation.bandwidth.federation import Federation, FederationPlan
-from simulation.bandwidth.whole_head import WholeHeadFederation
-from simulation.virtual_sites import VirtualSites, dirichlet_sites, natural_sites
+from simulation.bandwidth.foreign_federation import ForeignFederation, WholeHeadCoder
+from simulation.bandwidth.learner import CodecMeasurements
+from simulation.bandwidth.traffic import Traffic
+from simulation.virtual_sites import VirtualSite, VirtualSites, dirichlet_sites, natural_sites
 
 WORKING_PREFIX = "federation-"
 
@@ -109,54 +113,87 @@ def codec_choice(text: str) -> CodecChoice:
     return CodecChoice(text, uplink, downlink)
 
 
+class AnyFederation(Protocol):
+    """What plays rounds: production agents, or somebody else's payloads in our envelopes."""
+
+    @property
+    def head(self) -> NamedArrays: ...
+    @property
+    def measurements(self) -> CodecMeasurements: ...
+
+    def play_round(self, round_number: int, participants: Iterable[VirtualSite]) -> Traffic:
+        """Make the next version; return what travelled."""
+
+    def close(self) -> None:
+        """Release all files."""
+
+
 def run_federation(
     experiment: Experiment, choice: CodecChoice, seed: int, folder: Path, on_round: Callable[[], None]
 ) -> Run:
-    """Play all rounds; working state lies below `folder` while it lasts."""
-    sites = experiment.deal(seed)
+    """Play all rounds with a codec of ours; working state lies below `folder` while it lasts."""
     pool = experiment.pool
-    participants = min(experiment.sites_per_round or len(sites.sites), len(sites.sites))
-    plan = FederationPlan(
+    plan = plan_of(experiment, choice.uplink, choice.downlink, seed)
+    with TemporaryDirectory(dir=folder, prefix=WORKING_PREFIX) as states:
+        federation: AnyFederation
+        if choice.whole_head:
+            specification = shared_head_specification(plan.method, pool.embedding_size)
+            coder = WholeHeadCoder(choice.uplink, choice.downlink, specification)
+            federation = ForeignFederation(plan, pool, Path(states), coder)
+        else:
+            federation = Federation(plan, pool, Path(states))
+        try:
+            return play(federation, experiment, choice.label, seed, on_round)
+        finally:
+            federation.close()
+
+
+def plan_of(experiment: Experiment, uplink: str, downlink: str, seed: int) -> FederationPlan:
+    """Return the plan of one run; the codecs' names are what the Plan message says."""
+    return FederationPlan(
         experiment.method,
-        choice.uplink,
-        choice.downlink,
+        uplink,
+        downlink,
         experiment.rounds,
         seed,
-        participants,
+        _participants(experiment, experiment.deal(seed)),
         experiment.settings,
     )
-    kind = WholeHeadFederation if choice.whole_head else Federation
+
+
+def play(
+    federation: AnyFederation, experiment: Experiment, label: str, seed: int, on_round: Callable[[], None]
+) -> Run:
+    """Play all rounds of a federation that has just begun, and evaluate its head after each."""
+    pool, sites = experiment.pool, experiment.deal(seed)
     test = LabelledFeatures(pool.embeddings[sites.test], pool.labels[sites.test])
     rounds: list[Round] = []
     reached: set[str] = set()
     uplink: Counter[str] = Counter()
     downlink: Counter[str] = Counter()
-    with TemporaryDirectory(dir=folder, prefix=WORKING_PREFIX) as states:
-        federation = kind(plan, pool, Path(states))
-        try:
-            for number in range(1, experiment.rounds + 1):
-                chosen = sites.participants(participants, seed, number)
-                traffic = federation.play_round(number, chosen)
-                reached.update(site.name for site in chosen)
-                uplink += traffic.uplink
-                downlink += traffic.downlink
-                rounds.append(
-                    Round(
-                        len(chosen),
-                        traffic.uplink.total(),
-                        traffic.downlink.total(),
-                        traffic.exchanges,
-                        accuracy(experiment.method, federation.head, pool, test),
-                        _accuracy_global(experiment.method, federation.head, pool),
-                    )
-                )
-                on_round()
-            digest = head_digest(federation.head).hex()
-        finally:
-            federation.close()
+    for number in range(1, experiment.rounds + 1):
+        chosen = sites.participants(_participants(experiment, sites), seed, number)
+        traffic = federation.play_round(number, chosen)
+        reached.update(site.name for site in chosen)
+        uplink += traffic.uplink
+        downlink += traffic.downlink
+        head = federation.head
+        rounds.append(
+            Round(
+                len(chosen),
+                traffic.uplink.total(),
+                traffic.downlink.total(),
+                traffic.exchanges,
+                accuracy(experiment.method, head, pool, test),
+                None
+                if pool.global_test is None
+                else accuracy(experiment.method, head, pool, pool.global_test),
+            )
+        )
+        on_round()
     found = federation.measurements
     return Run(
-        choice.label,
+        label,
         seed,
         rounds,
         len(reached),
@@ -166,8 +203,12 @@ def run_federation(
         fmean(found.entropy_bytes),
         fmean(found.encode_ms),
         fmean(found.decode_ms),
-        digest,
+        head_digest(federation.head).hex(),
     )
+
+
+def _participants(experiment: Experiment, sites: VirtualSites) -> int:
+    return min(experiment.sites_per_round or len(sites.sites), len(sites.sites))
 
 
 def accuracy(method: str, head: NamedArrays, pool: FeaturePool, images: LabelledFeatures) -> float:
@@ -176,10 +217,6 @@ def accuracy(method: str, head: NamedArrays, pool: FeaturePool, images: Labelled
         method, head, None, images.embeddings, pool.class_embeddings, pool.logit_scale
     )
     return float(np.mean(found.shared.argmax(axis=1) == images.labels))
-
-
-def _accuracy_global(method: str, head: NamedArrays, pool: FeaturePool) -> float | None:
-    return None if pool.global_test is None else accuracy(method, head, pool, pool.global_test)
 
 
 class RunFile:

@@ -1,18 +1,19 @@
-"""A federation as in the papers: whole heads travel, compressed, without deltas and without error feedback.
+"""A federation whose payloads are not ours: the papers' whole heads, or another library's deltas.
 
 No site or aggregator of ours works like this, so the messages are made here; they are the same ones in the
-same envelopes, with a whole head as the payload of Update and Announcement. Local training is the same.
+same envelopes, with a foreign payload in Update and Announcement. Local training is the same.
 """
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Protocol
 
 from aggregator.rules import weighted_mean
 from edge_client.heads import initial_private_head
 from protocol import topics
 from protocol.codecs import codec_named, decode_head, encode_head
 from protocol.envelope import seal
-from protocol.head import NamedArrays, head_digest
+from protocol.head import HeadSpecification, NamedArrays, head_digest
 from protocol.link_settings import SMALLEST_COMMON_LIMIT
 from protocol.messages import Announcement, Block, Join, JoinAnswer, Message, Receipt, Status, Update
 from protocol.objects import blocks_of, refer_to
@@ -24,22 +25,61 @@ from simulation.bandwidth.learner import CodecMeasurements, private_specificatio
 from simulation.bandwidth.traffic import Traffic
 from simulation.virtual_sites import VirtualSite
 
+AGGREGATOR = ""
+"""Stands for the aggregator where a sender is named: no site can be called that."""
 
-class WholeHeadFederation:
+
+class Coder(Protocol):
+    """Turns heads into payloads and back; `base` is the head that both ends hold already."""
+
+    measurements: CodecMeasurements
+
+    def encode(self, sender: str, head: NamedArrays, base: NamedArrays, measured: bool) -> bytes:
+        """Return the payload by which `sender` makes `head` known; `measured`: record what it took."""
+
+    def decode(self, payload: bytes, base: NamedArrays) -> NamedArrays:
+        """Return the head that a receiver of the payload holds."""
+
+
+class WholeHeadCoder:
+    """Whole heads, compressed by a codec, without deltas and without error feedback, as in the papers."""
+
+    def __init__(self, uplink: str, downlink: str, specification: HeadSpecification) -> None:
+        self._uplink, self._downlink = codec_named(uplink), codec_named(downlink)
+        self._specification = specification
+        self.measurements = CodecMeasurements()
+
+    def encode(self, sender: str, head: NamedArrays, base: NamedArrays, measured: bool) -> bytes:
+        """See `Coder`; the base is not used."""
+        codec = self._downlink if sender == AGGREGATOR else self._uplink
+        if measured:
+            self.measurements.take(codec, head, b"", self._specification)
+        return encode_head(codec, head, self._specification).data
+
+    def decode(self, payload: bytes, base: NamedArrays) -> NamedArrays:
+        """See `Coder`."""
+        return decode_head(payload, self._specification)
+
+
+class ForeignFederation:
     """Plays the same rounds as `Federation`; private heads rest as files in `folder`."""
 
-    def __init__(self, plan: FederationPlan, pool: FeaturePool, folder: Path) -> None:
+    def __init__(self, plan: FederationPlan, pool: FeaturePool, folder: Path, coder: Coder) -> None:
         self._plan = plan
         self._pool = pool
         self._folder = folder
+        self._coder = coder
         self._specification = shared_head_specification(plan.method, pool.embedding_size)
-        self._uplink, self._downlink = codec_named(plan.uplink_codec), codec_named(plan.downlink_codec)
         self._key = derived_key(plan.seed, "aggregator")
         self._online: set[str] = set()
         self._encoded: bytes | None = None
         self._version = 0
         self.head: NamedArrays = initial_shared_head(plan.method, pool.embedding_size, plan.seed)
-        self.measurements = CodecMeasurements()
+
+    @property
+    def measurements(self) -> CodecMeasurements:
+        """What the coder recorded."""
+        return self._coder.measurements
 
     def play_round(self, round_number: int, participants: Iterable[VirtualSite]) -> Traffic:
         """Let the participants make version `round_number`; return what travelled."""
@@ -53,12 +93,12 @@ class WholeHeadFederation:
                 self._join(site, traffic)
         self._online = names
         # One update at a time: heads of many sites would fill the memory.
-        self.head = weighted_mean(
+        mean = weighted_mean(
             (self._update(site, round_number, site is sites[0], traffic) for site in sites),
             self._specification,
         )
-        self._encoded = encode_head(self._downlink, self.head, self._specification).data
-        self.head = decode_head(self._encoded, self._specification)
+        self._encoded = self._coder.encode(AGGREGATOR, mean, self.head, False)
+        self.head = self._coder.decode(self._encoded, self.head)
         self._version = round_number
         for site in sites:
             self._receive_head(site.name, traffic)
@@ -72,26 +112,18 @@ class WholeHeadFederation:
         self, site: VirtualSite, round_number: int, measured: bool, traffic: Traffic
     ) -> tuple[float, NamedArrays]:
         plan = self._plan
+        private = self._private(site)
         shared, private = train(
-            site,
-            self._pool,
-            plan.settings,
-            plan.method,
-            plan.seed,
-            self.head,
-            self._private(site),
-            round_number,
+            site, self._pool, plan.settings, plan.method, plan.seed, self.head, private, round_number
         )
-        self._keep_private(site, private)
-        if measured:
-            self.measurements.take(self._uplink, shared, b"", self._specification)
-        encoded = encode_head(self._uplink, shared, self._specification).data
+        self._private_file(site).write_bytes(private_specification(plan.method, self._pool).to_bytes(private))
+        encoded = self._coder.encode(site.name, shared, self.head, measured)
         reference = refer_to(encoded, SMALLEST_COMMON_LIMIT)
         self._send(site.name, Update(round_number, len(site.train), reference), traffic)
         for block in blocks_of(encoded, reference):
             self._send(site.name, block, traffic)
         self._receive(site.name, Receipt(round_number, True, ""), traffic)
-        return float(len(site.train)), decode_head(encoded, self._specification)
+        return float(len(site.train)), self._coder.decode(encoded, self.head)
 
     def _private_file(self, site: VirtualSite) -> Path:
         return self._folder / f"{site.name}.private"
@@ -102,10 +134,6 @@ class WholeHeadFederation:
             return private_specification(plan.method, pool).from_bytes(file.read_bytes())
         classes = len(pool.class_embeddings)
         return initial_private_head(plan.method, pool.embedding_size, classes, plan.seed, site.name)
-
-    def _keep_private(self, site: VirtualSite, private: NamedArrays) -> None:
-        specification = private_specification(self._plan.method, self._pool)
-        self._private_file(site).write_bytes(specification.to_bytes(private))
 
     def _join(self, site: VirtualSite, traffic: Traffic) -> None:
         plan, pool = self._plan, self._pool
