@@ -13,7 +13,7 @@ from aggregator.cli import aggregator_command
 from edge_client.cli import evaluate_command, predict_command, site_command
 from export.cli import export_command
 from protocol.errors import FedMedClipError
-from simulation.cli import demo_command
+from simulation.cli import bench_app, demo_command
 
 app = typer.Typer(
     name="fedmedclip",
@@ -28,6 +28,7 @@ app.command("aggregator")(aggregator_command)
 app.command("site")(site_command)
 app.command("predict")(predict_command)
 app.command("evaluate")(evaluate_command)
+app.add_typer(bench_app, name="bench")
 
 
 def main() -> None:
@@ -56,7 +57,14 @@ def _fail(line: str) -> None:
 
 
 def _extra_of(module: str | None) -> str | None:
-    extras = {"torch": "train", "sklearn": "train", "open_clip": "export", "onnx": "export", "amqtt": "demo"}
+    extras = {
+        "torch": "train",
+        "sklearn": "train",
+        "open_clip": "export",
+        "onnx": "export",
+        "amqtt": "demo",
+        "matplotlib": "bench",
+    }
     return extras.get((module or "").split(".")[0])
 
 

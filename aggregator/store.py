@@ -60,8 +60,9 @@ class StoredUpdate:
 class Store:
     """Opens or creates the state at `path`. Raises StorageError when it cannot be read or written."""
 
-    def __init__(self, path: Path) -> None:
-        self._database = Database(path, _SCHEMA)
+    def __init__(self, path: Path, *, durable: bool = True) -> None:
+        """Open it; `durable` as in `Database`."""
+        self._database = Database(path, _SCHEMA, durable=durable)
 
     def close(self) -> None:
         """Release the file."""

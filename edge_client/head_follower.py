@@ -43,6 +43,11 @@ class HeadFollower:
         self._asked_for_blocks = False
         self._heard_at: float | None = None
 
+    @property
+    def behind(self) -> bool:
+        """Whether a newer version than the one here was announced."""
+        return self._newest_announced > self.version
+
     def take(self, carrier: Announcement | Snapshot, now: float) -> list[Request]:
         """Take an announcement or a snapshot; return what has to be asked for. Raises MessageError."""
         self._newest_announced = max(self._newest_announced, carrier.version)
@@ -86,7 +91,7 @@ class HeadFollower:
         self._asked_for_blocks = not self._asked_for_blocks
         if self._asked_for_blocks and self._incoming and (request := self._incoming[1].request()):
             return [request]
-        if self._incoming or self._newest_announced > self.version:
+        if self._incoming or self.behind:
             return [HeadRequest(self.version)]
         self._asked_at = None
         return []
@@ -131,4 +136,4 @@ class HeadFollower:
         self._asked_at = None
         self.version, self.head = carrier.version, head
         self._install(carrier.version, head, carrier.finished)
-        return self._ask_for_head(now) if self._newest_announced > self.version else []
+        return self._ask_for_head(now) if self.behind else []

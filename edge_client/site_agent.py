@@ -250,13 +250,17 @@ class SiteAgent:
         return [message, *blocks_of(update.payload, payload)]
 
     def _train(self, now: float) -> list[Message]:
-        """Train the next round when its version is here and the last update is settled; then deliver."""
+        """Train the next round when the newest version is here and the last update is settled; then deliver.
+
+        A site that waits for what it missed would train a round that is closed already.
+        """
         stored, follower = self._stored, self._follower
         assert stored is not None
         assert follower is not None
         round_number = follower.version + 1
         if (
             stored.finished
+            or follower.behind
             or stored.trained_round >= round_number
             or self._state.outgoing_update() is not None
         ):

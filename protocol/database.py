@@ -13,16 +13,17 @@ class Database:
     """Opens or creates the file at `path` with the tables of `schema` (idempotent SQL).
 
     A transaction is on disk when its block ends (write-ahead log, synchronous=FULL), and either all of it is.
+    With `durable` off it is on disk some time later: for simulations, whose files outlive nobody.
     Raises StorageError with one line for a damaged file, a full disk, or a lock held for 30 s.
     """
 
-    def __init__(self, path: Path, schema: str) -> None:
+    def __init__(self, path: Path, schema: str, *, durable: bool = True) -> None:
         self.path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = sqlite3.connect(path, isolation_level=None, timeout=30.0)
             self._connection.execute("PRAGMA journal_mode = WAL")
-            self._connection.execute("PRAGMA synchronous = FULL")
+            self._connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'OFF'}")
             self._connection.executescript(schema)
         except (sqlite3.Error, OSError) as error:
             raise self._explain(error) from error

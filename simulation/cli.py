@@ -1,4 +1,4 @@
-"""`fedmedclip demo`."""
+"""`fedmedclip demo` and `fedmedclip bench`."""
 
 import os
 from pathlib import Path
@@ -52,3 +52,67 @@ def demo_command(
     except KeyboardInterrupt:
         console.print(f"stopped; what there is so far lies in {out}")
         raise
+
+
+bench_app = typer.Typer(no_args_is_help=True)
+
+
+@bench_app.callback()
+def bench() -> None:
+    """Measurements for researchers, on one machine."""
+
+
+@bench_app.command("bandwidth")
+def bandwidth_command(
+    out: Annotated[
+        Path, typer.Option(help="Results; finished runs and computed features there are used again.")
+    ],
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of sites, each a folder of classes, as for the demo.")
+    ] = None,
+    bundle: Annotated[Path | None, typer.Option(help="Bundle whose encoder gives the features.")] = None,
+    features: Annotated[
+        Path | None,
+        typer.Option(
+            help="Instead of --data and --bundle: a .npz with embeddings, labels, sites, class_embeddings, "
+            "logit_scale."
+        ),
+    ] = None,
+    sites: Annotated[
+        int | None, typer.Option(help="Deal all images out again among this many sites, at most 10000.")
+    ] = None,
+    alpha: Annotated[
+        float, typer.Option(help="Concentration of the Dirichlet distribution with --sites: small is uneven.")
+    ] = 0.5,
+    sites_per_round: Annotated[
+        int | None, typer.Option(help="How many sites, drawn anew, take part in a round. Default: all.")
+    ] = None,
+    method: Annotated[str, typer.Option(help="How the heads train.")] = "fedmedclip",
+    codecs: Annotated[
+        str, typer.Option(help="Names with commas between them; UP/DOWN for two directions.")
+    ] = "lossless,paper-fp16-zlib,int8,int4,sign,topk,lowrank",
+    rounds: Annotated[int, typer.Option(help="Number of rounds.")] = 30,
+    seeds: Annotated[str, typer.Option(help="Whole numbers with commas between them.")] = "0,1,2",
+    target: Annotated[
+        float | None,
+        typer.Option(help="Accuracy (0 to 1) to count rounds to. Default: that of lossless less 0.005."),
+    ] = None,
+    link: Annotated[str, typer.Option(help="Rate of a site's link in each direction.")] = "64kbit/s",
+    rtt: Annotated[str, typer.Option(help="Round trip time of a site's link.")] = "600ms",
+) -> None:
+    """Measure accuracy against bytes for many codecs.
+
+    Federations of production aggregator and site code run in one process on cached features, and every
+    message is counted. The same command gives the same numbers, times excepted.
+    """
+    from rich.console import Console
+
+    from protocol.console import stop_cleanly_when_asked
+    from simulation.bandwidth.benchmark import BandwidthSettings, run_bandwidth
+
+    stop_cleanly_when_asked()
+    settings = BandwidthSettings(
+        out, codecs, seeds, data, bundle, features, sites, alpha, sites_per_round, method, rounds, target,
+        link, rtt,
+    )  # fmt: skip
+    run_bandwidth(settings, Console())

@@ -1,0 +1,82 @@
+"""Accuracy against bytes, and learning curves, as SVG and PNG that a black-and-white print keeps readable."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from simulation.bandwidth.results import UNCOMPRESSED, Row, mean_curve
+from simulation.bandwidth.runs import Run
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_MARKERS = "osD^vP*Xh<>p"
+_LINES = ("-", "--", "-.", ":")
+
+
+def draw(folder: Path, rows: Sequence[Row], runs: Mapping[str, Sequence[Run]]) -> list[Path]:
+    """Write `accuracy-against-bytes` and `learning-curves`, each `.svg` and `.png`; return the paths."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    # Without these, no two runs would write the same SVG.
+    mpl.rcParams.update({"svg.hashsalt": "fedmedclip", "font.size": 10, "axes.spines.top": False,
+                         "axes.spines.right": False})  # fmt: skip
+    return [*_draw_accuracy_against_bytes(folder, rows), *_draw_curves(folder, runs)]
+
+
+def _draw_accuracy_against_bytes(folder: Path, rows: Sequence[Row]) -> list[Path]:
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import EngFormatter
+
+    figure = Figure(figsize=(7.5, 4.8), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_xscale("log")
+    for index, row in enumerate(rows):
+        x, y = row.bytes_per_round, 100 * row.accuracy
+        axes.errorbar(
+            x, y, yerr=100 * row.accuracy_std, fmt=_MARKERS[index % len(_MARKERS)], markersize=8,
+            color="black", markerfacecolor="white", capsize=3, elinewidth=0.8,
+        )  # fmt: skip
+        # Labels alternate above and below, so that neighbours do not cover each other.
+        above = index % 2 == 0
+        axes.annotate(
+            row.codec, (x, y), xytext=(6, 9 if above else -9), textcoords="offset points",
+            va="bottom" if above else "top",
+        )  # fmt: skip
+        if row.codec == UNCOMPRESSED:
+            axes.axhline(y, color="grey", linewidth=0.8, linestyle="--", zorder=0)
+    axes.margins(x=0.15, y=0.15)
+    axes.xaxis.set_major_formatter(EngFormatter(unit="B"))
+    axes.xaxis.set_minor_formatter(EngFormatter(unit="B"))
+    axes.set_xlabel("bytes per site and round, both directions, envelopes included")
+    axes.set_ylabel("accuracy of the shared head, %")
+    axes.grid(visible=True, which="major", linewidth=0.3)
+    return _save(figure, folder / "accuracy-against-bytes")
+
+
+def _draw_curves(folder: Path, runs: Mapping[str, Sequence[Run]]) -> list[Path]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.5, 4.8), layout="constrained")
+    axes = figure.add_subplot()
+    for index, (codec, of_seeds) in enumerate(runs.items()):
+        curve = mean_curve(of_seeds)
+        axes.plot(
+            range(1, len(curve) + 1), [100 * value for value in curve], label=codec,
+            color=str(0.15 * (index % 4)), linestyle=_LINES[index % len(_LINES)],
+            marker=_MARKERS[index % len(_MARKERS)], markevery=max(1, len(curve) // 10),
+            markerfacecolor="white", linewidth=1.0,
+        )  # fmt: skip
+    axes.set_xlabel("round")
+    axes.set_ylabel("accuracy of the shared head, %")
+    axes.grid(visible=True, linewidth=0.3)
+    axes.legend(frameon=False)
+    return _save(figure, folder / "learning-curves")
+
+
+def _save(figure: "Figure", stem: Path) -> list[Path]:
+    paths = [stem.with_suffix(ending) for ending in (".svg", ".png")]
+    figure.savefig(paths[0], metadata={"Date": None})
+    figure.savefig(paths[1], dpi=150)
+    return paths

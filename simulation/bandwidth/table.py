@@ -1,0 +1,57 @@
+"""The rows as two tables that fit a terminal of 80 columns: what travels, and what it gives."""
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from simulation.bandwidth.results import PAPERS, Row
+
+
+def print_rows(console: Console, rows: Sequence[Row], link: str, target: str) -> None:
+    """Print one line per codec in each table; `target` says what "rounds" waits for, `link` is in words."""
+    console.print(_bytes_table(rows, link))
+    console.print(_accuracy_table(rows))
+    console.print(f"rounds: to {target}; ± standard deviation between seeds", highlight=False, style="dim")
+
+
+def _bytes_table(rows: Sequence[Row], link: str) -> Table:
+    """`limit` is the order-0 entropy of an update's payload, without its envelope."""
+    papers = next((row for row in rows if row.codec == PAPERS), None)
+    headings = ["up", "down", "all rounds", "limit", f"s on {link}"]
+    if papers is not None:
+        headings.append("fewer than papers'")
+    table = _table("Bytes per site and round, envelopes included", headings)
+    for row in rows:
+        cells = [
+            f"{row.uplink_bytes_per_round:,.0f}",
+            f"{row.downlink_bytes_per_round:,.0f}",
+            f"{row.total_bytes_per_site:,.0f}",
+            f"{row.entropy_limit_bytes:,.0f}",
+            f"{row.seconds_on_link:,.1f}",
+        ]
+        if papers is not None:
+            cells.append(f"{papers.bytes_per_round / row.bytes_per_round:,.1f} x")
+        table.add_row(row.codec, *cells)
+    return table
+
+
+def _accuracy_table(rows: Sequence[Row]) -> Table:
+    with_global = any(row.accuracy_global is not None for row in rows)
+    headings = ["accuracy %", *(["global %"] if with_global else []), "rounds", "encode ms", "decode ms"]
+    table = _table("Accuracy of the shared head, and what its codec costs", headings)
+    for row in rows:
+        cells = [f"{100 * row.accuracy:.1f} ± {100 * row.accuracy_std:.1f}"]
+        if with_global:
+            cells.append("" if row.accuracy_global is None else f"{100 * row.accuracy_global:.1f}")
+        cells.append("-" if row.rounds_to_target is None else str(row.rounds_to_target))
+        table.add_row(row.codec, *cells, f"{row.encode_ms:.1f}", f"{row.decode_ms:.1f}")
+    return table
+
+
+def _table(title: str, headings: Sequence[str]) -> Table:
+    table = Table(title=title)
+    table.add_column("codec", no_wrap=True)
+    for heading in headings:
+        table.add_column(heading, justify="right")
+    return table
