@@ -25,6 +25,9 @@ def demo_command(
     broker: Annotated[
         str, typer.Option(help="embedded, mosquitto (started for the demo), or HOST:PORT of a running one.")
     ] = "embedded",
+    codec: Annotated[
+        str | None, typer.Option(help="How heads are encoded, both ways. Default: the federation's default.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything that is drawn.")] = 0,
     out: Annotated[
         Path, typer.Option(help="Where everything is written; an earlier demo there is replaced.")
@@ -45,7 +48,7 @@ def demo_command(
     if bundle is not None and (model is not None or pretrained is not None):
         raise InvalidInputError("give either --bundle or --model with --pretrained, not both")
     stop_cleanly_when_asked()
-    settings = DemoSettings(out, data, model, pretrained, bundle, method, rounds, broker, seed)
+    settings = DemoSettings(out, data, model, pretrained, bundle, method, rounds, broker, codec, seed)
     console = Console()
     try:
         run_demo(settings, console)

@@ -18,8 +18,13 @@ def write_aggregator_configuration(
     sites: int,
     seed: int,
     broker: LinkSettings,
+    codec: str | None = None,
 ) -> None:
-    """Write `aggregator.toml` for a federation in which every round waits for every site."""
+    """Write `aggregator.toml` for a federation in which every round waits for every site.
+
+    `codec` is that of both directions; None leaves the default.
+    """
+    codecs = {} if codec is None else {"uplink_codec": codec, "downlink_codec": codec}
     tables: Tables = {
         "federation": {
             "name": federation,
@@ -30,6 +35,7 @@ def write_aggregator_configuration(
             "round_timeout_seconds": 120.0,
             "seed": seed,
             "state": ".",
+            **codecs,
         },
         "broker": _broker(broker),
     }

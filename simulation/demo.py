@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from protocol import topics
 from protocol.bundle import open_bundle
+from protocol.codecs import codec_named
 from protocol.errors import InvalidInputError
 from protocol.link import Link
 from protocol.link_settings import LinkSettings, split_host_port
@@ -43,6 +44,7 @@ class DemoSettings:
     method: str = "fedmedclip"
     rounds: int = 10
     broker: str = "embedded"
+    codec: str | None = None
     seed: int = 0
 
 
@@ -93,6 +95,8 @@ def _check(settings: DemoSettings) -> None:
         open_bundle(settings.bundle)
     if settings.method not in known_methods():
         raise InvalidInputError(f"unknown method {settings.method!r}; known: {', '.join(known_methods())}")
+    if settings.codec is not None:
+        codec_named(settings.codec)
     match settings.broker:
         case "embedded":
             pass
@@ -181,6 +185,7 @@ def _federate(
         sites=len(folder.sites),
         seed=settings.seed,
         broker=broker,
+        codec=settings.codec,
     )
     commands = {"aggregator": ["aggregator", "--config", str(aggregator / "aggregator.toml"), "--once"]}
     for site, data in folder.sites.items():

@@ -69,6 +69,7 @@ def test_on_real_brain_images_with_a_pretrained_clip(tmp_path, shared, mosquitto
         (["--bundle", "b", "--model", "m"], "not both"),
         (["--broker", "localhost"], "expected host:port"),
         (["--method", "fedmedclap"], "known: fedmedclip"),
+        (["--codec", "gzip"], "unknown codec"),
         (["--bundle", "docs"], "no bundle at docs"),
         (["--out", "README.md"], "is a file"),
         (["--out", "docs"], "is not empty"),
