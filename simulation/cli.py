@@ -46,4 +46,9 @@ def demo_command(
         raise InvalidInputError("give either --bundle or --model with --pretrained, not both")
     stop_cleanly_when_asked()
     settings = DemoSettings(out, data, model, pretrained, bundle, method, rounds, broker, seed)
-    run_demo(settings, Console())
+    console = Console()
+    try:
+        run_demo(settings, console)
+    except KeyboardInterrupt:
+        console.print(f"stopped; what there is so far lies in {out}")
+        raise

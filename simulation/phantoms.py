@@ -31,10 +31,11 @@ class PhantomSite:
     suffix: str = ".png"
 
 
+# What one hospital sees often, another hardly sees: each private head has something of its own to learn.
 SITES = (
-    PhantomSite("hospital_0", HOSPITAL_LOOKS[0], (25, 255, 120, 40)),
-    PhantomSite("hospital_1", HOSPITAL_LOOKS[1], (230, 90, 35, 85), suffix=".jpg"),
-    PhantomSite("hospital_2", HOSPITAL_LOOKS[2], (60, 80, 230, 90)),
+    PhantomSite("hospital_0", HOSPITAL_LOOKS[0], (20, 200, 200, 25)),
+    PhantomSite("hospital_1", HOSPITAL_LOOKS[1], (220, 20, 25, 180), suffix=".jpg"),
+    PhantomSite("hospital_2", HOSPITAL_LOOKS[2], (150, 60, 30, 200)),
     PhantomSite("global_test", GLOBAL_TEST_LOOK, (50, 50, 50, 50)),
     PhantomSite("server_reference", SERVER_REFERENCE_LOOK, (20, 20, 20, 20)),
 )

@@ -93,7 +93,8 @@ def draw_batch(examples: Examples, recipe: PairsRecipe, generator: np.random.Gen
 def _resize_and_crop(picture: Image.Image) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     """Return the middle square, 96 pixels a side, as the shipped preprocessing will cut it."""
     scale = SIDE / min(picture.size)
-    width, height = (round(side * scale) for side in picture.size)
+    # Truncated, not rounded, as torchvision computes the longer side.
+    width, height = (int(side * scale) for side in picture.size)
     left, top = (width - SIDE) // 2, (height - SIDE) // 2
     resized = picture.resize((width, height), Image.Resampling.BICUBIC)
     return np.asarray(resized.crop((left, top, left + SIDE, top + SIDE)))

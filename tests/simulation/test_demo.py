@@ -81,3 +81,14 @@ def test_wrong_input_is_one_line_and_code_2(arguments, words, tmp_path):
     assert done.returncode == 2
     assert words in done.stderr.strip().splitlines()[-1]
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_by_default_it_needs_nothing_and_visibly_learns(tmp_path):
+    out = tmp_path / "out"
+    done = demo("--out", out)
+    assert done.returncode == 0, done.stderr + done.stdout
+    summary = check_summary(out, 10, ["hospital_0", "hospital_1", "hospital_2"])
+    assert mean(summary, "shared") > mean(summary, "zero_shot") + 0.15
+    assert mean(summary, "ensemble") > mean(summary, "shared") + 0.01
+    assert summary["final"]["global_test"]["accuracy"]["shared"] > 0.8

@@ -16,7 +16,14 @@ from export.prompts import read_class_prompts
 from simulation.measure_phantom_clip import embed_site, is_zero_shot_right
 from simulation.phantom_anatomy import FINDINGS, draw_anatomy, render_phantom
 from simulation.phantom_captions import MISREADINGS, Report, draw_caption, draw_report
-from simulation.phantom_looks import HOSPITAL_LOOKS, WEIGHTINGS, draw_pretraining_look, vary
+from simulation.phantom_looks import (
+    HOSPITAL_LOOKS,
+    SERVER_REFERENCE_LOOK,
+    WEIGHTINGS,
+    Look,
+    draw_pretraining_look,
+    vary,
+)
 from simulation.phantoms import LEAST_PER_CLASS, SITES, write_federation
 from simulation.pretrain_pairs import SIDE, PairsRecipe, draw_batch, render_examples
 
@@ -107,17 +114,16 @@ def test_only_the_finding_that_was_asked_for_is_drawn(finding: str) -> None:
 
 
 def test_a_look_shows_fluid_dark_or_bright() -> None:
-    def middle_minus_brain(look_index: int) -> float:
+    def middle_minus_brain(look: Look) -> float:
         generator = np.random.default_rng(1)
-        look = HOSPITAL_LOOKS[look_index]
         pictures = [render_phantom("no_finding", vary(look, generator), generator) for _ in range(20)]
         mean = np.mean(pictures, axis=0)
         row, column = look.height // 2, look.width // 2
         ventricles = mean[row - 14 : row - 4, column - 9 : column + 9].mean()
         return float(ventricles - mean[row - 14 : row - 4, column + 24 : column + 34].mean())
 
-    assert middle_minus_brain(0) < -10
-    assert middle_minus_brain(2) > 10
+    assert middle_minus_brain(SERVER_REFERENCE_LOOK) < -10
+    assert middle_minus_brain(HOSPITAL_LOOKS[0]) > 10
 
 
 @pytest.mark.parametrize("finding", FINDINGS)
