@@ -1,85 +1,69 @@
 """A second decoder, written from the text of docs/protocol.md alone: it imports nothing of this project.
 
-Plain Python and a zstd decompressor, about a hundred lines. Slow, without bounds; for the golden files only.
+Plain Python and a zstd decompressor. Slow, and without a check of what it reads: for the golden files only.
 """
 
 import hashlib
 import struct
-from itertools import pairwise
+from math import prod
 
 import zstandard
 
 WORD = (1 << 64) - 1
 
 
-def number(data, format):
-    return struct.unpack(format, data)[0]
+class Bytes:
+    """Bytes that are read from the front."""
+
+    def __init__(self, data):
+        self.data, self.at = data, 0
+
+    def take(self, count):
+        self.at += count
+        return self.data[self.at - count : self.at]
+
+    def big_endian(self, count, signed=False):
+        return int.from_bytes(self.take(count), "big", signed=signed)
 
 
-def float32(value):
-    return number(struct.pack("<f", value), "<f")
-
-
-def read(data, at=0):
-    """Section "Messages": one MessagePack value, and where it ends."""
-
-    def take(count):
-        nonlocal at
-        at += count
-        return data[at - count : at]
+def value(source):
+    """Section "Messages": the next MessagePack value."""
 
     def several(count):
-        nonlocal at
-        values = []
-        for _ in range(count):
-            value, at = read(data, at)
-            values.append(value)
-        return values
+        return [value(source) for _ in range(count)]
 
     def pairs(count):
-        flat = several(2 * count)
-        return dict(zip(flat[::2], flat[1::2], strict=True))
+        return {value(source): value(source) for _ in range(count)}
 
-    def length(size):
-        return int.from_bytes(take(size), "big")
-
-    first = take(1)[0]
-    if first < 0x80:
-        return first, at
-    if first >= 0xE0:
-        return first - 256, at
-    if first < 0x90:
-        return pairs(first & 15), at
-    if first < 0xA0:
-        return several(first & 15), at
+    first = source.big_endian(1)
+    if first < 0x80 or first >= 0xE0:
+        return first if first < 0x80 else first - 256
     if first < 0xC0:
-        return take(first & 31).decode(), at
-    kinds = {
-        0xC0: lambda: None,
-        0xC2: lambda: False,
-        0xC3: lambda: True,
-        0xCA: lambda: number(take(4), ">f"),
-        0xCB: lambda: number(take(8), ">d"),
-    }
-    for size in range(4):
-        kinds[0xCC + size] = lambda size=size: length(1 << size)
-        kinds[0xD0 + size] = lambda size=size: int.from_bytes(take(1 << size), "big", signed=True)
-    for size in range(3):
-        kinds[0xC4 + size] = lambda size=size: take(length(1 << size))
-        kinds[0xD9 + size] = lambda size=size: take(length(1 << size)).decode()
-    for size in range(2):
-        kinds[0xDC + size] = lambda size=size: several(length(2 << size))
-        kinds[0xDE + size] = lambda size=size: pairs(length(2 << size))
-    return kinds[first](), at
+        return (
+            source.take(first & 31).decode()
+            if first >= 0xA0
+            else (pairs, several)[first >> 4 & 1](first & 15)
+        )
+    if first <= 0xC3:
+        return (None, None, False, True)[first & 3]
+    if first <= 0xC6:
+        return source.take(source.big_endian(1 << (first - 0xC4)))
+    if first <= 0xCB:
+        return struct.unpack(">d" if first == 0xCB else ">f", source.take(8 if first == 0xCB else 4))[0]
+    if first <= 0xD3:
+        return source.big_endian(1 << (first & 3), signed=first >= 0xD0)
+    if first <= 0xDB:
+        return source.take(source.big_endian(1 << (first - 0xD9))).decode()
+    return (several if first <= 0xDD else pairs)(source.big_endian(2 << (first & 1)))
 
 
 def open_envelope(payload, topic):
     """Section "Envelope": the message's items, the signed bytes, the signature."""
     assert payload[:3] == b"FM\x01"
-    body = payload[3:-64]
-    items, end = read(body)
-    assert end == len(body)
-    return items, payload[:3] + topic.encode() + b"\0" + body, payload[-64:]
+    body = Bytes(payload[3:-64])
+    items = value(body)
+    assert body.at == len(body.data)
+    return items, payload[:3] + topic.encode() + b"\0" + body.data, payload[-64:]
 
 
 def head_digest(head):
@@ -97,32 +81,38 @@ def philox(key, count):
     for block in range(1, count // 4 + 2):
         a, b, c, d = block, 0, 0, 0
         for turn in range(10):
-            first, second = 0xD2E7470EE14C6C93 * a, 0xCA5A826395121157 * c
-            left = (key[0] + turn * 0x9E3779B97F4A7C15) & WORD
-            right = (key[1] + turn * 0xBB67AE8584CAA73B) & WORD
-            a, b, c, d = second >> 64 ^ b ^ left, second & WORD, first >> 64 ^ d ^ right, first & WORD
+            p, q = 0xD2E7470EE14C6C93 * a, 0xCA5A826395121157 * c
+            k0 = (key[0] + turn * 0x9E3779B97F4A7C15) & WORD
+            k1 = (key[1] + turn * 0xBB67AE8584CAA73B) & WORD
+            a, b, c, d = q >> 64 ^ b ^ k0, q & WORD, p >> 64 ^ d ^ k1, p & WORD
         draws += [a, b, c, d]
     return draws[:count]
 
 
 def version_0(federation_seed, tensors, bounds):
-    """Section "Heads": the values of version 0, array after array."""
-    parts = [str(federation_seed).encode(), b"", b"0", b"shared head"]
-    text = b"".join(len(part).to_bytes(4, "big") + part for part in parts)
-    seed = int.from_bytes(hashlib.sha256(text).digest()[:8], "big") >> 1
+    """Section "Heads": the values of version 0."""
+    texts = [str(federation_seed).encode(), b"", b"0", b"shared head"]
+    hashed = hashlib.sha256(b"".join(struct.pack(">I", len(text)) + text for text in texts)).digest()
+    seed = int.from_bytes(hashed[:8], "big") >> 1
     head = {}
     for index, ((name, shape), bound) in enumerate(zip(tensors, bounds, strict=True)):
-        draws = philox([seed, index], size(shape))
-        units = [(draw >> 40) * 2.0**-23 - 1.0 for draw in draws]
-        head[name] = (shape, [float32(unit * float32(bound)) + 0.0 for unit in units])
+        units = [(draw >> 40) * 2.0**-23 - 1 for draw in philox([seed, index], prod(shape))]
+        head[name] = shape, [float32(unit * float32(bound)) + 0.0 for unit in units]
     return head
 
 
-def size(shape):
-    product = 1
-    for dimension in shape:
-        product *= dimension
-    return product
+def float32(number):
+    """A number rounded to float32. The product of two float32 numbers is exact before."""
+    return struct.unpack("<f", struct.pack("<f", number))[0]
+
+
+def arrays(values, tensors):
+    """All values in the specification's order, cut into named arrays."""
+    head, position = {}, 0
+    for name, shape in tensors:
+        head[name] = shape, list(values[position : position + prod(shape)])
+        position += prod(shape)
+    return head
 
 
 def unpacked(encoded):
@@ -132,36 +122,20 @@ def unpacked(encoded):
 def lossless(encoded, tensors):
     planes = unpacked(encoded)
     count = len(planes) // 4
-    values = struct.unpack(f"<{count}f", bytes(planes[i % 4 * count + i // 4] for i in range(4 * count)))
-    return cut(values, tensors)
+    mixed = bytes(planes[place % 4 * count + place // 4] for place in range(4 * count))
+    return arrays(struct.unpack(f"<{count}f", mixed), tensors)
 
 
 def int8(encoded, tensors):
     packed = unpacked(encoded)
     rows = [shape[0] if len(shape) > 1 else 1 for _, shape in tensors]
     scales = struct.unpack(f"<{sum(rows)}f", packed[: 4 * sum(rows)])
-    integers = iter(struct.unpack(f"{len(packed) - 4 * sum(rows)}b", packed[4 * sum(rows) :]))
-    widths = [
-        size(shape) // count for (_, shape), count in zip(tensors, rows, strict=True) for _ in range(count)
+    integers = struct.unpack(f"{len(packed) - 4 * sum(rows)}b", packed[4 * sum(rows) :])
+    lengths = [
+        prod(shape) // count for (_, shape), count in zip(tensors, rows, strict=True) for _ in range(count)
     ]
-    return cut(
-        [
-            float32(scale * next(integers))
-            for scale, width in zip(scales, widths, strict=True)
-            for _ in range(width)
-        ],
-        tensors,
-    )
-
-
-def cut(values, tensors):
-    ends = [0]
-    for _, shape in tensors:
-        ends.append(ends[-1] + size(shape))
-    return {
-        name: (shape, list(values[start:end]))
-        for (name, shape), (start, end) in zip(tensors, pairwise(ends), strict=True)
-    }
+    spread = [scale for scale, length in zip(scales, lengths, strict=True) for _ in range(length)]
+    return arrays([float32(a * b) for a, b in zip(spread, integers, strict=True)], tensors)
 
 
 DECODERS = {1: lossless, 2: int8}

@@ -87,3 +87,34 @@ def test_a_key_file_is_made_once_and_for_its_owner_only(tmp_path):
     key = load_or_create_signing_key(path)
     assert load_or_create_signing_key(path).public_key == key.public_key
     assert path.stat().st_mode & 0o077 == 0
+
+
+REQUEST = b"\x92\x09\x05"  # HeadRequest(5)
+
+
+@pytest.mark.parametrize("body", [REQUEST, b"\x92\xcc\x09\xd1\x00\x05", b"\xdd\x00\x00\x00\x02\x09\x05"])
+def test_any_encoding_of_the_same_integers_and_lengths_is_read(body):
+    assert decode_message(body) == HeadRequest(5)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        REQUEST + b"\x00",  # bytes after the array
+        b"\x91\x09",  # an item too few
+        b"\x93\x09\x05\x05",  # an item too many
+        b"\x92\x7f\x05",  # an unknown tag
+        b"\x92\x09\xc3",  # true is no integer
+        b"\x92\x09\xcb\x40\x14\x00\x00\x00\x00\x00\x00",  # nor is 5.0
+        b"\x81\x09\x05",  # a map
+        b"\x94\x04\xa812345678\xc3\xa0",  # a string where a binary belongs
+        b"\x94\x04\xc4\x0812345678\x01\xa0",  # 1 is no bool
+        b"\x94\x04\xc4\x0812345678\xc3\xc4\x00",  # a binary where a string belongs
+        b"\x94\x04\xc4\x0812345678\xc3\xa1\xff",  # not UTF-8
+        b"\x93\x08\xc4\x20" + bytes(32) + b"\x90",  # a request for no block
+    ],
+)
+def test_a_body_that_breaks_a_rule_of_the_format_is_refused(body):
+    with pytest.raises(MessageError, match="malformed"):
+        decode_message(body)
