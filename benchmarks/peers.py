@@ -57,7 +57,7 @@ from simulation.bandwidth.table import print_rows
 from simulation.bandwidth.thin_link import parse_link
 
 ROOT = Path(__file__).resolve().parents[1]
-# A bundle's class of payload that no codec of ours has: the Plan message names it.
+# What the Plan message says where the payloads are not ours.
 _NOT_OURS = "foreign"
 
 

@@ -54,7 +54,8 @@ class FeaturePool:
         if self.global_test is not None:
             arrays += [self.global_test.embeddings, self.global_test.labels]
         for array in arrays:
-            digest.update(repr(array.shape).encode() + np.ascontiguousarray(array).tobytes())
+            digest.update(repr(array.shape).encode())
+            digest.update(memoryview(np.ascontiguousarray(array)))
         digest.update(b"".join(self.content_hashes))
         return digest.digest()
 
@@ -154,7 +155,7 @@ def _labelled(path: Path, bundle: Bundle, store: FeatureStore) -> LabelledFeatur
 def _matrix(array: npt.NDArray[np.generic], path: Path) -> npt.NDArray[np.float32]:
     if array.ndim != 2 or array.dtype != np.float32 or array.size == 0 or not np.isfinite(array).all():
         raise InvalidInputError(f"features {path}: embeddings must be finite float32 (images, values)")
-    return array.astype(np.float32)
+    return array.astype(np.float32, copy=False)
 
 
 def _check(
