@@ -3,8 +3,8 @@
     python -m benchmarks.socket_bytes --bundle B --data SITE_FOLDER [--rounds 50] [--codec lowrank]
 
 A real Mosquitto, a real aggregator and two real sites; the first reaches the broker through a proxy that
-counts TCP payload bytes: MQTT headers, topics, acknowledgements, pings, announcements and receipts included. Both
-sites get the same folder of class folders, because only the bytes matter here. From the repository's root.
+counts TCP payload bytes: MQTT headers, topics, acknowledgements, pings, announcements, receipts. Both sites
+get the same folder of class folders, because only the bytes matter here. From the repository's root.
 """
 
 import argparse
