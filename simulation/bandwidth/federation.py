@@ -150,7 +150,6 @@ class Federation:
     def _connect(self, site: VirtualSite) -> None:
         """Bring a site online: the broker hands it what is retained."""
         connected = self._connected[site.name] = _Connected(site)
-        self._agent(site.name).connected()
         connected.inbox += self._retained.items()
         self._deliver()
 
@@ -189,6 +188,7 @@ class Federation:
             lambda: self.measurements if name == self._measured_site else None,
         )
         agent = SiteAgent(identity, state, learner, SMALLEST_COMMON_LIMIT)
+        agent.connected()
         if connected.join_answer is not None:
             # It was put away to save memory, which does not happen to a real site: not counted.
             agent.receive(topics.down(FEDERATION, name), connected.join_answer, connected.clock)

@@ -15,7 +15,7 @@ from protocol.codecs import codec_named, decode_head, encode_head
 from protocol.envelope import seal
 from protocol.head import HeadSpecification, NamedArrays, head_digest
 from protocol.link_settings import SMALLEST_COMMON_LIMIT
-from protocol.messages import Announcement, Block, Join, JoinAnswer, Message, Receipt, Status, Update
+from protocol.messages import Announcement, Block, Join, JoinAnswer, Message, Plan, Receipt, Status, Update
 from protocol.objects import blocks_of, refer_to
 from protocol.shared_heads import initial_shared_head, shared_head_specification
 from protocol.signature import fingerprint
@@ -168,5 +168,13 @@ class ForeignFederation:
         traffic.sent(topic, seal(status, topic, key))
 
     def _receive(self, name: str, message: Message, traffic: Traffic) -> None:
-        topic = topics.down(FEDERATION, name)
+        match message:
+            case Plan():
+                topic = topics.plan(FEDERATION)
+            case Announcement():
+                topic = topics.head(FEDERATION)
+            case Block():
+                topic = topics.blocks(FEDERATION)
+            case _:
+                topic = topics.down(FEDERATION, name)
         traffic.received(topic, seal(message, topic, self._key))
