@@ -55,7 +55,7 @@ class FeaturePool:
             arrays += [self.global_test.embeddings, self.global_test.labels]
         for array in arrays:
             digest.update(repr(array.shape).encode())
-            digest.update(memoryview(np.ascontiguousarray(array)))
+            digest.update(np.ascontiguousarray(array).data)
         digest.update(b"".join(self.content_hashes))
         return digest.digest()
 
