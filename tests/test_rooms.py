@@ -74,9 +74,10 @@ def modules_after(arguments):
     return set(done.stderr.split())
 
 
-@pytest.mark.parametrize(
-    "command", ["aggregator", "bench", "demo", "evaluate", "export", "predict", "site", ""]
-)
+COMMANDS = ["aggregator", "bench", "demo", "evaluate", "export", "predict", "site", ""]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_help_imports_nothing_heavy(command):
     modules = modules_after([command, "--help"] if command else ["--help"])
     assert "typer" in modules

@@ -18,7 +18,14 @@ from protocol.state_folder import claim_state_folder
 from simulation.bandwidth.feature_pool import FeaturePool, pool_of_file, pool_of_folder
 from simulation.bandwidth.full_model import encoder_parameter_bytes
 from simulation.bandwidth.plots import draw
-from simulation.bandwidth.results import breakdown, compare, make_rows, target_accuracy, write_curves
+from simulation.bandwidth.results import (
+    breakdown,
+    compare,
+    difference_to_uncompressed,
+    make_rows,
+    target_accuracy,
+    write_curves,
+)
 from simulation.bandwidth.runs import (
     WORKING_PREFIX,
     CodecChoice,
@@ -180,6 +187,7 @@ def _write_results(
         "link": link,
         "full_model_fp32_bytes": full_model,
         "settings": {**experiment.description(), "seeds": seeds},
+        "accuracy_less_uncompressed": difference_to_uncompressed(runs),
         "details": {codec: breakdown(of_seeds) for codec, of_seeds in runs.items()},
     }
     encoded = msgspec.json.format(msgspec.json.encode(content), indent=2)

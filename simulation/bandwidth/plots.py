@@ -46,7 +46,9 @@ def _draw_accuracy_against_bytes(folder: Path, rows: Sequence[Row]) -> list[Path
         )  # fmt: skip
         if row.codec == UNCOMPRESSED:
             axes.axhline(y, color="grey", linewidth=0.8, linestyle="--", zorder=0)
-    axes.margins(x=0.15, y=0.15)
+    sizes = [row.bytes_per_round for row in rows]
+    axes.set_xlim(min(sizes) / 2, max(sizes) * 4)
+    axes.margins(y=0.15)
     axes.xaxis.set_major_formatter(EngFormatter(unit="B"))
     axes.xaxis.set_minor_formatter(EngFormatter(unit="B"))
     axes.set_xlabel("bytes per site and round, both directions, envelopes included")

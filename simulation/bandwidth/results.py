@@ -140,6 +140,21 @@ def breakdown(runs: Sequence[Run]) -> dict[str, Any]:
     }
 
 
+def difference_to_uncompressed(runs: Mapping[str, Sequence[Run]]) -> dict[str, dict[str, float]]:
+    """Return mean and standard deviation over the seeds of each codec's accuracy less the uncompressed one.
+
+    Seeds differ in splits and first heads, which move all codecs together: this difference is much surer than
+    the accuracies themselves. Empty without uncompressed runs.
+    """
+    found = {}
+    reference = {run.seed: _final_accuracy(run) for run in runs.get(UNCOMPRESSED, ())}
+    for codec, of_seeds in runs.items() if reference else ():
+        differences = [_final_accuracy(run) - reference[run.seed] for run in of_seeds]
+        spread = stdev(differences) if len(differences) > 1 else 0.0
+        found[codec] = {"mean": fmean(differences), "std": spread}
+    return found
+
+
 def write_curves(path: Path, runs: Mapping[str, Sequence[Run]]) -> None:
     """Write every round of every run as CSV."""
     columns = ("codec", "seed", "round", *Round.__struct_fields__)

@@ -10,17 +10,21 @@ from simulation.bandwidth.results import PAPERS, Row
 
 def print_rows(console: Console, rows: Sequence[Row], link: str, target: str) -> None:
     """Print one line per codec in each table; `target` says what "rounds" waits for, `link` is in words."""
-    console.print(_bytes_table(rows, link))
+    console.print(_bytes_table(rows))
     console.print(_accuracy_table(rows))
+    console.print(
+        f"limit: order-0 entropy of an update's payload; seconds: of a round on {link}, training not counted",
+        highlight=False,
+        style="dim",
+    )
     console.print(f"rounds: to {target}; ± standard deviation between seeds", highlight=False, style="dim")
 
 
-def _bytes_table(rows: Sequence[Row], link: str) -> Table:
-    """`limit` is the order-0 entropy of an update's payload, without its envelope."""
+def _bytes_table(rows: Sequence[Row]) -> Table:
     papers = next((row for row in rows if row.codec == PAPERS), None)
-    headings = ["up", "down", "all rounds", "limit", f"s on {link}"]
+    headings = ["up", "down", "all rounds", "limit", "seconds"]
     if papers is not None:
-        headings.append("fewer than papers'")
+        headings.append("less than papers")
     table = _table("Bytes per site and round, envelopes included", headings)
     for row in rows:
         cells = [
