@@ -119,7 +119,9 @@ class HeadFollower:
         carrier, assembly = self._incoming
         arrays = decode_head(assembly.data(), self._specification)
         self._incoming = None
-        head = arrays if isinstance(carrier, Snapshot) else apply_delta(self.head, arrays)
+        head = (
+            arrays if isinstance(carrier, Snapshot) else apply_delta(self.head, arrays, self._specification)
+        )
         if head_digest(head) != carrier.head_digest:
             log.warning(
                 "version %d does not match its announced digest; asking for a whole head", carrier.version
