@@ -31,7 +31,7 @@ from simulation.bandwidth.run_file import RunFile
 from simulation.bandwidth.runs import (
     Experiment,
     Run,
-    codec_choice,
+    codec_choices,
     run_federation,
 )
 from simulation.bandwidth.table import print_rows
@@ -64,7 +64,7 @@ def run_peers(options: argparse.Namespace, console: Console) -> None:
         console.print(f"{label}, seed {seed}", highlight=False)
         return False
 
-    for choice in map(codec_choice, options.codecs.split(",")):
+    for choice in codec_choices(options.codecs):
         for seed in seeds:
             if not have(choice.label, seed):
                 run_file.add(run_federation(experiment, choice, seed, options.out, lambda: None))

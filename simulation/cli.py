@@ -92,7 +92,10 @@ def bandwidth_command(
     ] = None,
     method: Annotated[str, typer.Option(help="How the heads train.")] = "fedmedclip",
     codecs: Annotated[
-        str, typer.Option(help="Names with commas between them; UP/DOWN for two directions.")
+        str,
+        typer.Option(
+            help="Names with commas between them, such as lowrank:rank=4,bits=3; UP/DOWN for two directions."
+        ),
     ] = "lossless,paper-fp16-zlib,int8,int4,sign,topk,lowrank",
     rounds: Annotated[int, typer.Option(help="Number of rounds.")] = 30,
     seeds: Annotated[str, typer.Option(help="Whole numbers with commas between them.")] = "0,1,2",

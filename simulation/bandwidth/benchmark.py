@@ -32,7 +32,7 @@ from simulation.bandwidth.runs import (
     CodecChoice,
     Experiment,
     Run,
-    codec_choice,
+    codec_choices,
     run_federation,
 )
 from simulation.bandwidth.table import print_rows
@@ -65,7 +65,7 @@ def run_bandwidth(settings: BandwidthSettings, console: Console) -> None:
     Raises FedMedClipError for anything that cannot be used; KeyboardInterrupt leaves the finished runs.
     """
     link = parse_link(settings.link, settings.rtt)
-    choices, seeds = _choices(settings.codecs), _seeds(settings.seeds)
+    choices, seeds = codec_choices(settings.codecs), _seeds(settings.seeds)
     _check(settings)
     bundle = None if settings.bundle is None else open_bundle(settings.bundle)
     if settings.out.exists() and not settings.out.is_dir():
@@ -102,13 +102,6 @@ def _check(settings: BandwidthSettings) -> None:
         raise InvalidInputError(f"--rounds is {settings.rounds}; give at least 1")
     if settings.target is not None and not 0 < settings.target <= 1:
         raise InvalidInputError(f"--target is {settings.target}; give an accuracy between 0 and 1")
-
-
-def _choices(codecs: str) -> list[CodecChoice]:
-    names = [name.strip() for name in codecs.split(",") if name.strip()]
-    if not names:
-        raise InvalidInputError("--codecs is empty; give one or more names with commas between them")
-    return [codec_choice(name) for name in dict.fromkeys(names)]
 
 
 def _seeds(text: str) -> list[int]:

@@ -127,6 +127,20 @@ class AnyFederation(Protocol):
         """Release all files."""
 
 
+def codec_choices(codecs: str) -> list[CodecChoice]:
+    """Read a list such as `int8,lowrank:rank=8,bits=4,sign/int8`. Raises InvalidInputError."""
+    names: list[str] = []
+    for part in filter(None, map(str.strip, codecs.split(","))):
+        # A codec's own parameters have commas between them too: lowrank:rank=8,bits=4
+        if names and "=" in part and ":" not in part:
+            names[-1] += f",{part}"
+        else:
+            names.append(part)
+    if not names:
+        raise InvalidInputError("--codecs is empty; give one or more names with commas between them")
+    return [codec_choice(name) for name in dict.fromkeys(names)]
+
+
 def run_federation(
     experiment: Experiment, choice: CodecChoice, seed: int, folder: Path, on_round: Callable[[], None]
 ) -> Run:

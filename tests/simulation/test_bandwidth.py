@@ -18,7 +18,14 @@ from simulation.bandwidth.benchmark import BandwidthSettings, run_bandwidth
 from simulation.bandwidth.feature_pool import pool_of_file
 from simulation.bandwidth.foreign_federation import ForeignFederation, WholeHeadCoder
 from simulation.bandwidth.results import Row, compare
-from simulation.bandwidth.runs import Experiment, codec_choice, plan_of, play, run_federation
+from simulation.bandwidth.runs import (
+    Experiment,
+    codec_choice,
+    codec_choices,
+    plan_of,
+    play,
+    run_federation,
+)
 from simulation.bandwidth.thin_link import ThinLink, parse_link
 from tests.edge_client.conftest import CLASS_NAMES, write_image, write_tiny_bundle
 
@@ -249,9 +256,25 @@ def test_a_lossless_foreign_federation_is_the_production_one(pool, tmp_path):
     assert [entry.exchanges for entry in theirs.rounds] == [entry.exchanges for entry in ours.rounds]
 
 
+def test_the_papers_compression_sends_whole_heads_in_half_precision(pool, tmp_path):
+    setting = experiment(pool)
+    found = run_federation(setting, codec_choice("paper-fp16-zlib"), 0, tmp_path, lambda: None)
+    values = production.shared_head_specification("fedmedclip", 16).size
+    assert 1.5 * values < found.payload_bytes < 2.2 * values
+    assert found.uplink_by_message["Update"] > 9 * found.payload_bytes
+    assert found.downlink_by_message["Announcement"] > 9 * found.payload_bytes
+    with pytest.raises(InvalidInputError, match="give two of a kind"):
+        codec_choice("paper-fp16-zlib/int8")
+
+
 def test_two_directions_may_have_two_codecs(pool, tmp_path):
     found = run_federation(experiment(pool), codec_choice("int8/lossless"), 0, tmp_path, lambda: None)
     assert found.downlink_by_message["Announcement"] > 1.5 * found.uplink_by_message["Update"]
+
+
+def test_commas_also_stand_between_a_codecs_own_parameters():
+    labels = [choice.label for choice in codec_choices("int8, lowrank:rank=8,bits=4 ,sign/int8,int8")]
+    assert labels == ["int8", "lowrank:rank=8,bits=4", "sign/int8"]
 
 
 def test_the_link_formula():
