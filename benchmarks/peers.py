@@ -12,53 +12,30 @@ HTTP/2 framing, which ours, counted as MQTT payloads, do not (an MQTT header has
 """
 
 import argparse
-import io
-import json
-import os
-import socket
 import subprocess
 import sys
 import sysconfig
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
 
 import msgspec
-import numpy as np
 from rich.console import Console
 
-from benchmarks.counting_proxy import CountingProxy
+from benchmarks.flower_peer import run_flower
+from benchmarks.nncodec_peer import run_nncodec
 from edge_client.feature_store import FeatureStore
-from edge_client.site_features import LabelledFeatures
 from protocol.bundle import open_bundle
-from protocol.error_feedback import apply_delta, difference
 from protocol.errors import FedMedClipError, InvalidInputError
-from protocol.head import NamedArrays
-from protocol.shared_heads import initial_shared_head
 from simulation.bandwidth.feature_pool import pool_of_file, pool_of_folder
-from simulation.bandwidth.foreign_federation import ForeignFederation
-from simulation.bandwidth.learner import CodecMeasurements
 from simulation.bandwidth.results import Row, make_rows, target_accuracy
+from simulation.bandwidth.run_file import RunFile
 from simulation.bandwidth.runs import (
     Experiment,
-    Round,
     Run,
-    RunFile,
-    accuracy,
     codec_choice,
-    plan_of,
-    play,
     run_federation,
 )
 from simulation.bandwidth.table import print_rows
 from simulation.bandwidth.thin_link import parse_link
-
-ROOT = Path(__file__).resolve().parents[1]
-# What the Plan message says where the payloads are not ours.
-_NOT_OURS = "foreign"
 
 
 def main() -> None:
@@ -91,15 +68,17 @@ def run_peers(options: argparse.Namespace, console: Console) -> None:
         for seed in seeds:
             if not have(choice.label, seed):
                 run_file.add(run_federation(experiment, choice, seed, options.out, lambda: None))
-    nncodec = _interpreter("nncodec", options.nncodec_python, options, console)
-    for qp in map(int, options.qp.split(",")) if nncodec else ():
+    nncodec = options.nncodec_python or install("nncodec", options.out, options.pip_options, console)
+    if nncodec is not None:
+        for qp in map(int, options.qp.split(",")):
+            for seed in seeds:
+                if not have(f"nncodec {qp}", seed):
+                    run_file.add(run_nncodec(experiment, nncodec, qp, seed, options.out))
+    flower = options.flower_python or install("flwr", options.out, options.pip_options, console)
+    if flower is not None:
         for seed in seeds:
-            if not have(f"nncodec {qp}", seed):
-                run_file.add(_run_nncodec(experiment, nncodec, qp, seed, options.out))
-    flower = _interpreter("flwr", options.flower_python, options, console)
-    for seed in seeds if flower else ():
-        if not have("flower", seed):
-            run_file.add(_run_flower(experiment, flower, seed, options.out))
+            if not have("flower", seed):
+                run_file.add(run_flower(experiment, flower, seed, options.out))
     runs = {label: [run_file.runs[label, seed] for seed in seeds] for label in labels}
     _write(options, experiment, runs, console)
 
@@ -136,211 +115,26 @@ def _experiment(options: argparse.Namespace) -> Experiment:
     return Experiment(pool, options.method, options.rounds, None, 0.0, None)
 
 
-def _interpreter(
-    package: str, given: Path | None, options: argparse.Namespace, console: Console
-) -> Path | None:
-    """Return a Python that has the package, made when needed; None, and a line why, when there is none."""
-    if given is not None:
-        return given
-    folder = options.out / f"environment-{package}"
+def install(package: str, out: Path, pip_options: str, console: Console) -> Path | None:
+    """Return a Python with the package, made below `out` if needed; None, and a line why, where it fails."""
+    folder = out / f"environment-{package.split()[0]}"
     python = folder / "bin" / "python"
-    if not (folder / "complete").exists():
-        console.print(f"installing {package} into {folder}", highlight=False)
-        subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
-        # Its own packages come first; PyTorch, which both need, is not downloaded again.
-        version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-        ours = folder / "lib" / version / "site-packages" / "ours.pth"
-        ours.write_text(sysconfig.get_path("purelib") + "\n")
-        pip = [
-            str(python),
-            "-m",
-            "pip",
-            "install",
-            "--disable-pip-version-check",
-            *options.pip_options.split(),
-        ]
-        done = subprocess.run([*pip, package], capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            why = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
-            console.print(f"{package} is left out, it cannot be installed: {' '.join(why)}", highlight=False)
-            return None
-        (folder / "complete").touch()
+    if (folder / "complete").exists():
+        return python
+    console.print(f"installing {package} into {folder}", highlight=False)
+    subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
+    # Its own packages come first; PyTorch, which both need, is not downloaded again.
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    ours = folder / "lib" / version / "site-packages" / "ours.pth"
+    ours.write_text(sysconfig.get_path("purelib") + "\n")
+    pip = [str(python), "-m", "pip", "install", "--disable-pip-version-check", *pip_options.split()]
+    done = subprocess.run([*pip, package], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        why = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
+        console.print(f"{package} is left out, it cannot be installed: {' '.join(why)}", highlight=False)
+        return None
+    (folder / "complete").touch()
     return python
-
-
-def _environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "FLWR_TELEMETRY_ENABLED": "0"}
-
-
-class NNCodecCoder:
-    """The `Coder` that NNCodec is in another process: deltas of both directions, with error feedback."""
-
-    def __init__(self, python: Path, qp: int, folder: Path) -> None:
-        self._qp = qp
-        self._residuals: dict[str, NamedArrays] = {}
-        self.measurements = CodecMeasurements()
-        worker = Path(__file__).with_name("nncodec_worker.py")
-        # It leaves its bitstreams in the working folder.
-        self._process = subprocess.Popen(
-            [str(python.absolute()), str(worker)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=(folder / "nncodec.log").open("wb"),
-            cwd=folder,
-            env=_environment(),
-        )
-        try:
-            self._answer()
-        except (ValueError, KeyError) as error:
-            raise InvalidInputError(f"NNCodec does not start; {folder / 'nncodec.log'} says why") from error
-
-    def encode(self, sender: str, head: NamedArrays, base: NamedArrays, measured: bool) -> bytes:
-        """See `Coder`."""
-        wanted = difference(head, base)
-        if sender in self._residuals:
-            wanted = apply_delta(wanted, self._residuals[sender])
-        packed = io.BytesIO()
-        np.savez(packed, **wanted)
-        bitstream, encode_ms = self._ask({"do": "encode", "qp": self._qp}, packed.getvalue())
-        decoded, decode_ms = self._decoded(bitstream)
-        self._residuals[sender] = difference(wanted, decoded)
-        if measured:
-            self.measurements.encode_ms.append(encode_ms)
-            self.measurements.decode_ms.append(decode_ms)
-            self.measurements.payload_bytes.append(len(bitstream))
-            # An arithmetic coder with contexts: what it wrote is its limit.
-            self.measurements.entropy_bytes.append(len(bitstream))
-        return bitstream
-
-    def decode(self, payload: bytes, base: NamedArrays) -> NamedArrays:
-        """See `Coder`."""
-        return apply_delta(base, self._decoded(payload)[0])
-
-    def close(self) -> None:
-        """End the other process."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait(timeout=30)
-
-    def _decoded(self, bitstream: bytes) -> tuple[NamedArrays, float]:
-        packed, milliseconds = self._ask({"do": "decode"}, bitstream)
-        with np.load(io.BytesIO(packed)) as file:
-            return {name: file[name] for name in file}, milliseconds
-
-    def _ask(self, request: dict[str, Any], data: bytes) -> tuple[bytes, float]:
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({**request, "size": len(data)}).encode() + b"\n" + data)
-        self._process.stdin.flush()
-        return self._answer()
-
-    def _answer(self) -> tuple[bytes, float]:
-        assert self._process.stdout is not None
-        answer = json.loads(self._process.stdout.readline())
-        return self._process.stdout.read(answer["size"]), answer["milliseconds"]
-
-
-def _run_nncodec(experiment: Experiment, python: Path, qp: int, seed: int, out: Path) -> Run:
-    with TemporaryDirectory(dir=out, prefix="nncodec-", ignore_cleanup_errors=True) as folder:
-        coder = NNCodecCoder(python, qp, Path(folder))
-        plan = plan_of(experiment, _NOT_OURS, _NOT_OURS, seed)
-        try:
-            federation = ForeignFederation(plan, experiment.pool, Path(folder), coder)
-            return play(federation, experiment, f"nncodec {qp}", seed, lambda: None)
-        finally:
-            coder.close()
-
-
-def _run_flower(experiment: Experiment, python: Path, seed: int, out: Path) -> Run:
-    """Run server and clients as processes, the clients through the counting proxy."""
-    pool, sites = experiment.pool, experiment.deal(seed)
-    rounds, worker = experiment.rounds, str(Path(__file__).with_name("flower_worker.py"))
-    test = LabelledFeatures(pool.embeddings[sites.test], pool.labels[sites.test])
-    port = _free_port()
-    with TemporaryDirectory(dir=out, prefix="flower-") as work, CountingProxy(port) as proxy:
-        folder = Path(work)
-        _write_flower_inputs(experiment, seed, folder)
-        log = out / "flower.log"
-        with _process([python, worker, "server", port, len(sites.sites), rounds, folder], log) as server:
-            _wait_for_port(port, server, log)
-            clients = [[python, worker, "client", proxy.port, folder, site.name] for site in sites.sites]
-            with _processes(clients, log):
-                if server.wait(timeout=3600) != 0:
-                    raise InvalidInputError(f"Flower's server failed; {log} says why")
-        entries = []
-        for number in range(1, rounds + 1):
-            with np.load(folder / f"round-{number}.npz") as file:
-                head = {name: file[name] for name in file}
-            entries.append(
-                Round(
-                    len(sites.sites),
-                    # What a round takes is only known as a mean: gRPC has no border between rounds.
-                    proxy.to_target // rounds,
-                    proxy.from_target // rounds,
-                    2 * len(sites.sites),
-                    accuracy(experiment.method, head, pool, test),
-                    None
-                    if pool.global_test is None
-                    else accuracy(experiment.method, head, pool, pool.global_test),
-                )
-            )
-    whole = float(4 * sum(array.size for array in head.values()))
-    sums = ({"TCP": proxy.to_target}, {"TCP": proxy.from_target})
-    return Run("flower", seed, entries, len(sites.sites), *sums, whole, whole, 0.0, 0.0, "")
-
-
-def _write_flower_inputs(experiment: Experiment, seed: int, folder: Path) -> None:
-    pool = experiment.pool
-    np.savez(folder / "head.npz", **initial_shared_head(experiment.method, pool.embedding_size, seed))
-    about = {"method": experiment.method, "seed": seed, "logit_scale": pool.logit_scale}
-    for site in experiment.deal(seed).sites:
-        (folder / f"{site.name}.json").write_text(json.dumps(about))
-        np.savez(
-            folder / f"{site.name}.npz",
-            embeddings=pool.embeddings[site.train],
-            labels=pool.labels[site.train],
-            class_embeddings=pool.class_embeddings,
-        )
-
-
-@contextmanager
-def _process(command: list[Any], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    with log.open("ab") as file:
-        process = subprocess.Popen(
-            [str(part) for part in command], stdout=file, stderr=file, env=_environment()
-        )
-        try:
-            yield process
-        finally:
-            if process.poll() is None:
-                process.terminate()
-                process.wait(timeout=30)
-
-
-@contextmanager
-def _processes(commands: list[list[Any]], log: Path) -> Iterator[None]:
-    if not commands:
-        yield
-        return
-    with _process(commands[0], log), _processes(commands[1:], log):
-        yield
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
-
-
-def _wait_for_port(port: int, server: "subprocess.Popen[bytes]", log: Path) -> None:
-    """A client's failed first tries would be counted."""
-    for _ in range(600):
-        if server.poll() is not None:
-            break
-        try:
-            socket.create_connection(("127.0.0.1", port)).close()
-            return
-        except ConnectionRefusedError:
-            time.sleep(0.1)
-    raise InvalidInputError(f"Flower's server does not start; {log} says why")
 
 
 def _write(

@@ -26,12 +26,12 @@ from simulation.bandwidth.results import (
     target_accuracy,
     write_curves,
 )
+from simulation.bandwidth.run_file import RunFile
 from simulation.bandwidth.runs import (
     WORKING_PREFIX,
     CodecChoice,
     Experiment,
     Run,
-    RunFile,
     codec_choice,
     run_federation,
 )
