@@ -26,8 +26,8 @@ class FederationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     seed: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)] = 0
     weighting: Literal["samples", "equal"] = "samples"
     enrolment: Literal["open", "listed"] = "open"
-    uplink_codec: str = "int8"
-    downlink_codec: str = "int8"
+    uplink_codec: str = "lowrank"
+    downlink_codec: str = "lowrank"
     maximum_update_norm: Annotated[float, Meta(gt=0)] = 1000.0
     state: str = "aggregator-state"
 

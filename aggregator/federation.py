@@ -5,7 +5,7 @@ import os
 from aggregator.configuration import AggregatorConfiguration
 from aggregator.store import Store
 from protocol.bundle import Bundle
-from protocol.codecs import codec_named
+from protocol.codecs import delta_codec_named
 from protocol.errors import InvalidInputError
 from protocol.head import HeadSpecification, head_digest
 from protocol.messages import Plan
@@ -26,7 +26,7 @@ def begin_or_resume(
     for site in configuration.sites:
         check_name("site", site)
     for codec in (settings.uplink_codec, settings.downlink_codec):
-        codec_named(codec)
+        delta_codec_named(codec)
     known = store.plan()
     plan = Plan(
         identity=os.urandom(16) if known is None else known.identity,

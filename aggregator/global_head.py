@@ -2,7 +2,7 @@
 
 from aggregator.rules import weighted_mean
 from aggregator.store import Store, StoredHead, StoredVersion
-from protocol.codecs import Codec, codec_named, decode_head, encode_head
+from protocol.codecs import codec_named, decode_head, delta_codec_named, encode_head
 from protocol.error_feedback import apply_delta, compress
 from protocol.errors import MessageError
 from protocol.head import HeadSpecification, head_digest
@@ -27,7 +27,7 @@ class GlobalHead:
     ) -> None:
         self._store = store
         self.specification = specification
-        self._codec: Codec = codec_named(downlink_codec)
+        self._codec = delta_codec_named(downlink_codec)
         self._rounds = rounds
         self._maximum_message_bytes = maximum_message_bytes
         self._newest = store.newest_version()
@@ -61,7 +61,8 @@ class GlobalHead:
         stored = self._store.head()
         residual = None if stored.residual is None else self.specification.from_bytes(stored.residual)
         compressed = compress(self._codec, mean, residual, stored.codec_memory, self.specification)
-        head = apply_delta(self.specification.from_bytes(stored.head), compressed.decoded)
+        before = self.specification.from_bytes(stored.head)
+        head = apply_delta(before, compressed.decoded, self.specification)
         self.specification.check(head)
         made = StoredVersion(round_number, head_digest(head), compressed.encoded)
         self._store.advance(

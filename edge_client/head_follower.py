@@ -125,7 +125,9 @@ class HeadFollower:
         encoded = assembly.data()
         self._incoming = None
         arrays = decode_head(encoded, self._specification)
-        head = arrays if isinstance(carrier, Snapshot) else apply_delta(self.head, arrays)
+        head = (
+            arrays if isinstance(carrier, Snapshot) else apply_delta(self.head, arrays, self._specification)
+        )
         if head_digest(head) != carrier.head_digest:
             log.warning(
                 "version %d does not match its announced digest; asking for a whole head", carrier.version

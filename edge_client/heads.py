@@ -143,7 +143,7 @@ def _private_mlp_specification(embedding_size: int, classes: int) -> HeadSpecifi
             TensorSpecification(f"norm{layer}.weight", (embedding_size,), initial_value=1.0),
             TensorSpecification(f"norm{layer}.bias", (embedding_size,)),
             TensorSpecification(f"norm{layer}.running_mean", (embedding_size,)),
-            TensorSpecification(f"norm{layer}.running_var", (embedding_size,), initial_value=1.0),
+            TensorSpecification(f"norm{layer}.running_var", (embedding_size,), initial_value=1.0, lowest=0.0),
         )
     return HeadSpecification((*tensors, *masked_linear_tensors("classifier", classes, embedding_size)))
 

@@ -12,7 +12,7 @@ from typing import Protocol
 from edge_client.head_follower import ASK_AGAIN_SECONDS, HeadFollower
 from edge_client.site_state import OutgoingUpdate, SiteState, StoredSite
 from protocol import topics
-from protocol.codecs import codec_named
+from protocol.codecs import delta_codec_named
 from protocol.envelope import open_envelope
 from protocol.error_feedback import compress, difference
 from protocol.errors import InvalidInputError, MessageError
@@ -192,7 +192,7 @@ class SiteAgent:
                 f"this site's bundle has digest {identity.bundle_digest.hex()[:16]}, the federation uses "
                 f"{plan.bundle_digest.hex()[:16]}; copy the federation's bundle"
             )
-        codec_named(plan.uplink_codec)
+        delta_codec_named(plan.uplink_codec)
 
     def _handle(self, message: Message, now: float) -> list[Message]:
         assert self._follower is not None
@@ -272,7 +272,7 @@ class SiteAgent:
         shared, private = self._learner.train(plan, follower.head, private, round_number)
         residual = None if stored.residual is None else specification.from_bytes(stored.residual)
         delta = difference(shared, follower.head)
-        codec = codec_named(plan.uplink_codec)
+        codec = delta_codec_named(plan.uplink_codec)
         compressed = compress(codec, delta, residual, stored.codec_memory, specification)
         self._state.store_update(
             OutgoingUpdate(round_number, self._learner.samples, compressed.encoded),

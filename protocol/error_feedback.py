@@ -43,9 +43,16 @@ def compress(
     return Compressed(encoded.data, decoded, left_out, encoded.memory)
 
 
-def apply_delta(head: NamedArrays, delta: NamedArrays) -> NamedArrays:
-    """Return head + delta in float32: the one operation by which every party moves to the next version."""
-    return {name: np.add(head[name], delta[name], dtype=np.float32) for name in head}
+def apply_delta(head: NamedArrays, delta: NamedArrays, specification: HeadSpecification) -> NamedArrays:
+    """Return head + delta in float32: the one operation by which every party moves to the next version.
+
+    Values stay at or above their tensor's `lowest`.
+    """
+    moved: NamedArrays = {}
+    for tensor in specification.tensors:
+        total = np.add(head[tensor.name], delta[tensor.name], dtype=np.float32)
+        moved[tensor.name] = np.maximum(total, np.float32(tensor.lowest))
+    return moved
 
 
 def difference(new: NamedArrays, old: NamedArrays) -> NamedArrays:

@@ -18,13 +18,15 @@ class TensorSpecification:
     """Name and shape of one float32 array, and how it starts.
 
     `initial_bound` is the half-width of the uniform distribution that the first values are drawn from;
-    0 means that they all equal `initial_value`.
+    0 means that they all equal `initial_value`. No value is ever below `lowest`: `apply_delta` sees to that,
+    so that a delta from a lossy codec cannot make a batch norm's running variance negative.
     """
 
     name: str
     shape: tuple[int, ...]
     initial_bound: float = 0.0
     initial_value: float = 0.0
+    lowest: float = -math.inf
 
     @property
     def size(self) -> int:

@@ -78,7 +78,7 @@ def global_heads(store: Store) -> Iterator[tuple[int, NamedArrays]]:
     head = initial_shared_head(plan.method, plan.embedding_size, plan.seed)
     yield 0, head
     for stored in store.versions_after(0):
-        head = apply_delta(head, decode_head(stored.payload, specification))
+        head = apply_delta(head, decode_head(stored.payload, specification), specification)
         assert head_digest(head) == stored.head_digest
         yield stored.version, head
 

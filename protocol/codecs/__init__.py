@@ -1,20 +1,31 @@
-"""How named float32 arrays become bytes and back: `docs/protocol.md`, section "Encoded heads"."""
+"""How named float32 arrays become bytes and back: `docs/protocol.md`, section "Encoded heads".
 
+    named arrays -> transform (none, low rank) -> sparsifier (none, top-k) -> quantiser -> packing -> zstd
+
+`presets.py` names the compositions; `dense.py`, `sparse.py` and `low_rank.py` are one each.
+"""
+
+from protocol.codecs.automatic import MESSAGE_OVERHEAD_BYTES
 from protocol.codecs.codec import Codec, Encoded
 from protocol.codecs.presets import (
     codec_named,
     decode_head,
+    delta_codec_named,
     encode_head,
+    known_codecs,
     maximum_encoded_bytes,
     order0_entropy_bytes,
 )
 
 __all__ = [
+    "MESSAGE_OVERHEAD_BYTES",
     "Codec",
     "Encoded",
     "codec_named",
     "decode_head",
+    "delta_codec_named",
     "encode_head",
+    "known_codecs",
     "maximum_encoded_bytes",
     "order0_entropy_bytes",
 ]

@@ -1,7 +1,9 @@
 """What a codec is: named float32 arrays to bytes and back."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
+
+import numpy.typing as npt
 
 from protocol.head import HeadSpecification, NamedArrays
 
@@ -15,6 +17,18 @@ class Encoded:
 
     data: bytes
     memory: bytes = b""
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A decoded head, and what it was coded as: the symbols of each entropy-coded stream, as integers.
+
+    `side_bytes` are the bytes of everything else (identifiers, scales, lengths).
+    """
+
+    arrays: NamedArrays
+    streams: tuple[npt.NDArray[Any], ...]
+    side_bytes: int
 
 
 class Codec(Protocol):
@@ -39,5 +53,5 @@ class Codec(Protocol):
         """Return the encoded arrays. `memory` is the `Encoded.memory` of the round before, empty at first.
 
         The arrays match the specification (`encode_head` checks). Memory that is not this codec's own counts
-        as empty.
+        as empty. Raises HeadError for values too large to encode.
         """

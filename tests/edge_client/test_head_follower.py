@@ -26,7 +26,7 @@ class Versions:
         for version in range(1, count + 1):
             delta = {"weight": np.float32(0.1) * SPECIFICATION.initial(version)["weight"]}
             compressed = compress(codec_named("int8"), delta, None, b"", SPECIFICATION)
-            self.heads.append(apply_delta(self.heads[-1], compressed.decoded))
+            self.heads.append(apply_delta(self.heads[-1], compressed.decoded, SPECIFICATION))
             self.payloads.append(compressed.encoded)
             reference = refer_to(compressed.encoded, limit)
             digest = head_digest(self.heads[-1])

@@ -180,7 +180,7 @@ def test_a_disturbed_federation_publishes_exactly_what_is_documented(tmp_path):
         channel = operation["channel"]["$ref"].rsplit("/", 1)[1]
         for name in DOCUMENT["channels"][channel]["messages"]:
             documented.add((operation["action"], channel, name, operation["bindings"]["mqtt"]["retain"]))
-    federation = Recorder(tmp_path, sites=3, rounds=12, embedding_size=80, minimum_sites=2)
+    federation = Recorder(tmp_path, sites=3, rounds=12, embedding_size=80, minimum_sites=2, codec="int8")
     late = federation.agents.pop("site-2")
     chance = random.Random(1)
     while federation.coordinator.global_head.version < 9:

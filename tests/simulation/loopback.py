@@ -72,6 +72,7 @@ class Loopback:
         minimum_sites=None,
         enrolment="open",
         listed=None,
+        codec="lowrank",
     ):
         self.folder = folder
         self.now = 0.0
@@ -88,7 +89,7 @@ class Loopback:
         }
         self.plan = Plan(
             bytes(16), self.aggregator_key.public_key, "fedmedclip", BUNDLE, embedding_size,
-            rounds, 11, "int8", "int8", {},
+            rounds, 11, codec, codec, {},
         )  # fmt: skip
         self.specification = shared_head_specification("fedmedclip", embedding_size)
         self.agents: dict[str, SiteAgent] = {}
@@ -101,7 +102,9 @@ class Loopback:
         if self.store.plan() is None:
             head = initial_shared_head("fedmedclip", self.plan.embedding_size, self.plan.seed)
             self.store.begin(self.plan, self.specification.to_bytes(head), head_digest(head))
-        head = GlobalHead(self.store, self.specification, "int8", self.plan.rounds, MESSAGE_LIMIT)
+        head = GlobalHead(
+            self.store, self.specification, self.plan.downlink_codec, self.plan.rounds, MESSAGE_LIMIT
+        )
         self.coordinator = Coordinator(self.configuration, self.plan, self.store, head, self.now)
         for topic, payload in sorted(self.retained.items()):
             if "/status/" in topic:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from edge_client.site_state import SiteState
 from protocol import topics
 from protocol.envelope import seal
 from protocol.messages import Join, Update
@@ -31,11 +32,23 @@ def test_loss_repetition_and_kills_change_no_bit_of_the_result(tmp_path, undistu
     assert federation.final_digest() == undisturbed.final_digest()
 
 
+@pytest.mark.parametrize("codec", ["auto:bytes=600", "topk:share=0.05", "int4"])
+def test_every_codec_ends_with_the_same_bits_after_kills(tmp_path, codec):
+    quiet = Loopback(tmp_path / "quiet", codec=codec)
+    quiet.run()
+    noisy = Loopback(tmp_path / "noisy", codec=codec)
+    noisy.run(loss=0.15, repeats=0.1, kills=0.05, seed=7)
+    assert noisy.final_digest() == quiet.final_digest()
+    for site in quiet.agents:
+        state, again = (SiteState(run.folder / f"{site}.db").load() for run in (quiet, noisy))
+        assert (state.residual, state.codec_memory) == (again.residual, again.codec_memory)
+
+
 def test_large_heads_survive_it_too(tmp_path):
-    quiet = Loopback(tmp_path / "quiet", rounds=2, embedding_size=80)
+    quiet = Loopback(tmp_path / "quiet", rounds=2, embedding_size=80, codec="int8")
     quiet.run()
     assert len(quiet.store.newest_version().payload) > 3 * 4096
-    noisy = Loopback(tmp_path / "noisy", rounds=2, embedding_size=80)
+    noisy = Loopback(tmp_path / "noisy", rounds=2, embedding_size=80, codec="int8")
     noisy.run(loss=0.15, repeats=0.1, kills=0.03, seed=4)
     assert noisy.final_digest() == quiet.final_digest()
 
@@ -53,7 +66,7 @@ def test_a_site_that_comes_late_catches_up_and_takes_part(tmp_path):
 
 
 def test_a_site_that_missed_many_versions_gets_the_smaller_of_deltas_and_snapshot(tmp_path):
-    federation = Loopback(tmp_path, sites=2, rounds=12, minimum_sites=1)
+    federation = Loopback(tmp_path, sites=2, rounds=12, minimum_sites=1, codec="int8")
     del federation.agents["site-1"]
     federation.run()
     head = federation.coordinator.global_head
@@ -83,7 +96,7 @@ def test_a_second_site_of_the_same_name_is_refused_and_disturbs_nobody(tmp_path,
 
 
 def test_a_site_without_connection_lets_nothing_pile_up_and_delivers_afterwards(tmp_path):
-    federation = Loopback(tmp_path, sites=2, rounds=1, embedding_size=80)
+    federation = Loopback(tmp_path, sites=2, rounds=1, embedding_size=80, codec="int8")
     agent = federation.agents["site-0"]
     lost: list = []
     while not any(isinstance(message, Update) for message in lost):

@@ -1,0 +1,62 @@
+"""The outermost layer: bytes as they are or as a zstd frame (RFC 8878), whichever is smaller.
+
+The frame goes without its magic number, which is the same four bytes each time.
+"""
+
+import zstandard
+
+from protocol.errors import CodecError
+
+_MAGIC = b"\x28\xb5\x2f\xfd"
+_PLAIN, _COMPRESSED = b"\x00", b"\x01"
+_WINDOW_LIMIT = 1 << 27
+# From level 12 on zstd's cost model is good enough to leave noise to its Huffman coder. On a few kilobytes
+# that is free; on half a megabyte it costs seconds, and level 1 is within 2 % of it.
+_SMALL, _SMALL_LEVEL, _LARGE_LEVEL = 1 << 16, 12, 1
+
+
+def wrap(content: bytes) -> bytes:
+    """Return one byte, 0 or 1, and the content as it is (0) or compressed (1)."""
+    level = _SMALL_LEVEL if len(content) <= _SMALL else _LARGE_LEVEL
+    frame = zstandard.ZstdCompressor(level=level).compress(content)[len(_MAGIC) :]
+    return _COMPRESSED + frame if len(frame) < len(content) else _PLAIN + content
+
+
+def unwrap(wrapped: bytes, largest: int) -> bytes:
+    """Return the content of wrapped bytes. Raises CodecError when it has more than `largest` bytes.
+
+    A frame must state its content's size, which is compared before anything is unpacked.
+    """
+    kind, body = wrapped[:1], wrapped[1:]
+    if kind == _PLAIN:
+        size = len(body)
+    elif kind == _COMPRESSED:
+        body = _MAGIC + body
+        size = _stated_size(body)
+    else:
+        raise CodecError(f"an encoded head's content is of the unknown kind {kind.hex() or 'none'}")
+    if size > largest:
+        raise CodecError(f"an encoded head unpacks to {size} bytes, expected at most {largest}")
+    return body if kind == _PLAIN else _decompress(body, size)
+
+
+def _stated_size(frame: bytes) -> int:
+    try:
+        parameters = zstandard.get_frame_parameters(frame)
+    except zstandard.ZstdError as error:
+        raise CodecError(f"an encoded head is damaged: {error}") from error
+    if parameters.window_size > _WINDOW_LIMIT or parameters.dict_id:
+        raise CodecError("an encoded head asks for a larger window or a dictionary")
+    return int(parameters.content_size)
+
+
+def _decompress(frame: bytes, size: int) -> bytes:
+    if size == 0:
+        raise CodecError("an encoded head holds an empty frame")
+    try:
+        content = zstandard.ZstdDecompressor().decompress(frame, max_output_size=size, allow_extra_data=False)
+    except zstandard.ZstdError as error:
+        raise CodecError(f"an encoded head is damaged: {error}") from error
+    if len(content) != size:
+        raise CodecError(f"an encoded head unpacks to {len(content)} bytes, expected {size}")
+    return content

@@ -1,0 +1,255 @@
+"""Each matrix as the product of two thin ones: low rank, integer factors, packing, zstd.
+
+Vectors ride along as further columns of the matrix whose rows they belong to (`groups.py`).
+
+After the identifier: one byte, the bits of the factors' integers; then per group its head (rank; and unless
+that is 0: the rows left out, the scale, one weight per column, one exponent per vector); then the wrapped,
+packed symbols: per group the left factor (rows that are sent, rank), then the right one (columns, rank), row
+by row.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from protocol.codecs.codec import Decoded, Encoded
+from protocol.codecs.container import unwrap, wrap
+from protocol.codecs.groups import LARGEST_EXPONENT, Group, groups_of, join, split
+from protocol.codecs.packing import pack, packed_size, unpack, unzigzag, zigzag
+from protocol.codecs.positions import positions_from_bytes, positions_to_bytes
+from protocol.codecs.reader import Reader
+from protocol.codecs.scales import SCALE_BYTES, round_scales, scales_from_bytes, scales_to_bytes
+from protocol.codecs.subspace import Factors, Grid, factorise, integer_matrix
+from protocol.errors import CodecError
+from protocol.head import HeadSpecification, NamedArrays
+
+IDENTIFIER = 3
+LARGEST_RANK = 64
+GRIDS = {2: Grid(0.5, 1), 3: Grid(0.85, 3), 4: Grid(1.8, 7), 8: Grid(30.0, 127)}
+"""How finely factors of so many bits are rounded by default. A receiver needs to know the limit alone."""
+
+Integers = npt.NDArray[np.int16]
+
+
+@dataclass(frozen=True)
+class LowRankCodec:
+    """Every group of arrays at rank `rank`, or less where it is smaller, in integers of `bits` bits.
+
+    Without a rank the group's size decides (`usual_rank`); `steps` replaces those of `GRIDS`. The encoder's
+    memory holds the right factors of the round before: the next round's start there.
+    """
+
+    name: str
+    rank: int | None
+    bits: int
+    steps: float | None = None
+
+    identifier = IDENTIFIER
+    lossless = False
+    whole_head = False
+
+    def encode(self, arrays: NamedArrays, specification: HeadSpecification, memory: bytes) -> Encoded:
+        """See `Codec.encode`."""
+        groups = groups_of(specification)
+        starts = _recall(memory, groups)
+        grid = GRIDS[self.bits] if self.steps is None else Grid(self.steps, GRIDS[self.bits].limit)
+        sent = [
+            _approximate(group, arrays, self._rank_of(group), grid, start)
+            for group, start in zip(groups, starts, strict=True)
+        ]
+        return Encoded(_to_bytes(sent, self.bits), _remember(sent, groups))
+
+    def _rank_of(self, group: Group) -> int:
+        return min(usual_rank(group) if self.rank is None else self.rank, *group.shape)
+
+
+def usual_rank(group: Group) -> int:
+    """Return the rank for a group's size: 7 for 256 x 256, 5 for 512 x 512, never below 4.
+
+    Smaller arrays get more: their columns cost less, and their training is as rich. Measured in
+    `docs/results/codecs.md`.
+    """
+    return max(4, round(112 / math.sqrt((group.rows + group.matrix_columns) / 2)))
+
+
+@dataclass(frozen=True)
+class SentGroup:
+    """What is sent of a group: scale * left @ diag(weights) @ right.T in the rows that are not `off`.
+
+    `left` (rows - off, r) and `right` (columns, r) int16, `weights` (r,) in 1..255, `exponents` (vectors,):
+    vector v was multiplied by 2**exponent before it became a column.
+    """
+
+    off: npt.NDArray[np.int64]
+    scale: np.float32
+    weights: npt.NDArray[np.uint8]
+    exponents: npt.NDArray[np.int8]
+    left: Integers
+    right: Integers
+
+    @property
+    def rank(self) -> int:
+        """Number of columns of the factors."""
+        return len(self.weights)
+
+
+def _approximate(
+    group: Group, arrays: NamedArrays, rank: int, grid: Grid, start: npt.NDArray[np.float64] | None
+) -> SentGroup:
+    values, exponents = join(group, arrays)
+    on = values.any(axis=1)
+    integers, unit = integer_matrix(values if on.all() else values[on])
+    if unit == 0.0 or rank == 0:
+        return _nothing(group)
+    warm = start is not None
+    start = _cold_start(group.columns, rank) if start is None else start[:, :rank]
+    if start.shape[1] < rank:
+        start = np.concatenate([start, _cold_start(group.columns, rank - start.shape[1])], axis=1)
+    factors = factorise(integers, start, grid, warm)
+    return _weigh(group, np.flatnonzero(~on), exponents, factors, unit)
+
+
+def _weigh(
+    group: Group, off: npt.NDArray[np.int64], exponents: npt.NDArray[np.int8], factors: Factors, unit: float
+) -> SentGroup:
+    """Round the weights to bytes: multiples of a scale that makes the largest of them 255."""
+    weights = factors.weights * unit
+    scale = round_scales((weights.max(initial=0.0, keepdims=True) / 255).astype(np.float32))[0]
+    if scale == 0:
+        return _nothing(group)
+    multiples = np.rint(weights / np.float64(scale))
+    kept = multiples >= 1
+    return SentGroup(
+        off,
+        scale,
+        multiples[kept].astype(np.uint8),
+        exponents,
+        factors.left[:, kept].astype(np.int16),
+        factors.right[:, kept].astype(np.int16),
+    )
+
+
+def _nothing(group: Group) -> SentGroup:
+    return SentGroup(
+        np.zeros(0, np.int64),
+        np.float32(0),
+        np.zeros(0, np.uint8),
+        np.zeros(len(group.vectors), np.int8),
+        np.zeros((group.rows, 0), np.int16),
+        np.zeros((group.columns, 0), np.int16),
+    )
+
+
+def _to_bytes(sent: list[SentGroup], bits: int) -> bytes:
+    heads, integers = [], [np.zeros(0, np.int16)]
+    for group in sent:
+        heads.append(bytes([group.rank]))
+        if group.rank:
+            heads += [
+                positions_to_bytes(group.off),
+                scales_to_bytes(np.asarray([group.scale], np.float32)),
+                group.weights.tobytes(),
+                group.exponents.tobytes(),
+            ]
+            integers += [group.left.reshape(-1), group.right.reshape(-1)]
+    symbols = wrap(pack(zigzag(np.concatenate(integers)), bits))
+    return bytes([IDENTIFIER, bits]) + b"".join(heads) + symbols
+
+
+def decode(reader: Reader, specification: HeadSpecification) -> Decoded:
+    """Return what a low-rank codec encoded; `reader` stands after the identifier. Raises CodecError."""
+    bits = reader.byte()
+    if bits not in GRIDS:
+        raise CodecError(f"an encoded head has factors of {bits} bits")
+    groups = groups_of(specification)
+    heads = [_read_head(reader, group) for group in groups]
+    count = sum(head.symbols for head in heads)
+    wrapped = reader.rest()
+    symbols = unpack(unwrap(wrapped, packed_size(count, bits)), count, bits)
+    if symbols.max(initial=0) > 2 * GRIDS[bits].limit:
+        raise CodecError(f"an encoded head has an integer that {bits} bits do not hold")
+    integers = unzigzag(symbols)
+    arrays: NamedArrays = {}
+    position = side_bytes = 0
+    for group, head in zip(groups, heads, strict=True):
+        arrays.update(head.expand(group, integers[position : position + head.symbols]))
+        position += head.symbols
+        side_bytes += head.size
+    in_order = {tensor.name: arrays[tensor.name] for tensor in specification.tensors}
+    return Decoded(in_order, (symbols,), side_bytes + 3)
+
+
+@dataclass(frozen=True)
+class _GroupHead:
+    rank: int
+    off: npt.NDArray[np.int64]
+    scale: np.float32
+    weights: npt.NDArray[np.uint8]
+    exponents: npt.NDArray[np.int8]
+    symbols: int
+    size: int
+
+    def expand(self, group: Group, integers: Integers) -> NamedArrays:
+        """Multiply the factors: products and sums of integers below 2**53, then one rounding."""
+        on = np.ones(group.rows, bool)
+        on[self.off] = False
+        sent_rows = int(on.sum())
+        left = integers[: sent_rows * self.rank].reshape(sent_rows, self.rank).astype(np.float64)
+        right = integers[sent_rows * self.rank :].reshape(group.columns, self.rank).astype(np.float64)
+        products = left @ (right * self.weights.astype(np.float64)).T
+        values = np.zeros((group.rows, group.columns))
+        # A sum of negative zeros is a negative zero for some BLAS and not for others; + 0.0 makes it positive.
+        values[on] = products * np.float64(self.scale) + 0.0
+        with np.errstate(over="ignore"):
+            arrays = split(group, values, self.exponents)
+        if not all(np.isfinite(array).all() for array in arrays.values()):
+            raise CodecError("an encoded head has a value that is out of range")
+        return arrays
+
+
+def _read_head(reader: Reader, group: Group) -> _GroupHead:
+    rank = reader.byte()
+    if rank > min(LARGEST_RANK, group.rows, group.columns):
+        raise CodecError(f"an encoded head has rank {rank} for an array of {group.rows} x {group.columns}")
+    if rank == 0:
+        none = np.zeros(0, np.int64)
+        empty = np.zeros(0, np.uint8)
+        return _GroupHead(0, none, np.float32(0), empty, np.zeros(len(group.vectors), np.int8), 0, 1)
+    off, _ = positions_from_bytes(reader, group.rows)
+    scale = scales_from_bytes(reader.take(SCALE_BYTES))[0]
+    weights = np.frombuffer(reader.take(rank), np.uint8)
+    exponents = np.frombuffer(reader.take(len(group.vectors)), np.int8)
+    if (np.abs(exponents.astype(np.int16)) > LARGEST_EXPONENT).any():
+        raise CodecError("an encoded head has an exponent that is out of range")
+    symbols = rank * (group.rows - len(off) + group.columns)
+    size = 1 + len(positions_to_bytes(off)) + SCALE_BYTES + rank + len(exponents)
+    return _GroupHead(rank, off, scale, weights, exponents, symbols, size)
+
+
+def _cold_start(columns: int, rank: int) -> npt.NDArray[np.float64]:
+    bits = np.random.Philox(key=[columns, rank]).random_raw(columns * rank)
+    unit = (bits >> np.uint64(40)).astype(np.float64) - float(1 << 23)
+    return unit.reshape(columns, rank)
+
+
+def _remember(sent: list[SentGroup], groups: list[Group]) -> bytes:
+    """Return the right factors as int8, preceded by their ranks."""
+    ranks = bytes(group.rank for group in sent)
+    return ranks + b"".join(group.right.astype(np.int8).tobytes() for group in sent)
+
+
+def _recall(memory: bytes, groups: list[Group]) -> list[npt.NDArray[np.float64] | None]:
+    ranks = memory[: len(groups)]
+    expected = len(groups) + sum(rank * group.columns for rank, group in zip(ranks, groups, strict=False))
+    if not memory or len(memory) != expected:
+        return [None] * len(groups)
+    starts: list[npt.NDArray[np.float64] | None] = []
+    position = len(groups)
+    for rank, group in zip(ranks, groups, strict=True):
+        size = rank * group.columns
+        factor = np.frombuffer(memory, np.int8, size, position).reshape(group.columns, rank)
+        starts.append(factor.astype(np.float64) if rank else None)
+        position += size
+    return starts
