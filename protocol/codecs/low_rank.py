@@ -200,7 +200,7 @@ class _GroupHead:
         right = integers[sent_rows * self.rank :].reshape(group.columns, self.rank).astype(np.float64)
         products = left @ (right * self.weights.astype(np.float64)).T
         values = np.zeros((group.rows, group.columns))
-        # A sum of negative zeros is a negative zero for some BLAS and not for others; + 0.0 makes it positive.
+        # A sum of negative zeros is a negative zero for some BLAS only; + 0.0 makes it positive for all.
         values[on] = products * np.float64(self.scale) + 0.0
         with np.errstate(over="ignore"):
             arrays = split(group, values, self.exponents)

@@ -98,7 +98,7 @@ def test_an_update_for_another_round_is_refused_with_the_reason(liar, round_numb
     ("payload", "reason"),
     [
         (b"", "identifier missing"),
-        (b"\x01\x08\x01garbage", "damaged"),
+        (b"\x01\x08\x01", "damaged"),
         (b"\xffgarbage", "not known"),
     ],
 )

@@ -35,6 +35,8 @@ VARIED = HeadSpecification(
     )
 )
 SHARED = shared_head_specification(METHOD, EMBEDDING_SIZE)
+# So many symbols that those of two bits are packed more densely.
+LARGE = HeadSpecification((TensorSpecification("matrix", (130, 128), initial_bound=1.0),))
 CODECS = {
     "lossless": "lossless",
     "fp16": "fp16",
@@ -90,6 +92,8 @@ def encoded_heads() -> Iterator[tuple[str, str, HeadSpecification, bytes]]:
                 encoded = encode_head(codec, delta(specification, round_number), specification, memory)
                 memory = encoded.memory
                 yield f"heads/{kind}-{label}-{round_number}.bin", name, specification, encoded.data
+    encoded = encode_head(codec_named("int2"), delta(LARGE, 1), LARGE)
+    yield "heads/large-int2-1.bin", "int2", LARGE, encoded.data
     encoded = encode_head(codec_named("lossless"), extremes(), VARIED)
     yield "heads/varied-lossless-extremes.bin", "lossless", VARIED, encoded.data
 
