@@ -1,6 +1,7 @@
 """What the golden files hold. All numbers come from elementwise float32 operations: the same anywhere."""
 
 import json
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -26,6 +27,7 @@ METHOD, EMBEDDING_SIZE, SEED = "fedmedclip", 12, 20261
 VARIED = HeadSpecification(
     (
         TensorSpecification("matrix", (24, 16), initial_bound=1.0),
+        TensorSpecification("bias", (24,), initial_bound=0.125),
         TensorSpecification("cube", (3, 4, 5), initial_bound=0.5),
         TensorSpecification("vector", (10,), initial_bound=0.25),
         TensorSpecification("scalar", (), initial_bound=0.125),
@@ -33,13 +35,35 @@ VARIED = HeadSpecification(
     )
 )
 SHARED = shared_head_specification(METHOD, EMBEDDING_SIZE)
-CODECS = ("lossless", "int8")
+# So many symbols that those of two bits are packed more densely.
+LARGE = HeadSpecification((TensorSpecification("matrix", (130, 128), initial_bound=1.0),))
+CODECS = {
+    "lossless": "lossless",
+    "fp16": "fp16",
+    "int8": "int8",
+    "int8-array": "int8:scale=array",
+    "int4": "int4",
+    "int3": "int3",
+    "int2": "int2",
+    "sign": "sign",
+    "topk": "topk",
+    "topk-4bit": "topk:share=0.2,bits=4",
+    "lowrank": "lowrank",
+    "lowrank-2bit": "lowrank:rank=2,bits=2",
+    "lowrank-8bit": "lowrank:rank=3,bits=8",
+    "auto": "auto:bytes=480",
+    "paper": "paper-fp16-zlib",
+}
+# Their encoders remember the round before.
+WITH_MEMORY = ("lowrank", "auto")
 
 
 def delta(specification: HeadSpecification, round_number: int) -> NamedArrays:
     """Return something like a trained difference: matrices near rank 2, some rows switched off."""
     noise = specification.initial(round_number)
     for name, array in noise.items():
+        if array.ndim == 1:
+            noise[name] = np.where(np.arange(len(array)) % 6 == 5, np.float32(0), np.float32(2.0**-6) * array)
         if array.ndim == 2:
             rows, columns = np.arange(array.shape[0]), np.arange(array.shape[1])
             first = ((rows[:, None] % 5) - 2) * ((columns % 3) - 1)
@@ -62,14 +86,14 @@ def extremes() -> NamedArrays:
 def encoded_heads() -> Iterator[tuple[str, str, HeadSpecification, bytes]]:
     """Yield (file, codec, specification, encoded head); round 2 is encoded with the memory of round 1."""
     for kind, specification in (("shared", SHARED), ("varied", VARIED)):
-        for name in CODECS:
-            memory = b""
-            for round_number in (1, 2):
-                encoded = encode_head(
-                    codec_named(name), delta(specification, round_number), specification, memory
-                )
+        for label, name in CODECS.items():
+            codec, memory = codec_named(name), b""
+            for round_number in (1, 2) if label in WITH_MEMORY else (1,):
+                encoded = encode_head(codec, delta(specification, round_number), specification, memory)
                 memory = encoded.memory
-                yield f"heads/{kind}-{name}-{round_number}.bin", name, specification, encoded.data
+                yield f"heads/{kind}-{label}-{round_number}.bin", name, specification, encoded.data
+    encoded = encode_head(codec_named("int2"), delta(LARGE, 1), LARGE)
+    yield "heads/large-int2-1.bin", "int2", LARGE, encoded.data
     encoded = encode_head(codec_named("lossless"), extremes(), VARIED)
     yield "heads/varied-lossless-extremes.bin", "lossless", VARIED, encoded.data
 
@@ -89,8 +113,8 @@ def sealed_messages(encoded: bytes, snapshot: bytes) -> Iterator[tuple[str, str,
         embedding_size=EMBEDDING_SIZE,
         rounds=50,
         seed=SEED,
-        uplink_codec="int8",
-        downlink_codec="int8",
+        uplink_codec="lowrank",
+        downlink_codec="auto:bytes=1460",
         training=training,
     )
     down, up = topics.down(FEDERATION, SITE), topics.up(FEDERATION, SITE)
@@ -134,7 +158,7 @@ def golden_files() -> dict[str, bytes]:
             {"file": path, "codec": codec, "specification": shapes(specification), "head_digest": digest}
         )
     sealed = []
-    encoded, snapshot = files["heads/shared-int8-1.bin"], files["heads/shared-lossless-1.bin"]
+    encoded, snapshot = files["heads/shared-lowrank-1.bin"], files["heads/varied-lossless-1.bin"]
     for name, topic, who, message in sealed_messages(encoded, snapshot):
         path = f"messages/{name}.bin"
         files[path] = seal(message, topic, KEYS[who])
@@ -146,6 +170,7 @@ def golden_files() -> dict[str, bytes]:
     manifest = {
         "protocol_version": 1,
         "zstd": ".".join(map(str, zstandard.ZSTD_VERSION)),
+        "zlib": zlib.ZLIB_RUNTIME_VERSION,
         "keys": {
             who: {"private": raw.hex(), "public": KEYS[who].public_key.hex()}
             for who, raw in PRIVATE_KEYS.items()

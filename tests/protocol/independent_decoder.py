@@ -1,11 +1,13 @@
 """A second decoder, written from the text of docs/protocol.md alone: it imports nothing of this project.
 
-Plain Python and a zstd decompressor. Slow, and without a check of what it reads: for the golden files only.
+Plain Python and a zstd decompressor. Slow, and without a check of what it reads: for tests only.
 """
 
 import hashlib
 import struct
+import zlib
 from math import prod
+from operator import mul
 
 import zstandard
 
@@ -21,6 +23,9 @@ class Bytes:
     def take(self, count):
         self.at += count
         return self.data[self.at - count : self.at]
+
+    def rest(self):
+        return self.take(len(self.data) - self.at)
 
     def big_endian(self, count, signed=False):
         return int.from_bytes(self.take(count), "big", signed=signed)
@@ -115,32 +120,106 @@ def arrays(values, tensors):
     return head
 
 
-def unpacked(encoded):
-    return zstandard.ZstdDecompressor().decompress(encoded[1:])
-
-
-def lossless(encoded, tensors):
-    planes = unpacked(encoded)
-    count = len(planes) // 4
-    mixed = bytes(planes[place % 4 * count + place // 4] for place in range(4 * count))
-    return arrays(struct.unpack(f"<{count}f", mixed), tensors)
-
-
-def int8(encoded, tensors):
-    packed = unpacked(encoded)
-    rows = [shape[0] if len(shape) > 1 else 1 for _, shape in tensors]
-    scales = struct.unpack(f"<{sum(rows)}f", packed[: 4 * sum(rows)])
-    integers = struct.unpack(f"{len(packed) - 4 * sum(rows)}b", packed[4 * sum(rows) :])
-    lengths = [
-        prod(shape) // count for (_, shape), count in zip(tensors, rows, strict=True) for _ in range(count)
-    ]
-    spread = [scale for scale, length in zip(scales, lengths, strict=True) for _ in range(length)]
-    return arrays([float32(a * b) for a, b in zip(spread, integers, strict=True)], tensors)
-
-
-DECODERS = {1: lossless, 2: int8}
-
-
 def decode_head(encoded, tensors):
     """Section "Encoded heads": `tensors` are [name, dimensions] in order."""
-    return DECODERS[encoded[0]](encoded, tensors)
+    return {1: dense, 2: sparse, 3: low_rank, 4: paper}[encoded[0]](Bytes(encoded[1:]), tensors)
+
+
+def content(source):
+    compressed, rest = source.take(1)[0], source.rest()
+    return zstandard.ZstdDecompressor().decompress(b"\x28\xb5\x2f\xfd" + rest) if compressed else rest
+
+
+def variable_integer(source):
+    byte = source.take(1)[0]
+    return byte if byte < 128 else byte - 128 + 128 * variable_integer(source)
+
+
+def scale(source):
+    return struct.unpack("<f", b"\0\0" + source.take(2))[0]
+
+
+def symbols(packed, count, bits):
+    width = {1: 1, 2: 2 if count >= 16_384 else 4, 3: 4, 4: 4, 8: 8}[bits]
+    return [packed[i * width // 8] >> 8 - width - i * width % 8 & (1 << width) - 1 for i in range(count)]
+
+
+def integers(packed, count, bits):
+    found = symbols(packed, count, bits)
+    if bits == 1:
+        return [2 * symbol - 1 for symbol in found]
+    return [-(symbol + 1) // 2 if symbol & 1 else symbol // 2 for symbol in found]
+
+
+def floats(data, width, tensors):
+    return arrays(struct.unpack(f"<{len(data) // width}{'e' if width == 2 else 'f'}", data), tensors)
+
+
+def dense(source, tensors):
+    form = source.take(1)[0]
+    if form in (16, 32):
+        planes, width = content(source), form // 8
+        count = len(planes) // width
+        mixed = bytes(planes[place % width * count + place // width] for place in range(len(planes)))
+        return floats(mixed, width, tensors)
+    source, scales = Bytes(content(source)), []
+    for _, shape in tensors:
+        rows = shape[0] if len(shape) > 1 and form < 128 else 1
+        scales += [unit for unit in [scale(source) for _ in range(rows)] for _ in range(prod(shape) // rows)]
+    sent = iter(integers(source.rest(), sum(unit > 0 for unit in scales), form & 127))
+    return arrays([float32(unit * next(sent)) if unit else 0.0 for unit in scales], tensors)
+
+
+def positions(source):
+    count, position, found = variable_integer(source), -1, []
+    if count:
+        packed = content(Bytes(source.take(variable_integer(source))))
+        lengths = symbols(packed[1:], count, packed[0])
+        tail = source.take(-(-sum(lengths) // 8))
+        bits, left = int.from_bytes(tail, "big"), 8 * len(tail)
+        for length in lengths:
+            left -= length
+            position += 1 << length | bits >> left & (1 << length) - 1
+            found.append(position)
+    return found
+
+
+def sparse(source, tensors):
+    bits, places = source.take(1)[0], positions(source)
+    scales = [unit for _, shape in tensors for unit in [scale(source)] * prod(shape)]
+    values = [0.0] * len(scales)
+    for place, integer in zip(places, integers(content(source), len(places), bits), strict=True):
+        values[place] = float32(scales[place] * integer)
+    return arrays(values, tensors)
+
+
+def low_rank(source, tensors):
+    bits, groups, heads, head = source.take(1)[0], [], [], {}
+    for name, shape in tensors:
+        fitting = [group for group in groups if len(group[0][1]) > 1 and group[0][1][0] == prod(shape)]
+        if len(shape) < 2 and fitting:
+            fitting[-1].append((name, shape))
+        else:
+            groups.append([(name, shape)])
+    for (_, shape), *vectors in groups:
+        rows, rank = shape[0] if shape else 1, source.take(1)[0]
+        off, unit = (positions(source), scale(source)) if rank else ([], 0.0)
+        weights, stored = source.take(rank), source.take(len(vectors)) if rank else bytes(len(vectors))
+        exponents = struct.unpack(f"{len(vectors)}b", stored)
+        heads.append((rows, prod(shape) // rows, off, unit, weights, exponents))
+    count = sum(len(w) * (rows - len(off) + width + len(e)) for rows, width, off, _, w, e in heads)
+    sent = iter(integers(content(source), count, bits))
+    for ((name, shape), *vectors), (rows, width, off, unit, weights, exponents) in zip(
+        groups, heads, strict=True
+    ):
+        left = [[0 if row in off else next(sent) for _ in weights] for row in range(rows)]
+        right = [[weight * next(sent) for weight in weights] for _ in range(width + len(vectors))]
+        table = [[sum(map(mul, one, other)) * unit for other in right] for one in left]
+        head[name] = shape, [float32(number) for row in table for number in row[:width]]
+        for place, ((vector, length), exponent) in enumerate(zip(vectors, exponents, strict=True), width):
+            head[vector] = length, [float32(row[place] * 2.0**-exponent) for row in table]
+    return {name: head[name] for name, _ in tensors}
+
+
+def paper(source, tensors):
+    return floats(zlib.decompress(source.rest()), 2, tensors)
