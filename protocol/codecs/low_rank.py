@@ -27,8 +27,8 @@ from protocol.head import HeadSpecification, NamedArrays
 
 IDENTIFIER = 3
 LARGEST_RANK = 64
-GRIDS = {2: Grid(0.5, 1), 3: Grid(0.9, 3), 4: Grid(1.8, 7), 8: Grid(30.0, 127)}
-"""How finely factors of so many bits are rounded: about the steps that keep most per byte after zstd."""
+GRIDS = {2: Grid(0.5, 1), 3: Grid(0.85, 3), 4: Grid(1.8, 7), 8: Grid(30.0, 127)}
+"""How finely factors of so many bits are rounded by default. A receiver needs to know the limit alone."""
 
 Integers = npt.NDArray[np.int16]
 
@@ -37,13 +37,14 @@ Integers = npt.NDArray[np.int16]
 class LowRankCodec:
     """Every group of arrays at rank `rank`, or less where it is smaller, in integers of `bits` bits.
 
-    Without a rank the group's size decides (`usual_rank`). The encoder's memory holds the right factors of
-    the round before: the next round's start there.
+    Without a rank the group's size decides (`usual_rank`); `steps` replaces those of `GRIDS`. The encoder's
+    memory holds the right factors of the round before: the next round's start there.
     """
 
     name: str
     rank: int | None
     bits: int
+    steps: float | None = None
 
     identifier = IDENTIFIER
     lossless = False
@@ -53,8 +54,9 @@ class LowRankCodec:
         """See `Codec.encode`."""
         groups = groups_of(specification)
         starts = _recall(memory, groups)
+        grid = GRIDS[self.bits] if self.steps is None else Grid(self.steps, GRIDS[self.bits].limit)
         sent = [
-            _approximate(group, arrays, self._rank_of(group), self.bits, start)
+            _approximate(group, arrays, self._rank_of(group), grid, start)
             for group, start in zip(groups, starts, strict=True)
         ]
         return Encoded(_to_bytes(sent, self.bits), _remember(sent, groups))
@@ -94,7 +96,7 @@ class SentGroup:
 
 
 def _approximate(
-    group: Group, arrays: NamedArrays, rank: int, bits: int, start: npt.NDArray[np.float64] | None
+    group: Group, arrays: NamedArrays, rank: int, grid: Grid, start: npt.NDArray[np.float64] | None
 ) -> SentGroup:
     values, exponents = join(group, arrays)
     on = values.any(axis=1)
@@ -105,7 +107,7 @@ def _approximate(
     start = _cold_start(group.columns, rank) if start is None else start[:, :rank]
     if start.shape[1] < rank:
         start = np.concatenate([start, _cold_start(group.columns, rank - start.shape[1])], axis=1)
-    factors = factorise(integers, start, GRIDS[bits], warm)
+    factors = factorise(integers, start, grid, warm)
     return _weigh(group, np.flatnonzero(~on), exponents, factors, unit)
 
 

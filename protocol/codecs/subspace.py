@@ -22,7 +22,7 @@ MATRIX_BITS = 14
 _VECTOR_BITS = 20
 _COLD_PASSES = 3
 _WARM_PASSES = 1
-_QUANTISED_PASSES = 2
+_QUANTISED_PASSES = 3
 # Below this share of its own length that is new, a column counts as a combination of those before it.
 _INDEPENDENT = 1e-9
 

@@ -1,0 +1,126 @@
+"""What each codec makes of trained deltas: bytes, milliseconds, distance from the entropy limit.
+
+    OMP_NUM_THREADS=1 python benchmarks/codec_speed.py [--embedding-size 512] [--rounds 6] [CODEC ...]
+
+Prints a Markdown table. The deltas are those of one site that trains for some rounds on generated embeddings
+(random arrays would not do: they have no structure to find). Each codec gets them in turn with error feedback
+and memory, as in a federation. Times are the least of all rounds: what else the machine does only adds.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_client.heads import initial_private_head
+from edge_client.training import train_round
+from edge_client.training_settings import TrainingSettings
+from protocol.codecs import codec_named, decode_head, encode_head, order0_entropy_bytes
+from protocol.error_feedback import difference
+from protocol.head import HeadSpecification, NamedArrays
+from protocol.shared_heads import initial_shared_head, shared_head_specification
+
+Floats = npt.NDArray[np.float32]
+
+METHOD = "fedmedclip"
+CLASSES, IMAGES, LATENT = 10, 600, 8
+CODECS = (
+    "lossless", "fp16", "int8", "int4", "int3", "int2", "sign", "topk:share=0.1", "topk:share=0.01",
+    "lowrank:rank=8,bits=4", "lowrank", "lowrank:rank=2", "auto:bytes=2920", "auto:bytes=1460",
+    "paper-fp16-zlib",
+)  # fmt: skip
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("codecs", nargs="*", default=CODECS, metavar="CODEC")
+    parser.add_argument("--embedding-size", type=int, default=512)
+    parser.add_argument("--rounds", type=int, default=6)
+    arguments = parser.parse_args()
+    specification = shared_head_specification(METHOD, arguments.embedding_size)
+    rounds = list(trained_rounds(arguments.embedding_size, arguments.rounds))
+    print("| codec | bytes | encode ms | decode ms | entropy limit, bytes | above it | left out |")
+    print("|---|---|---|---|---|---|---|")
+    for name in arguments.codecs:
+        print(row(name, rounds, specification), flush=True)
+
+
+def row(name: str, rounds: list[tuple[NamedArrays, NamedArrays]], specification: HeadSpecification) -> str:
+    """Return the codec's line of the table. "Left out" is the energy missing from a round's decoded delta."""
+    codec, memory = codec_named(name), b""
+    residual = {tensor.name: np.zeros(tensor.shape, np.float32) for tensor in specification.tensors}
+    encode, decode, sizes, limits, missing = [], [], [], [], []
+    for head, delta in rounds:
+        wanted = head if codec.whole_head else {key: delta[key] + residual[key] for key in delta}
+        started = time.perf_counter()
+        encoded = encode_head(codec, wanted, specification, memory)
+        encode.append(time.perf_counter() - started)
+        started = time.perf_counter()
+        decoded = decode_head(encoded.data, specification)
+        decode.append(time.perf_counter() - started)
+        memory = encoded.memory
+        sizes.append(len(encoded.data))
+        limits.append(order0_entropy_bytes(encoded.data, specification))
+        left = difference(wanted, decoded)
+        missing.append(energy(left) / energy(wanted))
+        residual = residual if codec.whole_head else left
+    size, limit = statistics.mean(sizes), statistics.mean(limits)
+    times = f"{1000 * min(encode):.1f} | {1000 * min(decode):.1f}"
+    return (
+        f"| {name} | {size:,.0f} | {times} | {limit:,.0f} | {100 * (size / limit - 1):.1f} % "
+        f"| {100 * statistics.mean(missing):.1f} % |"
+    )
+
+
+def energy(arrays: NamedArrays) -> float:
+    """Return the sum of squares of all values."""
+    return float(sum(np.square(array, dtype=np.float64).sum() for array in arrays.values()))
+
+
+def trained_rounds(embedding_size: int, rounds: int) -> Iterator[tuple[NamedArrays, NamedArrays]]:
+    """Yield the head after each round of one site, and what the round changed."""
+    embeddings, labels, captions = generated_site(embedding_size)
+    shared = initial_shared_head(METHOD, embedding_size, 0)
+    private = initial_private_head(METHOD, embedding_size, CLASSES, 0, "site")
+    for number in range(1, rounds + 1):
+        trained = train_round(
+            METHOD, shared, private, embeddings, labels, captions, 30.0, TrainingSettings(),
+            round_number=number, seed=number,
+        )  # fmt: skip
+        yield trained.shared, difference(trained.shared, shared)
+        shared, private = trained.shared, trained.private
+
+
+def generated_site(embedding_size: int) -> tuple[Floats, npt.NDArray[np.int64], Floats]:
+    """Return unit embeddings (N, D), labels (N,) and class embeddings (C, D) that look like CLIP's.
+
+    One direction that all share, classes that overlap in a few directions, and noise whose spectrum falls as
+    a power of the rank.
+    """
+    generator = np.random.default_rng(0)
+    basis = np.linalg.qr(generator.standard_normal((embedding_size, embedding_size)))[0].T
+    centres = 0.5 * generator.standard_normal((CLASSES, LATENT)) / np.sqrt(LATENT)
+    labels = generator.choice(CLASSES, IMAGES, p=generator.dirichlet(np.ones(CLASSES)))
+    within = 0.35 * generator.standard_normal((IMAGES, LATENT)) / np.sqrt(LATENT)
+    spectrum = np.arange(1, embedding_size - LATENT + 1) ** -0.8
+    spectrum *= 0.6 / np.linalg.norm(spectrum)
+    noise = generator.standard_normal((IMAGES, embedding_size - LATENT)) * spectrum
+    common = unit(generator.standard_normal((1, embedding_size)))
+    embeddings = common + (centres[labels] + within) @ basis[:LATENT] + noise @ basis[LATENT:]
+    misreading = 1.5 * generator.standard_normal((CLASSES, embedding_size)) / np.sqrt(embedding_size)
+    captions = centres @ basis[:LATENT] + misreading + 0.2 * common
+    return unit(embeddings), labels.astype(np.int64), unit(captions)
+
+
+def unit(rows: npt.NDArray[np.floating]) -> Floats:
+    """Return rows at unit length."""
+    lengths: npt.NDArray[np.floating] = np.linalg.norm(rows, axis=1, keepdims=True)
+    return (rows / lengths).astype(np.float32)
+
+
+if __name__ == "__main__":
+    main()

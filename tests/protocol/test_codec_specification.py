@@ -1,0 +1,25 @@
+import numpy as np
+import pytest
+
+from protocol.codecs import codec_named, decode_head, encode_head
+from protocol.shared_heads import shared_head_specification
+from tests.protocol.codec_examples import FAM, PRESETS, SMALL, noise, structured
+from tests.protocol.plain_decoder import decode
+
+# More than 16,384 values: symbols of 2 bits lie four to a byte.
+LARGER = shared_head_specification("fedmedclip", 100)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("specification", [SMALL, FAM, LARGER], ids=["small", "fam", "larger"])
+def test_a_decoder_written_from_the_text_alone_finds_the_same_bits(name, specification):
+    shapes = {tensor.name: tensor.shape for tensor in specification.tensors}
+    masked = noise(specification, 3)
+    for array in masked.values():
+        if array.ndim:
+            array[1:3] = 0
+    for delta in (noise(specification, 1, 1e-3), structured(specification, 2), masked):
+        data = encode_head(codec_named(name), delta, specification).data
+        plain = decode(data, shapes)
+        for array_name, array in decode_head(data, specification).items():
+            assert np.asarray(plain[array_name], np.float32).tobytes() == array.tobytes(), array_name
