@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from simulation.bandwidth.results import UNCOMPRESSED, Row, mean_curve
+from simulation.bandwidth.results import UNCOMPRESSED, Row, difference_to_uncompressed, mean_curve
 from simulation.bandwidth.runs import Run
 
 if TYPE_CHECKING:
@@ -15,27 +15,39 @@ _LINES = ("-", "--", "-.", ":")
 
 
 def draw(folder: Path, rows: Sequence[Row], runs: Mapping[str, Sequence[Run]]) -> list[Path]:
-    """Write `accuracy-against-bytes` and `learning-curves`, each `.svg` and `.png`; return the paths."""
+    """Write `accuracy-against-bytes` and `learning-curves`, each `.svg` and `.png`; return the paths.
+
+    Bars are the spread of the difference to the uncompressed run of the same seed, where there is one: the
+    accuracies' own spread comes from the splits, which move all codecs together.
+    """
     import matplotlib as mpl
 
     mpl.use("Agg")
     # Without these, no two runs would write the same SVG.
     mpl.rcParams.update({"svg.hashsalt": "fedmedclip", "font.size": 10, "axes.spines.top": False,
                          "axes.spines.right": False})  # fmt: skip
-    return [*_draw_accuracy_against_bytes(folder, rows), *_draw_curves(folder, runs)]
+    return [
+        *_draw_accuracy_against_bytes(folder, rows, difference_to_uncompressed(runs)),
+        *_draw_curves(folder, runs),
+    ]
 
 
-def _draw_accuracy_against_bytes(folder: Path, rows: Sequence[Row]) -> list[Path]:
+def _draw_accuracy_against_bytes(
+    folder: Path, rows: Sequence[Row], differences: Mapping[str, Mapping[str, float]]
+) -> list[Path]:
     from matplotlib.figure import Figure
-    from matplotlib.ticker import EngFormatter
+    from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
 
     figure = Figure(figsize=(7.5, 4.8), layout="constrained")
     axes = figure.add_subplot()
     axes.set_xscale("log")
+    sizes = [row.bytes_per_round for row in rows]
+    axes.set_xlim(min(sizes) / 2, max(sizes) * 4)
     for index, row in enumerate(rows):
         x, y = row.bytes_per_round, 100 * row.accuracy
+        spread = differences[row.codec]["std"] if differences else row.accuracy_std
         axes.errorbar(
-            x, y, yerr=100 * row.accuracy_std, fmt=_MARKERS[index % len(_MARKERS)], markersize=8,
+            x, y, yerr=100 * spread, fmt=_MARKERS[index % len(_MARKERS)], markersize=8,
             color="black", markerfacecolor="white", capsize=3, elinewidth=0.8,
         )  # fmt: skip
         # Labels alternate above and below, so that neighbours do not cover each other.
@@ -46,13 +58,14 @@ def _draw_accuracy_against_bytes(folder: Path, rows: Sequence[Row]) -> list[Path
         )  # fmt: skip
         if row.codec == UNCOMPRESSED:
             axes.axhline(y, color="grey", linewidth=0.8, linestyle="--", zorder=0)
-    sizes = [row.bytes_per_round for row in rows]
-    axes.set_xlim(min(sizes) / 2, max(sizes) * 4)
     axes.margins(y=0.15)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(EngFormatter(unit="B"))
-    axes.xaxis.set_minor_formatter(EngFormatter(unit="B"))
     axes.set_xlabel("bytes per site and round, both directions, envelopes included")
+    bars = "difference to lossless" if differences else "accuracy between seeds"
     axes.set_ylabel("accuracy of the shared head, %")
+    axes.set_title(f"bars: standard deviation of the {bars}", fontsize=9, loc="right")
     axes.grid(visible=True, which="major", linewidth=0.3)
     return _save(figure, folder / "accuracy-against-bytes")
 

@@ -13,7 +13,8 @@ def print_rows(console: Console, rows: Sequence[Row], link: str, target: str) ->
     console.print(_bytes_table(rows))
     console.print(_accuracy_table(rows))
     console.print(
-        f"limit: order-0 entropy of an update's payload; seconds: of a round on {link}, training not counted",
+        f"limit: order-0 entropy of an update's payload; s: seconds of a round on {link}, "
+        f"training not counted; less: than {PAPERS}",
         highlight=False,
         style="dim",
     )
@@ -22,9 +23,9 @@ def print_rows(console: Console, rows: Sequence[Row], link: str, target: str) ->
 
 def _bytes_table(rows: Sequence[Row]) -> Table:
     papers = next((row for row in rows if row.codec == PAPERS), None)
-    headings = ["up", "down", "all rounds", "limit", "seconds"]
+    headings = ["up", "down", "all rounds", "limit", "s"]
     if papers is not None:
-        headings.append("less than papers")
+        headings.append("less")
     table = _table("Bytes per site and round, envelopes included", headings)
     for row in rows:
         cells = [
