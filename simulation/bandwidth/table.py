@@ -14,8 +14,8 @@ def print_rows(console: Console, rows: Sequence[Row], link: str, target: str) ->
     console.print(_bytes_table(rows))
     console.print(_accuracy_table(rows))
     console.print(
-        f"total: of all rounds; limit: order-0 entropy of an update's payload; s: seconds of a round on {link}, "
-        f"training not counted; less: than {PAPERS}",
+        "total: of all rounds; limit: order-0 entropy of an update's payload; "
+        f"s: seconds of a round on {link}, training not counted; less: than {PAPERS}",
         highlight=False,
         style="dim",
     )
@@ -56,7 +56,7 @@ def _accuracy_table(rows: Sequence[Row]) -> Table:
 
 
 def _table(title: str, headings: Sequence[str]) -> Table:
-    table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("codec", no_wrap=True)
     for heading in headings:
         table.add_column(heading, justify="right")
