@@ -60,7 +60,8 @@ def run_flower(experiment: Experiment, python: Path, seed: int, out: Path) -> Ru
 
 def _write_flower_inputs(experiment: Experiment, seed: int, folder: Path) -> None:
     pool = experiment.pool
-    np.savez(folder / "head.npz", **initial_shared_head(experiment.method, pool.embedding_size, seed))
+    head = initial_shared_head(experiment.method, pool.embedding_size, seed)
+    np.savez(folder / "head.npz", allow_pickle=False, **head)
     about = {"method": experiment.method, "seed": seed, "logit_scale": pool.logit_scale}
     for site in experiment.deal(seed).sites:
         (folder / f"{site.name}.json").write_text(json.dumps(about))

@@ -59,7 +59,7 @@ def train(port: int, work: Path, site: str) -> None:
         embeddings, labels, captions = file["embeddings"], file["labels"], file["class_embeddings"]
     method, seed = about["method"], about["seed"]
 
-    class Site(NumPyClient):
+    class Site(NumPyClient):  # type: ignore[misc]  # Flower is not in the environment that is checked.
         private = initial_private_head(method, embeddings.shape[1], len(captions), seed, site)
 
         def fit(self, parameters: list[Any], config: dict[str, Any]) -> tuple[list[Any], int, dict[str, Any]]:

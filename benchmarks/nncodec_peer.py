@@ -12,7 +12,8 @@ import numpy as np
 from benchmarks.peer_environment import peer_environment
 from protocol.error_feedback import apply_delta, difference
 from protocol.errors import InvalidInputError
-from protocol.head import NamedArrays
+from protocol.head import HeadSpecification, NamedArrays
+from protocol.shared_heads import shared_head_specification
 from simulation.bandwidth.foreign_federation import ForeignFederation
 from simulation.bandwidth.learner import CodecMeasurements
 from simulation.bandwidth.runs import Experiment, Run, plan_of, play
@@ -24,8 +25,9 @@ _NOT_OURS = "foreign"
 class NNCodecCoder:
     """The `Coder` that NNCodec is in another process: deltas of both directions, with error feedback."""
 
-    def __init__(self, python: Path, qp: int, folder: Path) -> None:
+    def __init__(self, python: Path, qp: int, folder: Path, specification: HeadSpecification) -> None:
         self._qp = qp
+        self._specification = specification
         self._residuals: dict[str, NamedArrays] = {}
         self.measurements = CodecMeasurements()
         worker = Path(__file__).with_name("nncodec_worker.py")
@@ -47,9 +49,10 @@ class NNCodecCoder:
         """See `Coder`."""
         wanted = difference(head, base)
         if sender in self._residuals:
-            wanted = apply_delta(wanted, self._residuals[sender])
+            residual = self._residuals[sender]
+            wanted = {name: wanted[name] + residual[name] for name in wanted}
         packed = io.BytesIO()
-        np.savez(packed, **wanted)
+        np.savez(packed, allow_pickle=False, **wanted)
         bitstream, encode_ms = self._ask({"do": "encode", "qp": self._qp}, packed.getvalue())
         decoded, decode_ms = self._decoded(bitstream)
         self._residuals[sender] = difference(wanted, decoded)
@@ -63,7 +66,7 @@ class NNCodecCoder:
 
     def decode(self, payload: bytes, base: NamedArrays) -> NamedArrays:
         """See `Coder`."""
-        return apply_delta(base, self._decoded(payload)[0])
+        return apply_delta(base, self._decoded(payload)[0], self._specification)
 
     def close(self) -> None:
         """End the other process."""
@@ -91,7 +94,8 @@ class NNCodecCoder:
 def run_nncodec(experiment: Experiment, python: Path, qp: int, seed: int, out: Path) -> Run:
     """Play all rounds with NNCodec at one quantisation parameter."""
     with TemporaryDirectory(dir=out, prefix="nncodec-", ignore_cleanup_errors=True) as folder:
-        coder = NNCodecCoder(python, qp, Path(folder))
+        specification = shared_head_specification(experiment.method, experiment.pool.embedding_size)
+        coder = NNCodecCoder(python, qp, Path(folder), specification)
         plan = plan_of(experiment, _NOT_OURS, _NOT_OURS, seed)
         try:
             federation = ForeignFederation(plan, experiment.pool, Path(folder), coder)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -13,8 +14,8 @@ def print_rows(console: Console, rows: Sequence[Row], link: str, target: str) ->
     console.print(_bytes_table(rows))
     console.print(_accuracy_table(rows))
     console.print(
-        f"limit: order-0 entropy of an update's payload; s: seconds of a round on {link}, "
-        f"training not counted; less: than {PAPERS}",
+        "total: of all rounds; limit: order-0 entropy of an update's payload; "
+        f"s: seconds of a round on {link}, training not counted; less: than {PAPERS}",
         highlight=False,
         style="dim",
     )
@@ -23,7 +24,7 @@ def print_rows(console: Console, rows: Sequence[Row], link: str, target: str) ->
 
 def _bytes_table(rows: Sequence[Row]) -> Table:
     papers = next((row for row in rows if row.codec == PAPERS), None)
-    headings = ["up", "down", "all rounds", "limit", "s"]
+    headings = ["up", "down", "total kB", "limit", "s"]
     if papers is not None:
         headings.append("less")
     table = _table("Bytes per site and round, envelopes included", headings)
@@ -31,7 +32,7 @@ def _bytes_table(rows: Sequence[Row]) -> Table:
         cells = [
             f"{row.uplink_bytes_per_round:,.0f}",
             f"{row.downlink_bytes_per_round:,.0f}",
-            f"{row.total_bytes_per_site:,.0f}",
+            f"{row.total_bytes_per_site / 1000:,.0f}",
             f"{row.entropy_limit_bytes:,.0f}",
             f"{row.seconds_on_link:,.1f}",
         ]
@@ -55,7 +56,7 @@ def _accuracy_table(rows: Sequence[Row]) -> Table:
 
 
 def _table(title: str, headings: Sequence[str]) -> Table:
-    table = Table(title=title)
+    table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("codec", no_wrap=True)
     for heading in headings:
         table.add_column(heading, justify="right")
