@@ -1,5 +1,6 @@
 """What the golden files hold. All numbers come from elementwise float32 operations: the same anywhere."""
 
+import hashlib
 import json
 import zlib
 from collections.abc import Iterator
@@ -74,6 +75,22 @@ def delta(specification: HeadSpecification, round_number: int) -> NamedArrays:
     return noise
 
 
+def full_size_digests() -> dict[str, str]:
+    """Return by codec the SHA-256 over two rounds at D = 512: encoded, memory and decoded digest of each.
+
+    Matrices of that size take other paths through numpy and its BLAS than small ones do.
+    """
+    specification, digests = shared_head_specification(METHOD, 512), {}
+    for name in ("int8", "topk", "lowrank", "auto:bytes=1460"):
+        codec, memory, hashed = codec_named(name), b"", hashlib.sha256()
+        for round_number in (1, 2):
+            encoded = encode_head(codec, delta(specification, round_number), specification, memory)
+            memory = encoded.memory
+            hashed.update(encoded.data + memory + head_digest(decode_head(encoded.data, specification)))
+        digests[name] = hashed.hexdigest()
+    return digests
+
+
 def extremes() -> NamedArrays:
     """Return values at the edges of float32: signed zeros, subnormal numbers, the largest ones."""
     edges = np.array([0.0, -0.0, 1e-45, -1e-40, 2.0**-126, 3.4028235e38, -3.4028235e38, 1.0], np.float32)
@@ -92,8 +109,9 @@ def encoded_heads() -> Iterator[tuple[str, str, HeadSpecification, bytes]]:
                 encoded = encode_head(codec, delta(specification, round_number), specification, memory)
                 memory = encoded.memory
                 yield f"heads/{kind}-{label}-{round_number}.bin", name, specification, encoded.data
-    encoded = encode_head(codec_named("int2"), delta(LARGE, 1), LARGE)
-    yield "heads/large-int2-1.bin", "int2", LARGE, encoded.data
+    for name in ("int2", "lowrank"):
+        encoded = encode_head(codec_named(name), delta(LARGE, 1), LARGE)
+        yield f"heads/large-{name}-1.bin", name, LARGE, encoded.data
     encoded = encode_head(codec_named("lossless"), extremes(), VARIED)
     yield "heads/varied-lossless-extremes.bin", "lossless", VARIED, encoded.data
 
@@ -182,6 +200,7 @@ def golden_files() -> dict[str, bytes]:
             "initial_bounds": [tensor.initial_bound for tensor in SHARED.tensors],
             "head_digest": head_digest(initial).hex(),
         },
+        "full_size": full_size_digests(),
         "messages": sealed,
         "heads": heads,
     }

@@ -47,6 +47,8 @@ def differences() -> list[str]:
         message = open_envelope(stored[entry["file"]], entry["topic"]).verify(public_key)
         if readable(msgspec.msgpack.decode(messages.encode_message(message))) != entry["body"]:
             found.append(f"{entry['file']}: read differently")
+    if manifest["zstd"] == here["zstd"] and manifest["full_size"] != here["full_size"]:
+        found.append("heads of full size: encoded or decoded differently")
     different = {path for path in stored if stored[path] != made.get(path)}
     return found + [f"{path}: other bytes" for path in sorted(different & comparable(manifest, here))]
 
