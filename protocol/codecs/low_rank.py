@@ -69,7 +69,7 @@ def usual_rank(group: Group) -> int:
     """Return the rank for a group's size: 7 for 256 x 256, 5 for 512 x 512, never below 4.
 
     Smaller arrays get more: their columns cost less, and their training is as rich. Measured in
-    `docs/results/codecs.md`.
+    `docs/results/bandwidth.md`.
     """
     return max(4, round(112 / math.sqrt((group.rows + group.matrix_columns) / 2)))
 
