@@ -18,7 +18,7 @@ from msgspec import inspect as structures
 import aggregator.service
 import edge_client.site_service
 from protocol import messages, topics
-from protocol.envelope import CARRIED, MAGIC, VERSION, seal
+from protocol.envelope import CARRIED, MAGIC, NO_IDENTITY, VERSION, seal
 from protocol.link import Link
 from protocol.link_client import Message as LinkMessage
 from protocol.link_settings import LARGEST_MESSAGE_BYTES, LinkSettings
@@ -133,7 +133,7 @@ def test_the_envelope_is_the_one_of_the_code():
     magic, version, body, signature = resolved(DOCUMENT["components"]["messageTraits"]["envelope"])[
         "x-envelope"
     ]
-    sealed = seal(messages.HeadRequest(0), "fmc1/trial/up/site-a", new_signing_key())
+    sealed = seal(messages.HeadRequest(0), "fmc1/trial/up/site-a", new_signing_key(), NO_IDENTITY)
     assert bytes.fromhex(magic["hexadecimal"]) == MAGIC
     assert bytes.fromhex(version["hexadecimal"]) == bytes([VERSION])
     assert signature["bytes"] == SIGNATURE_BYTES
@@ -159,7 +159,7 @@ class Recorder(Loopback):
     def from_site(self, site, sent):
         post = edge_client.site_service._Post(FEDERATION, site, self.keys[site])
         for message in sent:
-            published = post.up(message)
+            published = post.up(message, self.plan.identity)
             self.note("receive", published.topic, message, published.retain)
         super().from_site(site, sent)
 
