@@ -75,6 +75,7 @@ class Loopback:
         listed=None,
         codec="lowrank",
         keys_of: "Loopback | None" = None,
+        own_codecs=None,
     ):
         self.folder = folder
         self.now = 0.0
@@ -96,6 +97,7 @@ class Loopback:
             rounds, 11, codec, codec, {},
         )  # fmt: skip
         self.specification = shared_head_specification("fedmedclip", embedding_size)
+        self.own_codecs = own_codecs or {}
         self.agents: dict[str, SiteAgent] = {}
         self.start_aggregator()
         for site in self.keys:
@@ -118,7 +120,9 @@ class Loopback:
     def start_site(self, site):
         identity = Identity(FEDERATION, site, self.keys[site].public_key, BUNDLE, None)
         state = SiteState(self.folder / f"{site}.db")
-        self.agents[site] = SiteAgent(identity, state, self.learners[site], MESSAGE_LIMIT)
+        self.agents[site] = SiteAgent(
+            identity, state, self.learners[site], MESSAGE_LIMIT, self.own_codecs.get(site)
+        )
         self.agents[site].connected()
         for topic, payload in sorted(self.retained.items()):
             if "/status/" not in topic:
