@@ -47,8 +47,8 @@ def export_bundle(
 
     `model` and `pretrained` are as for `export.model.load_model`. `report` is told each step before it
     begins. `images` is a folder to measure the parity on; without it, generated images are used. With
-    `force`, a bundle at `out` is replaced. `with_text` adds the text tower and its tokenizer. The same inputs, versions and kind of processor give the same
-    bytes.
+    `force`, a bundle at `out` is replaced. `with_text` adds the text tower and its tokenizer. The same
+    inputs, versions and kind of processor give the same bytes.
 
     Raises InvalidInputError when an input cannot be used or the bundle not written, and ParityError when
     the encoder does not do what the model does; either way nothing is left at `out` that was not there.

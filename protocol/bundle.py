@@ -74,8 +74,8 @@ class ClassPrompts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class TextParity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How far the exported text tower is from open_clip on the same texts, measured at export.
 
-    `embedding_max_abs_error` compares unit embeddings; `tolerance` is the largest that the export allowed. All
-    texts had equal tokens.
+    `embedding_max_abs_error` compares unit embeddings; `tolerance` is the largest that the export allowed.
+    All texts had equal tokens.
     """
 
     texts: int
@@ -140,8 +140,8 @@ class Bundle:
 def open_bundle(folder: Path, *, with_text: bool = True) -> Bundle:
     """Read a bundle and verify the hash of each file.
 
-    Without `with_text`, the files of the text tower are left alone: hashing hundreds of megabytes takes longer
-    than classifying an image.
+    Without `with_text`, the files of the text tower are left alone: hashing hundreds of megabytes takes
+    longer than classifying an image.
 
     Raises BundleError when a file is missing, unreadable, of an unknown format, or not the file that the
     manifest names.
