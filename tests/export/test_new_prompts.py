@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from edge_client.text_encoder import TextEncoder
 from protocol.bundle import TEXT_ENCODER, TOKENIZER, Bundle, open_bundle
-from protocol.errors import BundleError
+from protocol.errors import BundleError, InvalidInputError
 
 ROOT = Path(__file__).resolve().parents[2]
 CLASSES = 'templates = ["a {}"]\n[classes]\ncat = ["cat &amp; café"]\ndog = ["dog"]\n'
@@ -75,3 +76,11 @@ def test_a_changed_text_file_is_noticed_when_prompts_need_it(
     with pytest.raises(BundleError, match="SHA-256"):
         open_bundle(folder)
     assert open_bundle(folder, with_text=False).digest == text_bundle.digest
+
+
+def test_only_a_text_beyond_ascii_needs_ftfy(text_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ftfy", None)
+    with TextEncoder(text_bundle, 1) as encoder:
+        assert encoder.encode(["A scan, it's 50% <clear>"]).shape == (1, 24)
+        with pytest.raises(InvalidInputError, match=r"fedmedclip-edge\[text\]"):
+            encoder.encode(["a café"])

@@ -94,7 +94,7 @@ def test_an_endless_prompt_is_refused() -> None:
 
 
 def test_new_prompts_are_embedded_as_an_export_would(text_bundle: Bundle, prompts: ClassPrompts) -> None:
-    np.testing.assert_allclose(embed_classes(bundle, prompts), text_bundle.class_embeddings, atol=1e-5)
+    np.testing.assert_allclose(embed_classes(text_bundle, prompts), text_bundle.class_embeddings, atol=1e-5)
     assert text_bundle.manifest.text is not None
     assert text_bundle.manifest.text.parity.embedding_max_abs_error < 1e-5
 
