@@ -109,7 +109,7 @@ def _printable_bytes() -> list[int]:
 def _word_pattern(pairs: BytePairs) -> re.Pattern[str]:
     """Return the pattern of a word: special token, contraction, letters, one number, or other signs."""
     fixed = [
-        "".join(f"[{re.escape(pairs.spellings.get(character, character))}]" for character in text)
+        "".join(f"[{re.escape(pairs.spellings.get(character) or character)}]" for character in text)
         for text in (*pairs.special_tokens, *CONTRACTIONS)
     ]
     letters, numbers, others = map(_character_class, (pairs.letters, pairs.numbers, pairs.others))
