@@ -19,6 +19,7 @@ from protocol.errors import BundleError
 MANIFEST = "manifest.json"
 IMAGE_ENCODER = "image_encoder.onnx"
 CLASS_EMBEDDINGS = "class_embeddings.npy"
+REFERENCE_FILE = "reference.fmr"
 FORMAT = 1
 
 PositiveInt = Annotated[int, msgspec.Meta(gt=0, le=1 << 20)]
