@@ -155,7 +155,7 @@ def shared_logits(
 def private_logits(private: Mapping[str, Floats], shared: Mapping[str, Floats], embeddings: Floats) -> Floats:
     """Return the memory's logits (N, C) of embeddings (N, D)."""
     used = np.abs(private["evidence"]).sum(axis=1) > 0
-    whitened: Floats = (embeddings - private["centre"]) @ private["transform"]
+    whitened = ((embeddings - private["centre"]) @ private["transform"]).astype(np.float32)
     near = _kernel(whitened, private["keys"][used])
     logits: Floats = near @ private["evidence"][used]
     return logits

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from edge_client.heads import initial_private_head
+from edge_client.local_only import train_alone
 from edge_client.local_steps import class_weights, epochs
 from edge_client.methods import load_method
 from edge_client.settled_norms import settle
@@ -94,3 +95,11 @@ def test_site_variances_about_the_common_mean_average_to_the_variance_of_all():
         variances.append(built.norm.running_var.clone())
     pooled = (30 * variances[0] + 60 * variances[1]) / 90
     np.testing.assert_allclose(pooled, everything.var(0), rtol=0.05)
+
+
+def test_a_site_alone_trains_as_many_rounds_and_draws_what_it_would_in_a_federation():
+    embeddings, labels, captions = example_data(30)
+    settings = TrainingSettings(batch_size=16)
+    shared, private = train_alone(embeddings, labels, captions, SCALE, settings, rounds=2, seed=3, site="a")
+    assert head_digest(shared) != head_digest(initial_shared_head("fedmedclip", SIZE, 3))
+    assert set(private) == set(initial_private_head("fedmedclip", SIZE, CLASSES, 3, "a"))

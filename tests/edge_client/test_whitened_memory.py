@@ -90,7 +90,7 @@ def test_a_memory_that_is_full_keeps_every_class():
 def test_lossy_rounds_end_at_the_statistics_of_all_sites():
     """Each site owes its statistics once; what a codec left out of them is all that follows."""
     data = [example_data(count, seed=count, noise=0.3) for count in (30, 50)]
-    codec, head = delta_codec_named("int4"), dict(NOTHING)
+    codec, head = delta_codec_named("int8"), dict(NOTHING)
     residuals, memories = [None, None], [b"", b""]
     for number in range(1, 7):
         updates = []
