@@ -79,3 +79,36 @@ def evaluate_command(
     from edge_client.evaluation import run_evaluation
 
     run_evaluation(data, bundle, heads, output, threads, prompts)
+
+
+def reference_command(
+    images: Annotated[list[str], typer.Argument(help="Image files, folders or globs.", metavar="PATH...")],
+    bundle: BundleOption,
+    statistics: Annotated[
+        bool, typer.Option("--statistics", help="Give only mean and covariance factors, no embedding.")
+    ] = False,
+    rank: Annotated[int, typer.Option(min=0, max=4096, help="Covariance factors in the statistics.")] = 16,
+    noise: Annotated[
+        float, typer.Option(min=0, max=1000, help="Noise on the statistics, in standard errors of a mean.")
+    ] = 0.0,
+    most: Annotated[int, typer.Option(min=2, max=65536, help="Draw so many when there are more.")] = 400,
+    seed: Annotated[int, typer.Option(min=0, help="Of the draw and the noise.")] = 0,
+    threads: ThreadsOption = None,
+) -> None:
+    """Put unlabelled reference embeddings into a bundle, which facmic and faa-clip adapt to.
+
+    They are of public images that look like those to be classified later. Do it before the federation begins:
+    it changes the bundle, and every site needs the same one.
+    """
+    from edge_client.reference_command import run_reference
+
+    run_reference(
+        images,
+        bundle,
+        statistics=statistics,
+        rank=rank,
+        noise=noise,
+        most=most,
+        seed=seed,
+        threads=threads,
+    )

@@ -11,7 +11,8 @@ from rich.table import Table
 
 from edge_client.ensemble import softmax
 from edge_client.feature_store import FeatureStore
-from edge_client.heads import Predictions, predict_probabilities, unit_rows
+from edge_client.forward_passes import unit_rows
+from edge_client.heads import Predictions, predict_probabilities
 from edge_client.heads_file import Heads, load_heads
 from edge_client.metrics import Metrics, measure
 from edge_client.new_prompts import open_with_prompts

@@ -20,6 +20,7 @@ from protocol.text_cleaning import Cleaning
 MANIFEST = "manifest.json"
 IMAGE_ENCODER = "image_encoder.onnx"
 CLASS_EMBEDDINGS = "class_embeddings.npy"
+REFERENCE_FILE = "reference.fmr"
 TEXT_ENCODER = "text_encoder.onnx"
 TOKENIZER = "tokenizer.json"
 TEXT_FILES = frozenset({TEXT_ENCODER, TOKENIZER})
