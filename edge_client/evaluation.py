@@ -9,9 +9,8 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.table import Table
 
-from edge_client.ensemble import softmax
+from edge_client.classification import predict, zero_shot
 from edge_client.feature_store import FeatureStore
-from edge_client.heads import Predictions, predict_probabilities, unit_rows
 from edge_client.heads_file import Heads, load_heads
 from edge_client.metrics import Metrics, measure
 from edge_client.progress import progress_bar
@@ -45,24 +44,6 @@ def evaluate(
         for name, probabilities in found.items()
         if probabilities is not None
     }
-
-
-def predict(heads: Heads, bundle: Bundle, embeddings: npt.NDArray[np.float32]) -> Predictions:
-    """Classify embeddings, float32 (N, D), with a site's heads."""
-    return predict_probabilities(
-        heads.method,
-        heads.shared,
-        heads.private,
-        embeddings,
-        bundle.class_embeddings,
-        bundle.manifest.logit_scale,
-        heads.ensemble,
-    )
-
-
-def zero_shot(bundle: Bundle, embeddings: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Return CLIP's own probabilities, float32 (N, C), without any head."""
-    return softmax(bundle.manifest.logit_scale * (unit_rows(embeddings) @ bundle.class_embeddings.T))
 
 
 def run_evaluation(

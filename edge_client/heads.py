@@ -68,7 +68,7 @@ def predict_probabilities(
     zero_shot = softmax(logit_scale * (unit_rows(embeddings) @ class_embeddings.T))
     shared_probabilities = softmax(logit_scale * cosines)
     if not private or forward.private is None:
-        no_weight = np.zeros(len(embeddings), np.float32)
+        no_weight = np.full_like(cosines.max(axis=1), 0)
         return Predictions(zero_shot, shared_probabilities, None, shared_probabilities, no_weight)
     logits = forward.private(private, adapted)
     ensemble, weight = rule.combine(logit_scale * cosines, logits)

@@ -4,17 +4,18 @@ import csv
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import msgspec
 import numpy as np
 
+from edge_client.classification import predict, zero_shot
 from edge_client.dataset import list_images
-from edge_client.encoder import Encoder
-from edge_client.evaluation import predict, zero_shot
 from edge_client.features import SkippedImage, summarize_skipped
 from edge_client.heads_file import Heads, load_heads
 from edge_client.images import UnreadableImageError
@@ -22,6 +23,9 @@ from edge_client.progress import progress_bar
 from edge_client.reading import DecodedImage, decode_images
 from protocol.bundle import Bundle, open_bundle
 from protocol.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from edge_client.encoder import Encoder
 
 _BATCH = 16
 
@@ -53,8 +57,12 @@ def run_prediction(
 
     Raises InvalidInputError when nothing matches or no image at all could be read.
     """
-    images = list_images(paths)
-    bundle = open_bundle(bundle_folder)
+    with ThreadPoolExecutor(1) as background:
+        # Hashing a hundred megabytes takes as long as importing ONNX Runtime and walking the folders.
+        opening = background.submit(open_bundle, bundle_folder)
+        import_module("edge_client.encoder")
+        images = list_images(paths)
+        bundle = opening.result()
     heads = None if heads_file is None else load_heads(heads_file, bundle)
     skipped: list[SkippedImage] = []
     with _opened(output) as file, progress_bar("classifying") as progress:
@@ -81,10 +89,12 @@ def predict_images(
 
     Without heads the predictions are zero-shot. Few images are in memory at a time.
     """
+    from edge_client.encoder import Encoder
+
     started = time.perf_counter()
     done = 0
     with (
-        Encoder(bundle, threads) as encoder,
+        Encoder(bundle, threads, together=len(paths) == 1) as encoder,
         closing(decode_images(paths, bundle.manifest.preprocessing)) as images,
     ):
         for batch in _batches(images, skipped):
@@ -115,7 +125,7 @@ def _batches(
 
 
 def _classify(
-    batch: list[DecodedImage], encoder: Encoder, bundle: Bundle, heads: Heads | None
+    batch: list[DecodedImage], encoder: "Encoder", bundle: Bundle, heads: Heads | None
 ) -> Iterator[tuple[str, str, dict[str, float], float]]:
     embeddings = encoder.encode(np.stack([image.pixels for image in batch]))
     if heads is None:

@@ -9,9 +9,10 @@ from typing import Any
 
 import msgspec
 
+from edge_client.classification import predict
 from edge_client.encoder import encoded_images
 from edge_client.ensemble import fit_calibrated
-from edge_client.evaluation import evaluate, predict
+from edge_client.evaluation import evaluate
 from edge_client.heads import initial_private_head, private_head_specification
 from edge_client.heads_file import Heads, save_heads
 from edge_client.metrics import Metrics

@@ -20,6 +20,8 @@ MANIFEST = "manifest.json"
 IMAGE_ENCODER = "image_encoder.onnx"
 CLASS_EMBEDDINGS = "class_embeddings.npy"
 FORMAT = 1
+# Large pieces, for between two a thread may have to wait until Python has finished an import.
+HASHED_AT_ONCE = 8 * 1024 * 1024
 
 PositiveInt = Annotated[int, msgspec.Meta(gt=0, le=1 << 20)]
 
@@ -174,7 +176,10 @@ def verify_file(path: Path, expected_sha256: str) -> None:
     """Raise BundleError unless the file's SHA-256 (hexadecimal) is the expected one."""
     try:
         with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+            hashed = hashlib.sha256()
+            while chunk := file.read(HASHED_AT_ONCE):
+                hashed.update(chunk)
+            found = hashed.hexdigest()
     except OSError as error:
         raise BundleError(f"bundle file {path} cannot be read ({error.strerror})") from error
     if found != expected_sha256:
