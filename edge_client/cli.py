@@ -14,12 +14,34 @@ class PredictionFormat(StrEnum):
     JSONL = "jsonl"
 
 
+class Frames(StrEnum):
+    """Which frames of a multi-frame file become images."""
+
+    AUTO = "auto"
+    FIRST = "first"
+    MIDDLE = "middle"
+    ALL = "all"
+
+
 BundleOption = Annotated[Path, typer.Option("--bundle", "-b", help="Folder that `fedmedclip export` wrote.")]
 HeadsOption = Annotated[
     Path | None,
     typer.Option("--heads", "-H", help="heads.safetensors of a site; without it, zero-shot only."),
 ]
 ThreadsOption = Annotated[int | None, typer.Option(min=1, help="Threads; by default one per core.")]
+FramesOption = Annotated[
+    Frames,
+    typer.Option(
+        help="Of DICOM, NIfTI, TIFF, GIF: which frames; auto is the middle one, of a TIFF the first."
+    ),
+]
+WindowOption = Annotated[
+    str, typer.Option(help="DICOM window: its number from 1, 'range' for all values, or CENTRE,WIDTH.")
+]
+StrictOption = Annotated[
+    bool,
+    typer.Option("--strict", help="Stop with an error when a file cannot be used, instead of skipping it."),
+]
 
 
 def site_command(
@@ -51,23 +73,35 @@ def predict_command(
         Path | None, typer.Option("--output", "-o", help="Write here instead of to standard output.")
     ] = None,
     threads: ThreadsOption = None,
+    frames: FramesOption = Frames.AUTO,
+    window: WindowOption = "1",
+    strict: StrictOption = False,
 ) -> None:
     """Classify images offline: label, probability per class, ensemble weight, time."""
     from edge_client.prediction import run_prediction
+    from edge_client.readers.settings import ReaderSettings, parse_window
 
-    run_prediction(paths, bundle, heads, output_format.value, output, threads)
+    settings = ReaderSettings(frames.value, parse_window(window))
+    run_prediction(paths, bundle, heads, output_format.value, output, threads, settings, strict)
 
 
 def evaluate_command(
-    data: Annotated[Path, typer.Argument(help="Folder of class folders, or a CSV of path,label.")],
+    data: Annotated[
+        Path, typer.Argument(help="Folder of class folders, CSV of path,label, or .npz archive.")
+    ],
     bundle: BundleOption,
     heads: HeadsOption = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Also write the figures here, as JSON.")
     ] = None,
     threads: ThreadsOption = None,
+    frames: FramesOption = Frames.AUTO,
+    window: WindowOption = "1",
+    strict: StrictOption = False,
 ) -> None:
     """Measure zero-shot, shared head, private head and ensemble on labelled images."""
     from edge_client.evaluation import run_evaluation
+    from edge_client.readers.settings import ReaderSettings, parse_window
 
-    run_evaluation(data, bundle, heads, output, threads)
+    settings = ReaderSettings(frames.value, parse_window(window))
+    run_evaluation(data, bundle, heads, output, threads, settings, strict)

@@ -14,6 +14,7 @@ from edge_client.feature_store import FeatureStore
 from edge_client.heads_file import Heads, load_heads
 from edge_client.metrics import Metrics, measure
 from edge_client.progress import progress_bar
+from edge_client.readers.settings import DEFAULT_READING, ReaderSettings
 from edge_client.site_features import load_labelled_features
 from protocol.bundle import Bundle, open_bundle
 
@@ -47,9 +48,18 @@ def evaluate(
 
 
 def run_evaluation(
-    data: Path, bundle_folder: Path, heads_file: Path | None, output: Path | None, threads: int | None
+    data: Path,
+    bundle_folder: Path,
+    heads_file: Path | None,
+    output: Path | None,
+    threads: int | None,
+    settings: ReaderSettings = DEFAULT_READING,
+    strict: bool = False,
 ) -> None:
-    """`fedmedclip evaluate`: print a table and write JSON where asked."""
+    """`fedmedclip evaluate`: print a table and write JSON where asked.
+
+    Raises InvalidInputError for unusable data and, with `strict`, when any image cannot be used.
+    """
     bundle = open_bundle(bundle_folder)
     heads = None if heads_file is None else load_heads(heads_file, bundle)
     with (
@@ -58,7 +68,7 @@ def run_evaluation(
         progress_bar("computing features") as progress,
     ):
         embeddings, labels, found = load_labelled_features(
-            data, bundle, store, threads=threads, progress=progress
+            data, bundle, store, settings=settings, strict=strict, threads=threads, progress=progress
         )
     figures = evaluate(heads, bundle, embeddings, labels)
     console = Console()

@@ -16,10 +16,11 @@ import numpy as np
 
 from edge_client.classification import predict, zero_shot
 from edge_client.dataset import list_images
-from edge_client.features import SkippedImage, summarize_skipped
+from edge_client.features import SkippedImage, refuse_skipped, summarize_skipped
 from edge_client.heads_file import Heads, load_heads
 from edge_client.images import UnreadableImageError
 from edge_client.progress import progress_bar
+from edge_client.readers.settings import DEFAULT_READING, ReaderSettings
 from edge_client.reading import DecodedImage, decode_images
 from protocol.bundle import Bundle, open_bundle
 from protocol.errors import InvalidInputError
@@ -52,23 +53,29 @@ def run_prediction(
     output_format: str,
     output: Path | None,
     threads: int | None,
+    settings: ReaderSettings = DEFAULT_READING,
+    strict: bool = False,
 ) -> None:
     """Classify images and write the rows as they come; skipped images are listed on standard error.
 
-    Raises InvalidInputError when nothing matches or no image at all could be read.
+    Raises InvalidInputError when nothing matches, no image at all could be read, or with `strict` any cannot.
     """
     with ThreadPoolExecutor(1) as background:
         # Hashing a hundred megabytes takes as long as importing ONNX Runtime and walking the folders.
         opening = background.submit(open_bundle, bundle_folder)
         import_module("edge_client.encoder")
-        images = list_images(paths)
+        images = list_images(paths, settings)
         bundle = opening.result()
     heads = None if heads_file is None else load_heads(heads_file, bundle)
     skipped: list[SkippedImage] = []
     with _opened(output) as file, progress_bar("classifying") as progress:
         write = _writer(output_format, file, bundle.manifest.class_names)
-        for prediction in predict_images(images, bundle, heads, skipped, threads, progress):
+        for prediction in predict_images(images, bundle, heads, skipped, threads, progress, settings):
             write(prediction)
+            if strict:
+                refuse_skipped(skipped)
+        if strict:
+            refuse_skipped(skipped)
     for image in skipped:
         print(f"skipped {image.path}: {image.reason}", file=sys.stderr)
     if skipped:
@@ -84,6 +91,7 @@ def predict_images(
     skipped: list[SkippedImage],
     threads: int | None,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    settings: ReaderSettings = DEFAULT_READING,
 ) -> Iterator[Prediction]:
     """Yield a prediction per readable image, in order; the others are added to `skipped`.
 
@@ -95,7 +103,7 @@ def predict_images(
     done = 0
     with (
         Encoder(bundle, threads, together=len(paths) == 1) as encoder,
-        closing(decode_images(paths, bundle.manifest.preprocessing)) as images,
+        closing(decode_images(paths, bundle.manifest.preprocessing, settings)) as images,
     ):
         for batch in _batches(images, skipped):
             predictions = _classify(batch, encoder, bundle, heads)

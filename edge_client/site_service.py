@@ -122,6 +122,8 @@ def _features(
                 "validation": split.validation,
                 "test": split.test,
             },
+            settings=configuration.images,
+            strict=configuration.images.strict,
             batch_size=configuration.resources.feature_batch,
             threads=configuration.resources.threads,
             progress=progress,
