@@ -9,6 +9,7 @@ import numpy.typing as npt
 import onnxruntime
 
 from edge_client.cores import available_cores
+from edge_client.heap import return_freed_memory
 from protocol.bundle import Bundle, Manifest
 from protocol.errors import BundleError
 
@@ -41,6 +42,7 @@ class Encoder:
 
         Raises BundleError when the ONNX file cannot be used or is not what the manifest says.
         """
+        return_freed_memory()
         self._path = bundle.image_encoder
         preprocessing = bundle.manifest.preprocessing
         self._image_shape = (preprocessing.height, preprocessing.width, 3)
