@@ -2,10 +2,10 @@
 
     python -m benchmarks.edge --images FOLDER --work FOLDER [--openvino PYTHON] [--edge PYTHON] [--out JSON]
 
-Two models: ViT-B/32 with random weights and the repository's small CLIP. From the JPEGs of `--images`, and from
-DICOM files made of them, on the disk, to embeddings; contenders take turns, `--repeats` times, and the table has
-the medians of the ratios of neighbours, for the machine may have other work. `--edge` is a Python with the base
-installation, `--openvino` one with openvino, numpy, pillow, msgspec and pydicom.
+Two models: ViT-B/32 with random weights and the repository's small CLIP. From the JPEGs of `--images`, and
+from DICOM files made of them, on the disk, to embeddings; contenders take turns, `--repeats` times, and the
+table has the medians of the ratios of neighbours, for the machine may have other work. `--edge` is a Python
+with the base installation, `--openvino` one with openvino, numpy, pillow, msgspec and pydicom.
 """
 
 import argparse
@@ -191,20 +191,10 @@ def _measured(python: str, kind: str, argument: str, folders: list[Path], option
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def _first_prediction(python: str, bundle: str, folder: Path, threads: int) -> dict[str, float]:
-    """Classify one image in a fresh process: wall and processor seconds, and its peak memory."""
-    image = sorted(folder.iterdir())[0]
-    command = [
-        python,
-        "-m",
-        "fedmedclip",
-        "predict",
-        "--bundle",
-        bundle,
-        str(image),
-        "--threads",
-        str(threads),
-    ]
+def _prediction(python: str, bundle: str, images: Path, threads: int) -> dict[str, float]:
+    """Classify in a fresh process: wall and processor seconds, and its peak memory."""
+    command = [python, "-m", "fedmedclip", "predict", "--bundle", bundle, str(images)]
+    command += ["--threads", str(threads)]
     started = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=ROOT)
     _, status, usage = os.wait4(process.pid, 0)

@@ -2,8 +2,8 @@
 
     python -m benchmarks.edge_contender KIND MODEL SECONDS THREADS FOLDER...
 
-KIND is `ours` (MODEL is a bundle), `eager` (open_clip; MODEL is NAME@WEIGHTS or a local-dir) or `openvino` (MODEL
-is an fp32 bundle). Each FOLDER is measured alone: from files on the disk to embeddings.
+KIND is `ours` (MODEL is a bundle), `eager` (open_clip; MODEL is NAME@WEIGHTS or a local-dir) or `openvino`
+(MODEL is an fp32 bundle). Each FOLDER is measured alone: from files on the disk to embeddings.
 """
 
 import json
