@@ -5,7 +5,7 @@ certificate is valid yet.
 """
 
 import ctypes
-import ctypes.util
+import struct
 import sys
 import time
 from collections.abc import Iterable
@@ -41,14 +41,10 @@ def _kept_by_time_service() -> bool | None:
     """What the kernel says (whoever keeps it: timesyncd, chrony, ntpd); None where it cannot be asked."""
     if not sys.platform.startswith("linux"):
         return None
-    try:
-        adjtimex = ctypes.CDLL(ctypes.util.find_library("c") or "libc.so.6").adjtimex
-    except (OSError, AttributeError):
-        return None
-    # struct timex with modes = 0 only reads; `status` is the fifth field, after one int and three longs.
+    adjtimex = getattr(ctypes.CDLL(None), "adjtimex", None)
+    # struct timex with modes = 0 only reads; `status` comes after an int, padded, and four longs.
     buffer = ctypes.create_string_buffer(_TIMEX_BYTES)
-    if adjtimex(buffer) < 0:
+    if adjtimex is None or adjtimex(buffer) < 0:
         return None
-    long_bytes = ctypes.sizeof(ctypes.c_long)
-    status = ctypes.c_int.from_buffer(buffer, 4 * long_bytes).value
-    return not status & _UNSYNCHRONISED
+    (status,) = struct.unpack_from("i", buffer.raw, 5 * ctypes.sizeof(ctypes.c_long))
+    return not int(status) & _UNSYNCHRONISED

@@ -70,11 +70,18 @@ def features(store: Path) -> Finding:
 
 def training_packages() -> Finding:
     """Look for what a site needs to train."""
-    if missing := [name for name in _TRAINING if find_spec(name) is None]:
+    if missing := [name for name in _TRAINING if not _installed(name)]:
         return bad(
             "training", f"missing: {', '.join(missing)}", "pip install 'fedmedclip-edge[train]' to take part"
         )
     return good("training", "PyTorch and scikit-learn are installed")
+
+
+def _installed(name: str) -> bool:
+    try:
+        return find_spec(name) is not None
+    except ValueError:  # somebody keeps it from being imported
+        return False
 
 
 def _gigaflops() -> float:
