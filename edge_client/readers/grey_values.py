@@ -124,10 +124,10 @@ def _range_window(parts: Any) -> Transform:
             lowest, highest = min(lowest, float(finite.min())), max(highest, float(finite.max()))
     if lowest > highest:
         raise RefusedFileError("no usable value")
-    # Scaled before the difference is taken, which could overflow.
-    scale = max(abs(lowest), abs(highest)) or 1.0
-    span = highest / scale - lowest / scale
-    return lambda values: np.clip((values / scale - lowest / scale) / (span or 1.0), 0, 1)
+    span = highest - lowest
+    if not np.isfinite(span):
+        raise RefusedFileError("no usable value")
+    return lambda values: np.clip((values - lowest) / (span or 1.0), 0, 1)
 
 
 def _levels(

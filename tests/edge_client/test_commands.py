@@ -95,12 +95,12 @@ def test_predict_skips_what_it_cannot_read_and_says_so(tmp_path, tiny_bundle, cl
     folder = class_folders / "stroke"
     (folder / "empty.png").touch()
     (folder / "cut.png").write_bytes((folder / "00.png").read_bytes()[:200])
-    Image.new("CMYK", (40, 40)).save(folder / "print.jpg")
+    Image.new("LAB", (40, 40)).save(folder / "print.tif")
     done = fedmedclip("predict", "--bundle", tiny_bundle.folder, folder)
     assert done.returncode == 0
     assert len(done.stdout.splitlines()) == 1 + 3
     assert "3 skipped" in done.stderr
-    for name in ("empty.png", "cut.png", "print.jpg"):
+    for name in ("empty.png", "cut.png", "print.tif"):
         assert name in done.stderr
 
 

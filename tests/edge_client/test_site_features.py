@@ -60,15 +60,15 @@ def test_reports_everything_left_out(
 ) -> None:
     shutil.rmtree(class_folders / "stroke")
     (class_folders / "glioma" / "empty.jpg").touch()
-    Image.new("P", (30, 30)).save(class_folders / "glioma" / "palette.png")
-    Image.new("P", (30, 31)).save(class_folders / "healthy" / "palette.png")
+    Image.new("LAB", (30, 30)).save(class_folders / "glioma" / "lab.tif")
+    Image.new("LAB", (30, 31)).save(class_folders / "healthy" / "lab.tif")
     (class_folders / "glioma" / "Thumbs.db").touch()
     shutil.copy(class_folders / "glioma" / "00.png", class_folders / "glioma" / "copy.png")
     shutil.copy(class_folders / "glioma" / "01.png", class_folders / "healthy" / "glioma.png")
     with FeatureStore(tmp_path / "features") as store:
         site = load_site_features(class_folders, tiny_bundle, store, tmp_path / "split.csv", seed=1)
     assert site.report.lines() == [
-        "20 images (glioma 13, healthy 7); 3 skipped: 2 palette, 1 empty file",
+        "20 images (glioma 13, healthy 7); 3 skipped: 2 LAB colours, 1 empty file",
         "18 embeddings computed, the others were known",
         "no image of stroke: nothing about that is learned here",
         "1 other files ignored",
