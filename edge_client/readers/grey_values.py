@@ -27,7 +27,10 @@ def linear_window(centre: float, width: float) -> Transform:
 
 def chosen_window(settings: ReaderSettings) -> Transform | None:
     """Return the window that the settings give in numbers, if they do."""
-    return linear_window(*settings.window) if isinstance(settings.window, tuple) else None
+    if not isinstance(settings.window, tuple):
+        return None
+    centre, width = settings.window
+    return linear_window(centre, width)
 
 
 def to_eight_bits(

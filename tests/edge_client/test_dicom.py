@@ -1,4 +1,4 @@
-"""DICOM files become the pixels that pydicom's own functions give, for the real files that pydicom carries."""
+"""The real DICOM files that pydicom carries become the pixels that its own functions give."""
 
 import io
 from pathlib import Path
@@ -331,6 +331,7 @@ def test_what_fuzzing_found_ends_well(path: Path) -> None:
     try:
         image = read_image(address)
     except UnreadableImageError as error:
-        assert error.reason in ("truncated", "corrupt", "not an image archive")
+        outcome = error.reason
     else:
-        assert image.mode == "RGB"
+        outcome = image.mode
+    assert outcome in ("RGB", "truncated", "corrupt", "not an image archive")
