@@ -104,6 +104,17 @@ def test_predict_skips_what_it_cannot_read_and_says_so(tmp_path, tiny_bundle, cl
         assert name in done.stderr
 
 
+def test_strict_makes_an_unusable_file_fatal(tmp_path, tiny_bundle, class_folders):
+    (class_folders / "stroke" / "cut.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    (class_folders / "stroke" / "folder.dcm").mkdir()
+    target = tmp_path / "out.csv"
+    done = fedmedclip("predict", "--bundle", tiny_bundle.folder, class_folders, "-o", target)
+    assert done.returncode == 0
+    assert "folder.dcm: not a file" in done.stderr
+    done = fedmedclip("predict", "--bundle", tiny_bundle.folder, class_folders, "-o", target, "--strict")
+    assert "cut.png cannot be used" in one_line(done)
+
+
 def test_predict_with_nothing_readable_fails(tmp_path, tiny_bundle):
     (tmp_path / "empty.png").touch()
     target = tmp_path / "out.csv"
