@@ -26,7 +26,7 @@ from aggregator.rules import update_norm
 from aggregator.store import Store
 from aggregator.uploads import Uploads
 from protocol import topics
-from protocol.codecs import decode_head
+from protocol.codecs import decode_delta
 from protocol.envelope import open_envelope
 from protocol.errors import HeadError, InvalidInputError, MessageError
 from protocol.messages import (
@@ -114,11 +114,11 @@ class Coordinator:
             topics.check_name("site", site)
             envelope = open_envelope(payload, topic)
             if isinstance(envelope.message, Join):
-                envelope.verify(envelope.message.public_key)
+                envelope.verify(envelope.message.public_key, self._plan.identity)
                 return self._join(site, envelope.message, now)
             if site not in self._keys:
                 raise MessageError(f"{site} has not joined")
-            return self._handle(site, envelope.verify(self._keys[site]), now)
+            return self._handle(site, envelope.verify(self._keys[site], self._plan.identity), now)
         except (MessageError, InvalidInputError, HeadError) as error:
             log.warning("refused a message of %s: %s", site, error)
             return []
@@ -189,7 +189,7 @@ class Coordinator:
     def _update_complete(self, site: str, update: Update, payload: bytes, now: float) -> list[Outgoing]:
         round_number = update.round_number
         try:
-            norm = update_norm(decode_head(payload, self.global_head.specification))
+            norm = update_norm(decode_delta(payload, self.global_head.specification))
             if norm > self._settings.maximum_update_norm:
                 limit = self._settings.maximum_update_norm
                 raise MessageError(f"the update's norm is {norm:.3g}, at most {limit:.3g} counts")

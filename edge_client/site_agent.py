@@ -13,7 +13,7 @@ from edge_client.head_follower import ASK_AGAIN_SECONDS, HeadFollower
 from edge_client.site_state import OutgoingUpdate, SiteState, StoredSite
 from protocol import topics
 from protocol.codecs import delta_codec_named
-from protocol.envelope import open_envelope
+from protocol.envelope import NO_IDENTITY, open_envelope
 from protocol.error_feedback import compress, difference
 from protocol.errors import InvalidInputError, MessageError
 from protocol.head import HeadSpecification, NamedArrays
@@ -71,15 +71,24 @@ class Identity:
 
 
 class SiteAgent:
-    """One site's part in one federation. It takes up what `state` holds: a killed site goes on from there."""
+    """One site's part in one federation. It takes up what `state` holds: a killed site goes on from there.
+
+    `uplink_codec` replaces the federation's for what this site sends; a receiver reads any.
+    """
 
     def __init__(
-        self, identity: Identity, state: SiteState, learner: Learner, maximum_message_bytes: int
+        self,
+        identity: Identity,
+        state: SiteState,
+        learner: Learner,
+        maximum_message_bytes: int,
+        uplink_codec: str | None = None,
     ) -> None:
         self._identity = identity
         self._state = state
         self._learner = learner
         self._maximum_message_bytes = maximum_message_bytes
+        self._own_codec = None if uplink_codec is None else delta_codec_named(uplink_codec)
         self._early_announcement: bytes | None = None
         self._online = False
         self._joined = False
@@ -95,6 +104,11 @@ class SiteAgent:
     def version(self) -> int:
         """The newest version of the global head that is here; -1 before the first."""
         return -1 if self._follower is None else self._follower.version
+
+    @property
+    def plan_identity(self) -> bytes:
+        """The identity of the plan that is here, for which every message of this site is sealed."""
+        return NO_IDENTITY if self._stored is None else self._stored.plan.identity
 
     @property
     def joined(self) -> bool:
@@ -129,13 +143,14 @@ class SiteAgent:
         try:
             envelope = open_envelope(payload, topic)
             if isinstance(envelope.message, Plan):
-                envelope.verify(envelope.message.aggregator_key)
+                envelope.verify(envelope.message.aggregator_key, envelope.message.identity)
                 return self._take_plan(envelope.message, now)
             if self._stored is None:
                 if isinstance(envelope.message, Announcement):
                     self._early_announcement = payload
                 return []
-            return self._handle(envelope.verify(self._stored.plan.aggregator_key), now)
+            plan = self._stored.plan
+            return self._handle(envelope.verify(plan.aggregator_key, plan.identity), now)
         except MessageError as error:
             log.warning("refused a message on %s: %s", topic, error)
             return []
@@ -272,7 +287,7 @@ class SiteAgent:
         shared, private = self._learner.train(plan, follower.head, private, round_number)
         residual = None if stored.residual is None else specification.from_bytes(stored.residual)
         delta = difference(shared, follower.head)
-        codec = delta_codec_named(plan.uplink_codec)
+        codec = self._own_codec or delta_codec_named(plan.uplink_codec)
         compressed = compress(codec, delta, residual, stored.codec_memory, specification)
         self._state.store_update(
             OutgoingUpdate(round_number, self._learner.samples, compressed.encoded),

@@ -59,6 +59,8 @@ def test_torch_and_extras_stay_where_they_belong(room):
             extras = {"sklearn"}
         if relative.startswith("edge_client/deployment/"):
             extras = {"onnx"}
+        if relative.startswith("edge_client/readers/dicom"):
+            extras = {"pydicom"}
         used = {name for name, at_run_time in imported_modules(path) if at_run_time}
         unknown = used - set(sys.stdlib_module_names) - ROOMS - allowed - extras
         assert not unknown, f"{relative} needs {unknown}"
@@ -95,4 +97,14 @@ COMMANDS = [
 def test_help_imports_nothing_heavy(command):
     modules = modules_after([command, "--help"] if command else ["--help"])
     assert "typer" in modules
-    assert not modules & {"torch", "open_clip", "onnx", "onnxruntime", "sklearn", "paho", "amqtt", "PIL"}
+    assert not modules & {
+        "torch",
+        "open_clip",
+        "onnx",
+        "onnxruntime",
+        "sklearn",
+        "paho",
+        "amqtt",
+        "PIL",
+        "pydicom",
+    }

@@ -27,7 +27,10 @@ def linear_window(centre: float, width: float) -> Transform:
 
 def chosen_window(settings: ReaderSettings) -> Transform | None:
     """Return the window that the settings give in numbers, if they do."""
-    return linear_window(*settings.window) if isinstance(settings.window, tuple) else None
+    if not isinstance(settings.window, tuple):
+        return None
+    centre, width = settings.window
+    return linear_window(centre, width)
 
 
 def to_eight_bits(
@@ -124,10 +127,10 @@ def _range_window(parts: Any) -> Transform:
             lowest, highest = min(lowest, float(finite.min())), max(highest, float(finite.max()))
     if lowest > highest:
         raise RefusedFileError("no usable value")
-    # Scaled before the difference is taken, which could overflow.
-    scale = max(abs(lowest), abs(highest)) or 1.0
-    span = highest / scale - lowest / scale
-    return lambda values: np.clip((values / scale - lowest / scale) / (span or 1.0), 0, 1)
+    span = highest - lowest
+    if not np.isfinite(span):
+        raise RefusedFileError("no usable value")
+    return lambda values: np.clip((values - lowest) / (span or 1.0), 0, 1)
 
 
 def _levels(

@@ -77,7 +77,7 @@ def _refuse_mode(image: ImageFile.ImageFile) -> None:
         raise RefusedFileError(f"{image.mode} colours" if image.mode.isalnum() else "unusual colours")
     # Pillow keeps the upper half of each value, which is right for colours; the grey of a 16-bit scan is
     # often all in the lower half.
-    if image.mode == "LA" and image.format == "PNG" and str(image.tile[0][3]).endswith(";16B"):
+    if image.format == "PNG" and image.tile[0][3] == "LA;16B":
         raise RefusedFileError("16-bit with alpha")
     if image.format == "TIFF" and image.mode in _EIGHT_BIT_MODES - {"RGB", "RGBA", "RGBX", "CMYK"}:
         bits = int(max(image.tag_v2.get(_BITS_PER_SAMPLE, (1,))))  # type: ignore[attr-defined]

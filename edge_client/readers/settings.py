@@ -8,7 +8,10 @@ from msgspec import Meta
 from protocol.errors import InvalidInputError
 
 WindowNumber = Annotated[int, Meta(ge=1, le=1000)]
-Window = WindowNumber | Literal["range"] | tuple[float, float]
+# Not tuple[float, float]: beside an int and a text, msgspec 0.22 decodes that to objects that crash the next
+# garbage collection.
+CentreAndWidth = Annotated[tuple[float, ...], Meta(min_length=2, max_length=2)]
+Window = WindowNumber | Literal["range"] | CentreAndWidth
 
 
 class ReaderSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -29,8 +32,10 @@ class ReaderSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     window: Window = 1
 
     def __post_init__(self) -> None:
-        if isinstance(self.window, tuple) and not (self.window[1] > 0 and abs(self.window[0]) < 1e30):
-            raise InvalidInputError(f"window {list(self.window)}: the width must be above 0")
+        if isinstance(self.window, tuple):
+            centre, width = self.window
+            if not (0 < width < 1e30 and abs(centre) < 1e30):
+                raise InvalidInputError(f"window {list(self.window)}: the width must be above 0")
 
 
 DEFAULT_READING = ReaderSettings()

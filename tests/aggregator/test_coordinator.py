@@ -39,7 +39,8 @@ class Liar:
 
     def send(self, message, key=KEY, topic=None, now=0.0):
         topic = topic or topics.up(FEDERATION, self.name)
-        answers = self.coordinator.receive(topic, seal(message, topic, key), now)
+        payload = seal(message, topic, key, self.federation.plan.identity)
+        answers = self.coordinator.receive(topic, payload, now)
         return [answer.message for answer in answers]
 
     def join(self):
@@ -101,6 +102,7 @@ def test_an_update_for_another_round_is_refused_with_the_reason(liar, round_numb
         (b"\x02garbage", "values of 103 bits"),
         (b"\x01\x08\x01", "damaged"),
         (b"\xffgarbage", "not known"),
+        (b"\x04garbage", "whole"),
     ],
 )
 def test_a_payload_that_is_no_head_is_refused(liar, payload, reason):
