@@ -22,7 +22,6 @@ from benchmarks.peer_environment import ROOT
 
 PHANTOM_CLIP = ROOT / "simulation" / "assets" / "phantom-clip"
 CLASSES = 'templates = ["a scan with {}."]\n[classes]\ntumour = ["a tumour"]\nhealthy = ["no tumour"]\n'
-IMAGES = 128
 
 
 def main() -> None:
@@ -30,7 +29,7 @@ def main() -> None:
     options = _options()
     options.work.mkdir(parents=True, exist_ok=True)
     folders = [
-        _jpegs(options.images, options.work / "jpeg"),
+        _jpegs(options.images, options.work / "jpeg", options.count),
         _dicoms(options.work / "jpeg", options.work / "dicom"),
     ]
     results: dict[str, Any] = {"cores": options.threads, "repeats": options.repeats, "models": {}}
@@ -138,10 +137,10 @@ def _weights(work: Path) -> Path:
     return path
 
 
-def _jpegs(source: Path, target: Path) -> Path:
+def _jpegs(source: Path, target: Path, count: int) -> Path:
     """Link the first JPEGs of a folder, as they are."""
     target.mkdir(exist_ok=True)
-    for index, path in enumerate(sorted(source.rglob("*.jpg"))[:IMAGES]):
+    for index, path in enumerate(sorted(source.rglob("*.jpg"))[:count]):
         link = target / f"{index:04}.jpg"
         if not link.exists():
             link.symlink_to(path.resolve())
@@ -218,6 +217,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--edge", default=sys.executable)
     parser.add_argument("--openvino")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--count", type=int, default=128, help="images")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=3.0)
     return parser.parse_args()

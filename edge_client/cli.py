@@ -28,6 +28,12 @@ HeadsOption = Annotated[
     Path | None,
     typer.Option("--heads", "-H", help="heads.safetensors of a site; without it, zero-shot only."),
 ]
+PromptsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--prompts", help="classes.toml with classes of your own; needs a bundle exported --with-text."
+    ),
+]
 ThreadsOption = Annotated[int | None, typer.Option(min=1, help="Threads; by default one per core.")]
 FramesOption = Annotated[
     Frames,
@@ -66,6 +72,7 @@ def predict_command(
     paths: Annotated[list[str], typer.Argument(help="Image files, folders or globs.", metavar="PATH...")],
     bundle: BundleOption,
     heads: HeadsOption = None,
+    prompts: PromptsOption = None,
     output_format: Annotated[
         PredictionFormat, typer.Option("--format", help="csv or jsonl.")
     ] = PredictionFormat.CSV,
@@ -81,8 +88,12 @@ def predict_command(
     from edge_client.prediction import run_prediction
     from edge_client.readers.settings import ReaderSettings, parse_window
 
+<<<<<<< HEAD
     settings = ReaderSettings(frames.value, parse_window(window))
     run_prediction(paths, bundle, heads, output_format.value, output, threads, settings, strict)
+=======
+    run_prediction(paths, bundle, heads, output_format.value, output, threads, prompts)
+>>>>>>> main
 
 
 def evaluate_command(
@@ -91,6 +102,7 @@ def evaluate_command(
     ],
     bundle: BundleOption,
     heads: HeadsOption = None,
+    prompts: PromptsOption = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Also write the figures here, as JSON.")
     ] = None,
@@ -103,5 +115,9 @@ def evaluate_command(
     from edge_client.evaluation import run_evaluation
     from edge_client.readers.settings import ReaderSettings, parse_window
 
+<<<<<<< HEAD
     settings = ReaderSettings(frames.value, parse_window(window))
     run_evaluation(data, bundle, heads, output, threads, settings, strict)
+=======
+    run_evaluation(data, bundle, heads, output, threads, prompts)
+>>>>>>> main

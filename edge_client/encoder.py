@@ -1,6 +1,10 @@
 """The frozen image encoder of a bundle, run by ONNX Runtime on the processor."""
 
+<<<<<<< HEAD
 from concurrent.futures import ThreadPoolExecutor
+=======
+from pathlib import Path
+>>>>>>> main
 from types import TracebackType
 from typing import Any, Self
 
@@ -32,7 +36,7 @@ class Encoder:
     of 1 to 16 gave bit-identical embeddings.)
 
     Each thread encodes images of its own: that is faster than all threads together on one image after the
-    other, which wait for each other at every layer (docs/results/edge.md).
+    other, which wait for each other at every layer.
     """
 
     def __init__(self, bundle: Bundle, threads: int | None = None, *, together: bool = False) -> None:
@@ -48,6 +52,7 @@ class Encoder:
         self._image_shape = (preprocessing.height, preprocessing.width, 3)
         self._embedding_size = bundle.manifest.embedding_size
         self._one_by_one = bundle.manifest.precision == "int8"
+<<<<<<< HEAD
         threads = threads or available_cores()
         self._workers = 1 if together else threads
         self._pool = ThreadPoolExecutor(self._workers, "encoder") if self._workers > 1 else None
@@ -61,6 +66,9 @@ class Encoder:
             raise BundleError(
                 f"{self._path} cannot be loaded ({_first_line(error)}); export the bundle again"
             ) from error
+=======
+        self._session: Any = open_session(self._path, threads)
+>>>>>>> main
         self._check_interface()
 
     def encode(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
@@ -129,8 +137,25 @@ class Encoder:
             )
 
 
+<<<<<<< HEAD
 def _session_options(manifest: Manifest, threads_of_one_run: int) -> onnxruntime.SessionOptions:
     levels = onnxruntime.GraphOptimizationLevel
+=======
+def open_session(path: Path, threads: int | None) -> Any:
+    """Return an ONNX Runtime session on the processor; raise BundleError when the file cannot be used."""
+    try:
+        return onnxruntime.InferenceSession(
+            str(path), _session_options(threads), providers=["CPUExecutionProvider"]
+        )
+    # ONNX Runtime's exceptions have no base class of their own.
+    except Exception as error:
+        raise BundleError(
+            f"{path} cannot be loaded ({_first_line(error)}); export the bundle again"
+        ) from error
+
+
+def _session_options(threads: int | None) -> onnxruntime.SessionOptions:
+>>>>>>> main
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads_of_one_run
     options.inter_op_num_threads = 1

@@ -13,10 +13,11 @@ from edge_client.classification import predict, zero_shot
 from edge_client.feature_store import FeatureStore
 from edge_client.heads_file import Heads, load_heads
 from edge_client.metrics import Metrics, measure
+from edge_client.new_prompts import open_with_prompts
 from edge_client.progress import progress_bar
 from edge_client.readers.settings import DEFAULT_READING, ReaderSettings
 from edge_client.site_features import load_labelled_features
-from protocol.bundle import Bundle, open_bundle
+from protocol.bundle import Bundle
 
 
 def evaluate(
@@ -53,6 +54,7 @@ def run_evaluation(
     heads_file: Path | None,
     output: Path | None,
     threads: int | None,
+<<<<<<< HEAD
     settings: ReaderSettings = DEFAULT_READING,
     strict: bool = False,
 ) -> None:
@@ -61,6 +63,12 @@ def run_evaluation(
     Raises InvalidInputError for unusable data and, with `strict`, when any image cannot be used.
     """
     bundle = open_bundle(bundle_folder)
+=======
+    prompts_file: Path | None = None,
+) -> None:
+    """`fedmedclip evaluate`: print a table and write JSON where asked."""
+    bundle = open_with_prompts(bundle_folder, prompts_file, heads_file, threads)
+>>>>>>> main
     heads = None if heads_file is None else load_heads(heads_file, bundle)
     with (
         TemporaryDirectory() as folder,

@@ -19,10 +19,11 @@ from edge_client.dataset import list_images
 from edge_client.features import SkippedImage, refuse_skipped, summarize_skipped
 from edge_client.heads_file import Heads, load_heads
 from edge_client.images import UnreadableImageError
+from edge_client.new_prompts import open_with_prompts
 from edge_client.progress import progress_bar
 from edge_client.readers.settings import DEFAULT_READING, ReaderSettings
 from edge_client.reading import DecodedImage, decode_images
-from protocol.bundle import Bundle, open_bundle
+from protocol.bundle import Bundle
 from protocol.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def run_prediction(
     output_format: str,
     output: Path | None,
     threads: int | None,
+<<<<<<< HEAD
     settings: ReaderSettings = DEFAULT_READING,
     strict: bool = False,
 ) -> None:
@@ -66,6 +68,17 @@ def run_prediction(
         import_module("edge_client.encoder")
         images = list_images(paths, settings)
         bundle = opening.result()
+=======
+    prompts_file: Path | None = None,
+) -> None:
+    """Classify images and write the rows as they come; skipped images are listed on standard error.
+
+    With a `prompts_file` the classes are its own, zero-shot. Raises InvalidInputError when nothing
+    matches or no image at all could be read.
+    """
+    images = list_images(paths)
+    bundle = open_with_prompts(bundle_folder, prompts_file, heads_file, threads)
+>>>>>>> main
     heads = None if heads_file is None else load_heads(heads_file, bundle)
     skipped: list[SkippedImage] = []
     with _opened(output) as file, progress_bar("classifying") as progress:

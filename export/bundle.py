@@ -16,7 +16,11 @@ from export.model import LoadedModel, load_model
 from export.parity import measure_parity
 from export.parity_images import generated_images, images_in
 from export.quantize import quantize_matrix_products
+<<<<<<< HEAD
 from export.self_test import golden_contents
+=======
+from export.text_tower import text_versions, write_text_tower
+>>>>>>> main
 from protocol.bundle import (
     CLASS_EMBEDDINGS,
     FORMAT,
@@ -40,13 +44,14 @@ def export_bundle(
     report: Callable[[str], None] = lambda step: None,
     force: bool = False,
     images: Path | None = None,
+    with_text: bool = False,
 ) -> Bundle:
     """Export an open_clip model as a bundle, and return the bundle opened.
 
     `model` and `pretrained` are as for `export.model.load_model`. `report` is told each step before it
     begins. `images` is a folder to measure the parity on; without it, generated images are used. With
-    `force`, a bundle at `out` is replaced. The same inputs, versions and kind of processor give the same
-    bytes.
+    `force`, a bundle at `out` is replaced. `with_text` adds the text tower and its tokenizer. The same
+    inputs, versions and kind of processor give the same bytes.
 
     Raises InvalidInputError when an input cannot be used or the bundle not written, and ParityError when
     the encoder does not do what the model does; either way nothing is left at `out` that was not there.
@@ -70,6 +75,10 @@ def export_bundle(
         contents |= golden_contents(folder / IMAGE_ENCODER, loaded.preprocessing)
         for name, content in contents.items():
             (folder / name).write_bytes(content)
+        text = None
+        if with_text:
+            report("writing the text tower as ONNX, and comparing it with open_clip")
+            text = write_text_tower(loaded, prompts, folder)
         report("comparing with open_clip")
         compared = images_in(images) if images else generated_images()
         manifest = Manifest(
@@ -83,9 +92,10 @@ def export_bundle(
             prompts=prompts,
             preprocessing=loaded.preprocessing,
             parity=measure_parity(loaded, folder / IMAGE_ENCODER, compared, precision),
-            versions=_versions(),
-            files={name: hashlib.sha256(content).hexdigest() for name, content in contents.items()},
+            versions=_versions() | (text_versions() if text else {}),
+            files={path.name: _sha256(path) for path in sorted(folder.iterdir())},
             quantization=quantization,
+            text=text,
         )
         (folder / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest)) + b"\n")
     return open_bundle(out)
@@ -104,6 +114,20 @@ def _logit_scale(loaded: LoadedModel) -> float:
     return scale
 
 
+<<<<<<< HEAD
+=======
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _npy(array: npt.NDArray[np.float32]) -> bytes:
+    encoded = io.BytesIO()
+    np.save(encoded, array, allow_pickle=False)
+    return encoded.getvalue()
+
+
+>>>>>>> main
 def _versions() -> dict[str, str]:
     """Return the versions that the bundle's bytes and figures depend on."""
     import onnx

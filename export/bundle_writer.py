@@ -7,11 +7,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+<<<<<<< HEAD
 from protocol.bundle import CLASS_EMBEDDINGS, IMAGE_ENCODER, MANIFEST
 from protocol.bundle_signature import SIGNATURE_FILE
+=======
+from protocol.bundle import CLASS_EMBEDDINGS, IMAGE_ENCODER, MANIFEST, TEXT_FILES
+>>>>>>> main
 from protocol.errors import InvalidInputError
 from protocol.self_test import SELF_TEST_EMBEDDINGS, SELF_TEST_IMAGES
 
+<<<<<<< HEAD
 BUNDLE_FILES = {
     MANIFEST,
     SIGNATURE_FILE,
@@ -20,6 +25,9 @@ BUNDLE_FILES = {
     SELF_TEST_IMAGES,
     SELF_TEST_EMBEDDINGS,
 }
+=======
+BUNDLE_FILES = {MANIFEST, IMAGE_ENCODER, CLASS_EMBEDDINGS, *TEXT_FILES}
+>>>>>>> main
 
 
 @contextmanager
