@@ -31,6 +31,7 @@ def show(folder: Path) -> list[tuple[str, str]]:
             f"{parity.cosine_mean:g} (mean) on {parity.images} images; tolerance {parity.tolerance:g}",
         ),
         ("self-test", _self_test_words(bundle)),
+        ("text tower", "yes, for new prompts" if manifest.text else "no"),
     ]
     rows += [(f"class {name}", "; ".join(phrases)) for name, phrases in manifest.prompts.classes.items()]
     rows += [("template", template) for template in manifest.prompts.templates]

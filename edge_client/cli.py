@@ -88,12 +88,8 @@ def predict_command(
     from edge_client.prediction import run_prediction
     from edge_client.readers.settings import ReaderSettings, parse_window
 
-<<<<<<< HEAD
     settings = ReaderSettings(frames.value, parse_window(window))
-    run_prediction(paths, bundle, heads, output_format.value, output, threads, settings, strict)
-=======
-    run_prediction(paths, bundle, heads, output_format.value, output, threads, prompts)
->>>>>>> main
+    run_prediction(paths, bundle, heads, output_format.value, output, threads, settings, strict, prompts)
 
 
 def evaluate_command(
@@ -115,9 +111,5 @@ def evaluate_command(
     from edge_client.evaluation import run_evaluation
     from edge_client.readers.settings import ReaderSettings, parse_window
 
-<<<<<<< HEAD
     settings = ReaderSettings(frames.value, parse_window(window))
-    run_evaluation(data, bundle, heads, output, threads, settings, strict)
-=======
-    run_evaluation(data, bundle, heads, output, threads, prompts)
->>>>>>> main
+    run_evaluation(data, bundle, heads, output, threads, settings, strict, prompts)

@@ -1,10 +1,7 @@
 """The frozen image encoder of a bundle, run by ONNX Runtime on the processor."""
 
-<<<<<<< HEAD
 from concurrent.futures import ThreadPoolExecutor
-=======
 from pathlib import Path
->>>>>>> main
 from types import TracebackType
 from typing import Any, Self
 
@@ -46,29 +43,16 @@ class Encoder:
 
         Raises BundleError when the ONNX file cannot be used or is not what the manifest says.
         """
-        return_freed_memory()
         self._path = bundle.image_encoder
         preprocessing = bundle.manifest.preprocessing
         self._image_shape = (preprocessing.height, preprocessing.width, 3)
         self._embedding_size = bundle.manifest.embedding_size
         self._one_by_one = bundle.manifest.precision == "int8"
-<<<<<<< HEAD
         threads = threads or available_cores()
         self._workers = 1 if together else threads
         self._pool = ThreadPoolExecutor(self._workers, "encoder") if self._workers > 1 else None
-        options = _session_options(bundle.manifest, threads // self._workers)
-        try:
-            self._session: Any = onnxruntime.InferenceSession(
-                str(self._path), options, providers=["CPUExecutionProvider"]
-            )
-        # ONNX Runtime's exceptions have no base class of their own.
-        except Exception as error:
-            raise BundleError(
-                f"{self._path} cannot be loaded ({_first_line(error)}); export the bundle again"
-            ) from error
-=======
-        self._session: Any = open_session(self._path, threads)
->>>>>>> main
+        extended = is_transformer(bundle.manifest)
+        self._session: Any = open_session(self._path, threads // self._workers, extended_only=extended)
         self._check_interface()
 
     def encode(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
@@ -137,15 +121,15 @@ class Encoder:
             )
 
 
-<<<<<<< HEAD
-def _session_options(manifest: Manifest, threads_of_one_run: int) -> onnxruntime.SessionOptions:
-    levels = onnxruntime.GraphOptimizationLevel
-=======
-def open_session(path: Path, threads: int | None) -> Any:
-    """Return an ONNX Runtime session on the processor; raise BundleError when the file cannot be used."""
+def open_session(path: Path, threads: int | None, *, extended_only: bool = False) -> Any:
+    """Return an ONNX Runtime session on the processor; raise BundleError when the file cannot be used.
+
+    `extended_only` leaves out the last level of optimisation, which lays convolutions out anew.
+    """
+    return_freed_memory()
     try:
         return onnxruntime.InferenceSession(
-            str(path), _session_options(threads), providers=["CPUExecutionProvider"]
+            str(path), _session_options(threads, extended_only), providers=["CPUExecutionProvider"]
         )
     # ONNX Runtime's exceptions have no base class of their own.
     except Exception as error:
@@ -154,15 +138,13 @@ def open_session(path: Path, threads: int | None) -> Any:
         ) from error
 
 
-def _session_options(threads: int | None) -> onnxruntime.SessionOptions:
->>>>>>> main
+def _session_options(threads: int | None, extended_only: bool) -> onnxruntime.SessionOptions:
+    levels = onnxruntime.GraphOptimizationLevel
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads_of_one_run
+    options.intra_op_num_threads = threads or available_cores()
     options.inter_op_num_threads = 1
     # The last level lays convolutions out anew. A transformer has one, gains nothing, and pays 15 MB.
-    options.graph_optimization_level = (
-        levels.ORT_ENABLE_EXTENDED if is_transformer(manifest) else levels.ORT_ENABLE_ALL
-    )
+    options.graph_optimization_level = levels.ORT_ENABLE_EXTENDED if extended_only else levels.ORT_ENABLE_ALL
     # Keeps what a batch needed until the end of the session, on a box with 2 GB.
     options.enable_cpu_mem_arena = False
     # Waiting threads would burn the cores that decode the next images.

@@ -54,21 +54,15 @@ def run_evaluation(
     heads_file: Path | None,
     output: Path | None,
     threads: int | None,
-<<<<<<< HEAD
     settings: ReaderSettings = DEFAULT_READING,
     strict: bool = False,
+    prompts_file: Path | None = None,
 ) -> None:
     """`fedmedclip evaluate`: print a table and write JSON where asked.
 
     Raises InvalidInputError for unusable data and, with `strict`, when any image cannot be used.
     """
-    bundle = open_bundle(bundle_folder)
-=======
-    prompts_file: Path | None = None,
-) -> None:
-    """`fedmedclip evaluate`: print a table and write JSON where asked."""
     bundle = open_with_prompts(bundle_folder, prompts_file, heads_file, threads)
->>>>>>> main
     heads = None if heads_file is None else load_heads(heads_file, bundle)
     with (
         TemporaryDirectory() as folder,

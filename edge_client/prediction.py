@@ -54,31 +54,21 @@ def run_prediction(
     output_format: str,
     output: Path | None,
     threads: int | None,
-<<<<<<< HEAD
     settings: ReaderSettings = DEFAULT_READING,
     strict: bool = False,
-) -> None:
-    """Classify images and write the rows as they come; skipped images are listed on standard error.
-
-    Raises InvalidInputError when nothing matches, no image at all could be read, or with `strict` any cannot.
-    """
-    with ThreadPoolExecutor(1) as background:
-        # Hashing a hundred megabytes takes as long as importing ONNX Runtime and walking the folders.
-        opening = background.submit(open_bundle, bundle_folder)
-        import_module("edge_client.encoder")
-        images = list_images(paths, settings)
-        bundle = opening.result()
-=======
     prompts_file: Path | None = None,
 ) -> None:
     """Classify images and write the rows as they come; skipped images are listed on standard error.
 
-    With a `prompts_file` the classes are its own, zero-shot. Raises InvalidInputError when nothing
-    matches or no image at all could be read.
+    With a `prompts_file` the classes are its own, zero-shot. Raises InvalidInputError when nothing matches,
+    no image at all could be read, or with `strict` any cannot.
     """
-    images = list_images(paths)
-    bundle = open_with_prompts(bundle_folder, prompts_file, heads_file, threads)
->>>>>>> main
+    with ThreadPoolExecutor(1) as background:
+        # Hashing a hundred megabytes takes as long as importing ONNX Runtime and walking the folders.
+        opening = background.submit(open_with_prompts, bundle_folder, prompts_file, heads_file, threads)
+        import_module("edge_client.encoder")
+        images = list_images(paths, settings)
+        bundle = opening.result()
     heads = None if heads_file is None else load_heads(heads_file, bundle)
     skipped: list[SkippedImage] = []
     with _opened(output) as file, progress_bar("classifying") as progress:

@@ -16,11 +16,8 @@ from export.model import LoadedModel, load_model
 from export.parity import measure_parity
 from export.parity_images import generated_images, images_in
 from export.quantize import quantize_matrix_products
-<<<<<<< HEAD
 from export.self_test import golden_contents
-=======
 from export.text_tower import text_versions, write_text_tower
->>>>>>> main
 from protocol.bundle import (
     CLASS_EMBEDDINGS,
     FORMAT,
@@ -71,9 +68,9 @@ def export_bundle(
         CLASS_EMBEDDINGS: encode_array(class_embeddings),
     }
     with new_bundle(out, force=force) as folder:
-        (folder / IMAGE_ENCODER).write_bytes(contents[IMAGE_ENCODER])
-        contents |= golden_contents(folder / IMAGE_ENCODER, loaded.preprocessing)
         for name, content in contents.items():
+            (folder / name).write_bytes(content)
+        for name, content in golden_contents(folder / IMAGE_ENCODER, loaded.preprocessing).items():
             (folder / name).write_bytes(content)
         text = None
         if with_text:
@@ -114,20 +111,11 @@ def _logit_scale(loaded: LoadedModel) -> float:
     return scale
 
 
-<<<<<<< HEAD
-=======
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _npy(array: npt.NDArray[np.float32]) -> bytes:
-    encoded = io.BytesIO()
-    np.save(encoded, array, allow_pickle=False)
-    return encoded.getvalue()
-
-
->>>>>>> main
 def _versions() -> dict[str, str]:
     """Return the versions that the bundle's bytes and figures depend on."""
     import onnx

@@ -7,16 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-<<<<<<< HEAD
-from protocol.bundle import CLASS_EMBEDDINGS, IMAGE_ENCODER, MANIFEST
-from protocol.bundle_signature import SIGNATURE_FILE
-=======
 from protocol.bundle import CLASS_EMBEDDINGS, IMAGE_ENCODER, MANIFEST, TEXT_FILES
->>>>>>> main
+from protocol.bundle_signature import SIGNATURE_FILE
 from protocol.errors import InvalidInputError
 from protocol.self_test import SELF_TEST_EMBEDDINGS, SELF_TEST_IMAGES
 
-<<<<<<< HEAD
 BUNDLE_FILES = {
     MANIFEST,
     SIGNATURE_FILE,
@@ -24,10 +19,8 @@ BUNDLE_FILES = {
     CLASS_EMBEDDINGS,
     SELF_TEST_IMAGES,
     SELF_TEST_EMBEDDINGS,
+    *TEXT_FILES,
 }
-=======
-BUNDLE_FILES = {MANIFEST, IMAGE_ENCODER, CLASS_EMBEDDINGS, *TEXT_FILES}
->>>>>>> main
 
 
 @contextmanager
