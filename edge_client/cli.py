@@ -14,6 +14,15 @@ class PredictionFormat(StrEnum):
     JSONL = "jsonl"
 
 
+class Frames(StrEnum):
+    """Which frames of a multi-frame file become images."""
+
+    AUTO = "auto"
+    FIRST = "first"
+    MIDDLE = "middle"
+    ALL = "all"
+
+
 BundleOption = Annotated[Path, typer.Option("--bundle", "-b", help="Folder that `fedmedclip export` wrote.")]
 HeadsOption = Annotated[
     Path | None,
@@ -26,6 +35,19 @@ PromptsOption = Annotated[
     ),
 ]
 ThreadsOption = Annotated[int | None, typer.Option(min=1, help="Threads; by default one per core.")]
+FramesOption = Annotated[
+    Frames,
+    typer.Option(
+        help="Of DICOM, NIfTI, TIFF, GIF: which frames; auto is the middle one, of a TIFF the first."
+    ),
+]
+WindowOption = Annotated[
+    str, typer.Option(help="DICOM window: its number from 1, 'range' for all values, or CENTRE,WIDTH.")
+]
+StrictOption = Annotated[
+    bool,
+    typer.Option("--strict", help="Stop with an error when a file cannot be used, instead of skipping it."),
+]
 
 
 def site_command(
@@ -58,15 +80,22 @@ def predict_command(
         Path | None, typer.Option("--output", "-o", help="Write here instead of to standard output.")
     ] = None,
     threads: ThreadsOption = None,
+    frames: FramesOption = Frames.AUTO,
+    window: WindowOption = "1",
+    strict: StrictOption = False,
 ) -> None:
     """Classify images offline: label, probability per class, ensemble weight, time."""
     from edge_client.prediction import run_prediction
+    from edge_client.readers.settings import ReaderSettings, parse_window
 
-    run_prediction(paths, bundle, heads, output_format.value, output, threads, prompts)
+    settings = ReaderSettings(frames.value, parse_window(window))
+    run_prediction(paths, bundle, heads, output_format.value, output, threads, settings, strict, prompts)
 
 
 def evaluate_command(
-    data: Annotated[Path, typer.Argument(help="Folder of class folders, or a CSV of path,label.")],
+    data: Annotated[
+        Path, typer.Argument(help="Folder of class folders, CSV of path,label, or .npz archive.")
+    ],
     bundle: BundleOption,
     heads: HeadsOption = None,
     prompts: PromptsOption = None,
@@ -74,11 +103,16 @@ def evaluate_command(
         Path | None, typer.Option("--output", "-o", help="Also write the figures here, as JSON.")
     ] = None,
     threads: ThreadsOption = None,
+    frames: FramesOption = Frames.AUTO,
+    window: WindowOption = "1",
+    strict: StrictOption = False,
 ) -> None:
     """Measure zero-shot, shared head, private head and ensemble on labelled images."""
     from edge_client.evaluation import run_evaluation
+    from edge_client.readers.settings import ReaderSettings, parse_window
 
-    run_evaluation(data, bundle, heads, output, threads, prompts)
+    settings = ReaderSettings(frames.value, parse_window(window))
+    run_evaluation(data, bundle, heads, output, threads, settings, strict, prompts)
 
 
 def reference_command(

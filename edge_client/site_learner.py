@@ -11,9 +11,10 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from edge_client.classification import predict
 from edge_client.encoder import encoded_images
 from edge_client.ensemble import fit_calibrated
-from edge_client.evaluation import evaluate, predict
+from edge_client.evaluation import evaluate
 from edge_client.heads import initial_private_head, private_head_specification
 from edge_client.heads_file import Heads, save_heads
 from edge_client.methods import ADAPTING_METHODS

@@ -1,7 +1,6 @@
 """The export itself: from a model's name to a bundle whose encoder was compared with the original."""
 
 import hashlib
-import io
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +8,6 @@ from typing import Literal
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from export.bundle_writer import check_target, new_bundle
 from export.class_embeddings import embed_classes
@@ -18,6 +16,7 @@ from export.model import LoadedModel, load_model
 from export.parity import measure_parity
 from export.parity_images import generated_images, images_in
 from export.quantize import quantize_matrix_products
+from export.self_test import golden_contents
 from export.text_tower import text_versions, write_text_tower
 from protocol.bundle import (
     CLASS_EMBEDDINGS,
@@ -30,6 +29,7 @@ from protocol.bundle import (
     open_bundle,
 )
 from protocol.errors import InvalidInputError
+from protocol.self_test import encode_array
 
 
 def export_bundle(
@@ -65,10 +65,12 @@ def export_bundle(
         encoder, quantization = quantize_matrix_products(encoder)
     contents = {
         IMAGE_ENCODER: encoder.SerializeToString(deterministic=True),
-        CLASS_EMBEDDINGS: _npy(class_embeddings),
+        CLASS_EMBEDDINGS: encode_array(class_embeddings),
     }
     with new_bundle(out, force=force) as folder:
         for name, content in contents.items():
+            (folder / name).write_bytes(content)
+        for name, content in golden_contents(folder / IMAGE_ENCODER, loaded.preprocessing).items():
             (folder / name).write_bytes(content)
         text = None
         if with_text:
@@ -112,12 +114,6 @@ def _logit_scale(loaded: LoadedModel) -> float:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _npy(array: npt.NDArray[np.float32]) -> bytes:
-    encoded = io.BytesIO()
-    np.save(encoded, array, allow_pickle=False)
-    return encoded.getvalue()
 
 
 def _versions() -> dict[str, str]:
