@@ -28,6 +28,12 @@ HeadsOption = Annotated[
     Path | None,
     typer.Option("--heads", "-H", help="heads.safetensors of a site; without it, zero-shot only."),
 ]
+PromptsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--prompts", help="classes.toml with classes of your own; needs a bundle exported --with-text."
+    ),
+]
 ThreadsOption = Annotated[int | None, typer.Option(min=1, help="Threads; by default one per core.")]
 FramesOption = Annotated[
     Frames,
@@ -66,6 +72,7 @@ def predict_command(
     paths: Annotated[list[str], typer.Argument(help="Image files, folders or globs.", metavar="PATH...")],
     bundle: BundleOption,
     heads: HeadsOption = None,
+    prompts: PromptsOption = None,
     output_format: Annotated[
         PredictionFormat, typer.Option("--format", help="csv or jsonl.")
     ] = PredictionFormat.CSV,
@@ -82,7 +89,7 @@ def predict_command(
     from edge_client.readers.settings import ReaderSettings, parse_window
 
     settings = ReaderSettings(frames.value, parse_window(window))
-    run_prediction(paths, bundle, heads, output_format.value, output, threads, settings, strict)
+    run_prediction(paths, bundle, heads, output_format.value, output, threads, settings, strict, prompts)
 
 
 def evaluate_command(
@@ -91,6 +98,7 @@ def evaluate_command(
     ],
     bundle: BundleOption,
     heads: HeadsOption = None,
+    prompts: PromptsOption = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Also write the figures here, as JSON.")
     ] = None,
@@ -104,4 +112,37 @@ def evaluate_command(
     from edge_client.readers.settings import ReaderSettings, parse_window
 
     settings = ReaderSettings(frames.value, parse_window(window))
-    run_evaluation(data, bundle, heads, output, threads, settings, strict)
+    run_evaluation(data, bundle, heads, output, threads, settings, strict, prompts)
+
+
+def reference_command(
+    images: Annotated[list[str], typer.Argument(help="Image files, folders or globs.", metavar="PATH...")],
+    bundle: BundleOption,
+    statistics: Annotated[
+        bool, typer.Option("--statistics", help="Give only mean and covariance factors, no embedding.")
+    ] = False,
+    rank: Annotated[int, typer.Option(min=0, max=4096, help="Covariance factors in the statistics.")] = 16,
+    noise: Annotated[
+        float, typer.Option(min=0, max=1000, help="Noise on the statistics, in standard errors of a mean.")
+    ] = 0.0,
+    most: Annotated[int, typer.Option(min=2, max=65536, help="Draw so many when there are more.")] = 400,
+    seed: Annotated[int, typer.Option(min=0, help="Of the draw and the noise.")] = 0,
+    threads: ThreadsOption = None,
+) -> None:
+    """Put unlabelled reference embeddings into a bundle, which facmic and faa-clip adapt to.
+
+    They are of public images that look like those to be classified later. Do it before the federation begins:
+    it changes the bundle, and every site needs the same one.
+    """
+    from edge_client.reference_command import run_reference
+
+    run_reference(
+        images,
+        bundle,
+        statistics=statistics,
+        rank=rank,
+        noise=noise,
+        most=most,
+        seed=seed,
+        threads=threads,
+    )

@@ -1,7 +1,6 @@
 """The export itself: from a model's name to a bundle whose encoder was compared with the original."""
 
 import hashlib
-import io
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +8,6 @@ from typing import Literal
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from export.bundle_writer import check_target, new_bundle
 from export.class_embeddings import embed_classes
@@ -18,6 +16,8 @@ from export.model import LoadedModel, load_model
 from export.parity import measure_parity
 from export.parity_images import generated_images, images_in
 from export.quantize import quantize_matrix_products
+from export.self_test import golden_contents
+from export.text_tower import text_versions, write_text_tower
 from protocol.bundle import (
     CLASS_EMBEDDINGS,
     FORMAT,
@@ -29,6 +29,7 @@ from protocol.bundle import (
     open_bundle,
 )
 from protocol.errors import InvalidInputError
+from protocol.self_test import encode_array
 
 
 def export_bundle(
@@ -40,13 +41,14 @@ def export_bundle(
     report: Callable[[str], None] = lambda step: None,
     force: bool = False,
     images: Path | None = None,
+    with_text: bool = False,
 ) -> Bundle:
     """Export an open_clip model as a bundle, and return the bundle opened.
 
     `model` and `pretrained` are as for `export.model.load_model`. `report` is told each step before it
     begins. `images` is a folder to measure the parity on; without it, generated images are used. With
-    `force`, a bundle at `out` is replaced. The same inputs, versions and kind of processor give the same
-    bytes.
+    `force`, a bundle at `out` is replaced. `with_text` adds the text tower and its tokenizer. The same
+    inputs, versions and kind of processor give the same bytes.
 
     Raises InvalidInputError when an input cannot be used or the bundle not written, and ParityError when
     the encoder does not do what the model does; either way nothing is left at `out` that was not there.
@@ -63,11 +65,17 @@ def export_bundle(
         encoder, quantization = quantize_matrix_products(encoder)
     contents = {
         IMAGE_ENCODER: encoder.SerializeToString(deterministic=True),
-        CLASS_EMBEDDINGS: _npy(class_embeddings),
+        CLASS_EMBEDDINGS: encode_array(class_embeddings),
     }
     with new_bundle(out, force=force) as folder:
         for name, content in contents.items():
             (folder / name).write_bytes(content)
+        for name, content in golden_contents(folder / IMAGE_ENCODER, loaded.preprocessing).items():
+            (folder / name).write_bytes(content)
+        text = None
+        if with_text:
+            report("writing the text tower as ONNX, and comparing it with open_clip")
+            text = write_text_tower(loaded, prompts, folder)
         report("comparing with open_clip")
         compared = images_in(images) if images else generated_images()
         manifest = Manifest(
@@ -81,9 +89,10 @@ def export_bundle(
             prompts=prompts,
             preprocessing=loaded.preprocessing,
             parity=measure_parity(loaded, folder / IMAGE_ENCODER, compared, precision),
-            versions=_versions(),
-            files={name: hashlib.sha256(content).hexdigest() for name, content in contents.items()},
+            versions=_versions() | (text_versions() if text else {}),
+            files={path.name: _sha256(path) for path in sorted(folder.iterdir())},
             quantization=quantization,
+            text=text,
         )
         (folder / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest)) + b"\n")
     return open_bundle(out)
@@ -102,10 +111,9 @@ def _logit_scale(loaded: LoadedModel) -> float:
     return scale
 
 
-def _npy(array: npt.NDArray[np.float32]) -> bytes:
-    encoded = io.BytesIO()
-    np.save(encoded, array, allow_pickle=False)
-    return encoded.getvalue()
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _versions() -> dict[str, str]:
