@@ -63,10 +63,17 @@ def load_model(model: str, pretrained: str | None) -> LoadedModel:
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise
             raise InvalidInputError(_problem(source, error)) from error
-        configuration = open_clip.transform.PreprocessCfg(**network.visual.preprocess_cfg)
-        transform = open_clip.transform.image_transform_v2(configuration, is_train=False)
     network.eval().requires_grad_(False)
-    return LoadedModel(source, network, tokenizer, transform, _preprocessing(configuration))
+    return LoadedModel(source, network, tokenizer, *preprocessing_of(network))
+
+
+def preprocessing_of(network: Any) -> "tuple[Callable[[Image], torch.Tensor], Preprocessing]":
+    """Return the inference transform of open_clip's module, and what it does."""
+    import open_clip
+
+    configuration = open_clip.transform.PreprocessCfg(**network.visual.preprocess_cfg)
+    transform = open_clip.transform.image_transform_v2(configuration, is_train=False)
+    return transform, _preprocessing(configuration)
 
 
 def _loading_errors() -> tuple[type[Exception], ...]:
