@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 IMAGES = 3
+# What open_clip's tokenizer gives a Hugging Face tower, unless a configuration says otherwise.
+HUGGING_FACE_LENGTH = 77
 Floats = npt.NDArray[np.float32]
 
 
@@ -39,7 +41,8 @@ def compare(name: str, images: Path | None) -> dict[str, Any]:
     started = time.monotonic()
     network = random_network(name, agreed_preprocessing(name))
     transform, preprocessing = preprocessing_of(network)
-    loaded = LoadedModel(ModelSource(name, None, name, ""), network, _no_tokenizer, transform, preprocessing)
+    tokenizer = _NoTokenizer(random_tokens(network).shape[1])
+    loaded = LoadedModel(ModelSource(name, None, name, ""), network, tokenizer, transform, preprocessing)
     figures = _image_figures(loaded, list(islice(_not_square(images), IMAGES)))
     figures |= _text_figures(loaded)
     return {"status": "ok", **figures, "seconds": round(time.monotonic() - started, 1)}
@@ -75,8 +78,6 @@ def _text_figures(loaded: LoadedModel) -> dict[str, Any]:
     tokens = random_tokens(network)
     with torch.no_grad(), quiet():
         expected: Floats = network.encode_text(torch.from_numpy(tokens), normalize=True).numpy()
-    # The image tower is done with, and memory is short with the largest text towers.
-    network.visual = torch.nn.Identity()
     model = text_encoder_to_onnx(loaded)
     found = _run(model, [{"tokens": tokens[:1]}, {"tokens": tokens[1:]}])
     cosines = expected @ expected.T
@@ -90,7 +91,7 @@ def random_tokens(network: Any) -> npt.NDArray[np.int64]:
     """Return int64 (3, context length): random words of three lengths, ended and padded as the tower expects."""
     text = getattr(network, "text", network)
     hugging_face = getattr(text, "config", None)
-    length = min(int(network.context_length if hugging_face is None else 77), 77)
+    length = HUGGING_FACE_LENGTH if hugging_face is not None else int(text.context_length)
     vocabulary = int(text.vocab_size)
     end = getattr(text, "eos_id", None) or vocabulary - 1
     padding = hugging_face.pad_token_id if hugging_face is not None else getattr(text, "pad_id", 0)
@@ -126,5 +127,11 @@ def _rounded(value: Any) -> float:
     return float(f"{float(value):.2g}")
 
 
-def _no_tokenizer(texts: list[str]) -> Any:
-    raise NotImplementedError("random models are given tokens")
+class _NoTokenizer:
+    """Stands for the tokenizer of a model that is given tokens."""
+
+    def __init__(self, context_length: int) -> None:
+        self.context_length = context_length
+
+    def __call__(self, texts: list[str]) -> Any:
+        raise NotImplementedError("a random model is given tokens")
