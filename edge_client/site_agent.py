@@ -71,15 +71,24 @@ class Identity:
 
 
 class SiteAgent:
-    """One site's part in one federation. It takes up what `state` holds: a killed site goes on from there."""
+    """One site's part in one federation. It takes up what `state` holds: a killed site goes on from there.
+
+    `uplink_codec` replaces the federation's for what this site sends; a receiver reads any.
+    """
 
     def __init__(
-        self, identity: Identity, state: SiteState, learner: Learner, maximum_message_bytes: int
+        self,
+        identity: Identity,
+        state: SiteState,
+        learner: Learner,
+        maximum_message_bytes: int,
+        uplink_codec: str | None = None,
     ) -> None:
         self._identity = identity
         self._state = state
         self._learner = learner
         self._maximum_message_bytes = maximum_message_bytes
+        self._own_codec = None if uplink_codec is None else delta_codec_named(uplink_codec)
         self._early_announcement: bytes | None = None
         self._online = False
         self._joined = False
@@ -272,7 +281,7 @@ class SiteAgent:
         shared, private = self._learner.train(plan, follower.head, private, round_number)
         residual = None if stored.residual is None else specification.from_bytes(stored.residual)
         delta = difference(shared, follower.head)
-        codec = delta_codec_named(plan.uplink_codec)
+        codec = self._own_codec or delta_codec_named(plan.uplink_codec)
         compressed = compress(codec, delta, residual, stored.codec_memory, specification)
         self._state.store_update(
             OutgoingUpdate(round_number, self._learner.samples, compressed.encoded),

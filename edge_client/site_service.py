@@ -80,7 +80,7 @@ def run_site(configuration_file: Path, *, once: bool) -> None:
             bundle.digest,
             None if pinned is None else bytes.fromhex(pinned),
         )
-        agent = SiteAgent(identity, state, learner, broker.maximum_message_bytes)
+        agent = SiteAgent(identity, state, learner, broker.maximum_message_bytes, settings.uplink_codec)
         log.info("site %s, key %s", settings.name, key.public_key.hex())
         link.subscribe(
             topics.plan(settings.federation),

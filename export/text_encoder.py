@@ -20,8 +20,8 @@ def text_encoder_to_onnx(loaded: LoadedModel) -> Any:
     """Return the text tower as an `onnx.ModelProto`, the same for the same weights.
 
     Input `tokens`: int64 (batch, context length), as the model's tokenizer gives them. Output
-    `text_embedding`: float32 (batch, D), rows of unit length. The batch is free. Raises InvalidInputError when
-    the tower is too large for one ONNX file, or has an operation that ONNX lacks.
+    `text_embedding`: float32 (batch, D), rows of unit length. The batch is free. Raises InvalidInputError
+    when the tower is too large for one ONNX file, or has an operation that ONNX lacks.
     """
     import torch
 

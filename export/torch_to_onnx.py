@@ -1,7 +1,7 @@
 """A tower of a CLIP as an ONNX graph with a free batch.
 
-PyTorch's TorchScript exporter is used: the newer one writes the weights into a second file and fixes the batch
-size more easily than it keeps it free.
+PyTorch's TorchScript exporter is used: the newer one writes the weights into a second file and fixes the
+batch size more easily than it keeps it free.
 """
 
 import io
