@@ -1,6 +1,5 @@
 """One open_clip model with random weights: its exported towers beside the originals."""
 
-import tempfile
 import time
 from collections.abc import Iterator
 from itertools import islice
@@ -14,7 +13,7 @@ from benchmarks.random_models import random_network, settle_batch_normalisations
 from export.image_encoder import encoder_to_onnx
 from export.model import LoadedModel, preprocessing_of
 from export.model_source import ModelSource, agreed_preprocessing
-from export.onnx_weights import write_model
+from export.onnx_session import open_session
 from export.parity_images import generated_images, images_in
 from export.quantize import quantize_matrix_products
 from export.quiet import quiet
@@ -105,16 +104,7 @@ def random_tokens(network: Any) -> npt.NDArray[np.int64]:
 
 def _run(model: Any, inputs: list[dict[str, npt.NDArray[Any]]]) -> Floats:
     """Return the rows that ONNX Runtime gives for these inputs, one run after the other."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.intra_op_num_threads = 1
-    options.enable_cpu_mem_arena = False
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.onnx"
-        write_model(model, path)
-        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    with open_session(model) as session:
         return np.concatenate([session.run(None, each)[0] for each in inputs])
 
 

@@ -6,7 +6,7 @@ through a protocol buffer, which ends at 2 GiB, and an export needs little more 
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 MAX_WEIGHT_BYTES = 2**31 - 2**24
 # Weights smaller than this stay in the graph's own file.
 SMALLEST_EXTERNAL_BYTES = 1024
+PAGE_BYTES = 4096
 
 
 def attach_weights(model: Any, weights: "Mapping[str, torch.Tensor]") -> None:
@@ -53,20 +54,39 @@ def weight_bytes(model: Any) -> int:
     return sum(len(initializer.raw_data) for initializer in model.graph.initializer)
 
 
-def write_model(model: Any, path: Path) -> list[Path]:
-    """Write an `onnx.ModelProto` and return the files: `path`, and `path` + ".data" if it exceeds 2 GiB.
+def write_model(model: Any, path: Path) -> None:
+    """Write an `onnx.ModelProto` to `path`; its weights to `path` + ".data" if they exceed 2 GiB.
 
-    The same model gives the same bytes. A model that exceeds 2 GiB gives up its weights to the file.
+    The same model gives the same bytes. Without changing `model`.
     """
     if weight_bytes(model) <= MAX_WEIGHT_BYTES:
         path.write_bytes(model.SerializeToString(deterministic=True))
-        return [path]
-    from onnx import external_data_helper
+        return
+    import onnx
 
+    graph = onnx.ModelProto(ir_version=model.ir_version, producer_name=model.producer_name)
+    graph.opset_import.extend(model.opset_import)
+    for field in ("node", "input", "output"):
+        getattr(graph.graph, field).extend(getattr(model.graph, field))
+    graph.graph.name = model.graph.name
     beside = path.with_name(f"{path.name}.data")
-    external_data_helper.convert_model_to_external_data(
-        model, location=beside.name, size_threshold=SMALLEST_EXTERNAL_BYTES
-    )
-    external_data_helper.write_external_data_tensors(model, str(path.parent))
-    path.write_bytes(model.SerializeToString(deterministic=True))
-    return [path, beside]
+    with beside.open("wb") as file:
+        for weight in model.graph.initializer:
+            graph.graph.initializer.append(_moved_to_file(weight, file, beside.name))
+    path.write_bytes(graph.SerializeToString(deterministic=True))
+
+
+def _moved_to_file(weight: Any, file: BinaryIO, location: str) -> Any:
+    """Return an initializer whose values are in `file`, on a page of their own so that they can be mapped."""
+    from onnx import TensorProto
+
+    if len(weight.raw_data) < SMALLEST_EXTERNAL_BYTES:
+        return weight
+    file.write(b"\0" * (-file.tell() % PAGE_BYTES))
+    moved = TensorProto(name=weight.name, data_type=weight.data_type, dims=weight.dims)
+    moved.data_location = TensorProto.EXTERNAL
+    place = {"location": location, "offset": str(file.tell()), "length": str(len(weight.raw_data))}
+    for key, value in place.items():
+        moved.external_data.add(key=key, value=value)
+    file.write(weight.raw_data)
+    return moved
