@@ -13,7 +13,7 @@ from benchmarks.random_models import random_network, settle_batch_normalisations
 from export.image_encoder import encoder_to_onnx
 from export.model import LoadedModel, preprocessing_of
 from export.model_source import ModelSource, agreed_preprocessing
-from export.onnx_session import open_session
+from export.onnx_session import session_of
 from export.parity_images import generated_images, images_in
 from export.quantize import quantize_matrix_products
 from export.quiet import quiet
@@ -87,7 +87,7 @@ def _text_figures(loaded: LoadedModel) -> dict[str, Any]:
 
 
 def random_tokens(network: Any) -> npt.NDArray[np.int64]:
-    """Return int64 (3, context length): random words of three lengths, ended and padded as the tower expects."""
+    """Return int64 (3, context length): random words of three lengths, ended and padded."""
     text = getattr(network, "text", network)
     hugging_face = getattr(text, "config", None)
     length = HUGGING_FACE_LENGTH if hugging_face is not None else int(text.context_length)
@@ -104,7 +104,7 @@ def random_tokens(network: Any) -> npt.NDArray[np.int64]:
 
 def _run(model: Any, inputs: list[dict[str, npt.NDArray[Any]]]) -> Floats:
     """Return the rows that ONNX Runtime gives for these inputs, one run after the other."""
-    with open_session(model) as session:
+    with session_of(model) as session:
         return np.concatenate([session.run(None, each)[0] for each in inputs])
 
 

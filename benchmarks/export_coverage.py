@@ -2,10 +2,10 @@
 
     OMP_NUM_THREADS=1 python benchmarks/export_coverage.py [--only NAME ...] [--max-parameters 500]
 
-Both towers of each model are exported and run by ONNX Runtime beside open_clip on PyTorch, on images that are
-not square. Results are kept after each model in docs/export_coverage.json, from which docs/export_coverage.md is
-made; a run that was stopped goes on where it was. Models whose text tower is of Hugging Face's need
-`transformers`; its configurations are built in, so nothing is downloaded.
+Both towers of each model are exported and run by ONNX Runtime beside open_clip on PyTorch, on images that
+are not square. Results are kept after each model in docs/export_coverage.json, from which
+docs/export_coverage.md is made; a run that was stopped goes on where it was. Models whose text tower is of
+Hugging Face's need `transformers`; its configurations are built in, so nothing is downloaded.
 """
 
 import argparse

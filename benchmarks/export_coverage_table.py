@@ -22,10 +22,8 @@ HEADER = (
 )
 
 
-def write_table(
-    results: Mapping[str, Mapping[str, Any]], parameters: Mapping[str, int], path: Path
-) -> None:
-    """Write the table of all models, and the reasons of those that could not be exported or were not tried."""
+def write_table(results: Mapping[str, Mapping[str, Any]], parameters: Mapping[str, int], path: Path) -> None:
+    """Write the table of all models, with the reasons of those that could not be exported."""
     exported = {name: found for name, found in results.items() if found["status"] == "ok"}
     lines = [_line(name, exported[name]) for name in sorted(exported, key=str.lower)]
     summary = f"\n{len(exported)} of {len(parameters)} models, both towers:\n\n"

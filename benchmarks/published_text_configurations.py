@@ -1,7 +1,7 @@
 """The shapes of the Hugging Face text towers that open_clip uses, so that they can be built without the hub.
 
-They are what each model's published `config.json` says: RoBERTa (Liu et al. 2019), XLM-R (Conneau et al. 2020),
-mT5 (Xue et al. 2021), and NLLB-200 (Costa-jussà et al. 2022).
+They are what each model's published `config.json` says: RoBERTa (Liu et al. 2019), XLM-R (Conneau et al.
+2020), mT5 (Xue et al. 2021), and NLLB-200 (Costa-jussà et al. 2022).
 """
 
 from collections.abc import Iterator

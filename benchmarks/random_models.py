@@ -83,7 +83,9 @@ def _fill(module: Any, name: str, parameter: "torch.Tensor", generator: "torch.G
         parameter.normal_(0, BIAS_DEVIATION, generator=generator)
     elif parameter.ndim == 1 and not name.endswith(("embedding", "token", "embed")):
         parameter.normal_(1, SCALE_DEVIATION, generator=generator)
-    elif isinstance(module, torch.nn.Linear | torch.nn.Conv1d | torch.nn.Conv2d) or name.endswith("in_proj_weight"):
+    elif isinstance(module, torch.nn.Linear | torch.nn.Conv1d | torch.nn.Conv2d) or name.endswith(
+        "in_proj_weight"
+    ):
         inputs = parameter[0].numel()
         parameter.normal_(0, inputs**-0.5, generator=generator)
     elif parameter.ndim == 2 and name.endswith(("proj", "projection")):

@@ -50,8 +50,8 @@ def _probe_decisions(
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Return the class, int64 (N,), that a probe gives each image by its two embeddings.
 
-    Two ridge regressions on one-hot labels (Hoerl and Kennard 1970), each trained on the float32 embeddings of
-    every second image, decide about the images that they have not seen.
+    Two ridge regressions on one-hot labels (Hoerl and Kennard 1970), each trained on the float32 embeddings
+    of every second image, decide about the images that they have not seen.
     """
     before, after = np.empty_like(labels), np.empty_like(labels)
     # Every second image of each class, whatever the order of the images.
@@ -69,10 +69,8 @@ def _ridge(embeddings: Floats, labels: npt.NDArray[np.int64], classes: int) -> n
     """Return float64 (D + 1, classes): weights and, last, the offset, which is not penalised."""
     inputs = _with_one(embeddings)
     penalty = np.diag([RIDGE_PENALTY] * embeddings.shape[1] + [0.0])
-    solved: npt.NDArray[np.float64] = np.linalg.lstsq(
-        inputs.T @ inputs + penalty, inputs.T @ np.eye(classes)[labels], rcond=None
-    )[0]
-    return solved
+    wanted = np.eye(classes, dtype=np.float64)[labels]
+    return np.linalg.solve(inputs.T @ inputs + penalty, inputs.T @ wanted).astype(np.float64)
 
 
 def _with_one(embeddings: Floats) -> npt.NDArray[np.float64]:

@@ -9,7 +9,7 @@ from export.quiet import quiet
 from export.torchvision_operators import declare_missing_operators
 from protocol.errors import InvalidInputError
 
-# Parameters by name, both towers together; written by `benchmarks/export_coverage.py --count`.
+# Parameters by name, both towers together.
 PARAMETERS = Path(__file__).with_name("parameters.json")
 
 
@@ -68,11 +68,15 @@ def _architecture(
 
 
 def _licence(name: str, tags: tuple[str, ...]) -> str:
-    """Return what open_clip itself says of the licence of a model's published weights; "" if nothing.
+    """Return what open_clip says of the licence of a model's published weights, or who says it.
 
-    Only its records of weights may carry one; most do not.
+    Its records have room for a licence, but 3.3.0 fills in none; then the model cards of those who publish
+    the weights say it.
     """
     from open_clip.pretrained import get_pretrained_cfg
 
-    notes = {str(get_pretrained_cfg(name, tag).get("license") or "") for tag in tags} - {""}
-    return ", ".join(sorted(notes))
+    records = [get_pretrained_cfg(name, tag) for tag in tags]
+    if notes := sorted({str(record["license"]) for record in records if record.get("license")}):
+        return ", ".join(notes)
+    owners = sorted({record["hf_hub"].partition("/")[0] for record in records if record.get("hf_hub")})
+    return f"see the card by {', '.join(owners)}" if owners else "not known"

@@ -1,8 +1,8 @@
 """Choose the 8-bit form of an encoder by what it does to real images.
 
 Tried are one scale for each matrix and one for each of its columns, and then, with the better of the two, the
-most sensitive products left in float: more and more of them. Of all that decide about as often like the float32
-encoder as the best one does, the quickest is chosen.
+most sensitive products left in float: more and more of them. Of all that decide about as often like the
+float32 encoder as the best one does, the quickest is chosen.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from export.agreement import Floats, agreement_of_decisions, measure_agreement
-from export.onnx_session import open_session
+from export.onnx_session import session_of
 from export.parity_images import labelled_images_in
 from export.quantize import Granularity, Product, matrix_products, quantize_matrix_products, quantized_matrix
 from protocol.bundle import Candidate, Preprocessing, Quantization
@@ -43,7 +43,7 @@ def read_calibration(
 ) -> Calibration:
     """Read the images of a folder and its sub-folders; those in a folder named as a class have its label.
 
-    With an image that is in no such folder, none has a label. Raises InvalidInputError when there is no image.
+    With an image that is in no such folder, none has a label. Raises InvalidInputError when there is none.
     """
     read = [(fit(image, preprocessing), name) for image, name in labelled_images_in(folder)]
     labels = None
@@ -88,12 +88,10 @@ def choose_eight_bit(
     )
 
 
-def rank_by_sensitivity(
-    model: Any, granularity: Granularity, pixels: npt.NDArray[np.uint8]
-) -> list[str]:
+def rank_by_sensitivity(model: Any, granularity: Granularity, pixels: npt.NDArray[np.uint8]) -> list[str]:
     """Return the names of all products, the one that 8 bits change most first.
 
-    The measure is the relative error of a product on what it multiplies for these images, both operands 8-bit.
+    The measure is the relative error of a product, both operands 8-bit, on what it multiplies here.
     """
     products = matrix_products(model)
     errors = np.zeros(len(products))
@@ -125,7 +123,7 @@ def _exactness(candidate: Candidate) -> tuple[float, float]:
 
 def _encode(model: Any, pixels: npt.NDArray[np.uint8]) -> Floats:
     """Return the embeddings, float32 (N, D), one image at a time as on the edge."""
-    with open_session(model) as session:
+    with session_of(model) as session:
         return np.concatenate([session.run(None, {"image": image[None]})[0] for image in pixels])
 
 
@@ -139,7 +137,7 @@ def _inputs_of(
     outputs = len(model.graph.output)
     model.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names)
     try:
-        with open_session(model) as session:
+        with session_of(model) as session:
             for image in pixels:
                 yield dict(zip(names, session.run(names, {"image": image[None]}), strict=True))
     finally:

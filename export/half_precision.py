@@ -27,13 +27,20 @@ def store_in_half_precision(model: Any) -> Any:
     graph.output.extend(model.graph.output)
     for initializer in model.graph.initializer:
         array = numpy_helper.to_array(initializer)
-        if array.dtype != np.float32 or array.ndim < 2 or array.size < SMALLEST_SIZE or np.abs(array).max() > LARGEST_FLOAT16:
+        if (
+            array.dtype != np.float32
+            or array.ndim < 2
+            or array.size < SMALLEST_SIZE
+            or np.abs(array).max() > LARGEST_FLOAT16
+        ):
             graph.initializer.append(initializer)
             continue
         stored = f"{initializer.name}_float16"
         graph.initializer.append(numpy_helper.from_array(array.astype(np.float16), stored))
         graph.node.append(
-            helper.make_node("Cast", [stored], [initializer.name], f"{stored}_cast", to=onnx.TensorProto.FLOAT)
+            helper.make_node(
+                "Cast", [stored], [initializer.name], f"{stored}_cast", to=onnx.TensorProto.FLOAT
+            )
         )
     graph.node.extend(model.graph.node)
     return result

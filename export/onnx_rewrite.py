@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import numpy as np
 import numpy.typing as npt
 
 Subject = TypeVar("Subject")
@@ -22,10 +21,9 @@ def replace_nodes(
     model: Any, subjects: Mapping[str, Subject], replacement: Callable[[Subject], Replacement]
 ) -> Any:
     """Return a copy of an `onnx.ModelProto` in which each node named in `subjects` gave way to others."""
-    import onnx
-    from onnx import numpy_helper
+    from onnx import ModelProto, numpy_helper
 
-    result = onnx.ModelProto(ir_version=model.ir_version, producer_name=model.producer_name)
+    result = ModelProto(ir_version=model.ir_version, producer_name=model.producer_name)
     result.opset_import.extend(model.opset_import)
     graph = result.graph
     graph.name = model.graph.name
@@ -41,6 +39,4 @@ def replace_nodes(
             graph.initializer.append(numpy_helper.from_array(array, name))
     used = {name for node in graph.node for name in node.input}
     graph.initializer.extend(weight for weight in model.graph.initializer if weight.name in used)
-    if any(node.domain == "com.microsoft" for node in graph.node):
-        result.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
     return result

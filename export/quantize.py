@@ -1,13 +1,12 @@
-"""8-bit and 4-bit weights for the matrix products of an exported encoder.
+"""8-bit weights for the matrix products of an exported encoder.
 
-8 bits are dynamic: weights are int8, with one scale for a whole matrix or one for each of its columns;
-activations become uint8 while the encoder runs. With 4 bits only the weights are small, in blocks of 32 that
-share a scale. Convolutions, normalisations and activations stay in float, as does the last product, the
-projection to the embedding: there an error is not averaged away any more.
+Dynamic quantisation: weights are int8, with one scale for a whole matrix or one for each of its columns;
+activations become uint8 while the encoder runs. Convolutions, normalisations and activations stay in float,
+as does the last product, the projection to the embedding: there an error is not averaged away any more.
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -21,7 +20,6 @@ from protocol.errors import InvalidInputError
 QUANTIZED_OPERATORS = ("Gemm", "MatMul")
 OPERATORS_WITH_WEIGHTS = (*QUANTIZED_OPERATORS, "Conv")
 LARGEST_INT8 = 127
-BLOCK_SIZE = 32
 Granularity = Literal["tensor", "channel"]
 
 
@@ -62,12 +60,13 @@ def matrix_products(model: Any) -> list[Product]:
 def quantize_matrix_products(
     model: Any, granularity: Granularity = "tensor", in_float: Collection[str] = ()
 ) -> tuple[Any, Quantization]:
-    """Return the 8-bit form of an `onnx.ModelProto`, and what of it is 8-bit. The given model is left as it is.
+    """Return the 8-bit form of an `onnx.ModelProto`, which is left as it is, and what of it is 8-bit.
 
     `granularity` says whether a matrix has one scale or one for each of its columns; the products named in
     `in_float` stay as they are. Raises InvalidInputError when the encoder has no matrix product with weights
     beside its projection.
     """
+    products = {product.name: product for product in matrix_products(model) if product.name not in in_float}
     quantized_inputs: set[str] = set()
 
     def replacement(product: Product) -> Replacement:
@@ -75,16 +74,20 @@ def quantize_matrix_products(
         quantized_inputs.add(product.inputs[0])
         return _eight_bit(product, granularity, quantize_input=first)
 
-    return _quantize(model, in_float, replacement, f"dynamic, weights int8 per {granularity}")
-
-
-def quantize_weights_to_four_bits(model: Any, in_float: Collection[str] = ()) -> tuple[Any, Quantization]:
-    """Return an `onnx.ModelProto` with 4-bit weights, and what of it is 4-bit. The given model is left as it is.
-
-    The products become `MatMulNBits` of ONNX Runtime's own operators. Errors are those of
-    `quantize_matrix_products`.
-    """
-    return _quantize(model, in_float, _four_bit, f"weights int4 in blocks of {BLOCK_SIZE}")
+    weights = {initializer.name for initializer in model.graph.initializer}
+    with_weights = [
+        node
+        for node in model.graph.node
+        if node.op_type in OPERATORS_WITH_WEIGHTS and any(name in weights for name in node.input)
+    ]
+    quantized = Counter(node.op_type for node in with_weights if node.name in products)
+    kept = Counter(node.op_type for node in with_weights if node.name not in products)
+    description = Quantization(
+        f"dynamic, weights int8 per {granularity}",
+        dict(sorted(quantized.items())),
+        dict(sorted(kept.items())),
+    )
+    return replace_nodes(model, products, replacement), description
 
 
 def quantized_matrix(
@@ -96,22 +99,6 @@ def quantized_matrix(
     scale = np.maximum(largest / LARGEST_INT8, np.finfo(np.float32).tiny).astype(np.float32)
     scaled = matrix / scale
     return np.rint(scaled, out=scaled).astype(np.int8), scale
-
-
-def _quantize(
-    model: Any, in_float: Collection[str], replacement: Callable[[Product], Replacement], scheme: str
-) -> tuple[Any, Quantization]:
-    products = {product.name: product for product in matrix_products(model) if product.name not in in_float}
-    weights = {initializer.name for initializer in model.graph.initializer}
-    with_weights = [
-        node
-        for node in model.graph.node
-        if node.op_type in OPERATORS_WITH_WEIGHTS and any(name in weights for name in node.input)
-    ]
-    quantized = Counter(node.op_type for node in with_weights if node.name in products)
-    kept = Counter(node.op_type for node in with_weights if node.name not in products)
-    description = Quantization(scheme, dict(sorted(quantized.items())), dict(sorted(kept.items())))
-    return replace_nodes(model, products, replacement), description
 
 
 def _product(node: Any, initializer: Any) -> Product:
@@ -132,7 +119,7 @@ def _eight_bit(product: Product, granularity: Granularity, *, quantize_input: bo
 
     name, source = product.name, product.inputs[0]
     weights, weight_scale = quantized_matrix(product.matrix, granularity)
-    arrays = {
+    arrays: dict[str, npt.NDArray[Any]] = {
         f"{name}_weight": weights,
         f"{name}_weight_scale": weight_scale,
         f"{name}_weight_zero": np.zeros(weight_scale.shape, dtype=np.int8),
@@ -144,43 +131,13 @@ def _eight_bit(product: Product, granularity: Granularity, *, quantize_input: bo
     product_inputs = [input_names[0], f"{name}_weight", input_names[2], f"{name}_weight_zero"]
     last = f"{name}_product" if len(product.inputs) > 2 else product.output
     nodes += [
-        helper.make_node("Mul", [input_names[1], f"{name}_weight_scale"], [f"{name}_scale"], f"{name}_scales"),
+        helper.make_node(
+            "Mul", [input_names[1], f"{name}_weight_scale"], [f"{name}_scale"], f"{name}_scales"
+        ),
         helper.make_node("MatMulInteger", product_inputs, [f"{name}_sum"], f"{name}_integers"),
         helper.make_node("Cast", [f"{name}_sum"], [f"{name}_float"], f"{name}_cast", to=1),
         helper.make_node("Mul", [f"{name}_float", f"{name}_scale"], [last], f"{name}_rescale"),
     ]
     if len(product.inputs) > 2:
         nodes.append(helper.make_node("Add", [last, product.inputs[2]], [product.output], f"{name}_bias"))
-    return Replacement(nodes, arrays)
-
-
-def _four_bit(product: Product) -> Replacement:
-    """Return one `MatMulNBits`: symmetric, unsigned with the zero point 8, two weights to a byte."""
-    from onnx import helper
-
-    inputs, outputs = product.matrix.shape
-    blocks = -(-inputs // BLOCK_SIZE)
-    padded = np.zeros((outputs, blocks * BLOCK_SIZE), dtype=np.float32)
-    padded[:, :inputs] = product.matrix.T
-    values = padded.reshape(outputs, blocks, BLOCK_SIZE)
-    # The value of largest size becomes -8, the end of the range that has one step more.
-    extreme = np.take_along_axis(values, np.abs(values).argmax(axis=2)[..., None], axis=2)
-    scale = (extreme / -8).astype(np.float32)
-    steps = np.divide(values, scale, out=np.zeros_like(values), where=scale != 0)
-    levels = (np.clip(np.rint(steps), -8, 7) + 8).astype(np.uint8)
-    arrays = {
-        f"{product.name}_weight": levels[..., 0::2] | levels[..., 1::2] << 4,
-        f"{product.name}_weight_scale": scale.reshape(-1),
-    }
-    last = f"{product.name}_product" if len(product.inputs) > 2 else product.output
-    node = helper.make_node(
-        *("MatMulNBits", [product.inputs[0], *arrays], [last], f"{product.name}_4bit"),
-        domain="com.microsoft",
-        **{"K": inputs, "N": outputs, "bits": 4, "block_size": BLOCK_SIZE, "accuracy_level": 4},
-    )
-    nodes = [node]
-    if len(product.inputs) > 2:
-        nodes.append(
-            helper.make_node("Add", [last, product.inputs[2]], [product.output], f"{product.name}_bias")
-        )
     return Replacement(nodes, arrays)

@@ -25,7 +25,7 @@ TOKENIZER = "tokenizer.json"
 TEXT_FILES = frozenset({TEXT_ENCODER, TOKENIZER})
 FORMAT = 1
 
-Precision = Literal["fp32", "fp16", "int8", "int4"]
+Precision = Literal["fp32", "fp16", "int8"]
 PositiveInt = Annotated[int, msgspec.Meta(gt=0, le=1 << 20)]
 
 
@@ -83,7 +83,7 @@ class Candidate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Quantization(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What of an int8 or int4 encoder has few bits: how many ONNX operators with weights, by operator name.
+    """What of an int8 encoder is 8-bit: how many ONNX operators with weights, by operator name.
 
     With calibration images, `agreement` is measured on them, and `tried` holds every form that was compared.
     """
