@@ -18,8 +18,8 @@ def open_with_prompts(
 ) -> Bundle:
     """Open a bundle, with the classes of a `classes.toml` instead of its own where one is given.
 
-    Raises InvalidInputError when there are heads too, which know the bundle's own classes only, and BundleError
-    when the bundle is damaged, or has no text tower to embed new prompts with.
+    Raises InvalidInputError when there are heads too, which know the bundle's own classes only, and
+    BundleError when the bundle is damaged, or has no text tower to embed new prompts with.
     """
     if prompts_file is None:
         return open_bundle(folder, with_text=False)

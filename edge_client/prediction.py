@@ -53,7 +53,8 @@ def run_prediction(
 ) -> None:
     """Classify images and write the rows as they come; skipped images are listed on standard error.
 
-    With a `prompts_file` the classes are its own, zero-shot. Raises InvalidInputError when nothing matches or no image at all could be read.
+    With a `prompts_file` the classes are its own, zero-shot. Raises InvalidInputError when nothing
+    matches or no image at all could be read.
     """
     images = list_images(paths)
     bundle = open_with_prompts(bundle_folder, prompts_file, heads_file, threads)

@@ -45,8 +45,8 @@ class TextEncoder:
     def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """Return the unit embeddings, float32 (N, D), of N texts, at least one.
 
-        Raises InvalidInputError when a text is too long or a library that it needs is missing, and BundleError
-        when the tower fails.
+        Raises InvalidInputError when a text is too long or a library that it needs is missing, and
+        BundleError when the tower fails.
         """
         tokens = self._tokenize(texts)
         starts = range(0, len(texts), _TEXTS_PER_RUN)

@@ -10,7 +10,7 @@ from pathlib import Path
 from protocol.bundle import CLASS_EMBEDDINGS, IMAGE_ENCODER, MANIFEST, TEXT_FILES
 from protocol.errors import InvalidInputError
 
-BUNDLE_FILES = {MANIFEST, IMAGE_ENCODER, CLASS_EMBEDDINGS, *TEXT_FILES}
+BUNDLE_FILES = {MANIFEST, IMAGE_ENCODER, f"{IMAGE_ENCODER}.data", CLASS_EMBEDDINGS, *TEXT_FILES}
 
 
 @contextmanager

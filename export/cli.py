@@ -137,7 +137,7 @@ def _summary(bundle: "Bundle") -> str:
         size_of_text = bundle.text_encoder.stat().st_size / 1e6
         text.append(
             f"text     {size_of_text:.1f} MB, tokenizer of {manifest.text.tokenizer}, largest error "
-            f"{manifest.text.parity.embedding_max_abs_error:g} on {manifest.text.parity.texts} texts, "
+            f"{manifest.text.parity.embedding_max_abs_error:g} on {manifest.text.parity.texts} texts; "
             "tokens equal"
         )
     return "\n".join(

@@ -51,6 +51,7 @@ def load_model(model: str, pretrained: str | None) -> LoadedModel:
                 f"export needs open_clip ({error}); pip install 'fedmedclip-edge[export]'"
             ) from error
         source = find_source(model, pretrained)
+        part = ""
         try:
             network = open_clip.create_model(
                 source.name,
@@ -58,11 +59,12 @@ def load_model(model: str, pretrained: str | None) -> LoadedModel:
                 require_pretrained=True,
                 force_preprocess_cfg=source.preprocessing,
             )
+            part = "the tokenizer of "
             tokenizer = open_clip.get_tokenizer(source.name)
         except _loading_errors() as error:
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise
-            raise InvalidInputError(_problem(source, error)) from error
+            raise InvalidInputError(part + _problem(source, error)) from error
     network.eval().requires_grad_(False)
     return LoadedModel(source, network, tokenizer, *preprocessing_of(network))
 

@@ -1,4 +1,4 @@
-"""The text side of a bundle: written, and compared with open_clip on the bundle's prompts and on hard texts."""
+"""The text side of a bundle: written, and compared with open_clip on its prompts and on hard texts."""
 
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,7 @@ HARD_TEXTS = (
 
 
 def write_text_tower(loaded: LoadedModel, prompts: ClassPrompts, folder: Path) -> TextTower:
-    """Write the text tower and its tokenizer to a new bundle's folder, and return what the manifest says of it.
+    """Write the text tower and its tokenizer to a new bundle's folder; return what the manifest says.
 
     Raises InvalidInputError when the tower or its tokenizer cannot be exported, and ParityError when tokens
     differ from open_clip's, or an embedding by more than 1e-4 in one value.
@@ -103,7 +103,7 @@ def _require_equal_tokens(loaded: LoadedModel, tokenize: Tokenizer, texts: list[
         )
     if different := [text for text, row in zip(texts, (expected != found).any(axis=1), strict=True) if row]:
         raise ParityError(
-            f"the export was stopped: the text {different[0][:60]!r} has other tokens than open_clip gives it; "
+            f"the export was stopped: the text {different[0][:60]!r} has other tokens than open_clip's; "
             "export without --with-text"
         )
 

@@ -40,7 +40,7 @@ def tokenizer_data(tokenizer: Any, context_length: int) -> TokenizerData:
 def _byte_pairs(tokenizer: Any) -> TokenizerData:
     if tokenizer.reduction_fn is not None:
         raise _not_reproducible(
-            "it drops words of texts that are too long by chance or grammar (reduction_mask), not from the end"
+            "it shortens long texts by chance or grammar (reduction_mask), not from the end"
         )
     special = sorted(tokenizer.all_special_ids)
     pairs = BytePairs(

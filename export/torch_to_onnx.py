@@ -29,7 +29,7 @@ def module_to_onnx(
     one, an exporter may take the batch size for a constant. `tower` says in errors what this is, as in "the
     text tower of ViT-B-32".
 
-    The weights may exceed the 2 GiB that one file holds: write the model with `export.onnx_weights.write_model`.
+    The weights may exceed the 2 GiB that one file holds: write it with `export.onnx_weights.write_model`.
     Raises InvalidInputError when an operation is not in ONNX.
     """
     import onnx

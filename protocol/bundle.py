@@ -60,9 +60,9 @@ class Parity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Agreement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How an encoder of lower precision agrees with the float32 encoder on calibration images.
 
-    `zero_shot` is the share of images whose nearest class prompt is the same. With labelled images, `probe` is
-    the share that a linear probe, trained on float32 embeddings of other images, gives the same class; its
-    accuracy on the float32 embeddings is `probe_accuracy_fp32`, on this encoder's `probe_accuracy`.
+    `zero_shot` is the share of images whose nearest class prompt is the same. With labelled images, `probe`
+    is the share that a linear probe, trained on float32 embeddings of other images, gives the same class;
+    its accuracy on the float32 embeddings is `probe_accuracy_fp32`, on this encoder's `probe_accuracy`.
     """
 
     images: int
@@ -105,8 +105,8 @@ class ClassPrompts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class TextParity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How far the exported text tower is from open_clip on the same texts, measured at export.
 
-    `embedding_max_abs_error` compares unit embeddings; `tolerance` is the largest that the export allowed. All
-    texts had equal tokens.
+    `embedding_max_abs_error` compares unit embeddings; `tolerance` is the largest that the export allowed.
+    All texts had equal tokens.
     """
 
     texts: int
@@ -171,8 +171,8 @@ class Bundle:
 def open_bundle(folder: Path, *, with_text: bool = True) -> Bundle:
     """Read a bundle and verify the hash of each file.
 
-    Without `with_text`, the files of the text tower are left alone: hashing hundreds of megabytes takes longer
-    than classifying an image.
+    Without `with_text`, the files of the text tower are left alone: hashing hundreds of megabytes takes
+    longer than classifying an image.
 
     Raises BundleError when a file is missing, unreadable, of an unknown format, or not the file that the
     manifest names.

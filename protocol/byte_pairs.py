@@ -1,12 +1,14 @@
 """CLIP's tokenizer: byte pair encoding (Sennrich et al. 2016) of UTF-8 bytes.
 
-A text is cut into words; the bytes of a word, the last one marked as such, are joined pair by pair in the order
-of the vocabulary's merges, until no pair of neighbours is one. The vocabulary comes with the bundle, and with
-it what a letter, a number and a blank is: Unicode grows every year, and centre and edge must cut alike.
+A text is cut into words; the bytes of a word, the last one marked as such, are joined pair by pair in the
+order of the vocabulary's merges, until no pair of neighbours is one. The vocabulary comes with the bundle,
+and with it what a letter, a number and a blank is: Unicode grows every year, and centre and edge must cut
+alike.
 """
 
 import re
 from collections.abc import Iterable
+from itertools import pairwise
 
 import msgspec
 
@@ -24,8 +26,8 @@ class BytePairs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A vocabulary of byte pairs, as the bundle's `tokenizer.json` holds it.
 
     `merges` are two symbols with a blank between, best first. `special_tokens` begin with those for start and
-    end of a text. `letters`, `numbers` and `others` are the characters of the three kinds of words, `spellings`
-    the characters that count as an ASCII one in contractions and special tokens, by that one.
+    end of a text. `letters`, `numbers` and `others` are the characters of the three kinds of words,
+    `spellings` the characters that count as an ASCII one in contractions and special tokens, by that one.
     """
 
     merges: list[str]
@@ -69,7 +71,7 @@ class BytePairEncoder:
     def _join(self, parts: list[str]) -> list[str]:
         """Join the pair of the best rank, everywhere from left to right, as long as there is one."""
         while len(parts) > 1:
-            found = {pair for pair in zip(parts, parts[1:], strict=False) if pair in self._ranks}
+            found = {pair for pair in pairwise(parts) if pair in self._ranks}
             if not found:
                 break
             best = min(found, key=self._ranks.__getitem__)
@@ -87,8 +89,8 @@ class BytePairEncoder:
 def byte_symbols() -> list[str]:
     """Return the character that stands for each byte in the vocabulary, in the vocabulary's order.
 
-    Bytes that are printable in Latin-1 stand for themselves, in order; the others follow as U+0100 and up (GPT-2,
-    Radford et al. 2019).
+    Bytes that are printable in Latin-1 stand for themselves, in order; the others follow as U+0100 and up
+    (GPT-2, Radford et al. 2019).
     """
     printable = _printable_bytes()
     return [chr(byte) for byte in printable] + [chr(256 + number) for number in range(256 - len(printable))]
@@ -105,9 +107,9 @@ def _printable_bytes() -> list[int]:
 
 
 def _word_pattern(pairs: BytePairs) -> re.Pattern[str]:
-    """Return the pattern of a word: special token, contraction, letters, one number, or anything but blanks."""
+    """Return the pattern of a word: special token, contraction, letters, one number, or other signs."""
     fixed = [
-        "".join(f"[{re.escape(pairs.spellings.get(character, character))}]" for character in text)
+        "".join(f"[{re.escape(pairs.spellings.get(character) or character)}]" for character in text)
         for text in (*pairs.special_tokens, *CONTRACTIONS)
     ]
     letters, numbers, others = map(_character_class, (pairs.letters, pairs.numbers, pairs.others))
