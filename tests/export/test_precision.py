@@ -82,9 +82,9 @@ def test_an_export_that_loses_too_much_stops_with_advice(
 def test_calibration_is_for_int8_only_and_needs_images(
     tiny_model: str, prompts: ClassPrompts, tmp_path: Path
 ) -> None:
-    with pytest.raises(InvalidInputError, match="--calibrate is for --precision int8, not fp16"):
+    with pytest.raises(InvalidInputError, match=r"--calibrate is for --precision int8, not fp16"):
         export_bundle(tiny_model, None, prompts, tmp_path / "b", "fp16", calibrate=tmp_path)
-    with pytest.raises(InvalidInputError, match="no readable image .*--calibrate"):
+    with pytest.raises(InvalidInputError, match=r"no readable image .*--calibrate"):
         export_bundle(tiny_model, None, prompts, tmp_path / "b", calibrate=tmp_path)
 
 
