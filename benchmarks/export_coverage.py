@@ -54,6 +54,7 @@ def main() -> None:
             _write(arguments.out, json.dumps(dict(sorted(results.items())), indent=1) + "\n")
             write_table(results, parameters, arguments.out.with_suffix(".md"))
             progress.advance(task)
+    write_table(results, parameters, arguments.out.with_suffix(".md"))
     failed = [name for name in small if results[name]["status"] != "ok"]
     print(f"{len(small)} models measured, {len(failed)} not exported: {', '.join(failed) or 'none'}")
 

@@ -14,7 +14,7 @@ be worth nothing. Made by
 
     OMP_NUM_THREADS=1 python benchmarks/export_coverage.py
 
-(seconds on a busy machine, in one thread).
+with `transformers` 5.23 (seconds of a busy machine, one thread; they say little).
 """
 HEADER = (
     "| model | M parameters | image error | text error | int8 cosine | spread: image, text | seconds |\n"
@@ -32,7 +32,7 @@ def write_table(results: Mapping[str, Mapping[str, Any]], parameters: Mapping[st
         text += "\n## Not exported\n\n| model | why |\n|---|---|\n"
         text += "".join(f"| {name} | {failed[name]} |\n" for name in sorted(failed, key=str.lower))
     if untried := sorted(parameters.keys() - results.keys(), key=str.lower):
-        text += "\n## Not tried yet\n\nToo large for the run so far (M parameters): "
+        text += "\n## Not tried yet\n\nWith M parameters: "
         text += ", ".join(f"{name} ({parameters[name] / 1e6:.0f})" for name in untried) + ".\n"
     path.write_text(text, encoding="utf-8")
 
