@@ -136,4 +136,5 @@ def test_every_architecture_of_open_clip_is_counted() -> None:
     assert found["ViT-B-32"].parameters == 151_277_313
     assert (found["ViT-B-32"].embedding_size, found["ViT-B-32"].image_width) == (512, 224)
     assert "openai" in found["ViT-B-32"].tags
-    assert found.keys() == json.loads(PARAMETERS.read_text()).keys()
+    counted = {name for name, architecture in found.items() if architecture.parameters is not None}
+    assert counted == json.loads(PARAMETERS.read_text()).keys()
