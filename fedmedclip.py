@@ -10,7 +10,10 @@ import sys
 import typer
 
 from aggregator.cli import aggregator_command
-from edge_client.cli import evaluate_command, predict_command, site_command
+from edge_client.bundle_cli import bundle_app
+from edge_client.cli import evaluate_command, predict_command, reference_command, site_command
+from edge_client.deployment.cli import deploy_command
+from edge_client.doctor.cli import doctor_command
 from export.cli import export_command
 from protocol.errors import FedMedClipError
 from simulation.cli import bench_app, demo_command
@@ -28,6 +31,10 @@ app.command("aggregator")(aggregator_command)
 app.command("site")(site_command)
 app.command("predict")(predict_command)
 app.command("evaluate")(evaluate_command)
+app.command("reference")(reference_command)
+app.command("deploy")(deploy_command)
+app.command("doctor")(doctor_command)
+app.add_typer(bundle_app, name="bundle")
 app.add_typer(bench_app, name="bench")
 
 
@@ -61,7 +68,7 @@ def _extra_of(module: str | None) -> str | None:
         "torch": "train",
         "sklearn": "train",
         "open_clip": "export",
-        "onnx": "export",
+        "onnx": "deploy",
         "amqtt": "demo",
         "matplotlib": "bench",
     }

@@ -14,6 +14,15 @@ class PredictionFormat(StrEnum):
     JSONL = "jsonl"
 
 
+class Frames(StrEnum):
+    """Which frames of a multi-frame file become images."""
+
+    AUTO = "auto"
+    FIRST = "first"
+    MIDDLE = "middle"
+    ALL = "all"
+
+
 BundleOption = Annotated[Path, typer.Option("--bundle", "-b", help="Folder that `fedmedclip export` wrote.")]
 HeadsOption = Annotated[
     Path | None,
@@ -26,6 +35,19 @@ PromptsOption = Annotated[
     ),
 ]
 ThreadsOption = Annotated[int | None, typer.Option(min=1, help="Threads; by default one per core.")]
+FramesOption = Annotated[
+    Frames,
+    typer.Option(
+        help="Of DICOM, NIfTI, TIFF, GIF: which frames; auto is the middle one, of a TIFF the first."
+    ),
+]
+WindowOption = Annotated[
+    str, typer.Option(help="DICOM window: its number from 1, 'range' for all values, or CENTRE,WIDTH.")
+]
+StrictOption = Annotated[
+    bool,
+    typer.Option("--strict", help="Stop with an error when a file cannot be used, instead of skipping it."),
+]
 
 
 def site_command(
@@ -58,15 +80,22 @@ def predict_command(
         Path | None, typer.Option("--output", "-o", help="Write here instead of to standard output.")
     ] = None,
     threads: ThreadsOption = None,
+    frames: FramesOption = Frames.AUTO,
+    window: WindowOption = "1",
+    strict: StrictOption = False,
 ) -> None:
     """Classify images offline: label, probability per class, ensemble weight, time."""
     from edge_client.prediction import run_prediction
+    from edge_client.readers.settings import ReaderSettings, parse_window
 
-    run_prediction(paths, bundle, heads, output_format.value, output, threads, prompts)
+    settings = ReaderSettings(frames.value, parse_window(window))
+    run_prediction(paths, bundle, heads, output_format.value, output, threads, settings, strict, prompts)
 
 
 def evaluate_command(
-    data: Annotated[Path, typer.Argument(help="Folder of class folders, or a CSV of path,label.")],
+    data: Annotated[
+        Path, typer.Argument(help="Folder of class folders, CSV of path,label, or .npz archive.")
+    ],
     bundle: BundleOption,
     heads: HeadsOption = None,
     prompts: PromptsOption = None,
@@ -74,8 +103,46 @@ def evaluate_command(
         Path | None, typer.Option("--output", "-o", help="Also write the figures here, as JSON.")
     ] = None,
     threads: ThreadsOption = None,
+    frames: FramesOption = Frames.AUTO,
+    window: WindowOption = "1",
+    strict: StrictOption = False,
 ) -> None:
     """Measure zero-shot, shared head, private head and ensemble on labelled images."""
     from edge_client.evaluation import run_evaluation
+    from edge_client.readers.settings import ReaderSettings, parse_window
 
-    run_evaluation(data, bundle, heads, output, threads, prompts)
+    settings = ReaderSettings(frames.value, parse_window(window))
+    run_evaluation(data, bundle, heads, output, threads, settings, strict, prompts)
+
+
+def reference_command(
+    images: Annotated[list[str], typer.Argument(help="Image files, folders or globs.", metavar="PATH...")],
+    bundle: BundleOption,
+    statistics: Annotated[
+        bool, typer.Option("--statistics", help="Give only mean and covariance factors, no embedding.")
+    ] = False,
+    rank: Annotated[int, typer.Option(min=0, max=4096, help="Covariance factors in the statistics.")] = 16,
+    noise: Annotated[
+        float, typer.Option(min=0, max=1000, help="Noise on the statistics, in standard errors of a mean.")
+    ] = 0.0,
+    most: Annotated[int, typer.Option(min=2, max=65536, help="Draw so many when there are more.")] = 400,
+    seed: Annotated[int, typer.Option(min=0, help="Of the draw and the noise.")] = 0,
+    threads: ThreadsOption = None,
+) -> None:
+    """Put unlabelled reference embeddings into a bundle, which facmic and faa-clip adapt to.
+
+    They are of public images that look like those to be classified later. Do it before the federation begins:
+    it changes the bundle, and every site needs the same one.
+    """
+    from edge_client.reference_command import run_reference
+
+    run_reference(
+        images,
+        bundle,
+        statistics=statistics,
+        rank=rank,
+        noise=noise,
+        most=most,
+        seed=seed,
+        threads=threads,
+    )

@@ -1,28 +1,40 @@
-"""Finding images: a labelled data folder or CSV for training, any paths for prediction."""
+"""Finding images: a labelled folder, CSV or archive for training, any paths for prediction."""
 
 import csv
 import glob
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
-from edge_client.images import is_image_name
+from edge_client.images import frames_of, is_image_file, is_image_name
+from edge_client.readers.address import archive_address, parse_address
+from edge_client.readers.archive import PARTS as ARCHIVE_PARTS
+from edge_client.readers.archive import archive_labels
+from edge_client.readers.refusal import RefusedFileError
+from edge_client.readers.settings import DEFAULT_READING, ReaderSettings
+from edge_client.split import Part
 from protocol.errors import InvalidInputError
 
 # What file managers, archivers and network disks leave among the class folders.
 _SYSTEM_FOLDERS = frozenset({"__MACOSX", "@eaDir", "System Volume Information"})
+_ARCHIVE_SUFFIX = ".npz"
+_PART_OF: dict[str, Part] = {"train": "train", "val": "validation", "test": "test"}
 
 
 @dataclass(frozen=True)
 class LabelledImage:
-    """One image of a data set; `name` is its path relative to the data set, with forward slashes."""
+    """One image of a data set; `name` is its path relative to the data set, with forward slashes.
+
+    `path` may be an address (`readers.address`). `part` is given where the data set itself is split.
+    """
 
     path: Path
     name: str
     label: str
+    part: Part | None = None
 
 
 @dataclass(frozen=True)
@@ -39,19 +51,35 @@ class Dataset:
     absent_classes: tuple[str, ...]
 
 
-def load_dataset(path: Path, class_names: Sequence[str], *, minimum_per_class: int = 2) -> Dataset:
-    """List the images of a folder with one sub-folder per class, or of a CSV file with path and label.
+def load_dataset(
+    path: Path,
+    class_names: Sequence[str],
+    *,
+    minimum_per_class: int = 2,
+    settings: ReaderSettings = DEFAULT_READING,
+) -> Dataset:
+    """List the images of a folder with one sub-folder per class, of a CSV file, or of a MedMNIST archive.
 
-    Class folders are searched with all their sub-folders. In a CSV, paths are relative to its folder.
-    No image is opened here. Raises InvalidInputError when the path is missing, the CSV is malformed, a
-    class is not one of `class_names`, or a class has fewer than `minimum_per_class` images.
+    Class folders are searched with all their sub-folders. In a CSV with the columns path and label, paths are
+    relative to its folder. The labels of an archive (`.npz`) are numbers of `class_names`, from 0, and its
+    split is kept. Files are opened only where nothing else tells what they are, or to count frames with
+    `frames = "all"`.
+
+    Raises InvalidInputError when the path is missing, the CSV or archive is malformed, a class is not one of
+    `class_names`, or a class has fewer than `minimum_per_class` images.
     """
+    ignored_files = 0
     if path.is_dir():
         images, ignored_files = _images_in_class_folders(path, class_names)
+    elif path.is_file() and path.suffix.lower() == _ARCHIVE_SUFFIX:
+        images = _images_in_archive(path, class_names)
     elif path.is_file():
-        images, ignored_files = _images_in_csv(path), 0
+        images = _images_in_csv(path)
     else:
-        raise InvalidInputError(f"data {path} does not exist; give a folder of class folders or a CSV file")
+        raise InvalidInputError(
+            f"data {path} does not exist; give a folder of class folders, a CSV file or an .npz archive"
+        )
+    images = [frame for image in images for frame in _frames(image, settings)]
     counts = Counter(image.label for image in images)
     _refuse_unknown_classes(path, counts.keys(), class_names)
     for label, count in sorted(counts.items()):
@@ -64,18 +92,24 @@ def load_dataset(path: Path, class_names: Sequence[str], *, minimum_per_class: i
     return Dataset(path, tuple(sorted(images, key=lambda image: image.name)), ignored_files, absent)
 
 
-def list_images(paths_or_globs: Sequence[str | Path]) -> list[Path]:
-    """Return the images that files, folders (with their sub-folders) and glob patterns name, each once.
+def list_images(
+    paths_or_globs: Sequence[str | Path], settings: ReaderSettings = DEFAULT_READING
+) -> list[Path]:
+    """Return the images that files, addresses, folders (with their sub-folders) and globs name, each once.
 
     A file that is named itself is taken whatever its ending; in folders and by patterns only image files
-    are. Raises InvalidInputError for the first item that gives no image.
+    are. Of an archive (`.npz`) all images are. With `frames = "all"` each frame is an image.
+
+    Raises InvalidInputError for the first item that gives no image.
     """
     found: dict[Path, None] = {}
     for item in paths_or_globs:
         path = Path(item)
         if path.is_dir():
-            images = [file for file in _files_below(path) if is_image_name(file)]
-        elif os.path.lexists(path):
+            images = list(_images_below(path))
+        elif os.path.lexists(path) and path.suffix.lower() == _ARCHIVE_SUFFIX:
+            images = [archive_address(path, part, index) for part, index, _ in _archive_members(path)]
+        elif os.path.lexists(path) or os.path.lexists(parse_address(path).file):
             images = [path]
         elif glob.has_magic(str(item)):
             images = list(_images_matching(str(item)))
@@ -83,15 +117,56 @@ def list_images(paths_or_globs: Sequence[str | Path]) -> list[Path]:
             raise InvalidInputError(f"{item} does not exist")
         if not images:
             raise InvalidInputError(f"no image file in or matching {item}")
-        found.update(dict.fromkeys(images))
+        found.update(dict.fromkeys(frame for image in images for frame in frames_of(image, settings)))
     return list(found)
 
 
 def _images_matching(pattern: str) -> Iterator[Path]:
     for match in sorted(glob.glob(pattern, recursive=True)):
         path = Path(match)
-        files = _files_below(path) if path.is_dir() else [path]
-        yield from (file for file in files if is_image_name(file))
+        if path.is_dir():
+            yield from _images_below(path)
+        elif is_image_file(path):
+            yield path
+
+
+def _images_below(folder: Path) -> Iterator[Path]:
+    return (path for path in _entries_below(folder) if path.is_dir() or is_image_file(path))
+
+
+def _frames(image: LabelledImage, settings: ReaderSettings) -> list[LabelledImage]:
+    addresses = frames_of(image.path, settings)
+    if len(addresses) == 1:
+        return [image]
+    folder, _, _ = image.name.rpartition(image.path.name)
+    return [replace(image, path=address, name=folder + address.name) for address in addresses]
+
+
+def _images_in_archive(path: Path, class_names: Sequence[str]) -> list[LabelledImage]:
+    members = list(_archive_members(path))
+    if unknown := {label for _, _, label in members if not 0 <= label < len(class_names)}:
+        raise InvalidInputError(
+            f"data {path} has the label {min(unknown)}, and the bundle has {len(class_names)} classes: "
+            f"{', '.join(class_names)}; export a bundle with the archive's classes, in its order"
+        )
+    images = []
+    for part, index, label in members:
+        address = archive_address(path, part, index)
+        images.append(LabelledImage(address, address.name, class_names[label], _PART_OF[part]))
+    return images
+
+
+def _archive_members(path: Path) -> Iterator[tuple[str, int, int]]:
+    """Yield (part, index, label) of each image of an archive."""
+    try:
+        labels = archive_labels(path)
+    except RefusedFileError as refusal:
+        raise InvalidInputError(
+            f"data {path} cannot be used: {refusal.reason}; it needs uint8 arrays such as train_images "
+            f"(N, height, width, 3) and train_labels (N, 1), for some of {', '.join(ARCHIVE_PARTS)}"
+        ) from refusal
+    for part, values in labels.items():
+        yield from ((part, index, int(label)) for index, label in enumerate(values))
 
 
 def _images_in_class_folders(root: Path, class_names: Sequence[str]) -> tuple[list[LabelledImage], int]:
@@ -109,12 +184,12 @@ def _images_in_class_folders(root: Path, class_names: Sequence[str]) -> tuple[li
     _refuse_unknown_classes(root, [folder.name for folder in folders], class_names)
     images: list[LabelledImage] = []
     for folder in folders:
-        files = list(_files_below(folder))
-        paths = [file for file in files if is_image_name(file)]
+        entries = list(_entries_below(folder))
+        paths = [path for path in entries if path.is_dir() or is_image_file(path)]
         if not paths:
             raise InvalidInputError(f"class folder {folder} has no image; add images or remove the folder")
         images += [LabelledImage(path, path.relative_to(root).as_posix(), folder.name) for path in paths]
-        ignored_files += len(files) - len(paths)
+        ignored_files += len(entries) - len(paths)
     return images, ignored_files
 
 
@@ -161,8 +236,11 @@ def _refuse_unknown_classes(source: Path, found: Iterable[str], class_names: Seq
         )
 
 
-def _files_below(folder: Path) -> Iterator[Path]:
-    """Yield all files in a folder and its sub-folders, sorted; links are followed, each folder once."""
+def _entries_below(folder: Path) -> Iterator[Path]:
+    """Yield all files in a folder and its sub-folders, sorted; links are followed, each folder once.
+
+    A sub-folder that is named like an image is yielded too, so that it is reported and not overlooked.
+    """
     visited: set[tuple[int, int]] = set()
     for current, folders, files in os.walk(folder, followlinks=True, onerror=_refuse_folder):
         status = os.stat(current)
@@ -171,7 +249,8 @@ def _files_below(folder: Path) -> Iterator[Path]:
             continue
         visited.add((status.st_dev, status.st_ino))
         folders[:] = sorted(name for name in folders if not _is_system_folder(name))
-        yield from (Path(current, name) for name in sorted(files))
+        named_like_images = [name for name in folders if is_image_name(Path(name))]
+        yield from (Path(current, name) for name in sorted([*files, *named_like_images]))
 
 
 def _entries(folder: Path) -> list[Path]:

@@ -38,10 +38,10 @@ class EnsembleRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         `shared_logits` and `private_logits` (N, C), the former already times the logit scale.
         """
         shared, private = _log_softmax(shared_logits), _log_softmax(private_logits)
+        shared_entropy = _entropy(shared)
         if self.kind == "calibrated":
-            weight = np.full(len(private), self.weight)
+            weight = np.full_like(shared_entropy, self.weight)
         else:
-            shared_entropy = _entropy(shared)
             weight = shared_entropy / (shared_entropy + _entropy(private))
         mixed = (1 - weight)[:, None] * np.exp(shared) + weight[:, None] * np.exp(private)
         return mixed.astype(np.float32), weight.astype(np.float32)

@@ -9,13 +9,13 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.table import Table
 
-from edge_client.ensemble import softmax
+from edge_client.classification import predict, zero_shot
 from edge_client.feature_store import FeatureStore
-from edge_client.heads import Predictions, predict_probabilities, unit_rows
 from edge_client.heads_file import Heads, load_heads
 from edge_client.metrics import Metrics, measure
 from edge_client.new_prompts import open_with_prompts
 from edge_client.progress import progress_bar
+from edge_client.readers.settings import DEFAULT_READING, ReaderSettings
 from edge_client.site_features import load_labelled_features
 from protocol.bundle import Bundle
 
@@ -48,33 +48,20 @@ def evaluate(
     }
 
 
-def predict(heads: Heads, bundle: Bundle, embeddings: npt.NDArray[np.float32]) -> Predictions:
-    """Classify embeddings, float32 (N, D), with a site's heads."""
-    return predict_probabilities(
-        heads.method,
-        heads.shared,
-        heads.private,
-        embeddings,
-        bundle.class_embeddings,
-        bundle.manifest.logit_scale,
-        heads.ensemble,
-    )
-
-
-def zero_shot(bundle: Bundle, embeddings: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Return CLIP's own probabilities, float32 (N, C), without any head."""
-    return softmax(bundle.manifest.logit_scale * (unit_rows(embeddings) @ bundle.class_embeddings.T))
-
-
 def run_evaluation(
     data: Path,
     bundle_folder: Path,
     heads_file: Path | None,
     output: Path | None,
     threads: int | None,
+    settings: ReaderSettings = DEFAULT_READING,
+    strict: bool = False,
     prompts_file: Path | None = None,
 ) -> None:
-    """`fedmedclip evaluate`: print a table and write JSON where asked."""
+    """`fedmedclip evaluate`: print a table and write JSON where asked.
+
+    Raises InvalidInputError for unusable data and, with `strict`, when any image cannot be used.
+    """
     bundle = open_with_prompts(bundle_folder, prompts_file, heads_file, threads)
     heads = None if heads_file is None else load_heads(heads_file, bundle)
     with (
@@ -83,7 +70,7 @@ def run_evaluation(
         progress_bar("computing features") as progress,
     ):
         embeddings, labels, found = load_labelled_features(
-            data, bundle, store, threads=threads, progress=progress
+            data, bundle, store, settings=settings, strict=strict, threads=threads, progress=progress
         )
     figures = evaluate(heads, bundle, embeddings, labels)
     console = Console()

@@ -1,8 +1,9 @@
 """The feature store: every embedding that the frozen encoder ever gave at this site, in one SQLite file.
 
-An embedding is keyed by the digest of its bundle and by the SHA-256 of the image file's content, so that
-renamed images, restarts and further federations find it again, and another encoder never does. What is
-put is on the disk when `put_many` returns.
+An embedding is keyed by the digest of its bundle and by the image's key, a hash of the file's content and of
+how it was read (`images.ImageIdentity`), so that renamed images, restarts and further federations find it
+again, and another encoder or another window never does. What is put is on the disk when `put_many` returns.
+Nothing else is in the file: no name, no path, nothing from a header.
 
 Other than the durable state in `protocol.database`, it is a cache that several processes share: opening it
 at the same instant is safe (switching to a write-ahead log is not), it stays one file that can be copied,
@@ -38,7 +39,7 @@ _BUSY_SECONDS = 60
 # SQLite's 4096 would hold one embedding of 512 floats and waste the other half.
 _PAGE_BYTES = 16384
 # Older builds of SQLite take no more than 999 parameters in one statement.
-_HASHES_PER_QUERY = 500
+_KEYS_PER_QUERY = 500
 
 
 class FeatureStore:
@@ -56,26 +57,26 @@ class FeatureStore:
         self._file_identity: tuple[int, int] | None = None
         self._run(lambda connection: None)
 
-    def get_many(self, bundle_digest: bytes, content_hashes: Iterable[bytes]) -> dict[bytes, Embedding]:
+    def get_many(self, bundle_digest: bytes, keys: Iterable[bytes]) -> dict[bytes, Embedding]:
         """Return the stored embeddings, read-only float32 (D,), of those images that have one.
 
         Raises StorageError.
         """
         found: dict[bytes, Embedding] = {}
-        remaining = iter(content_hashes)
-        while some := list(islice(remaining, _HASHES_PER_QUERY)):
-            found |= self._run(partial(_select, bundle_digest=bundle_digest, content_hashes=some))
+        remaining = iter(keys)
+        while some := list(islice(remaining, _KEYS_PER_QUERY)):
+            found |= self._run(partial(_select, bundle_digest=bundle_digest, keys=some))
         return found
 
     def put_many(self, bundle_digest: bytes, embeddings: Mapping[bytes, Embedding]) -> None:
-        """Store embeddings, float32 (D,) by content hash, all or none; one that is there is replaced.
+        """Store embeddings, float32 (D,) by key, all or none; one that is there is replaced.
 
         Raises StorageError when they cannot be stored, a full disk included; what was stored before
         is not touched by that.
         """
         rows = [
-            (bundle_digest, content_hash, np.asarray(vector, dtype="<f4").tobytes())
-            for content_hash, vector in embeddings.items()
+            (bundle_digest, key, np.asarray(vector, dtype="<f4").tobytes())
+            for key, vector in embeddings.items()
         ]
         self._run(partial(_insert, rows=rows))
 
@@ -168,12 +169,12 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def _select(
-    connection: sqlite3.Connection, bundle_digest: bytes, content_hashes: Sequence[bytes]
+    connection: sqlite3.Connection, bundle_digest: bytes, keys: Sequence[bytes]
 ) -> dict[bytes, Embedding]:
-    marks = ",".join("?" * len(content_hashes))
+    marks = ",".join("?" * len(keys))
     rows = connection.execute(
         f"SELECT image, vector FROM embedding WHERE bundle = ? AND image IN ({marks})",
-        [bundle_digest, *content_hashes],
+        [bundle_digest, *keys],
     )
     return {image: np.frombuffer(vector, dtype="<f4") for image, vector in rows}
 

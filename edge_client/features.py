@@ -12,9 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_client.feature_store import Embedding, FeatureStore
-from edge_client.images import UnreadableImageError
-from edge_client.reading import DecodedImage, decode_images, hash_images
+from edge_client.images import ImageIdentity, UnreadableImageError
+from edge_client.readers.settings import DEFAULT_READING, ReaderSettings
+from edge_client.reading import DecodedImage, decode_images, identify_images
 from protocol.bundle import Bundle
+from protocol.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from edge_client.encoder import Encoder
@@ -38,12 +40,14 @@ class SkippedImage:
 class FeatureExtraction:
     """The embeddings of the images that could be read, in the order of the paths given.
 
-    `embeddings` is float32 (N, D); `content_hashes`, `paths` and `positions` (in the list of paths that was
-    given) have N entries. `encoded` counts the images that the encoder had to run for.
+    `embeddings` is float32 (N, D); `content_hashes` (of the files), `keys` (in the feature store), `paths`
+    and `positions` (in the list of paths that was given) have N entries. Frames of one file share its content
+    hash, not their keys. `encoded` counts the images that the encoder had to run for.
     """
 
     embeddings: npt.NDArray[np.float32]
     content_hashes: list[bytes]
+    keys: list[bytes]
     paths: list[Path]
     positions: list[int]
     skipped: list[SkippedImage]
@@ -55,11 +59,12 @@ def extract_features(
     bundle: Bundle,
     store: FeatureStore,
     *,
+    settings: ReaderSettings = DEFAULT_READING,
     batch_size: int = 16,
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> FeatureExtraction:
-    """Return the embeddings of image files, running the encoder only for contents that the store lacks.
+    """Return the embeddings of images, running the encoder only for those that the store lacks.
 
     Each batch is stored before the next one runs, so that a kill costs one batch at most. The encoder is
     loaded only when an image needs it, and released at the end. `threads` are the encoder's;
@@ -69,17 +74,16 @@ def extract_features(
     fault of one file only skips that one.
     """
     embeddings = np.empty((len(paths), bundle.manifest.embedding_size), dtype=np.float32)
-    hashes, reasons = _hash(paths)
+    identities, reasons = _identify(paths, settings)
     waiting: dict[bytes, list[int]] = {}
-    for position, content_hash in enumerate(hashes):
-        if content_hash is not None:
-            waiting.setdefault(content_hash, []).append(position)
+    for position, identity in identities.items():
+        waiting.setdefault(identity.key, []).append(position)
     done = len(reasons)
 
     def settle(outcomes: Mapping[bytes, Outcome]) -> None:
         nonlocal done
-        for content_hash, outcome in outcomes.items():
-            positions = waiting.pop(content_hash)
+        for key, outcome in outcomes.items():
+            positions = waiting.pop(key)
             done += len(positions)
             if isinstance(outcome, str):
                 reasons.update(dict.fromkeys(positions, outcome))
@@ -91,23 +95,32 @@ def extract_features(
     settle({})
     for found in _look_up(list(waiting), bundle, store):
         settle(found)
-    missing = {content_hash: paths[positions[0]] for content_hash, positions in waiting.items()}
+    missing = {key: paths[positions[0]] for key, positions in waiting.items()}
     encoded = 0
-    for outcomes in _encode(missing, bundle, store, batch_size, threads):
+    for outcomes in _encode(missing, bundle, store, settings, batch_size, threads):
         encoded += sum(not isinstance(outcome, str) for outcome in outcomes.values())
         settle(outcomes)
 
-    kept = {position: content_hash for position, content_hash in enumerate(hashes) if content_hash}
-    for position in reasons:
-        kept.pop(position, None)
+    kept = [position for position in identities if position not in reasons]
     return FeatureExtraction(
-        embeddings=embeddings[list(kept)] if reasons else embeddings,
-        content_hashes=list(kept.values()),
+        embeddings=embeddings[kept] if reasons else embeddings,
+        content_hashes=[identities[position].content_hash for position in kept],
+        keys=[identities[position].key for position in kept],
         paths=[paths[position] for position in kept],
-        positions=list(kept),
+        positions=kept,
         skipped=[SkippedImage(paths[position], reason) for position, reason in sorted(reasons.items())],
         encoded=encoded,
     )
+
+
+def refuse_skipped(skipped: Sequence[SkippedImage]) -> None:
+    """For strict runs: raise InvalidInputError when any image was skipped."""
+    if skipped:
+        first = skipped[0]
+        raise InvalidInputError(
+            f"strict: image {first.path} cannot be used: {first.reason} ({summarize_skipped(skipped)}); "
+            "mend or remove what cannot be used, or run without strict"
+        )
 
 
 def summarize_skipped(skipped: Iterable[SkippedImage]) -> str:
@@ -121,36 +134,41 @@ def summarize_skipped(skipped: Iterable[SkippedImage]) -> str:
     return f"{counts.total()} skipped: {reasons}"
 
 
-def _hash(paths: Sequence[Path]) -> tuple[list[bytes | None], dict[int, str]]:
-    """Return the content hash of each file, None where it cannot be read; and by position why not."""
-    hashes: list[bytes | None] = []
+def _identify(
+    paths: Sequence[Path], settings: ReaderSettings
+) -> tuple[dict[int, ImageIdentity], dict[int, str]]:
+    """Return by position the identity of each image, and of those that cannot be read why not."""
+    identities: dict[int, ImageIdentity] = {}
     reasons: dict[int, str] = {}
-    with closing(hash_images(paths)) as results:
+    with closing(identify_images(paths, settings)) as results:
         for position, result in enumerate(results):
             if isinstance(result, UnreadableImageError):
                 reasons[position] = result.reason
-                hashes.append(None)
             else:
-                hashes.append(result)
-    return hashes, reasons
+                identities[position] = result
+    return identities, reasons
 
 
-def _look_up(
-    content_hashes: Sequence[bytes], bundle: Bundle, store: FeatureStore
-) -> Iterator[dict[bytes, Embedding]]:
+def _look_up(keys: Sequence[bytes], bundle: Bundle, store: FeatureStore) -> Iterator[dict[bytes, Embedding]]:
     """Yield what the store has, a bounded number at a time."""
     shape = (bundle.manifest.embedding_size,)
-    for start in range(0, len(content_hashes), _LOOKED_UP_AT_ONCE):
-        found = store.get_many(bundle.digest, content_hashes[start : start + _LOOKED_UP_AT_ONCE])
-        yield {content_hash: stored for content_hash, stored in found.items() if stored.shape == shape}
+    for start in range(0, len(keys), _LOOKED_UP_AT_ONCE):
+        found = store.get_many(bundle.digest, keys[start : start + _LOOKED_UP_AT_ONCE])
+        yield {key: stored for key, stored in found.items() if stored.shape == shape}
 
 
 def _encode(
-    missing: Mapping[bytes, Path], bundle: Bundle, store: FeatureStore, batch_size: int, threads: int | None
+    missing: Mapping[bytes, Path],
+    bundle: Bundle,
+    store: FeatureStore,
+    settings: ReaderSettings,
+    batch_size: int,
+    threads: int | None,
 ) -> Generator[Mapping[bytes, Outcome], None, None]:
-    """Yield the embeddings of images by content hash, each batch stored already; or why there is none."""
+    """Yield the embeddings of images by key, each batch stored already; or why there is none."""
     with ExitStack() as opened:
-        images = opened.enter_context(closing(decode_images(missing.values(), bundle.manifest.preprocessing)))
+        preprocessing = bundle.manifest.preprocessing
+        images = opened.enter_context(closing(decode_images(missing.values(), preprocessing, settings)))
 
         @cache
         def encoder() -> "Encoder":
@@ -161,16 +179,16 @@ def _encode(
 
         def encode(batch: Sequence[DecodedImage]) -> dict[bytes, Embedding]:
             embeddings = encoder().encode(np.stack([image.pixels for image in batch]))
-            by_hash = {image.content_hash: row for image, row in zip(batch, embeddings, strict=True)}
-            store.put_many(bundle.digest, by_hash)
-            return by_hash
+            by_key = {image.key: row for image, row in zip(batch, embeddings, strict=True)}
+            store.put_many(bundle.digest, by_key)
+            return by_key
 
         batch: list[DecodedImage] = []
-        for content_hash, image in zip(missing, images, strict=True):
+        for key, image in zip(missing, images, strict=True):
             if isinstance(image, UnreadableImageError):
-                yield {content_hash: image.reason}
-            elif image.content_hash != content_hash:
-                yield {content_hash: "changed while it was read"}
+                yield {key: image.reason}
+            elif image.key != key:
+                yield {key: "changed while it was read"}
             else:
                 batch.append(image)
             if len(batch) == batch_size:

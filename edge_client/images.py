@@ -1,38 +1,41 @@
-"""Reading image files: what can be read becomes RGB, what cannot is refused with a short reason.
+"""Reading image files: what can be read becomes 8-bit RGB, what cannot is refused with a short reason.
 
-A hospital's folders hold scans that were cut off while copying, 16-bit exports, palettes and films.
-None of these may stop a site, and none may be used without anybody knowing: each is refused with one of
-a few fixed reasons, so that a report can count them.
+A hospital's folders hold DICOM files without a name that says so, scans that were cut off while copying,
+16-bit exports and films. None of these may stop a site, and none may be left out without anybody knowing:
+each refusal has one of a few fixed reasons, so that a report can count them. The kind of a file is told by
+its content.
 """
 
 import hashlib
-import io
-import os
-import stat
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import Image
 
+from edge_client.readers.address import Address, frame_address, parse_address
+from edge_client.readers.archive import PARTS, read_archive_image
+from edge_client.readers.dicom import dicom_frames, is_dicom, read_dicom
+from edge_client.readers.nifti import is_nifti, nifti_frames, read_nifti
+from edge_client.readers.plain import plain_frames, read_plain
+from edge_client.readers.refusal import MAX_FILE_BYTES, RefusedFileError
+from edge_client.readers.settings import DEFAULT_READING, ReaderSettings
+from edge_client.readers.source import Source, open_source, read_head, source_of_bytes
 from protocol.errors import FedMedClipError
 
-IMAGE_SUFFIXES = frozenset(
+PLAIN_SUFFIXES = frozenset(
     {".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 )
-# Only these decoders ever see a file: others that Pillow has start programs or fetch further files.
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+IMAGE_SUFFIXES = PLAIN_SUFFIXES | {".dcm", ".dicom", ".nii"}
 
-MAX_FILE_BYTES = 256 * 1024 * 1024
-# 64 megapixels are 256 MB once decoded; an edge box has 2 GB.
-MAX_PIXELS = 64 * 1024 * 1024
-# Resizing the short side of a one-pixel strip to the encoder's size would make an image of gigabytes.
-MAX_SIDE_RATIO = 32
-
-_PLAIN_MODES = frozenset({"1", "L", "RGB"})
-_ALPHA_MODES = frozenset({"LA", "RGBA"})
-_REFUSED_MODES = {"CMYK": "CMYK", "P": "palette", "PA": "palette"}
+# Part of each image's key: raised when a reader gives other pixels than before.
+_READER_VERSION = 1
+# JPEG and BMP: no setting changes what is read from them.
+_WITHOUT_CHOICE = (b"\xff\xd8\xff", b"BM")
+# The index of a DICOM medium: it is a DICOM file, and never an image.
+_DICOM_INDEX = "DICOMDIR"
 
 
 class UnreadableImageError(FedMedClipError):
@@ -44,130 +47,149 @@ class UnreadableImageError(FedMedClipError):
         self.reason = reason
 
 
+@dataclass(frozen=True)
+class ImageIdentity:
+    """`content_hash` is SHA-256 of the file (in an archive: of the pixels); `key` also covers the reading."""
+
+    content_hash: bytes
+    key: bytes
+
+
 def is_image_name(path: Path) -> bool:
     """Whether the name ends like an image file that can be read, and is not a hidden file."""
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+    name = path.name.lower()
+    return not name.startswith(".") and (path.suffix.lower() in IMAGE_SUFFIXES or name.endswith(".nii.gz"))
 
 
-def read_image(path: Path) -> Image.Image:
-    """Read an 8-bit image file as RGB, upright (EXIF orientation applied).
+def is_image_file(path: Path) -> bool:
+    """Whether a file in a folder is taken for an image: by its name, or because it begins like a DICOM file.
 
-    Grey and 1-bit images get three equal channels. An alpha channel is dropped, not composited: the
-    colours under it are kept, for no background would be the right one. Of a phone's multi-picture JPEG
-    the main picture is read.
-
-    Raises UnreadableImageError, with one of the reasons "missing", "permission denied", "not a file",
-    "unreadable (...)", "empty file", "file too large", "not an image", "truncated", "corrupt",
-    "too many pixels", "too narrow", "animated", "several pages", "16-bit" (or more), "CMYK",
-    "palette" or "... colours".
+    Scanners and archives name files IM000001 or by their UID, so only the content tells.
     """
-    return decode_image(read_image_bytes(path), path)
+    if is_image_name(path):
+        return True
+    if path.name.startswith(".") or path.name.upper() == _DICOM_INDEX:
+        return False
+    return read_head(path)[128:132] == b"DICM"
 
 
-def read_image_bytes(path: Path) -> bytes:
-    """Return the file's content; raises UnreadableImageError when it is no file, or empty, or too large."""
+def read_image(path: Path, settings: ReaderSettings = DEFAULT_READING) -> Image.Image:
+    """Read an image, given by its file or address (see `readers.address`), as 8-bit RGB.
+
+    docs/images.md says how each kind of file becomes that. Raises UnreadableImageError, with a short reason
+    such as "truncated", "not an image", "too many pixels" or "no pixels".
+    """
+    return read_identified(path, settings)[1]
+
+
+def read_identified(path: Path, settings: ReaderSettings) -> tuple[ImageIdentity, Image.Image]:
+    """Read an image as `read_image` does, with the identity of exactly the bytes that were read."""
+    address = parse_address(path)
     try:
-        # Without O_NONBLOCK, opening a named pipe would wait for ever.
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-        with open(descriptor, "rb") as file:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                raise UnreadableImageError(path, "not a file")
-            if status.st_size > MAX_FILE_BYTES:
-                raise UnreadableImageError(path, "file too large")
-            content = file.read(MAX_FILE_BYTES)
-    except OSError as error:
-        raise UnreadableImageError(path, _reason_of_system_error(error)) from error
-    if not content:
-        raise UnreadableImageError(path, "empty file")
-    return content
+        if address.kind in PARTS:
+            found = read_archive_image(address.file, str(address.kind), address.number or 0)
+            return _archive_identity(found.content_hash), found.image
+        frame = _frame_of(address)
+        with open_source(address.file, often=frame is not None) as source:
+            return _identity(source, frame, settings), _decode(source, address.file, frame, settings)
+    except RefusedFileError as refusal:
+        raise UnreadableImageError(path, refusal.reason) from refusal.__cause__
 
 
-def content_hash(content: bytes) -> bytes:
-    """Return the 32 bytes that name an image by its file's content: SHA-256."""
-    return hashlib.sha256(content).digest()
-
-
-def decode_image(content: bytes, path: Path) -> Image.Image:
-    """Decode the content of an image file as `read_image` does; `path` is only for the error."""
+def identify_image(path: Path, settings: ReaderSettings) -> ImageIdentity:
+    """Return an image's identity without decoding it. Raises UnreadableImageError."""
+    address = parse_address(path)
     try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-            if reason := _reason_to_refuse(image):
-                raise UnreadableImageError(path, reason)
-            image.load()
-            ImageOps.exif_transpose(image, in_place=True)
-            return image.convert("RGB")
-    except UnreadableImageError:
-        raise
-    except UnidentifiedImageError as error:
-        raise UnreadableImageError(path, "not an image") from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning, MemoryError) as error:
-        raise UnreadableImageError(path, "too many pixels") from error
-    # Decoders meet hostile bytes here and answer with many exceptions: OSError, SyntaxError, struct.error,
-    # zlib.error, IndexError, OverflowError... Whatever it is, the file cannot be used.
-    except Exception as error:
-        raise UnreadableImageError(path, _reason_of_decoding_error(error)) from error
+        if address.kind in PARTS:
+            found = read_archive_image(address.file, str(address.kind), address.number or 0)
+            return _archive_identity(found.content_hash)
+        frame = _frame_of(address)
+        with open_source(address.file, often=frame is not None) as source:
+            return _identity(source, frame, settings)
+    except RefusedFileError as refusal:
+        raise UnreadableImageError(path, refusal.reason) from refusal.__cause__
+
+
+def decode_image(
+    content: bytes, path: Path, settings: ReaderSettings = DEFAULT_READING, frame: int | None = None
+) -> Image.Image:
+    """Decode the content of an image file as `read_image` does; `path` is only for its name and the error."""
+    try:
+        return _decode(source_of_bytes(content), path, frame, settings)
+    except RefusedFileError as refusal:
+        raise UnreadableImageError(path, refusal.reason) from refusal.__cause__
+
+
+def frames_of(path: Path, settings: ReaderSettings) -> list[Path]:
+    """Return the addresses of the images that a file gives: itself, or with frames = "all" each of its
+    frames.
+    """
+    address = parse_address(path)
+    if settings.frames != "all" or address.kind is not None:
+        return [path]
+    try:
+        with open_source(path, often=True) as source:
+            if is_dicom(source.head) or _named_dicom(path):
+                count = dicom_frames(source.file)
+            elif is_nifti(source.head):
+                count = nifti_frames(source.file)
+            else:
+                count = plain_frames(source.file)
+    except RefusedFileError:
+        # What is wrong with the file is said when it is read.
+        return [path]
+    return [path] if count == 1 else [frame_address(path, number) for number in range(1, count + 1)]
 
 
 @contextmanager
-def quiet_pillow() -> Iterator[None]:
-    """Silence Pillow's warnings about odd files, whose refusal is reported anyway, inside the block.
+def quiet_decoders() -> Iterator[None]:
+    """Silence the decoders' warnings about odd files, whose refusal is reported anyway, inside the block.
 
     To be entered by the thread that owns a reading loop, not by each reader: Python's warning filters are
     shared by all threads.
     """
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module=r"PIL\.")
+        warnings.filterwarnings(
+            "ignore", module=r"(PIL\.|pydicom|pylibjpeg|openjpeg|libjpeg|edge_client\.readers)"
+        )
         yield
 
 
-def _reason_to_refuse(image: ImageFile.ImageFile) -> str | None:
-    """Judge an opened image by its header alone, before any memory is spent on its pixels."""
-    width, height = image.size
-    if width * height > MAX_PIXELS:
-        return "too many pixels"
-    if max(width, height, 1) > MAX_SIDE_RATIO * min(width, height):
-        return "too narrow"
-    if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
-        return "several pages" if image.format == "TIFF" else "animated"
-    if (bits := _bits_per_channel(image)) > 8:
-        return f"{bits}-bit"
-    if image.mode in _REFUSED_MODES:
-        return _REFUSED_MODES[image.mode]
-    if image.mode not in _PLAIN_MODES | _ALPHA_MODES:
-        return f"{image.mode} colours"
-    return None
+def _decode(source: Source, path: Path, frame: int | None, settings: ReaderSettings) -> Image.Image:
+    if is_dicom(source.head) or (_named_dicom(path) and not _is_plain(source.head)):
+        return read_dicom(source.file, frame, settings)
+    if is_nifti(source.head):
+        return read_nifti(source.file, frame, settings)
+    if source.size > MAX_FILE_BYTES:
+        raise RefusedFileError("file too large")
+    return read_plain(source.file, frame, settings)
 
 
-def _bits_per_channel(image: ImageFile.ImageFile) -> int:
-    """Bits per channel in the file, where they can be more than 8.
-
-    Pillow opens 16-bit colour as plain RGB and throws half of each value away, so the mode does not tell.
-    """
-    if image.format == "TIFF":
-        bits_per_sample = 258
-        return int(max(image.tag_v2.get(bits_per_sample, (1,))))  # type: ignore[attr-defined]
-    if image.format == "PNG":
-        raw_mode = image.tile[0][3]
-        return 16 if str(raw_mode).endswith(";16B") else 8
-    if image.format == "PPM":
-        arguments = image.tile[0][3]
-        maximal_value = arguments[-1] if isinstance(arguments, tuple) else 255
-        return 16 if image.mode == "I" or (isinstance(maximal_value, int) and maximal_value > 255) else 8
-    return 8
+def _named_dicom(path: Path) -> bool:
+    return path.suffix.lower() in (".dcm", ".dicom")
 
 
-def _reason_of_system_error(error: OSError) -> str:
-    if isinstance(error, FileNotFoundError):
-        return "missing"
-    if isinstance(error, PermissionError):
-        return "permission denied"
-    if isinstance(error, IsADirectoryError):
-        return "not a file"
-    return f"unreadable ({error.strerror})"
+def _is_plain(head: bytes) -> bool:
+    return head.startswith((b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"RIFF"))
 
 
-def _reason_of_decoding_error(error: Exception) -> str:
-    message = str(error).lower()
-    cut_off = isinstance(error, EOFError) or "truncated" in message or "unexpected end" in message
-    return "truncated" if cut_off else "corrupt"
+def _frame_of(address: Address) -> int | None:
+    if address.kind is None:
+        return None
+    if address.kind != "frame":
+        raise RefusedFileError("no such frame")
+    return address.number
+
+
+def _identity(source: Source, frame: int | None, settings: ReaderSettings) -> ImageIdentity:
+    """The key names everything that may decide about the pixels."""
+    how = f"reader {_READER_VERSION}"
+    if not source.head.startswith(_WITHOUT_CHOICE):
+        chosen = f"frame {frame}" if frame is not None else f"frames {settings.frames}"
+        how += f", {chosen}, window {settings.window}"
+    return ImageIdentity(source.content_hash, hashlib.sha256(source.content_hash + how.encode()).digest())
+
+
+def _archive_identity(content_hash: bytes) -> ImageIdentity:
+    how = f"archive reader {_READER_VERSION}"
+    return ImageIdentity(content_hash, hashlib.sha256(content_hash + how.encode()).digest())

@@ -4,25 +4,30 @@ import csv
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import msgspec
 import numpy as np
 
+from edge_client.classification import predict, zero_shot
 from edge_client.dataset import list_images
-from edge_client.encoder import Encoder
-from edge_client.evaluation import predict, zero_shot
-from edge_client.features import SkippedImage, summarize_skipped
+from edge_client.features import SkippedImage, refuse_skipped, summarize_skipped
 from edge_client.heads_file import Heads, load_heads
 from edge_client.images import UnreadableImageError
 from edge_client.new_prompts import open_with_prompts
 from edge_client.progress import progress_bar
+from edge_client.readers.settings import DEFAULT_READING, ReaderSettings
 from edge_client.reading import DecodedImage, decode_images
 from protocol.bundle import Bundle
 from protocol.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from edge_client.encoder import Encoder
 
 _BATCH = 16
 
@@ -49,21 +54,31 @@ def run_prediction(
     output_format: str,
     output: Path | None,
     threads: int | None,
+    settings: ReaderSettings = DEFAULT_READING,
+    strict: bool = False,
     prompts_file: Path | None = None,
 ) -> None:
     """Classify images and write the rows as they come; skipped images are listed on standard error.
 
-    With a `prompts_file` the classes are its own, zero-shot. Raises InvalidInputError when nothing
-    matches or no image at all could be read.
+    With a `prompts_file` the classes are its own, zero-shot. Raises InvalidInputError when nothing matches,
+    no image at all could be read, or with `strict` any cannot.
     """
-    images = list_images(paths)
-    bundle = open_with_prompts(bundle_folder, prompts_file, heads_file, threads)
+    with ThreadPoolExecutor(1) as background:
+        # Hashing a hundred megabytes takes as long as importing ONNX Runtime and walking the folders.
+        opening = background.submit(open_with_prompts, bundle_folder, prompts_file, heads_file, threads)
+        import_module("edge_client.encoder")
+        images = list_images(paths, settings)
+        bundle = opening.result()
     heads = None if heads_file is None else load_heads(heads_file, bundle)
     skipped: list[SkippedImage] = []
     with _opened(output) as file, progress_bar("classifying") as progress:
         write = _writer(output_format, file, bundle.manifest.class_names)
-        for prediction in predict_images(images, bundle, heads, skipped, threads, progress):
+        for prediction in predict_images(images, bundle, heads, skipped, threads, progress, settings):
             write(prediction)
+            if strict:
+                refuse_skipped(skipped)
+        if strict:
+            refuse_skipped(skipped)
     for image in skipped:
         print(f"skipped {image.path}: {image.reason}", file=sys.stderr)
     if skipped:
@@ -79,16 +94,19 @@ def predict_images(
     skipped: list[SkippedImage],
     threads: int | None,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    settings: ReaderSettings = DEFAULT_READING,
 ) -> Iterator[Prediction]:
     """Yield a prediction per readable image, in order; the others are added to `skipped`.
 
     Without heads the predictions are zero-shot. Few images are in memory at a time.
     """
+    from edge_client.encoder import Encoder
+
     started = time.perf_counter()
     done = 0
     with (
-        Encoder(bundle, threads) as encoder,
-        closing(decode_images(paths, bundle.manifest.preprocessing)) as images,
+        Encoder(bundle, threads, together=len(paths) == 1) as encoder,
+        closing(decode_images(paths, bundle.manifest.preprocessing, settings)) as images,
     ):
         for batch in _batches(images, skipped):
             predictions = _classify(batch, encoder, bundle, heads)
@@ -118,7 +136,7 @@ def _batches(
 
 
 def _classify(
-    batch: list[DecodedImage], encoder: Encoder, bundle: Bundle, heads: Heads | None
+    batch: list[DecodedImage], encoder: "Encoder", bundle: Bundle, heads: Heads | None
 ) -> Iterator[tuple[str, str, dict[str, float], float]]:
     embeddings = encoder.encode(np.stack([image.pixels for image in batch]))
     if heads is None:

@@ -13,12 +13,13 @@ import numpy.typing as npt
 
 from edge_client.cores import available_cores
 from edge_client.images import (
+    ImageIdentity,
     UnreadableImageError,
-    content_hash,
-    decode_image,
-    quiet_pillow,
-    read_image_bytes,
+    identify_image,
+    quiet_decoders,
+    read_identified,
 )
+from edge_client.readers.settings import DEFAULT_READING, ReaderSettings
 from protocol.bundle import Preprocessing
 from protocol.preprocessing import fit
 
@@ -32,43 +33,58 @@ _AHEAD = 32
 
 @dataclass(frozen=True)
 class DecodedImage:
-    """An image ready for the encoder: `pixels` is uint8 (height, width, 3); the hash is of its file."""
+    """An image ready for the encoder: `pixels` is uint8 (height, width, 3).
+
+    `content_hash` is SHA-256 of its file, 32 bytes; `key`, 32 bytes, also covers how the file was read.
+    """
 
     path: Path
     content_hash: bytes
+    key: bytes
     pixels: npt.NDArray[np.uint8]
 
 
-def hash_images(paths: Iterable[Path]) -> Generator[bytes | UnreadableImageError, None, None]:
-    """Yield the SHA-256 of each file's content (32 bytes), or why it cannot be read, in order."""
-    return _map_ahead(_hash, paths)
+def identify_images(
+    paths: Iterable[Path], settings: ReaderSettings = DEFAULT_READING
+) -> Generator[ImageIdentity | UnreadableImageError, None, None]:
+    """Yield content hash and key of each image, without decoding it, or why it cannot be read, in order."""
+    return _map_ahead(partial(_identify, settings=settings), paths)
 
 
 def decode_images(
-    paths: Iterable[Path], preprocessing: Preprocessing
+    paths: Iterable[Path], preprocessing: Preprocessing, settings: ReaderSettings = DEFAULT_READING
 ) -> Generator[DecodedImage | UnreadableImageError, None, None]:
     """Yield each image as the encoder needs it, or why it cannot be used, in order.
 
-    However many paths there are, only a few images are held at a time. Close the generator when it is not
-    read to its end.
+    Paths are files or addresses (`readers.address`). However many there are, only a few images are held at a
+    time. Close the generator when it is not read to its end.
     """
-    with quiet_pillow():
-        yield from _map_ahead(partial(_decode, preprocessing=preprocessing), paths)
+    with quiet_decoders():
+        yield from _map_ahead(partial(_decode, preprocessing=preprocessing, settings=settings), paths)
 
 
-def _hash(path: Path) -> bytes | UnreadableImageError:
+def _identify(path: Path, settings: ReaderSettings) -> ImageIdentity | UnreadableImageError:
     try:
-        return content_hash(read_image_bytes(path))
+        return identify_image(path, settings)
     except UnreadableImageError as error:
-        return error
+        return _alone(error)
 
 
-def _decode(path: Path, preprocessing: Preprocessing) -> DecodedImage | UnreadableImageError:
+def _decode(
+    path: Path, preprocessing: Preprocessing, settings: ReaderSettings
+) -> DecodedImage | UnreadableImageError:
     try:
-        content = read_image_bytes(path)
-        return DecodedImage(path, content_hash(content), fit(decode_image(content, path), preprocessing))
+        identity, image = read_identified(path, settings)
+        return DecodedImage(path, identity.content_hash, identity.key, fit(image, preprocessing))
     except UnreadableImageError as error:
-        return error
+        return _alone(error)
+
+
+def _alone(error: UnreadableImageError) -> UnreadableImageError:
+    """The error without its traceback and causes, which hold the file's content and what a decoder said of
+    it.
+    """
+    return UnreadableImageError(error.path, error.reason)
 
 
 def _map_ahead(function: Callable[[Path], Result], paths: Iterable[Path]) -> Generator[Result, None, None]:

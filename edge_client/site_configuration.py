@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from edge_client.readers.settings import ReaderSettings
 from protocol.codecs import delta_codec_named
 from protocol.errors import InvalidInputError
 from protocol.link_settings import LinkSettings
@@ -15,12 +16,12 @@ Share = Annotated[float, Meta(ge=0, lt=1)]
 class SiteSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The table `[site]`. Paths are relative to the configuration file.
 
-    `data` is a folder with one sub-folder per class, or a CSV of path,label. `aggregator_key` is the
-    aggregator's public key in hexadecimal; without it, the first aggregator heard is trusted and remembered.
-    `ensemble` says how the heads vote: per image by entropy, or by one weight fitted on the validation split.
-    `uplink_codec` replaces the federation's for what this site sends, say a budget for its own thin link.
-    `feature_store` may be shared by several federations; by default it lies in the state folder. Raises
-    InvalidInputError for an unknown codec.
+    `data` is a folder with one sub-folder per class, a CSV of path,label, or an `.npz` archive.
+    `aggregator_key` is the aggregator's public key in hexadecimal; without it, the first aggregator heard is
+    trusted and remembered. `ensemble` says how the heads vote: per image by entropy, or by one weight fitted
+    on the validation split. `uplink_codec` replaces the federation's for what this site sends, say a budget
+    for its own thin link. `feature_store` may be shared by several federations; by default it lies in the
+    state folder. Raises InvalidInputError for an unknown codec.
     """
 
     federation: str
@@ -55,6 +56,12 @@ class SplitSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             )
 
 
+class ImageSettings(ReaderSettings, frozen=True, forbid_unknown_fields=True):
+    """The table `[images]`: how image files are read. With `strict` the site stops at files it cannot use."""
+
+    strict: bool = False
+
+
 class ResourceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The table `[resources]`: what this box gives to the work."""
 
@@ -67,5 +74,6 @@ class SiteConfiguration(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
 
     site: SiteSettings
     split: SplitSettings = SplitSettings()
+    images: ImageSettings = ImageSettings()
     resources: ResourceSettings = ResourceSettings()
     broker: LinkSettings = LinkSettings()

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +15,10 @@ from edge_client.features import (
     Progress,
     SkippedImage,
     extract_features,
+    refuse_skipped,
     summarize_skipped,
 )
+from edge_client.readers.settings import DEFAULT_READING, ReaderSettings
 from edge_client.split import DEFAULT_FRACTIONS, PARTS, ContentLabel, Part, split_images
 from protocol.bundle import Bundle
 from protocol.errors import InvalidInputError
@@ -84,29 +86,37 @@ def load_site_features(
     seed: int,
     *,
     fractions: Mapping[Part, float] = DEFAULT_FRACTIONS,
+    settings: ReaderSettings = DEFAULT_READING,
+    strict: bool = False,
     batch_size: int = 16,
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> SiteFeatures:
     """Return the features of a site's data, split as `split_file` says (see `edge_client.split`).
 
-    `data` is a folder of class folders or a CSV file. `seed` is that of the split alone: derive it with
-    `protocol.seeds.derive_seed`. Images that cannot be read are skipped and reported.
+    `data` is what `load_dataset` takes. `seed` is that of the split alone: derive it with
+    `protocol.seeds.derive_seed`. The parts of an archive are its own; the frames of one file are always in
+    one part. Images that cannot be read are skipped and reported, or with `strict` refused.
 
     Raises InvalidInputError for unusable data (see `load_dataset`) or a damaged split file, and when a class
     has fewer than two different images that can be read; BundleError and StorageError as
     `extract_features` does.
     """
-    dataset = load_dataset(data, bundle.manifest.class_names)
-    extraction = _extract(dataset, bundle, store, batch_size, threads, progress)
+    dataset = load_dataset(data, bundle.manifest.class_names, settings=settings)
+    extraction = _extract(dataset, bundle, store, settings, batch_size, threads, progress)
+    if strict:
+        refuse_skipped(extraction.skipped)
     images = [
         ContentLabel(dataset.images[position].label, dataset.images[position].name, content_hash)
         for position, content_hash in zip(extraction.positions, extraction.content_hashes, strict=True)
     ]
     _require_two_images_per_class(dataset, images, extraction)
-    part_of = split_images(images, split_file, seed, fractions)
+    given = [dataset.images[position].part for position in extraction.positions]
+    drawn = {} if all(given) else split_images(images, split_file, seed, fractions)
     labels = _label_indices([image.label for image in images], bundle)
-    parts = np.array([PARTS.index(part_of[image.content_hash]) for image in images])
+    parts = np.array(
+        [PARTS.index(part or drawn[image.content_hash]) for part, image in zip(given, images, strict=True)]
+    )
     selected = {
         part: LabelledFeatures(extraction.embeddings[parts == index], labels[parts == index])
         for index, part in enumerate(PARTS)
@@ -122,17 +132,23 @@ def load_labelled_features(
     bundle: Bundle,
     store: FeatureStore,
     *,
+    settings: ReaderSettings = DEFAULT_READING,
+    strict: bool = False,
     batch_size: int = 16,
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], DataReport]:
     """Return embeddings float32 (N, D), labels int64 (N,) and a report for labelled images, to evaluate on.
 
-    Here one image of a class is enough. Raises as `load_site_features` does, and InvalidInputError when no
-    image can be read.
+    Here one image of a class is enough. Of an archive with a test part only that is taken. Raises as
+    `load_site_features` does, and InvalidInputError when no image can be read.
     """
-    dataset = load_dataset(data, bundle.manifest.class_names, minimum_per_class=1)
-    extraction = _extract(dataset, bundle, store, batch_size, threads, progress)
+    dataset = load_dataset(data, bundle.manifest.class_names, minimum_per_class=1, settings=settings)
+    if test_images := tuple(image for image in dataset.images if image.part == "test"):
+        dataset = replace(dataset, images=test_images)
+    extraction = _extract(dataset, bundle, store, settings, batch_size, threads, progress)
+    if strict:
+        refuse_skipped(extraction.skipped)
     if not extraction.paths:
         raise InvalidInputError(
             f"data {data} has no image that can be read: {summarize_skipped(extraction.skipped)}"
@@ -145,12 +161,21 @@ def _extract(
     dataset: Dataset,
     bundle: Bundle,
     store: FeatureStore,
+    settings: ReaderSettings,
     batch_size: int,
     threads: int | None,
     progress: Progress | None,
 ) -> FeatureExtraction:
     paths = [image.path for image in dataset.images]
-    return extract_features(paths, bundle, store, batch_size=batch_size, threads=threads, progress=progress)
+    return extract_features(
+        paths,
+        bundle,
+        store,
+        settings=settings,
+        batch_size=batch_size,
+        threads=threads,
+        progress=progress,
+    )
 
 
 def _require_two_images_per_class(
@@ -180,9 +205,9 @@ def _class_counts(labels: npt.NDArray[np.int64], bundle: Bundle) -> dict[str, in
 def _report(
     dataset: Dataset, labels: npt.NDArray[np.int64], extraction: FeatureExtraction, bundle: Bundle
 ) -> DataReport:
-    different = set(extraction.content_hashes)
-    label_pairs = set(zip(extraction.content_hashes, labels.tolist(), strict=True))
-    per_content = Counter(content_hash for content_hash, _ in label_pairs)
+    different = set(extraction.keys)
+    label_pairs = set(zip(extraction.keys, labels.tolist(), strict=True))
+    per_content = Counter(key for key, _ in label_pairs)
     return DataReport(
         images=len(extraction.paths),
         encoded=extraction.encoded,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from edge_client.feature_store import FeatureStore
 from edge_client.progress import progress_bar
+from edge_client.self_test import require_self_test_once
 from edge_client.site_agent import Identity, SiteAgent
 from edge_client.site_configuration import SiteConfiguration
 from edge_client.site_features import SiteFeatures, load_site_features
@@ -51,6 +52,8 @@ def run_site(configuration_file: Path, *, once: bool) -> None:
     with claim_state_folder(state_folder):
         key = load_or_create_signing_key(state_folder / "site.key")
         bundle = open_bundle(beside(configuration_file, settings.bundle))
+        if require_self_test_once(bundle, state_folder, configuration.resources.threads):
+            log.info("self-test passed: this machine computes what the bundle's maker computed")
         features = _features(configuration, configuration_file, bundle, state_folder)
         state = SiteState(state_folder / "site.db")
         broker = configuration.broker.relative_to(configuration_file.resolve().parent)
@@ -79,6 +82,7 @@ def run_site(configuration_file: Path, *, once: bool) -> None:
             key.public_key,
             bundle.digest,
             None if pinned is None else bytes.fromhex(pinned),
+            len(bundle.manifest.class_names),
         )
         agent = SiteAgent(identity, state, learner, broker.maximum_message_bytes, settings.uplink_codec)
         log.info("site %s, key %s", settings.name, key.public_key.hex())
@@ -119,6 +123,8 @@ def _features(
                 "validation": split.validation,
                 "test": split.test,
             },
+            settings=configuration.images,
+            strict=configuration.images.strict,
             batch_size=configuration.resources.feature_batch,
             threads=configuration.resources.threads,
             progress=progress,

@@ -1,14 +1,12 @@
 """The export itself: from a model's name to a bundle whose encoder was compared with the original."""
 
 import hashlib
-import io
 import math
 from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from export.bundle_writer import check_target, new_bundle
 from export.calibration import read_calibration
@@ -19,6 +17,7 @@ from export.onnx_weights import write_model
 from export.parity import measure_parity
 from export.parity_images import generated_images, images_in
 from export.precision import DEFAULT_LIMITS, Limits, in_precision
+from export.self_test import golden_contents
 from export.text_tower import text_versions, write_text_tower
 from protocol.bundle import (
     CLASS_EMBEDDINGS,
@@ -32,6 +31,7 @@ from protocol.bundle import (
     open_bundle,
 )
 from protocol.errors import InvalidInputError
+from protocol.self_test import encode_array
 
 
 def export_bundle(
@@ -74,7 +74,9 @@ def export_bundle(
     encoder, quantization = in_precision(encoder_to_onnx(loaded), precision, calibration, limits, report)
     with new_bundle(out, force=force) as folder:
         write_model(encoder, folder / IMAGE_ENCODER)
-        (folder / CLASS_EMBEDDINGS).write_bytes(_npy(class_embeddings))
+        (folder / CLASS_EMBEDDINGS).write_bytes(encode_array(class_embeddings))
+        for name, content in golden_contents(folder / IMAGE_ENCODER, loaded.preprocessing).items():
+            (folder / name).write_bytes(content)
         text = None
         if with_text:
             report("writing the text tower as ONNX, and comparing it with open_clip")
@@ -117,12 +119,6 @@ def _logit_scale(loaded: LoadedModel) -> float:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _npy(array: npt.NDArray[np.float32]) -> bytes:
-    encoded = io.BytesIO()
-    np.save(encoded, array, allow_pickle=False)
-    return encoded.getvalue()
 
 
 def _versions() -> dict[str, str]:

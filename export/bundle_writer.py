@@ -7,10 +7,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from protocol.bundle import CLASS_EMBEDDINGS, IMAGE_ENCODER, MANIFEST, TEXT_FILES
+from protocol.bundle import CLASS_EMBEDDINGS, IMAGE_ENCODER, MANIFEST, REFERENCE_FILE, TEXT_FILES
+from protocol.bundle_signature import SIGNATURE_FILE
 from protocol.errors import InvalidInputError
+from protocol.self_test import SELF_TEST_EMBEDDINGS, SELF_TEST_IMAGES
 
-BUNDLE_FILES = {MANIFEST, IMAGE_ENCODER, f"{IMAGE_ENCODER}.data", CLASS_EMBEDDINGS, *TEXT_FILES}
+BUNDLE_FILES = {
+    MANIFEST,
+    SIGNATURE_FILE,
+    IMAGE_ENCODER,
+    f"{IMAGE_ENCODER}.data",
+    CLASS_EMBEDDINGS,
+    SELF_TEST_IMAGES,
+    SELF_TEST_EMBEDDINGS,
+    REFERENCE_FILE,
+    *TEXT_FILES,
+}
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import numpy as np
 
 from protocol.codecs import Codec, decode_head, encode_head
 from protocol.head import HeadSpecification, NamedArrays
+from protocol.shared_heads import sends_statistics
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,16 @@ def compress(
 ) -> Compressed:
     """Encode `delta` plus the residual of the round before (None: there is none yet).
 
-    decoded + new residual = delta + old residual, up to float32 rounding.
+    decoded + new residual = delta + old residual, up to float32 rounding, but for arrays that are `measured`
+    anew in each round, whose residual is 0.
     """
     wanted = delta if residual is None else {name: delta[name] + residual[name] for name in delta}
     encoded = encode_head(codec, wanted, specification, memory)
     decoded = decode_head(encoded.data, specification)
     left_out = {name: wanted[name] - decoded[name] for name in wanted}
+    for tensor in specification.tensors:
+        if tensor.measured:
+            left_out[tensor.name] = np.zeros(tensor.shape, np.float32)
     return Compressed(encoded.data, decoded, left_out, encoded.memory)
 
 
@@ -53,6 +58,18 @@ def apply_delta(head: NamedArrays, delta: NamedArrays, specification: HeadSpecif
         total = np.add(head[tensor.name], delta[tensor.name], dtype=np.float32)
         moved[tensor.name] = np.maximum(total, np.float32(tensor.lowest))
     return moved
+
+
+def change_to_send(
+    method: str, trained: NamedArrays, head: NamedArrays, residual: NamedArrays | None
+) -> NamedArrays:
+    """Return what a site's round adds to what it still owes: trained - head, in float32.
+
+    Nothing, when the method sends statistics and they were sent before: the residual is all that is owed.
+    """
+    if sends_statistics(method) and residual is not None:
+        return {name: np.zeros_like(array) for name, array in head.items()}
+    return difference(trained, head)
 
 
 def difference(new: NamedArrays, old: NamedArrays) -> NamedArrays:

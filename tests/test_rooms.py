@@ -57,6 +57,10 @@ def test_torch_and_extras_stay_where_they_belong(room):
         extras = {"torch"} if relative.startswith(tuple(MAY_USE_TORCH)) else set()
         if relative == "edge_client/metrics.py":
             extras = {"sklearn"}
+        if relative.startswith("edge_client/deployment/"):
+            extras = {"onnx"}
+        if relative.startswith("edge_client/readers/dicom"):
+            extras = {"pydicom"}
         if relative == "edge_client/text_encoder.py":
             extras = {"ftfy", "tokenizers"}
         used = {name for name, at_run_time in imported_modules(path) if at_run_time}
@@ -76,11 +80,33 @@ def modules_after(arguments):
     return set(done.stderr.split())
 
 
-COMMANDS = ["aggregator", "bench", "demo", "evaluate", "export", "predict", "site", ""]
+COMMANDS = [
+    "aggregator",
+    "bench",
+    "bundle",
+    "demo",
+    "deploy",
+    "doctor",
+    "evaluate",
+    "export",
+    "predict",
+    "site",
+    "",
+]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_imports_nothing_heavy(command):
     modules = modules_after([command, "--help"] if command else ["--help"])
     assert "typer" in modules
-    assert not modules & {"torch", "open_clip", "onnx", "onnxruntime", "sklearn", "paho", "amqtt", "PIL"}
+    assert not modules & {
+        "torch",
+        "open_clip",
+        "onnx",
+        "onnxruntime",
+        "sklearn",
+        "paho",
+        "amqtt",
+        "PIL",
+        "pydicom",
+    }

@@ -95,13 +95,24 @@ def test_predict_skips_what_it_cannot_read_and_says_so(tmp_path, tiny_bundle, cl
     folder = class_folders / "stroke"
     (folder / "empty.png").touch()
     (folder / "cut.png").write_bytes((folder / "00.png").read_bytes()[:200])
-    Image.new("CMYK", (40, 40)).save(folder / "print.jpg")
+    Image.new("LAB", (40, 40)).save(folder / "print.tif")
     done = fedmedclip("predict", "--bundle", tiny_bundle.folder, folder)
     assert done.returncode == 0
     assert len(done.stdout.splitlines()) == 1 + 3
     assert "3 skipped" in done.stderr
-    for name in ("empty.png", "cut.png", "print.jpg"):
+    for name in ("empty.png", "cut.png", "print.tif"):
         assert name in done.stderr
+
+
+def test_strict_makes_an_unusable_file_fatal(tmp_path, tiny_bundle, class_folders):
+    (class_folders / "stroke" / "cut.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    (class_folders / "stroke" / "folder.dcm").mkdir()
+    target = tmp_path / "out.csv"
+    done = fedmedclip("predict", "--bundle", tiny_bundle.folder, class_folders, "-o", target)
+    assert done.returncode == 0
+    assert "folder.dcm: not a file" in done.stderr
+    done = fedmedclip("predict", "--bundle", tiny_bundle.folder, class_folders, "-o", target, "--strict")
+    assert "cut.png cannot be used" in one_line(done)
 
 
 def test_predict_with_nothing_readable_fails(tmp_path, tiny_bundle):

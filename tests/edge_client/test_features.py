@@ -94,13 +94,11 @@ def test_unreadable_images_are_skipped_with_their_reasons(
     good = write_images(tmp_path / "images", 4, make_image)
     content = io.BytesIO()
     Image.fromarray(random_pixels(9)).save(content, "JPEG")
-    bad = {
-        name: tmp_path / name for name in ("cut.jpg", "cut again.jpg", "empty.png", "cmyk.jpg", "gone.png")
-    }
+    bad = {name: tmp_path / name for name in ("cut.jpg", "cut again.jpg", "empty.png", "lab.tif", "gone.png")}
     for name in ("cut.jpg", "cut again.jpg"):
         bad[name].write_bytes(content.getvalue()[:-200])
     bad["empty.png"].touch()
-    Image.new("CMYK", (20, 20)).save(bad["cmyk.jpg"])
+    Image.new("LAB", (20, 20)).save(bad["lab.tif"])
     mixed = [bad["cut.jpg"], good[0], bad["empty.png"], good[1], good[2], *list(bad.values())[1:], good[3]]
     with FeatureStore(tmp_path / "features") as store:
         extraction = extract_features(mixed, tiny_bundle, store, batch_size=2)
@@ -108,7 +106,10 @@ def test_unreadable_images_are_skipped_with_their_reasons(
     assert extraction.paths == good
     assert [mixed[position] for position in extraction.positions] == good
     np.testing.assert_array_equal(extraction.embeddings, alone.embeddings)
-    assert summarize_skipped(extraction.skipped) == "6 skipped: 2 empty file, 2 truncated, 1 CMYK, 1 missing"
+    assert (
+        summarize_skipped(extraction.skipped)
+        == "6 skipped: 2 empty file, 2 truncated, 1 LAB colours, 1 missing"
+    )
 
 
 def test_nothing_readable_gives_nothing(tmp_path: Path, tiny_bundle: Bundle) -> None:
@@ -182,7 +183,7 @@ def test_a_killed_extraction_goes_on_where_it_was(
     with FeatureStore(tmp_path / "undisturbed") as store:
         undisturbed = extract_features(paths, tiny_bundle, store, batch_size=4)
     with FeatureStore(tmp_path / "features") as store:
-        stored = store.get_many(tiny_bundle.digest, undisturbed.content_hashes)
+        stored = store.get_many(tiny_bundle.digest, undisturbed.keys)
         # All that was reported (one of it was the unreadable file) is there; the rest is not.
         assert reported - 1 <= len(stored) < 160
         before = encoded_images()

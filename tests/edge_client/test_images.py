@@ -7,6 +7,7 @@ import warnings
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,17 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
-from edge_client.images import UnreadableImageError, decode_image, is_image_name, quiet_pillow, read_image
+from edge_client.images import (
+    UnreadableImageError,
+    decode_image,
+    frames_of,
+    identify_image,
+    is_image_name,
+    quiet_decoders,
+    read_identified,
+    read_image,
+)
+from edge_client.readers.settings import ReaderSettings
 from protocol.errors import FedMedClipError
 
 from .conftest import random_pixels
@@ -67,6 +78,10 @@ def frames(kind: str) -> bytes:
     return saved(RGB, kind, save_all=True, append_images=[RGB.rotate(180)])
 
 
+def pages() -> bytes:
+    return saved(RGB, "TIFF", save_all=True, append_images=[RGB.rotate(180), RGB.rotate(180)])
+
+
 def grey_16() -> Image.Image:
     return Image.fromarray(np.arange(12, dtype=np.uint16).reshape(3, 4) * 5000)
 
@@ -84,25 +99,11 @@ READABLE = {
 REFUSED: dict[str, tuple[bytes, str]] = {
     "empty.jpg": (b"", "empty file"),
     "text.jpg": (b"patient was moved to another folder\n", "not an image"),
-    "grey16.png": (saved(grey_16(), "PNG"), "16-bit"),
-    "grey16.tif": (saved(grey_16(), "TIFF"), "16-bit"),
-    "grey16.pgm": (saved(grey_16(), "PPM"), "16-bit"),
-    "grey_alpha16.png": (png_16(4), "16-bit"),
-    "rgb16.png": (png_16(2), "16-bit"),
-    "rgba16.png": (png_16(6), "16-bit"),
-    "rgb16.tif": (tiff_16_rgb(), "16-bit"),
-    "rgb16.ppm": (b"P6 4 3 65535\n" + bytes(4 * 3 * 6), "16-bit"),
-    "float.tif": (saved(RGB.convert("F"), "TIFF"), "32-bit"),
-    "cmyk.jpg": (saved(RGB.convert("CMYK"), "JPEG"), "CMYK"),
-    "cmyk.tif": (saved(RGB.convert("CMYK"), "TIFF"), "CMYK"),
-    "palette.png": (saved(RGB.convert("P"), "PNG"), "palette"),
-    "palette.gif": (saved(RGB.convert("P"), "GIF"), "palette"),
-    "palette.bmp": (saved(RGB.convert("P"), "BMP"), "palette"),
+    "grey_alpha16.png": (png_16(4), "16-bit with alpha"),
     "lab.tif": (saved(RGB.convert("LAB"), "TIFF"), "LAB colours"),
     "film.gif": (frames("GIF"), "animated"),
     "film.png": (frames("PNG"), "animated"),
     "film.webp": (frames("WEBP"), "animated"),
-    "pages.tif": (frames("TIFF"), "several pages"),
     "narrow.png": (saved(Image.new("L", (5000, 2)), "PNG"), "too narrow"),
     # Over this project's limit, and over the one from which Pillow itself refuses.
     "large.png": (saved(Image.new("1", (9000, 8000)), "PNG"), "too many pixels"),
@@ -151,6 +152,102 @@ def test_keeps_the_colours_under_alpha() -> None:
     )
 
 
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM"])
+def test_deep_grey_goes_from_its_smallest_to_its_largest_value(kind: str) -> None:
+    image = np.asarray(decode_image(saved(grey_16(), kind), Path("deep")))
+    expected = np.round(np.arange(12).reshape(3, 4) / 11 * 255)
+    for channel in range(3):
+        np.testing.assert_array_equal(image[..., channel], expected)
+
+
+def test_a_window_is_for_deep_grey_only() -> None:
+    window = ReaderSettings(window=(20_000, 20_000))
+    image = np.asarray(decode_image(saved(grey_16(), "PNG"), Path("deep"), window))
+    np.testing.assert_array_equal(image[0, :, 0], [0, 0, 0, 64])
+    shallow = decode_image(saved(RGB, "PNG"), Path("shallow"), window)
+    np.testing.assert_array_equal(np.asarray(shallow), np.asarray(RGB))
+
+
+def test_float_values_that_are_not_finite_are_black() -> None:
+    values = np.array([[np.nan, -np.inf, 1.0], [2.0, 3.0, np.inf]], np.float32)
+    image = decode_image(saved(Image.fromarray(values), "TIFF"), Path("float.tif"))
+    np.testing.assert_array_equal(np.asarray(image)[..., 0], [[0, 0, 0], [128, 255, 0]])
+    with pytest.raises(UnreadableImageError, match="no usable value"):
+        decode_image(saved(Image.fromarray(values * np.nan), "TIFF"), Path("float.tif"))
+
+
+def test_deep_grey_where_zero_is_white() -> None:
+    content = saved(grey_16(), "TIFF", tiffinfo={262: 0})
+    image = np.asarray(decode_image(content, Path("a.tif")))[..., 0]
+    np.testing.assert_array_equal(image, 255 - np.round(np.arange(12).reshape(3, 4) / 11 * 255))
+
+
+@pytest.mark.parametrize(
+    "content", [png_16(2), png_16(6), tiff_16_rgb(), b"P6 4 3 65535\n" + b"\x12\x34" * 36]
+)
+def test_of_deep_colours_the_upper_half_is_read(content: bytes) -> None:
+    assert decode_image(content, Path("deep")).getextrema() == ((0x12, 0x12),) * 3
+
+
+@pytest.mark.parametrize("kind", ["PNG", "GIF", "BMP", "TIFF"])
+def test_palettes_give_their_colours(kind: str) -> None:
+    palette = RGB.convert("P")
+    image = decode_image(saved(palette, kind), Path("palette"))
+    np.testing.assert_array_equal(np.asarray(image), np.asarray(palette.convert("RGB")))
+
+
+def test_a_transparent_palette_keeps_its_colours() -> None:
+    palette = RGB.convert("P")
+    content = saved(palette, "PNG", transparency=bytes(range(256)))
+    np.testing.assert_array_equal(
+        np.asarray(decode_image(content, Path("a.png"))), np.asarray(palette.convert("RGB"))
+    )
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
+def test_cmyk_becomes_rgb(kind: str) -> None:
+    # Ink on white paper: Adobe's JPEGs store it inverted, which must not show.
+    image = decode_image(saved(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), kind), Path("print"))
+    np.testing.assert_allclose(np.asarray(image)[0, 0], [255, 0, 0], atol=3)
+
+
+@pytest.mark.parametrize(("choice", "shown"), [("auto", 0), ("first", 0), ("middle", 1)])
+def test_the_pages_of_a_tiff(choice: Any, shown: int) -> None:
+    image = decode_image(pages(), Path("a.tif"), ReaderSettings(choice))
+    np.testing.assert_array_equal(np.asarray(image), np.asarray(RGB.rotate(180) if shown else RGB))
+
+
+def test_frames_have_addresses(tmp_path: Path) -> None:
+    for name, content in (("a.tif", pages()), ("film.gif", frames("GIF")), ("one.png", saved(RGB, "PNG"))):
+        (tmp_path / name).write_bytes(content)
+    every = ReaderSettings("all")
+    addresses = frames_of(tmp_path / "a.tif", every)
+    assert [address.name for address in addresses] == ["a.tif#frame=1", "a.tif#frame=2", "a.tif#frame=3"]
+    assert [address.name for address in frames_of(tmp_path / "film.gif", every)] == [
+        "film.gif#frame=1", "film.gif#frame=2"
+    ]  # fmt: skip
+    assert frames_of(tmp_path / "one.png", every) == [tmp_path / "one.png"]
+    np.testing.assert_array_equal(np.asarray(read_image(addresses[2])), np.asarray(RGB.rotate(180)))
+    with pytest.raises(UnreadableImageError, match="no such frame"):
+        read_image(tmp_path / "a.tif#frame=4")
+    # A file of this very name goes before the address.
+    (tmp_path / "a.tif#frame=1").write_bytes(saved(RGB.rotate(90, expand=True), "PNG"))
+    assert read_image(addresses[0]).size == (30, 40)
+
+
+def test_the_key_covers_how_an_image_is_read(tmp_path: Path) -> None:
+    (tmp_path / "a.tif").write_bytes(pages())
+    (tmp_path / "a.jpg").write_bytes(saved(RGB, "JPEG"))
+    choices = [ReaderSettings(), ReaderSettings("middle"), ReaderSettings(window="range")]
+    frame = identify_image(tmp_path / "a.tif#frame=2", choices[0])
+    whole = [identify_image(tmp_path / "a.tif", settings) for settings in choices]
+    assert len({frame.key, *(identity.key for identity in whole)}) == 4
+    assert len({frame.content_hash, *(identity.content_hash for identity in whole)}) == 1
+    assert len({identify_image(tmp_path / "a.jpg", settings).key for settings in choices}) == 1
+    for settings, identity in zip(choices, whole, strict=True):
+        assert read_identified(tmp_path / "a.tif", settings)[0] == identity
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_turns_the_image_upright(orientation: int) -> None:
     turned_back = {
@@ -183,7 +280,7 @@ def test_refuses_with_the_reason(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(content)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        with pytest.raises(UnreadableImageError) as caught, quiet_pillow():
+        with pytest.raises(UnreadableImageError) as caught, quiet_decoders():
             read_image(tmp_path / name)
     assert caught.value.reason == reason
     assert isinstance(caught.value, FedMedClipError)
@@ -222,8 +319,8 @@ def test_refuses_what_is_no_file(tmp_path: Path) -> None:
         with pytest.raises(UnreadableImageError) as caught:
             read_image(tmp_path / name)
         reasons[name] = caught.value.reason
-    assert reasons.pop("loop.jpg").startswith("unreadable (")
     assert reasons == {
+        "loop.jpg": "symbolic links in a circle",
         "folder.jpg": "not a file",
         "pipe.jpg": "not a file",
         "dangling.jpg": "missing",
@@ -247,7 +344,7 @@ def test_refuses_what_is_no_file(tmp_path: Path) -> None:
 @example(b"P6 0 0 255\n")
 @example(b"GIF89a\x00\x00\x00\x00\x00\x00\x00")
 def test_hostile_bytes_give_an_image_or_a_reason(content: bytes) -> None:
-    with quiet_pillow():
+    with quiet_decoders():
         try:
             image = decode_image(content, Path("hostile"))
         except UnreadableImageError as error:
@@ -260,4 +357,6 @@ def test_hostile_bytes_give_an_image_or_a_reason(content: bytes) -> None:
 
 def test_image_names() -> None:
     names = ["a.jpg", "b.JPEG", "c.Png", "Thumbs.db", ".DS_Store", "notes.txt", "._a.jpg", "scan.dcm", "jpg"]
-    assert [name for name in names if is_image_name(Path(name))] == ["a.jpg", "b.JPEG", "c.Png"]
+    names += ["head.nii.gz", "notes.gz"]
+    taken = ["a.jpg", "b.JPEG", "c.Png", "scan.dcm", "head.nii.gz"]
+    assert [name for name in names if is_image_name(Path(name))] == taken

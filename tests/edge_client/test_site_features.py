@@ -1,19 +1,27 @@
 """A site's data become embeddings, labels and parts, with a report of everything left out."""
 
+import gc
 import shutil
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from PIL import Image
 
+from edge_client.dataset import list_images
+from edge_client.encoder import Encoder
 from edge_client.feature_store import FeatureStore
+from edge_client.images import read_image
+from edge_client.readers.settings import ReaderSettings, parse_window
+from edge_client.site_configuration import ImageSettings
 from edge_client.site_features import LabelledFeatures, load_labelled_features, load_site_features
 from edge_client.split import read_split
 from protocol.bundle import Bundle
 from protocol.errors import InvalidInputError
+from protocol.preprocessing import fit
 
-from .conftest import MakeImage
+from .conftest import MakeImage, random_pixels
 
 
 def rows(features: LabelledFeatures) -> set[bytes]:
@@ -60,15 +68,15 @@ def test_reports_everything_left_out(
 ) -> None:
     shutil.rmtree(class_folders / "stroke")
     (class_folders / "glioma" / "empty.jpg").touch()
-    Image.new("P", (30, 30)).save(class_folders / "glioma" / "palette.png")
-    Image.new("P", (30, 31)).save(class_folders / "healthy" / "palette.png")
+    Image.new("LAB", (30, 30)).save(class_folders / "glioma" / "lab.tif")
+    Image.new("LAB", (30, 31)).save(class_folders / "healthy" / "lab.tif")
     (class_folders / "glioma" / "Thumbs.db").touch()
     shutil.copy(class_folders / "glioma" / "00.png", class_folders / "glioma" / "copy.png")
     shutil.copy(class_folders / "glioma" / "01.png", class_folders / "healthy" / "glioma.png")
     with FeatureStore(tmp_path / "features") as store:
         site = load_site_features(class_folders, tiny_bundle, store, tmp_path / "split.csv", seed=1)
     assert site.report.lines() == [
-        "20 images (glioma 13, healthy 7); 3 skipped: 2 palette, 1 empty file",
+        "20 images (glioma 13, healthy 7); 3 skipped: 2 LAB colours, 1 empty file",
         "18 embeddings computed, the others were known",
         "no image of stroke: nothing about that is learned here",
         "1 other files ignored",
@@ -138,3 +146,103 @@ def test_real_scans(tmp_path: Path, shared: Path, make_bundle: object) -> None:
     assert site.report.images == 486
     assert site.report.skipped == ()
     assert [len(part.labels) for part in (site.train, site.validation, site.test)] == [340, 48, 98]
+
+
+def test_the_images_table_of_a_configuration() -> None:
+    for text, settings in (
+        ('frames = "all"\nwindow = [40, 400]\nstrict = true', ImageSettings("all", (40.0, 400.0), True)),
+        ('window = "range"', ImageSettings(window="range")),
+        ("window = 2", ImageSettings(window=2)),
+    ):
+        assert msgspec.toml.decode(text, type=ImageSettings) == settings
+        gc.collect()
+    for text in ("window = 0", 'window = "wide"', "window = [40]", "window = [40, 0]", 'frames = "last"'):
+        with pytest.raises((msgspec.ValidationError, InvalidInputError)):
+            msgspec.toml.decode(text, type=ImageSettings)
+
+
+@pytest.mark.parametrize(("text", "window"), [("2", 2), ("range", "range"), ("40,400", (40.0, 400.0))])
+def test_windows_as_they_are_typed(text: str, window: object) -> None:
+    assert parse_window(text) == window
+
+
+@pytest.mark.parametrize("text", ["0", "wide", "40,", "40,-1", "1,2,3", "nan,nan"])
+def test_windows_that_are_none(text: str) -> None:
+    with pytest.raises(InvalidInputError, match="window"):
+        parse_window(text)
+
+
+def test_strict_refuses_what_would_be_skipped(
+    tmp_path: Path, class_folders: Path, tiny_bundle: Bundle
+) -> None:
+    (class_folders / "glioma" / "cut.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    with FeatureStore(tmp_path / "features") as store:
+        with pytest.raises(InvalidInputError, match=r"strict.*cut\.png.*1 skipped"):
+            load_site_features(class_folders, tiny_bundle, store, tmp_path / "split.csv", 0, strict=True)
+        with pytest.raises(InvalidInputError, match="strict"):
+            load_labelled_features(class_folders, tiny_bundle, store, strict=True)
+        assert load_labelled_features(class_folders, tiny_bundle, store)[2].encoded == 0
+
+
+def test_the_frames_of_a_file_stay_together(tmp_path: Path, class_folders: Path, tiny_bundle: Bundle) -> None:
+    for number in range(6):
+        first, *others = [Image.fromarray(random_pixels(10 * number + frame)) for frame in range(3)]
+        first.save(class_folders / "stroke" / f"stack-{number}.tif", save_all=True, append_images=others)
+    with FeatureStore(tmp_path / "features") as store:
+        features = load_site_features(
+            class_folders, tiny_bundle, store, tmp_path / "split.csv", 0, settings=ReaderSettings("all")
+        )
+    assert features.report.images == 21 + 18
+    assert features.report.copies == 0
+    for counts in features.part_counts.values():
+        assert counts["stroke"] >= 1
+    recorded = read_split(tmp_path / "split.csv")
+    assert len(recorded) == 21 + 6
+
+
+def write_archive(path: Path, **changes: np.ndarray) -> Path:
+    arrays: dict[str, np.ndarray] = {}
+    for offset, (part, count) in enumerate({"train": 9, "val": 6, "test": 3}.items()):
+        arrays[f"{part}_images"] = np.stack(
+            [random_pixels(100 * offset + number, 28, 28) for number in range(count)]
+        )
+        arrays[f"{part}_labels"] = np.arange(count, dtype=np.uint8)[:, None] % 3
+    np.savez_compressed(path, **(arrays | changes))
+    return path
+
+
+def test_an_archive_keeps_its_split(tmp_path: Path, tiny_bundle: Bundle) -> None:
+    data = write_archive(tmp_path / "small.npz")
+    with FeatureStore(tmp_path / "features") as store:
+        features = load_site_features(data, tiny_bundle, store, tmp_path / "split.csv", 0)
+        sizes = [len(part.labels) for part in (features.train, features.validation, features.test)]
+        assert sizes == [9, 6, 3]
+        np.testing.assert_array_equal(features.train.labels, np.arange(9) % 3)
+        assert load_labelled_features(data, tiny_bundle, store)[1].tolist() == [0, 1, 2]
+        with Encoder(tiny_bundle) as encoder:
+            shown = Image.fromarray(random_pixels(100 + 4, 28, 28))
+            expected = encoder.encode(fit(shown, tiny_bundle.manifest.preprocessing)[None])
+        np.testing.assert_array_equal(features.validation.embeddings[4], expected[0])
+    assert len(list_images([data])) == 18
+    assert read_image(data.with_name("small.npz#train=000008")).size == (28, 28)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"train_labels": np.full((9, 1), 3)}, "label 3.*3 classes"),
+        ({"train_labels": np.zeros((9, 14), np.uint8)}, "several labels"),
+        ({"train_labels": np.zeros((8, 1), np.uint8)}, "several labels"),
+        ({"train_images": np.zeros((9, 8, 8), np.float32)}, "9 skipped: 9 an archive of float32 values"),
+        ({"train_images": np.zeros((9, 8, 8, 8), np.uint8)}, "an archive of volumes"),
+    ],
+)
+def test_archives_that_cannot_be_used(
+    tmp_path: Path, tiny_bundle: Bundle, changes: dict[str, np.ndarray], message: str
+) -> None:
+    data = write_archive(tmp_path / "odd.npz", **changes)
+    with FeatureStore(tmp_path / "features") as store, pytest.raises(InvalidInputError, match=message):
+        load_site_features(data, tiny_bundle, store, tmp_path / "split.csv", 0, strict=True)
+    data.write_bytes(b"PK\x03\x04")
+    with pytest.raises(InvalidInputError, match="not an image archive"):
+        list_images([data])

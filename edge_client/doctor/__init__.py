@@ -1,0 +1,1 @@
+"""`fedmedclip doctor`: is this box fit for its work?"""

@@ -1,0 +1,114 @@
+"""The way to the broker, with the site's own settings: TCP, TLS and its dates, MQTT."""
+
+import socket
+import ssl
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import msgspec
+from cryptography import x509
+
+from edge_client.doctor.finding import Finding, bad, good, note
+from protocol.errors import FedMedClipError
+from protocol.link import Connected, Disconnected, Link
+from protocol.link_proxy import open_tunnel
+from protocol.link_reasons import connect_failure
+from protocol.link_settings import LinkSettings, split_host_port, tls_context
+
+_SECONDS = 10.0
+_MQTT_SECONDS = 20.0
+_SOON = timedelta(days=30)
+
+
+def reach(settings: LinkSettings, client_id: str) -> list[Finding]:
+    """Try each layer in turn; the first that fails ends it.
+
+    `client_id` must not be the site's own, whose running session a second client would take over.
+    """
+    findings = [*own_certificates(settings)]
+    started = time.perf_counter()
+    try:
+        with _connected(settings) as connection:
+            milliseconds = (time.perf_counter() - started) * 1000
+            findings.append(good("network", f"{settings.address} answers in {milliseconds:.0f} ms"))
+            context = tls_context(settings)
+            if context is not None:
+                with context.wrap_socket(connection, server_hostname=settings.host) as secured:
+                    findings.append(_server_certificate(secured, settings))
+    except OSError as error:
+        name = "TLS" if isinstance(error, ssl.SSLError) else "network"
+        advice = "check [broker], the firewall, and whether the broker runs"
+        return [*findings, bad(name, connect_failure(error, settings).reason, advice)]
+    if not settings.tls:
+        findings.append(note("TLS", "off: what is sent can be read on the way", "set broker.tls = true"))
+    return [*findings, _mqtt(settings, client_id)]
+
+
+def own_certificates(settings: LinkSettings) -> list[Finding]:
+    """Judge the dates of the certificates that the site itself has: its own, and those that it trusts."""
+    named = {"own certificate": settings.certificate_file, "trusted CA": settings.ca_file}
+    return [
+        _dates(name, certificate)
+        for name, path in named.items()
+        if path is not None
+        for certificate in _certificates(Path(path))
+    ]
+
+
+def _connected(settings: LinkSettings) -> socket.socket:
+    address = (settings.host, settings.broker_port)
+    if settings.proxy is None:
+        return socket.create_connection(address, timeout=_SECONDS)
+    connection = socket.create_connection(split_host_port(settings.proxy, "broker.proxy"), timeout=_SECONDS)
+    try:
+        open_tunnel(connection, *address)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _server_certificate(secured: ssl.SSLSocket, settings: LinkSettings) -> Finding:
+    encoded = secured.getpeercert(binary_form=True)
+    if encoded is None:
+        return note("TLS", f"{secured.version()}; the broker shows no certificate")
+    found = _dates("TLS", x509.load_der_x509_certificate(encoded))
+    return msgspec.structs.replace(found, words=f"{secured.version()} with {settings.host}; {found.words}")
+
+
+def _mqtt(settings: LinkSettings, client_id: str) -> Finding:
+    started = time.perf_counter()
+    # The broker forgets the doctor's session after a minute.
+    with Link(msgspec.structs.replace(settings, session_expiry_seconds=60), client_id=client_id) as link:
+        while (left := _MQTT_SECONDS - (time.perf_counter() - started)) > 0:
+            match link.next_event(left):
+                case Connected(_, protocol):
+                    milliseconds = (time.perf_counter() - started) * 1000
+                    return good(
+                        "MQTT", f"the broker accepts this site (MQTT {protocol}, {milliseconds:.0f} ms)"
+                    )
+                case Disconnected(reason, _):
+                    return bad("MQTT", reason, "check user name, password and the broker's access rules")
+    return bad("MQTT", f"no answer within {_MQTT_SECONDS:.0f} s", "check that an MQTT broker listens there")
+
+
+def _certificates(path: Path) -> list[x509.Certificate]:
+    try:
+        return x509.load_pem_x509_certificates(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise FedMedClipError(f"{path} holds no readable PEM certificate ({error})") from error
+
+
+def _dates(name: str, certificate: x509.Certificate) -> Finding:
+    now = datetime.now(UTC)
+    first, last = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    subject = certificate.subject.rfc4514_string() or "without a name"
+    words = f"certificate {subject}, valid from {first:%Y-%m-%d} to {last:%Y-%m-%d}"
+    if now < first:
+        return bad(name, words, "it is not valid yet: set this machine's date, or wait")
+    if now > last:
+        return bad(name, words, "it has expired: get a new one, or set this machine's date")
+    if now + _SOON > last:
+        return note(name, words, "renew it soon")
+    return good(name, words)

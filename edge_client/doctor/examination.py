@@ -1,0 +1,57 @@
+"""All that the doctor looks at, in the order in which it is told."""
+
+from pathlib import Path
+
+from edge_client.doctor.broker import reach
+from edge_client.doctor.clock import clock
+from edge_client.doctor.finding import Finding, bad, good
+from edge_client.doctor.machine import disk, memory, processor
+from edge_client.doctor.work import features, self_test, speed, training_packages
+from edge_client.site_configuration import SiteConfiguration
+from protocol.bundle import MANIFEST, Bundle, open_bundle
+from protocol.configuration import beside, read_configuration
+
+
+def examine(bundle_folder: Path | None, configuration_file: Path | None) -> list[Finding]:
+    """Look at this machine, with a bundle at that, and with a site's configuration at all of its work.
+
+    Raises BundleError for a bundle and InvalidInputError for a configuration that cannot be used.
+    """
+    configuration = None
+    if configuration_file is not None:
+        configuration = read_configuration(configuration_file, SiteConfiguration)
+        bundle_folder = bundle_folder or beside(configuration_file, configuration.site.bundle)
+    bundle = None if bundle_folder is None else open_bundle(bundle_folder)
+    threads = None if configuration is None else configuration.resources.threads
+    state = Path.cwd()
+    if configuration is not None and configuration_file is not None:
+        state = beside(configuration_file, configuration.site.state)
+    findings = [
+        processor(),
+        memory(_encoder_bytes(bundle), training=configuration is not None),
+        disk(state),
+        clock([path for path in (bundle_folder and bundle_folder / MANIFEST, state) if path]),
+        speed(bundle, threads),
+    ]
+    if bundle is not None:
+        findings.append(self_test(bundle, threads))
+    if configuration is not None and configuration_file is not None:
+        findings += _site(configuration, configuration_file, state)
+    return findings
+
+
+def _site(configuration: SiteConfiguration, configuration_file: Path, state: Path) -> list[Finding]:
+    site = configuration.site
+    data = beside(configuration_file, site.data)
+    store = beside(configuration_file, site.feature_store) if site.feature_store else state / "features.db"
+    broker = configuration.broker.relative_to(configuration_file.resolve().parent)
+    return [
+        good("data", f"{data} exists") if data.exists() else bad("data", f"no {data}", "correct site.data"),
+        features(store),
+        training_packages(),
+        *reach(broker, f"fmc-{site.federation}-{site.name}-doctor"),
+    ]
+
+
+def _encoder_bytes(bundle: Bundle | None) -> int:
+    return 0 if bundle is None else bundle.image_encoder.stat().st_size

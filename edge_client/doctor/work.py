@@ -1,0 +1,94 @@
+"""The work itself: how fast images are encoded, whether rightly, what is stored, what can be trained."""
+
+import sqlite3
+import time
+from contextlib import closing
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+
+from edge_client.doctor.finding import Finding, bad, good, note
+from edge_client.encoder import Encoder
+from edge_client.self_test import run_self_test
+from protocol.bundle import Bundle
+from protocol.self_test import demanded
+
+_SECONDS = 1.0
+# Multiplications and additions of a ViT-B/32 for one image, in units of 10^9.
+_VIT_B_32_GIGAFLOPS = 8.8
+_MATRIX = 512
+_TRAINING = ("torch", "sklearn")
+
+
+def speed(bundle: Bundle | None, threads: int | None) -> Finding:
+    """Measure for about a second: the bundle's encoder, or without a bundle a matrix product."""
+    if bundle is None:
+        rate = _gigaflops() / _VIT_B_32_GIGAFLOPS
+        return note("speed", f"about {rate:.1f} images/s of a ViT-B/32 in fp32, by a matrix product alone")
+    preprocessing = bundle.manifest.preprocessing
+    shape = (4, preprocessing.height, preprocessing.width, 3)
+    images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    done = 0
+    with Encoder(bundle, threads) as encoder:
+        encoder.encode(images)
+        started = time.perf_counter()
+        while (seconds := time.perf_counter() - started) < _SECONDS:
+            encoder.encode(images)
+            done += len(images)
+    rate = done / seconds
+    words = f"{rate:.1f} images/s; 1,000 images take {1000 / rate / 60:.1f} minutes, once"
+    return good("speed", words) if rate >= 1 else note("speed", words, "ask for a smaller model, or int8")
+
+
+def self_test(bundle: Bundle, threads: int | None) -> Finding:
+    """Compare with what the exporting machine computed."""
+    agreement = run_self_test(bundle, threads)
+    if agreement is None:
+        return note("self-test", "the bundle has none; it was exported by an older version")
+    words = agreement.words()
+    if agreement.passed:
+        return good("self-test", f"this machine computes what the bundle's maker computed ({words})")
+    return bad(
+        "self-test",
+        f"this machine computes other embeddings: {words}, needed is {demanded(bundle.manifest.precision)}",
+        "ask for an fp32 bundle, or install another version of onnxruntime",
+    )
+
+
+def features(store: Path) -> Finding:
+    """Say what the feature store holds, without changing it."""
+    if not store.exists():
+        return good("features", f"none yet; they will be stored in {store}")
+    try:
+        with closing(sqlite3.connect(f"{store.resolve().as_uri()}?mode=ro", uri=True, timeout=5)) as found:
+            (count,) = found.execute("SELECT count(*) FROM embedding").fetchone()
+    except sqlite3.Error as error:
+        return note("features", f"{store} cannot be read ({error})", "it will be set aside and made again")
+    return good("features", f"{count} embeddings in {store}, {store.stat().st_size / 1e6:.1f} MB")
+
+
+def training_packages() -> Finding:
+    """Look for what a site needs to train."""
+    if missing := [name for name in _TRAINING if not _installed(name)]:
+        return bad(
+            "training", f"missing: {', '.join(missing)}", "pip install 'fedmedclip-edge[train]' to take part"
+        )
+    return good("training", "PyTorch and scikit-learn are installed")
+
+
+def _installed(name: str) -> bool:
+    try:
+        return find_spec(name) is not None
+    except ValueError:  # somebody keeps it from being imported
+        return False
+
+
+def _gigaflops() -> float:
+    matrix = np.ones((_MATRIX, _MATRIX), np.float32)
+    matrix @ matrix
+    started, products = time.perf_counter(), 0
+    while (seconds := time.perf_counter() - started) < _SECONDS / 2:
+        matrix @ matrix
+        products += 1
+    return 2 * _MATRIX**3 * products / seconds / 1e9
