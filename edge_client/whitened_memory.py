@@ -148,7 +148,7 @@ def shared_logits(
     among = nearness - np.float32(1e9) * (1 - present)
     squared = (whitened**2).sum(axis=1, keepdims=True) - 2 * among.max(axis=1, keepdims=True)
     trust = np.minimum(np.maximum((FAR - squared / space.expected) / (FAR - NEAR), 0), 1)
-    learned = DISCRIMINANT_SHARE * embeddings.shape[1] * trust * (nearness * present)
+    learned = DISCRIMINANT_SHARE * class_embeddings.shape[1] * trust * (nearness * present)
     return embeddings, (zero_shot + learned.astype(np.float32)).astype(np.float32)
 
 

@@ -17,9 +17,11 @@ from edge_client.deployment.graph import deployed_model
 from edge_client.deployment.recorder import Recording, UnsupportedError
 from edge_client.encoder import Encoder
 from edge_client.ensemble import EnsembleRule
+from edge_client.forward_passes import unit_rows
 from edge_client.heads import _FORWARD_PASSES, initial_private_head
 from edge_client.heads_file import Heads, save_heads
 from edge_client.images import read_image
+from edge_client.whitened_memory import fit as fit_memory
 from protocol.bundle import open_bundle
 from protocol.errors import BundleError, InvalidInputError
 from protocol.preprocessing import fit
@@ -139,12 +141,12 @@ def test_dynamic_quantisation_does_not_see_the_other_images(tmp_path, tiny_bundl
 @pytest.mark.parametrize("opset", [17, 18])
 def test_the_heads_of_every_method_can_be_recorded(tiny_bundle, method, opset):
     size, classes = tiny_bundle.manifest.embedding_size, len(tiny_bundle.manifest.class_names)
-    heads = Heads(
-        method,
-        initial_shared_head(method, size, 1),
-        initial_private_head(method, size, classes, 1, "site-a") or None,
-        "trial", "site-a", 1,
-    )  # fmt: skip
+    shared = initial_shared_head(method, size, 1, classes)
+    private = initial_private_head(method, size, classes, 1, "site-a")
+    if method == "whitened-memory":
+        seen = unit_rows(np.random.default_rng(1).normal(size=(40, size)).astype(np.float32))
+        shared, private, _ = fit_memory(shared, seen, np.arange(40) % classes, classes, seed=0)
+    heads = Heads(method, shared, private or None, "trial", "site-a", 1)
     encoder = onnx.load(tiny_bundle.image_encoder)
     encoder.opset_import[0].version = opset
     encoder.graph.ClearField("node")
