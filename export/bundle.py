@@ -4,18 +4,19 @@ import hashlib
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 import numpy as np
 
 from export.bundle_writer import check_target, new_bundle
+from export.calibration import read_calibration
 from export.class_embeddings import embed_classes
 from export.image_encoder import encoder_to_onnx
 from export.model import LoadedModel, load_model
+from export.onnx_weights import write_model
 from export.parity import measure_parity
 from export.parity_images import generated_images, images_in
-from export.quantize import quantize_matrix_products
+from export.precision import DEFAULT_LIMITS, Limits, in_precision
 from export.self_test import golden_contents
 from export.text_tower import text_versions, write_text_tower
 from protocol.bundle import (
@@ -26,6 +27,7 @@ from protocol.bundle import (
     Bundle,
     ClassPrompts,
     Manifest,
+    Precision,
     open_bundle,
 )
 from protocol.errors import InvalidInputError
@@ -37,39 +39,42 @@ def export_bundle(
     pretrained: str | None,
     prompts: ClassPrompts,
     out: Path,
-    precision: Literal["fp32", "int8"] = "fp32",
+    precision: Precision = "int8",
     report: Callable[[str], None] = lambda step: None,
     force: bool = False,
     images: Path | None = None,
     with_text: bool = False,
+    calibrate: Path | None = None,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> Bundle:
     """Export an open_clip model as a bundle, and return the bundle opened.
 
     `model` and `pretrained` are as for `export.model.load_model`. `report` is told each step before it
     begins. `images` is a folder to measure the parity on; without it, generated images are used. With
-    `force`, a bundle at `out` is replaced. `with_text` adds the text tower and its tokenizer. The same
-    inputs, versions and kind of processor give the same bytes.
+    `force`, a bundle at `out` is replaced. `with_text` adds the text tower and its tokenizer. `calibrate` is
+    a folder of images to choose the form of an int8 encoder by, and `limits` say what that may lose. The
+    same inputs, versions and kind of processor give the same bytes.
 
     Raises InvalidInputError when an input cannot be used or the bundle not written, and ParityError when
     the encoder does not do what the model does; either way nothing is left at `out` that was not there.
     """
     check_target(out, force=force)
+    if calibrate and precision != "int8":
+        raise InvalidInputError(f"--calibrate is for --precision int8, not {precision}; leave it out")
     report(f"loading {model}")
     loaded = load_model(model, pretrained)
     report(f"embedding the prompts of {len(prompts.classes)} classes")
     class_embeddings = embed_classes(loaded, prompts)
+    calibration = None
+    if calibrate:
+        report(f"reading the images of {calibrate}")
+        names = list(prompts.classes)
+        calibration = read_calibration(calibrate, loaded.preprocessing, names, class_embeddings)
     report("writing the image encoder as ONNX")
-    encoder, quantization = encoder_to_onnx(loaded), None
-    if precision == "int8":
-        report("making the weights 8-bit")
-        encoder, quantization = quantize_matrix_products(encoder)
-    contents = {
-        IMAGE_ENCODER: encoder.SerializeToString(deterministic=True),
-        CLASS_EMBEDDINGS: encode_array(class_embeddings),
-    }
+    encoder, quantization = in_precision(encoder_to_onnx(loaded), precision, calibration, limits, report)
     with new_bundle(out, force=force) as folder:
-        for name, content in contents.items():
-            (folder / name).write_bytes(content)
+        write_model(encoder, folder / IMAGE_ENCODER)
+        (folder / CLASS_EMBEDDINGS).write_bytes(encode_array(class_embeddings))
         for name, content in golden_contents(folder / IMAGE_ENCODER, loaded.preprocessing).items():
             (folder / name).write_bytes(content)
         text = None
@@ -88,7 +93,7 @@ def export_bundle(
             class_names=list(prompts.classes),
             prompts=prompts,
             preprocessing=loaded.preprocessing,
-            parity=measure_parity(loaded, folder / IMAGE_ENCODER, compared, precision),
+            parity=measure_parity(loaded, folder / IMAGE_ENCODER, compared, precision, limits.min_cosine),
             versions=_versions() | (text_versions() if text else {}),
             files={path.name: _sha256(path) for path in sorted(folder.iterdir())},
             quantization=quantization,

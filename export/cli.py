@@ -7,30 +7,62 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from protocol.bundle import Bundle
+    from export.architectures import Architecture
+    from protocol.bundle import Agreement, Bundle
 
 
-class Precision(StrEnum):
-    """What the encoder's matrix products compute in."""
+class PrecisionName(StrEnum):
+    """What the encoder's weights are stored in; with int8, its matrix products compute in it too."""
 
-    FP32 = "fp32"
     INT8 = "int8"
+    FP16 = "fp16"
+    FP32 = "fp32"
 
 
 def export_command(
     model: Annotated[
-        str, typer.Option(help="A name that open_clip knows, local-dir:PATH, or hf-hub:OWNER/NAME.")
-    ],
+        str | None,
+        typer.Option(
+            help="A name that open_clip knows (see --list), local-dir:PATH, or hf-hub:OWNER/NAME. Required.",
+            show_default=False,
+        ),
+    ] = None,
     classes: Annotated[
-        Path, typer.Option(help="classes.toml, or a folder of images with one folder per class.")
-    ],
-    out: Annotated[Path, typer.Option(help="The folder to write the bundle to.")],
+        Path | None,
+        typer.Option(
+            help="classes.toml, or a folder of images with one folder per class. Required.",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The folder to write the bundle to. Required.", show_default=False)
+    ] = None,
     pretrained: Annotated[
         str | None, typer.Option(help="A tag of the model's weights, or the path of a file with weights.")
     ] = None,
     precision: Annotated[
-        Precision, typer.Option(help="int8 is smaller and faster, and a little less exact.")
-    ] = Precision.FP32,
+        PrecisionName,
+        typer.Option(
+            help="int8 is a quarter of the size, the fastest, and a little less exact; "
+            "fp16 is half the size and computes like fp32."
+        ),
+    ] = PrecisionName.INT8,
+    calibrate: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Images like those at the sites, to choose the form of int8 by; class folders help.",
+        ),
+    ] = None,
+    min_cosine: Annotated[
+        float, typer.Option(min=0, max=1, help="Stop when an int8 embedding is less like the original.")
+    ] = 0.97,
+    min_agreement: Annotated[
+        float,
+        typer.Option(
+            min=0, max=1, help="With --calibrate: stop when a lesser share of decisions is the same."
+        ),
+    ] = 0.95,
     images: Annotated[
         Path | None, typer.Option(help="A folder of images to compare with open_clip on.")
     ] = None,
@@ -38,23 +70,53 @@ def export_command(
         bool, typer.Option("--with-text", help="Add the text tower, for new prompts on the edge.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a bundle that exists.")] = False,
+    list_models: Annotated[
+        bool, typer.Option("--list", help="Show the models that open_clip knows, and end.")
+    ] = False,
 ) -> None:
     """Export a CLIP to a bundle: an ONNX image encoder and the embeddings of the class prompts."""
     from rich.console import Console
 
+    if list_models:
+        with Console(stderr=True).status("asking open_clip"):
+            from export.architectures import architectures
+
+            found = architectures()
+        print(_table(found))
+        return
+    if model is None or classes is None or out is None:
+        options = {"--model": model, "--classes": classes, "--out": out}
+        missing = ", ".join(name for name, value in options.items() if value is None)
+        raise typer.BadParameter(f"missing {missing} (--list shows the models)")
     from export.prompts import read_class_prompts
 
     prompts = read_class_prompts(classes)
     with Console(stderr=True).status("starting") as status:
         from export.bundle import export_bundle
+        from export.precision import Limits
 
         bundle = export_bundle(
             *(model, pretrained, prompts, out, precision.value, status.update),
             force=force,
             images=images,
             with_text=with_text,
+            calibrate=calibrate,
+            limits=Limits(min_cosine, min_agreement),
         )
     print(_summary(bundle))
+
+
+def _table(architectures: "list[Architecture]") -> str:
+    """Return one line per model, in columns that fit their widest entry."""
+    rows = [("model", "embedding", "image", "M parameters", "weights", "licence")]
+    for found in architectures:
+        parameters = "?" if found.parameters is None else f"{found.parameters / 1e6:.0f}"
+        image = f"{found.image_height}x{found.image_width}"
+        tags = str(len(found.tags)) if len(found.tags) != 1 else found.tags[0]
+        rows.append((found.name, str(found.embedding_size), image, parameters, tags, found.licence))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    return "\n".join(lines)
 
 
 def _summary(bundle: "Bundle") -> str:
@@ -67,6 +129,9 @@ def _summary(bundle: "Bundle") -> str:
     if manifest.quantization:
         counts = ", ".join(f"{count} {name}" for name, count in manifest.quantization.quantized.items())
         eight_bit = f" (8-bit: {counts})"
+    calibrated: list[str] = []
+    if manifest.quantization and manifest.quantization.agreement:
+        calibrated.append(_calibrated(manifest.quantization.scheme, manifest.quantization.agreement))
     text: list[str] = []
     if manifest.text:
         size_of_text = bundle.text_encoder.stat().st_size / 1e6
@@ -83,7 +148,21 @@ def _summary(bundle: "Bundle") -> str:
             f"classes  {', '.join(manifest.class_names)}",
             f"parity   largest error {parity.embedding_max_abs_error:g}, least cosine {parity.cosine_min:g} "
             f"on {parity.images} images; pixels equal",
+            *calibrated,
             *text,
             f"sha256   {bundle.digest.hex()}",
         )
+    )
+
+
+def _calibrated(scheme: str, agreement: "Agreement") -> str:
+    probe = ""
+    if agreement.probe is not None:
+        probe = (
+            f", of a linear probe {100 * agreement.probe:.1f} % "
+            f"(accuracy {agreement.probe_accuracy_fp32:.3f} -> {agreement.probe_accuracy:.3f})"
+        )
+    return (
+        f"int8     {scheme}, chosen on {agreement.images} images: cosine least {agreement.cosine_min:.5f}, "
+        f"mean {agreement.cosine_mean:.5f}; same zero-shot decisions {100 * agreement.zero_shot:.1f} %{probe}"
     )

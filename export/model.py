@@ -51,6 +51,7 @@ def load_model(model: str, pretrained: str | None) -> LoadedModel:
                 f"export needs open_clip ({error}); pip install 'fedmedclip-edge[export]'"
             ) from error
         source = find_source(model, pretrained)
+        part = ""
         try:
             network = open_clip.create_model(
                 source.name,
@@ -58,15 +59,23 @@ def load_model(model: str, pretrained: str | None) -> LoadedModel:
                 require_pretrained=True,
                 force_preprocess_cfg=source.preprocessing,
             )
+            part = "the tokenizer of "
             tokenizer = open_clip.get_tokenizer(source.name)
         except _loading_errors() as error:
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise
-            raise InvalidInputError(_problem(source, error)) from error
-        configuration = open_clip.transform.PreprocessCfg(**network.visual.preprocess_cfg)
-        transform = open_clip.transform.image_transform_v2(configuration, is_train=False)
+            raise InvalidInputError(part + _problem(source, error)) from error
     network.eval().requires_grad_(False)
-    return LoadedModel(source, network, tokenizer, transform, _preprocessing(configuration))
+    return LoadedModel(source, network, tokenizer, *preprocessing_of(network))
+
+
+def preprocessing_of(network: Any) -> "tuple[Callable[[Image], torch.Tensor], Preprocessing]":
+    """Return the inference transform of open_clip's module, and what it does."""
+    import open_clip
+
+    configuration = open_clip.transform.PreprocessCfg(**network.visual.preprocess_cfg)
+    transform = open_clip.transform.image_transform_v2(configuration, is_train=False)
+    return transform, _preprocessing(configuration)
 
 
 def _loading_errors() -> tuple[type[Exception], ...]:

@@ -77,15 +77,18 @@ def _registered(model: str, pretrained: str | None) -> ModelSource:
             f"model {name} has no tag {pretrained!r}, nor is there a file of that name"
             + (f"; {_near(pretrained, tags).removesuffix('; ')}" if tags else "")
         )
-    published = [get_pretrained_cfg(name, tag) for tag in tags]
-    return ModelSource(name, str(path), name, path.name, _agreed_preprocessing(published))
+    return ModelSource(name, str(path), name, path.name, agreed_preprocessing(name))
 
 
-def _agreed_preprocessing(published: list[dict[str, Any]]) -> dict[str, Any]:
-    """What all published weights of a model say about its images.
+def agreed_preprocessing(name: str) -> dict[str, Any]:
+    """Return what all published weights of a model say about its images. open_clip must be importable.
 
     For weights from a file, open_clip assumes its default, which is wrong for a SigLIP, say.
     """
+    import open_clip
+    from open_clip.pretrained import get_pretrained_cfg
+
+    published = [get_pretrained_cfg(name, tag) for tag in open_clip.list_pretrained_tags_by_model(name)]
     keys = ("mean", "std", "interpolation", "resize_mode")
     return {
         key: published[0][key]

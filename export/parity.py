@@ -7,7 +7,7 @@ and ONNX Runtime, as on the edge.
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice, repeat
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,8 @@ import numpy.typing as npt
 from export.image_encoder import INPUT_NAME, OUTPUT_NAME
 from export.model import LoadedModel
 from export.one_thread import one_thread
-from protocol.bundle import Parity
+from export.onnx_session import open_session
+from protocol.bundle import Parity, Precision
 from protocol.errors import FedMedClipError
 from protocol.preprocessing import fit
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 FP32_MAX_ABS_ERROR = 1e-4
+FP16_COSINE_MIN = 0.999
 INT8_COSINE_MIN = 0.97
 # Several sizes, because an exporter can fix the batch size unnoticed.
 FIRST_BATCH_SIZES = (1, 2)
@@ -34,13 +36,17 @@ class ParityError(FedMedClipError):
 
 
 def measure_parity(
-    loaded: LoadedModel, encoder: Path, images: Iterable["Image"], precision: Literal["fp32", "int8"]
+    loaded: LoadedModel,
+    encoder: Path,
+    images: Iterable["Image"],
+    precision: Precision,
+    min_cosine: float = INT8_COSINE_MIN,
 ) -> Parity:
     """Return how far the ONNX file `encoder` is from the loaded model on these images.
 
     Figures are rounded to the digits that say something. Raises ParityError when a pixel differs,
-    when an fp32 embedding differs by more than 1e-4 in one value, or when the cosine between an int8
-    embedding and the original is less than 0.97.
+    when an fp32 embedding differs by more than 1e-4 in one value, or when the cosine between an fp16
+    embedding and the original is less than 0.999, or of an int8 one less than `min_cosine`.
     """
     session = open_session(encoder)
     pixel_max_difference = 0
@@ -61,13 +67,13 @@ def measure_parity(
         embedding_max_abs_error=float(f"{np.abs(reference - result).max():.2g}"),
         cosine_min=round(float(cosines.min()), 6),
         cosine_mean=round(float(cosines.mean()), 6),
-        tolerance=FP32_MAX_ABS_ERROR if precision == "fp32" else INT8_COSINE_MIN,
+        tolerance=_tolerance(precision, min_cosine),
     )
     require_parity(parity, precision)
     return parity
 
 
-def require_parity(parity: Parity, precision: Literal["fp32", "int8"]) -> None:
+def require_parity(parity: Parity, precision: Precision) -> None:
     """Raise ParityError unless the figures (which may be NaN) are within the precision's tolerance."""
     if parity.pixel_max_difference:
         raise ParityError(
@@ -80,21 +86,20 @@ def require_parity(parity: Parity, precision: Literal["fp32", "int8"]) -> None:
             f"{parity.embedding_max_abs_error:g}, allowed is {parity.tolerance:g}; "
             "this model does not survive ONNX export"
         )
-    if precision == "int8" and not parity.cosine_min >= parity.tolerance:
+    if precision != "fp32" and not parity.cosine_min >= parity.tolerance:
+        advice = (
+            "give --calibrate DIR with images like those at the sites, use --precision fp16, "
+            "or accept it with a lower --min-cosine"
+        )
         raise ParityError(
-            f"the export was stopped: 8-bit embeddings have a cosine of only {parity.cosine_min:g} with "
-            f"open_clip's, {parity.tolerance:g} is needed; use --precision fp32"
+            f"the export was stopped: {precision} embeddings have a cosine of only {parity.cosine_min:g} "
+            f"with open_clip's, {parity.tolerance:g} is needed; "
+            + (advice if precision == "int8" else "use --precision fp32")
         )
 
 
-def open_session(encoder: Path) -> Any:
-    """Return an ONNX Runtime session of the exported encoder, on one thread."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.intra_op_num_threads = 1
-    return onnxruntime.InferenceSession(encoder, options, providers=["CPUExecutionProvider"])
+def _tolerance(precision: Precision, min_cosine: float) -> float:
+    return {"fp32": FP32_MAX_ABS_ERROR, "fp16": FP16_COSINE_MIN, "int8": min_cosine}[precision]
 
 
 def _batches(images: Iterable["Image"]) -> Iterator[list["Image"]]:

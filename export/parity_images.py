@@ -22,6 +22,7 @@ SIZES = (
     *((181, 217), (256, 232), (801, 401), (299, 450), (97, 61), (720, 719)),
 )
 MAX_IMAGES_FROM_FOLDER = 64
+MAX_CALIBRATION_IMAGES = 200
 
 
 def generated_images() -> Iterator["Image"]:
@@ -59,11 +60,21 @@ def images_in(folder: Path) -> Iterator["Image"]:
 
     Raises InvalidInputError when the folder has none.
     """
+    return (image for image, _ in labelled_images_in(folder, MAX_IMAGES_FROM_FOLDER, "--images"))
+
+
+def labelled_images_in(
+    folder: Path, most: int = MAX_CALIBRATION_IMAGES, option: str = "--calibrate"
+) -> Iterator[tuple["Image", str]]:
+    """Yield up to `most` readable images, spread likewise, each with the name of the folder that it is in.
+
+    Raises InvalidInputError, which names the `option` that the folder came from, when the folder has none.
+    """
     from PIL import Image
 
     extensions = Image.registered_extensions()
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in extensions)
-    step = max(1, -(-len(paths) // MAX_IMAGES_FROM_FOLDER))
+    step = max(1, -(-len(paths) // most))
     found = False
     for path in paths[::step]:
         try:
@@ -72,6 +83,6 @@ def images_in(folder: Path) -> Iterator["Image"]:
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
             continue
         found = True
-        yield image
+        yield image, path.parent.name
     if not found:
-        raise InvalidInputError(f"no readable image in {folder}; --images takes a folder with images")
+        raise InvalidInputError(f"no readable image in {folder}; {option} takes a folder with images")

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from export.image_encoder import INPUT_NAME, OUTPUT_NAME
-from export.parity import open_session
+from export.onnx_session import open_session
 from export.parity_images import generated_images
 from protocol.bundle import Preprocessing
 from protocol.preprocessing import fit

@@ -7,7 +7,8 @@ import numpy as np
 
 from export.class_embeddings import PROMPTS_PER_BATCH, embed_texts
 from export.model import LoadedModel
-from export.parity import ParityError, open_session
+from export.onnx_session import open_session
+from export.parity import ParityError
 from export.text_encoder import TEXT_INPUT_NAME, TEXT_OUTPUT_NAME, context_length, text_encoder_to_onnx
 from export.tokenizer_data import tokenizer_data
 from protocol.bundle import TEXT_ENCODER, TOKENIZER, ClassPrompts, TextParity, TextTower

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from export.onnx_weights import attach_weights
 from export.quiet import quiet
 from protocol.errors import InvalidInputError
 
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 
 # Has everything a CLIP needs, and every ONNX Runtime since 1.13 reads it.
 OPSET = 17
-# A protocol buffer, and so an ONNX file that holds its own weights, ends at 2 GiB; the graph takes a little.
-MAX_WEIGHT_BYTES = 2**31 - 2**24
 
 
 def module_to_onnx(
@@ -30,20 +29,16 @@ def module_to_onnx(
     one, an exporter may take the batch size for a constant. `tower` says in errors what this is, as in "the
     text tower of ViT-B-32".
 
-    Raises InvalidInputError when the weights are too large for one ONNX file, or an operation is not in ONNX.
+    The weights may exceed the 2 GiB that one file holds: write it with `export.onnx_weights.write_model`.
+    Raises InvalidInputError when an operation is not in ONNX.
     """
     import onnx
     import torch
 
-    weight_bytes = 4 * sum(parameter.numel() for parameter in module.parameters())
-    if weight_bytes > MAX_WEIGHT_BYTES:
-        raise InvalidInputError(
-            f"{tower} has {weight_bytes / 2**30:.1f} GiB of weights, "
-            "an ONNX file takes 2 GiB; choose a smaller model"
-        )
+    sizes: list[int] = []
+    hook = module.register_forward_hook(lambda _, inputs, embedding: sizes.append(int(embedding.shape[1])))
     written = io.BytesIO()
     with quiet(), torch.no_grad(), _exportable_attention():
-        embedding_size = module(example).shape[1]
         try:
             torch.onnx.export(
                 module,
@@ -51,6 +46,9 @@ def module_to_onnx(
                 written,  # type: ignore[arg-type]
                 dynamo=False,
                 opset_version=OPSET,
+                # The weights are attached afterwards by the names they have here; folding would rename them.
+                export_params=False,
+                do_constant_folding=False,
                 input_names=[input_name],
                 output_names=[output_name],
                 dynamic_axes={input_name: {0: "batch"}, output_name: {0: "batch"}},
@@ -58,9 +56,12 @@ def module_to_onnx(
         except (RuntimeError, torch.onnx.errors.OnnxExporterError) as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise InvalidInputError(f"{tower} cannot be written as ONNX: {reason[:300]}") from error
+    hook.remove()
     model = onnx.load_model_from_string(written.getvalue())
-    model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = embedding_size
+    model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = sizes[0]
+    # Before the weights come, which the checker would copy.
     onnx.checker.check_model(model)
+    attach_weights(model, module.state_dict(keep_vars=True))
     return model
 
 

@@ -29,6 +29,7 @@ FORMAT = 1
 # Large, for between two pieces a thread may have to wait while another one imports something.
 HASHED_AT_ONCE = 8 * 1024 * 1024
 
+Precision = Literal["fp32", "fp16", "int8"]
 PositiveInt = Annotated[int, msgspec.Meta(gt=0, le=1 << 20)]
 
 
@@ -48,8 +49,8 @@ class Parity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How far the exported encoder is from open_clip on the same images, measured at export.
 
     `pixel_max_difference` is in 8-bit levels; the others compare unit embeddings. `tolerance` is what the
-    export demanded: of fp32 the largest allowed `embedding_max_abs_error`, of int8 the least allowed
-    `cosine_min`.
+    export demanded: of fp32 the largest allowed `embedding_max_abs_error`, of the other precisions the least
+    allowed `cosine_min`.
     """
 
     images: int
@@ -60,12 +61,42 @@ class Parity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tolerance: float
 
 
+class Agreement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How an encoder of lower precision agrees with the float32 encoder on calibration images.
+
+    `zero_shot` is the share of images whose nearest class prompt is the same. With labelled images, `probe`
+    is the share that a linear probe, trained on float32 embeddings of other images, gives the same class;
+    its accuracy on the float32 embeddings is `probe_accuracy_fp32`, on this encoder's `probe_accuracy`.
+    """
+
+    images: int
+    cosine_min: float
+    cosine_mean: float
+    zero_shot: float
+    probe: float | None = None
+    probe_accuracy_fp32: float | None = None
+    probe_accuracy: float | None = None
+
+
+class Candidate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A form of the encoder that calibration tried: `in_float` names the products that stayed in float."""
+
+    scheme: str
+    in_float: list[str]
+    agreement: Agreement
+
+
 class Quantization(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What of an int8 encoder is 8-bit: how many ONNX operators with weights, by operator name."""
+    """What of an int8 encoder is 8-bit: how many ONNX operators with weights, by operator name.
+
+    With calibration images, `agreement` is measured on them, and `tried` holds every form that was compared.
+    """
 
     scheme: str
     quantized: dict[str, int]
     kept_in_float: dict[str, int]
+    agreement: Agreement | None = None
+    tried: list[Candidate] = []
 
 
 class ClassPrompts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -108,7 +139,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     format: int
     model: str
     pretrained: str
-    precision: Literal["fp32", "int8"]
+    precision: Precision
     embedding_size: PositiveInt
     logit_scale: float
     class_names: list[str]

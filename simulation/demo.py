@@ -141,6 +141,8 @@ def _bundle(
     bundle = settings.out / "bundle"
     model = settings.model or f"local-dir:{PHANTOM_CLIP}"
     arguments = ["export", "--model", model, "--classes", str(folder.path), "--out", str(bundle)]
+    # Heads, codecs and rounds are what a demo compares; its figures shall not depend on how int8 was chosen.
+    arguments += ["--precision", "fp32"]
     if settings.pretrained is not None:
         arguments += ["--pretrained", settings.pretrained]
     with phases.measured("export"):

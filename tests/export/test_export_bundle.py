@@ -77,7 +77,7 @@ def test_other_preprocessing_equals_open_clip(
     make_model: Any, prompts: ClassPrompts, tmp_path: Path, settings: dict[str, Any]
 ) -> None:
     model = make_model(**settings)
-    bundle = export_bundle(model, None, prompts, tmp_path / "bundle")
+    bundle = export_bundle(model, None, prompts, tmp_path / "bundle", "fp32")
     assert bundle.manifest.parity.pixel_max_difference == 0
     require_equal_to_open_clip(bundle, model)
 
@@ -184,7 +184,7 @@ def test_failed_parity_leaves_no_bundle(
 ) -> None:
     monkeypatch.setattr("export.parity.FP32_MAX_ABS_ERROR", 0.0)
     with pytest.raises(ParityError, match="the export was stopped"):
-        export_bundle(tiny_model, None, prompts, tmp_path / "bundle")
+        export_bundle(tiny_model, None, prompts, tmp_path / "bundle", "fp32")
     assert leftovers(tmp_path) == []
 
 

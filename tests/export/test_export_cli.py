@@ -88,6 +88,23 @@ def test_bad_input_is_one_line_and_exit_code_two(
     assert not (tmp_path / "bundle").exists()
 
 
+def test_list_shows_every_architecture_and_needs_no_other_option(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert export_with(monkeypatch, "--list") == 0
+    lines = capfd.readouterr().out.splitlines()
+    assert lines[0].split() == ["model", "embedding", "image", "M", "parameters", "weights", "licence"]
+    names = [line.split()[0] for line in lines[1:]]
+    assert {"RN50", "ViT-B-32", "ViT-B-16-SigLIP2", "coca_ViT-B-32", "MobileCLIP2-S0"} <= set(names)
+
+
+def test_options_that_are_missing_are_named(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert export_with(monkeypatch, "--model", "ViT-B-32") == 2
+    assert "missing --classes, --out" in capfd.readouterr().err
+
+
 @pytest.mark.parametrize("force", [[], ["--force"]])
 def test_a_folder_of_something_else_is_never_replaced(
     force: list[str],
