@@ -19,8 +19,8 @@ from protocol.errors import InvalidInputError
 
 QUANTIZED_OPERATORS = ("Gemm", "MatMul")
 OPERATORS_WITH_WEIGHTS = (*QUANTIZED_OPERATORS, "Conv")
-# Not 127: processors with AVX2 and no VNNI add two products of a uint8 and an int8 in 16 bits, which saturates,
-# and gives another embedding (cosine 0.98 for ViT-B/32). 2 * 255 * 63 fits.
+# Not 127: processors with AVX2 and no VNNI add two products of a uint8 and an int8 in 16 bits. That sum would
+# saturate and give another embedding (cosine 0.98 for ViT-B/32); 2 * 255 * 63 fits.
 LARGEST_INT8 = 63
 Granularity = Literal["tensor", "channel"]
 
