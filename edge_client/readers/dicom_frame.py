@@ -39,6 +39,9 @@ _NATIVE = (uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian, uid.ExplicitV
            uid.DeflatedExplicitVRLittleEndian)  # fmt: skip
 # No codec makes a frame much larger than it is; room for tables and padding.
 _LARGEST_EXPANSION, _TABLES = 2, 1 << 20
+_CODESTREAM = b"\xff\x4f\xff\x51"
+_JP2_SIGNATURE = b"\0\0\0\x0cjP  "
+_LONGEST_JP2_HEADER = 1 << 16
 _END_OF_IMAGE = b"\xff\xd9"
 # A run of PackBits is at most 64 times as long as its bytes.
 _RLE_EXPANSION = 64
@@ -70,6 +73,7 @@ def read_frame(source: DicomFile, index: int) -> tuple[npt.NDArray[Any], str]:
         number_of_frames=source.frames,
         extended_offsets=options.pop("extended_offsets", None),
     )
+    frame = _without_jp2_boxes(frame)
     _check_compressed(frame, source)
     options |= {"number_of_frames": 1, "pixel_vr": "OB"}
     array, properties = get_decoder(source.transfer_syntax).as_array(
@@ -128,13 +132,22 @@ def _check_compressed(frame: bytes, source: DicomFile) -> None:
     ):
         # CharLS, as pyjpegls 1.5 calls it, looks for the end beyond the end: for ever, at times.
         raise RefusedFileError("truncated")
-    found = jpeg_2000_size(frame) if frame[:4] == b"\xff\x4f\xff\x51" else jpeg_size(frame)
-    if found is None:
-        # Some writers put a whole JP2 file where the standard wants the codestream alone.
-        start = frame[:4096].find(b"\xff\x4f\xff\x51")
-        found = jpeg_2000_size(frame[start:]) if start > 0 else None
+    found = jpeg_2000_size(frame) if frame.startswith(_CODESTREAM) else jpeg_size(frame)
     if found != (width, height, samples):
         raise RefusedFileError("corrupt")
+
+
+def _without_jp2_boxes(frame: bytes) -> bytes:
+    """Return the codestream where a writer has put a whole JP2 file, against the standard (PS3.5 A.4.4).
+
+    pydicom would walk through its boxes, and one without length never ends that walk.
+    """
+    if not frame.startswith(_JP2_SIGNATURE):
+        return frame
+    start = frame[:_LONGEST_JP2_HEADER].find(_CODESTREAM)
+    if start < 0:
+        raise RefusedFileError("corrupt")
+    return frame[start:]
 
 
 def jpeg_size(stream: bytes) -> tuple[int, int, int] | None:
