@@ -69,7 +69,7 @@ def loss(
     )
     return {
         "image_text": image_text_loss(cosines, batch.labels, batch.logit_scale),
-        "classification": cross_entropy(logits, batch.labels),
+        "classification": settings.classification_weight * cross_entropy(logits, batch.labels),
         "distillation": settings.distillation_weight * distillation,
     }
 

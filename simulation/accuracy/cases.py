@@ -1,0 +1,104 @@
+"""What is compared: a case is a method with its settings, its codec, and what is switched off in it."""
+
+import hashlib
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from edge_client.ensemble import ENTROPY, EnsembleRule
+from edge_client.training_settings import TrainingSettings
+from protocol.codecs import delta_codec_named
+from protocol.errors import InvalidInputError
+from protocol.shared_heads import known_methods
+
+
+class Case(msgspec.Struct, frozen=True, kw_only=True):
+    """One row of the comparison. `label` is its name for people.
+
+    `masked` False keeps every row of every masked layer. `left_out` is a site that does not train; the shared
+    head is then tested on all of that site's images instead.
+    """
+
+    label: str
+    method: str
+    rounds: int
+    settings: TrainingSettings
+    uplink_codec: str
+    downlink_codec: str
+    ensemble: EnsembleRule = ENTROPY
+    masked: bool = True
+    left_out: str | None = None
+
+    @property
+    def identity(self) -> str:
+        """Digest of everything that a run's numbers depend on, except features and seed; not of the label."""
+        unnamed = msgspec.structs.replace(self, label="")
+        return hashlib.sha256(msgspec.json.encode(unnamed, order="deterministic")).hexdigest()
+
+
+def read_cases(methods: str, training: Path | None, codec: str, rounds: int) -> list[Case]:
+    """Return a case for each name in `methods` (commas between them, or `all`).
+
+    A name is a known method, or a table of the TOML file `training`. There, settings at the top hold for
+    every case, those in the table NAME for that case only, and `method` in a table says which method it is
+    when NAME is none. Raises InvalidInputError for names, codecs or settings that do not exist.
+    """
+    uplink, _, downlink = codec.partition("/")
+    downlink = downlink or uplink
+    delta_codec_named(uplink)
+    delta_codec_named(downlink)
+    tables = {} if training is None else _read_toml(training)
+    common = {name: value for name, value in tables.items() if not isinstance(value, dict)}
+    labels = list(dict.fromkeys(name.strip() for name in methods.split(",") if name.strip()))
+    if labels == ["all"]:
+        labels = known_methods()
+    if not labels:
+        raise InvalidInputError("--methods is empty; give one or more names with commas between them")
+    cases = []
+    for label in labels:
+        own = dict(tables.get(label, {}))
+        method = own.pop("method", label)
+        if method not in known_methods():
+            raise InvalidInputError(
+                f"unknown method {method!r} in --methods; known methods: {', '.join(known_methods())}"
+                + (f"; tables in {training}: {', '.join(_table_names(tables))}" if training else "")
+            )
+        cases.append(
+            Case(
+                label=label,
+                method=method,
+                rounds=rounds,
+                settings=_settings({**common, **own}, label),
+                uplink_codec=uplink,
+                downlink_codec=downlink,
+            )
+        )
+    return cases
+
+
+def leave_one_out(cases: Sequence[Case], sites: Sequence[str]) -> list[Case]:
+    """Return each case without each site in turn."""
+    return [msgspec.structs.replace(case, left_out=site) for case in cases for site in sites]
+
+
+def _settings(values: dict[str, Any], label: str) -> TrainingSettings:
+    try:
+        return msgspec.convert(values, TrainingSettings)
+    except msgspec.ValidationError as error:
+        raise InvalidInputError(f"training settings of {label!r}: {error}") from error
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InvalidInputError(
+            f"training settings {path} cannot be read ({error}); give a TOML file"
+        ) from error
+
+
+def _table_names(tables: dict[str, Any]) -> list[str]:
+    return [name for name, value in tables.items() if isinstance(value, dict)]
