@@ -9,8 +9,9 @@ class TrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     """How the heads train at a site. The defaults' measurements are in docs/results/fedmedclip-defaults.md.
 
     Learning rates hold for the first round and are multiplied by `learning_rate_decay` per round;
-    `classification_weight` is that of the private head's own loss; `adaptive_distillation` weights the two directions of distillation by the heads' confidence, otherwise
-    equally; `threads` is fixed because sums in another order give other last bits.
+    `classification_weight` is that of the private head's own loss; `adaptive_distillation` weights the two
+    directions of distillation by the heads' confidence, otherwise equally; `threads` is fixed because sums in
+    another order give other last bits.
 
     Raises InvalidInputError when a value is out of its range.
     """

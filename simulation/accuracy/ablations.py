@@ -26,7 +26,10 @@ class Ablation:
 def ablations_of(case: Case) -> list[tuple[Ablation, Case]]:
     """Return each ablation of a part that the case has, with its case."""
     return [
-        (ablation, msgspec.structs.replace(ablation.without(case), label=f"{case.label} less {ablation.part}"))
+        (
+            ablation,
+            msgspec.structs.replace(ablation.without(case), label=f"{case.label} less {ablation.part}"),
+        )
         for ablation in _ABLATIONS
         if ablation.applies(case)
     ]
@@ -60,9 +63,7 @@ def _with(**changes: object) -> Callable[[Case], Case]:
 
 
 _ABLATIONS = (
-    Ablation(
-        "mask", "thresholds at -10: every row is kept, none is learned", _with(masked=False), _has_mask
-    ),
+    Ablation("mask", "thresholds at -10: every row is kept, none is learned", _with(masked=False), _has_mask),
     Ablation(
         "MLP",
         "no classification and no distillation loss; the shared head answers",
@@ -70,9 +71,7 @@ _ABLATIONS = (
         lambda case: case.method == "fedmedclip",
         classifier="shared",
     ),
-    Ablation(
-        "distillation", "distillation weight 0", _with_settings(distillation_weight=0.0), _teaches
-    ),
+    Ablation("distillation", "distillation weight 0", _with_settings(distillation_weight=0.0), _teaches),
     Ablation(
         "adaptive distillation",
         "both directions of distillation weigh the same",
@@ -85,8 +84,12 @@ _ABLATIONS = (
         _with(ensemble=EnsembleRule("calibrated", 0.5)),
         _has_private_head,
     ),
-    Ablation("private head in the ensemble", "the shared head answers alone", _with(), _has_private_head, "shared"),
-    Ablation("shared head in the ensemble", "the private head answers alone", _with(), _has_private_head, "private"),
+    Ablation(
+        "private head in the ensemble", "the shared head answers alone", _with(), _has_private_head, "shared"
+    ),
+    Ablation(
+        "shared head in the ensemble", "the private head answers alone", _with(), _has_private_head, "private"
+    ),
     Ablation(
         "compression",
         "lossless deltas both ways",

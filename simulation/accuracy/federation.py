@@ -96,7 +96,7 @@ class MemoryFederation:
         made = compress(
             delta_codec_named(self._plan.downlink_codec),
             mean,
-            before and before.residual,
+            before.residual if before else None,
             before.memory if before else b"",
             self._specification,
         )
@@ -115,7 +115,7 @@ class MemoryFederation:
         made = compress(
             delta_codec_named(plan.uplink_codec),
             difference(shared, self.head),
-            before and before.residual,
+            before.residual if before else None,
             before.memory if before else b"",
             self._specification,
         )

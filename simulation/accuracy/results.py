@@ -33,7 +33,7 @@ Probabilities = npt.NDArray[np.float32]
 
 
 class Spread(msgspec.Struct, frozen=True):
-    """A figure's mean and standard deviation (0 with one seed) over the seeds, and its values in their order."""
+    """A figure over the seeds: mean, standard deviation (0 with one seed), and the values in their order."""
 
     mean: float
     std: float
@@ -100,7 +100,7 @@ class MethodResult(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Evidence:
-    """Finished runs by (case identity, seed), and what they were made from: `sites` are those of each seed."""
+    """Finished runs by (case identity, seed), and what they were made from: `sites` by seed."""
 
     pool: FeaturePool
     class_names: tuple[str, ...]
@@ -274,9 +274,7 @@ def _decision_curves(
     else:
         risks = {name: (probabilities[:, i], labels == i) for i, name in enumerate(names)}
     return [
-        DecisionCurve(
-            finding, net_benefit(risk, positive), net_benefit(np.ones_like(risk), positive)
-        )
+        DecisionCurve(finding, net_benefit(risk, positive), net_benefit(np.ones_like(risk), positive))
         for finding, (risk, positive) in risks.items()
     ]
 

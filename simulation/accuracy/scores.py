@@ -69,7 +69,7 @@ def macro_auroc(probabilities: Probabilities, labels: Labels) -> float | None:
 
 
 def reliability(probabilities: Probabilities, labels: Labels) -> list[ReliabilityBin]:
-    """Return the occupied bins of confidence (Guo et al. 2017, "On Calibration of Modern Neural Networks")."""
+    """Return the occupied bins of confidence, from low to high (Guo et al. 2017, figure 1)."""
     confidence = probabilities.max(axis=1).astype(np.float64)
     correct = probabilities.argmax(axis=1) == labels
     bins = np.digitize(confidence, np.linspace(0, 1, RELIABILITY_BINS + 1)[1:-1], right=True)

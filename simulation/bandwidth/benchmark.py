@@ -26,7 +26,6 @@ from simulation.bandwidth.results import (
     target_accuracy,
     write_curves,
 )
-from simulation.run_file import RunFile
 from simulation.bandwidth.runs import (
     WORKING_PREFIX,
     CodecChoice,
@@ -38,6 +37,7 @@ from simulation.bandwidth.runs import (
 )
 from simulation.bandwidth.table import print_rows
 from simulation.bandwidth.thin_link import ThinLink, parse_link
+from simulation.run_file import RunFile
 
 
 @dataclass(frozen=True)
