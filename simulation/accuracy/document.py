@@ -24,10 +24,11 @@ class Text:
 
 @dataclass(frozen=True)
 class Table:
-    """Cells of plain text under headings; the first column is left-aligned, the others are numbers."""
+    """Cells of plain text under headings; the first `words` columns are left-aligned, the others right."""
 
     headings: Sequence[str]
     rows: Sequence[Sequence[str]]
+    words: int = 1
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ body { font: 15px/1.5 system-ui, sans-serif; max-width: 75rem; margin: 2rem auto
 table { border-collapse: collapse; margin: 1rem 0; font-size: 13px; display: block; overflow-x: auto }
 th, td { padding: .25rem .6rem; border-bottom: 1px solid #ccc; text-align: right; white-space: nowrap }
 th { border-bottom: 2px solid #111 }
-th:first-child, td:first-child { text-align: left }
+.words { text-align: left }
 figure { margin: 1.5rem 0 } figure img { max-width: 100% }
 figcaption { font-size: 13px; color: #444 }
 pre { background: #f3f3f3; padding: .6rem; overflow-x: auto }
@@ -63,8 +64,8 @@ def to_markdown(title: str, items: Sequence[Item], figures: str = "") -> str:
                 blocks.append(f"## {text}")
             case Text(text, code):
                 blocks.append("\n".join(f"    {line}" for line in text.splitlines()) if code else text)
-            case Table(headings, rows):
-                lines = [headings, ["---"] + ["---:"] * (len(headings) - 1), *rows]
+            case Table(headings, rows, words):
+                lines = [headings, ["---"] * words + ["---:"] * (len(headings) - words), *rows]
                 blocks.append(
                     "\n".join("| " + " | ".join(_cell(cell) for cell in row) + " |" for row in lines)
                 )
@@ -82,12 +83,10 @@ def to_html(title: str, items: Sequence[Item]) -> str:
                 blocks.append(f"<h2>{escape(text)}</h2>")
             case Text(text, code):
                 blocks.append(f"<pre>{escape(text)}</pre>" if code else f"<p>{escape(text)}</p>")
-            case Table(headings, rows):
-                head = "".join(f"<th>{escape(heading)}</th>" for heading in headings)
-                body = "".join(
-                    "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>\n" for row in rows
-                )
-                blocks.append(f"<table><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table>")
+            case Table(headings, rows, words):
+                head = _html_row("th", headings, words)
+                body = "\n".join(_html_row("td", row, words) for row in rows)
+                blocks.append(f"<table><thead>{head}</thead>\n<tbody>{body}</tbody></table>")
             case Figure(path, name, caption):
                 data = base64.b64encode(path.read_bytes()).decode()
                 blocks.append(
@@ -98,6 +97,14 @@ def to_html(title: str, items: Sequence[Item]) -> str:
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         f"<style>{_STYLE}</style></head>\n<body>\n" + "\n".join(blocks) + "\n</body></html>\n"
     )
+
+
+def _html_row(tag: str, cells: Sequence[str], words: int) -> str:
+    columns = (
+        f"<{tag}{' class=words' if index < words else ''}>{escape(cell)}</{tag}>"
+        for index, cell in enumerate(cells)
+    )
+    return f"<tr>{''.join(columns)}</tr>"
 
 
 def _cell(text: str) -> str:

@@ -1,12 +1,13 @@
 """The report's figures as SVG. Colour is never alone: markers, line styles or numbers say the same."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from simulation.accuracy.document import Figure
-from simulation.accuracy.results import HEADLINE, SITES, MethodResult, TestSet
+from simulation.accuracy.results import SITES, MethodResult, TestSet
 from simulation.accuracy.runs import GLOBAL
 from simulation.accuracy.scores import THRESHOLDS
 
@@ -19,6 +20,7 @@ _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#
 _MARKERS = "osD^vP*Xh<>p"
 _LINES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
 _IN_WORDS = {SITES: "the sites' tests", GLOBAL: "the global test"}
+_CLASSIFIER = {SITES: "ensemble", GLOBAL: "shared head"}
 _PANELS_PER_ROW = 4
 
 
@@ -37,14 +39,17 @@ def draw(folder: Path, results: Sequence[MethodResult], class_names: Sequence[st
     ]
     for test_set in _test_sets(results):
         where, ending = _IN_WORDS[test_set], test_set.replace("_", "-")
+        panels = {
+            "reliability": _panels(results, test_set, ("ece", "calibration error"), _reliability),
+            "decision": _decision(results, test_set),
+            "confusion": _panels(
+                results, test_set, ("accuracy", "accuracy"), partial(_confusion, class_names=class_names)
+            ),
+        }
         figures += [
-            _save(folder, f"reliability-{ending}", f"Reliability on {where}", _RELIABILITY,
-                  _panels(results, test_set, _reliability)),
-            _save(folder, f"decision-{ending}", f"Decision curves on {where}", _DECISION,
-                  _decision(results, test_set)),
-            _save(folder, f"confusion-{ending}", f"Confusion on {where}", _CONFUSION,
-                  _panels(results, test_set, lambda axes, found: _confusion(axes, found, class_names))),
-        ]  # fmt: skip
+            _save(folder, f"{kind}-{ending}", f"{_TITLES[kind]} {where}", _CAPTIONS[kind], drawing)
+            for kind, drawing in panels.items()
+        ]
     return figures
 
 
@@ -53,16 +58,19 @@ _AGAINST_BYTES = (
     "Methods that send nothing stand at the left edge. Bars: standard deviation between seeds."
 )
 _CURVES = "Left: ensemble, mean over the sites' tests. Right: shared head. Mean over the seeds."
-_RELIABILITY = (
-    "Accuracy of the predictions against their confidence, ten bins; the size of a marker grows with its "
+_TITLES = {
+    "reliability": "Reliability on",
+    "decision": "Decision curves on",
+    "confusion": "Confusion on",
+}
+_CAPTIONS = {
+    "reliability": "Accuracy of the predictions against their confidence, ten bins; the size of a marker grows with its "
     "bin's images. On the diagonal confidence is honest, below it there is too much of it. "
-    "All seeds together."
-)
-_DECISION = (
-    "Net benefit (Vickers and Elkin 2006) of acting where the predicted risk reaches the threshold: true "
-    "positives per image, less false positives at the exchange rate of the threshold."
-)
-_CONFUSION = "Rows: true class; columns: what it was called. Shares of the row, all seeds together."
+    "All seeds together.",
+    "decision": "Net benefit (Vickers and Elkin 2006) of acting where the predicted risk reaches the threshold: true "
+    "positives per image, less false positives at the exchange rate of the threshold.",
+    "confusion": "Rows: true class; columns: what it was called. Shares of the row, all seeds together.",
+}
 
 
 def _test_sets(results: Sequence[MethodResult]) -> list[str]:
@@ -94,14 +102,14 @@ def _bytes(results: Sequence[MethodResult]) -> "Drawing":
             assert found is not None
             axes.errorbar(
                 max(result.bytes_per_round, edge), 100 * found.mean, yerr=100 * found.std, capsize=2,
-                elinewidth=0.7, label=result.label, **{**_style(index), "linestyle": "none", "markersize": 7},
+                elinewidth=0.5, label=result.label, **{**_style(index), "linestyle": "none", "markersize": 7},
             )  # fmt: skip
         axes.set_xlim(edge / 1.5, max(sent) * 2)
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(EngFormatter(unit="B", sep=" "))
         axes.set_xlabel("bytes per site and round")
-        axes.set_ylabel(f"accuracy of the {HEADLINE[test_set]}, %")
+        axes.set_ylabel(f"accuracy, {_CLASSIFIER[test_set]}, %")
         axes.set_title(_IN_WORDS[test_set], fontsize=9)
     _legend(drawing, all_axes[0])
     return drawing
@@ -146,15 +154,19 @@ def _decision(results: Sequence[MethodResult], test_set: str) -> "Drawing":
 
 
 def _panels(
-    results: Sequence[MethodResult], test_set: str, draw_one: Callable[["Axes", TestSet], None]
+    results: Sequence[MethodResult],
+    test_set: str,
+    title: tuple[str, str],
+    draw_one: Callable[["Axes", TestSet], None],
 ) -> "Drawing":
+    """Draw one panel per method; `title` is a metric and its name."""
     drawing, all_axes = _grid(len(results), 2.2, 2.3)
+    metric, name = title
     for axes, result in zip(all_axes, results, strict=True):
         draw_one(axes, result.pooled[test_set])
-        ece = result.headline(test_set, "ece")
-        axes.set_title(
-            f"{result.label}\ncalibration error {ece.mean:.3f}" if ece else result.label, fontsize=8
-        )
+        found = result.headline(test_set, metric)
+        assert found is not None
+        axes.set_title(f"{result.label}\n{name} {found.mean:.3f}", fontsize=8)
     return drawing
 
 

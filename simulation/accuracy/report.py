@@ -169,7 +169,7 @@ def _ablations(content: Content) -> list[Item]:
             "Accuracy in %, mean of the sites, and on the global test (shared head). Changes are in points, "
             "to the whole method with the same seed, mean ± standard deviation over the seeds."
         ),
-        Table(["without", "how", "sites", "change", "global", "change", "bytes per round"], rows),
+        Table(["without", "how", "sites", "change", "global", "change", "bytes per round"], rows, words=2),
     ]
 
 

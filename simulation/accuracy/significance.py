@@ -48,10 +48,9 @@ def compare(correct: Booleans, reference: Booleans, images: Integers, seed: int)
     The numbers may repeat: once for each seed that tests the image. `seed` is the bootstrap's.
     """
     _, group = np.unique(images, return_inverse=True)
-    gains: npt.NDArray[np.float64] = np.bincount(
-        group, weights=correct.astype(np.float64) - reference.astype(np.float64)
-    )
-    counts: npt.NDArray[np.float64] = np.bincount(group).astype(np.float64)
+    gained = correct.astype(np.float64) - reference.astype(np.float64)
+    gains = np.bincount(group, weights=gained).astype(np.float64)
+    counts = np.bincount(group).astype(np.float64)
     better, worse = int((gains > 0).sum()), int((gains < 0).sum())
     low, high = paired_bootstrap(gains, counts, seed)
     difference = float(gains.sum() / counts.sum())
