@@ -64,11 +64,11 @@ _TITLES = {
     "confusion": "Confusion on",
 }
 _CAPTIONS = {
-    "reliability": "Accuracy of the predictions against their confidence, ten bins; the size of a marker grows with its "
-    "bin's images. On the diagonal confidence is honest, below it there is too much of it. "
+    "reliability": "Accuracy of the predictions against their confidence, ten bins; the size of a marker "
+    "grows with its bin's images. On the diagonal confidence is honest, below it there is too much of it. "
     "All seeds together.",
-    "decision": "Net benefit (Vickers and Elkin 2006) of acting where the predicted risk reaches the threshold: true "
-    "positives per image, less false positives at the exchange rate of the threshold.",
+    "decision": "Net benefit (Vickers and Elkin 2006) of acting where the predicted risk reaches the "
+    "threshold: true positives per image, less false positives at the exchange rate of the threshold.",
     "confusion": "Rows: true class; columns: what it was called. Shares of the row, all seeds together.",
 }
 
