@@ -18,6 +18,7 @@ same. Writes `round.json` and `round.md`.
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -36,7 +37,7 @@ def main() -> None:
     parser.add_argument("--model", action="append", help="open_clip name, or local-dir:PATH; repeatable")
     parser.add_argument("--images", type=int, default=1000, help="training images of the site")
     parser.add_argument("--batches", type=int, default=6, help="batches to measure and scale from")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=2, help="of encoder and full model")
     parser.add_argument("--codec", default="lowrank")
     options = parser.parse_args()
     rows = []
@@ -56,7 +57,9 @@ def main() -> None:
 def measured(task: Row) -> Row:
     """Run a worker and return its task with what it measured. Ends this process when the worker fails."""
     command = [sys.executable, "-m", "benchmarks.round_worker", json.dumps(task)]
-    finished = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    # Threads that wait for each other should not use up the processor meanwhile.
+    environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
+    finished = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, env=environment)
     if finished.returncode != 0:
         sys.exit(f"{task['kind']} with {task['model']} failed; its error is above")
     return {**task, **json.loads(finished.stdout.splitlines()[-1])}
@@ -64,12 +67,12 @@ def measured(task: Row) -> Row:
 
 def table(rows: list[Row]) -> str:
     """Return the rows as Markdown."""
-    headings = "| encoder | round | seconds | compute | encode | send | bytes sent | peak MB | times slower |"
-    return "\n".join([headings, "|---|---|" + "---:|" * 7, *(line(row, rows) for row in rows)]) + "\n"
+    headings = "| encoder | round | seconds | compute | encode | send | processor s | bytes sent | peak MB | times slower | times the processor |"
+    return "\n".join([headings, "|---|---|" + "---:|" * 9, *(line(row, rows) for row in rows)]) + "\n"
 
 
 def line(row: Row, rows: list[Row]) -> str:
-    """Return one line of the table; the last column compares with the cached round of the same model."""
+    """Return one line of the table; the last two columns compare with the cached round of the same model."""
     cached = next(other for other in rows if other["model"] == row["model"] and other["kind"] == "cached")
     seconds = [row["seconds"], row["compute_seconds"], row["encode_seconds"], row["send_seconds"]]
     cells = [row["model"].rsplit("/", 1)[-1], row["kind"], *(f"{value:,.3f}" for value in seconds)]

@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch.nn.functional import cross_entropy, normalize
 
@@ -36,6 +37,8 @@ from protocol.shared_heads import initial_shared_head, shared_head_specification
 from protocol.signature import new_signing_key
 from simulation.brokers import MosquittoBroker
 
+Seconds = npt.NDArray[np.float64]
+
 METHOD, CLASSES, BATCH = "fedmedclip", 4, 32
 REPEATS = 5
 SENT_AT_MOST = 64 << 20
@@ -53,9 +56,14 @@ class Task(msgspec.Struct, frozen=True):
 
 
 class Measured(msgspec.Struct, frozen=True):
-    """Seconds of a round and its parts, payload bytes sent, and the process's peak resident memory."""
+    """Seconds of a round and its parts, payload bytes sent, and the process's peak resident memory.
+
+    `processor_seconds` are those of all cores in computing; unlike the others they hardly depend on what
+    else the machine does.
+    """
 
     seconds: float
+    processor_seconds: float
     compute_seconds: float
     encode_seconds: float
     send_seconds: float
@@ -75,18 +83,21 @@ def main() -> None:
     if task.kind == "cached":
         # At a site the encoder is gone when training begins.
         del network
-        compute, encode, payload = heads_round(task, size)
+        training, encode, payload = heads_round(task, size)
     elif task.kind == "re-encoding":
         heads, encode, payload = heads_round(task, size)
-        compute = heads + encoder_epoch(task, network.eval(), image_size)
+        training = heads + encoder_epoch(task, network.eval(), image_size)
     else:
-        compute = fine_tuning_epoch(task, network.train(), image_size, tokenizer)
+        training = fine_tuning_epoch(task, network.train(), image_size, tokenizer)
         started = time.perf_counter()
         payload = b"".join(weight.detach().numpy().tobytes() for weight in network.state_dict().values())
         encode = time.perf_counter() - started
     send, sent = send_update(payload, task.images)
+    compute, processor = (float(value) for value in training)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    found = Measured(compute + encode + send, compute, encode, send, sent, round(peak, 1), size, parameters)
+    found = Measured(
+        compute + encode + send, processor, compute, encode, send, sent, round(peak, 1), size, parameters
+    )
     print(msgspec.json.encode(found).decode())
 
 
@@ -107,10 +118,15 @@ def embedding_size(network: Any) -> int:
     return int(network.text_projection.shape[1])
 
 
-def heads_round(task: Task, size: int) -> tuple[float, float, bytes]:
+def clocks() -> Seconds:
+    """Return what a clock on the wall says, and the processor time of this process so far."""
+    return np.array([time.perf_counter(), time.process_time()])
+
+
+def heads_round(task: Task, size: int) -> tuple[Seconds, float, bytes]:
     """Return the medians of training a round and of encoding its update, in seconds, and the update.
 
-    The first round, in which PyTorch loads what it needs, does not count.
+    One thread, as a site's configuration has it by default: more only wait for each other here. The first round, in which PyTorch loads what it needs, does not count.
     """
     draw = np.random.default_rng(0)
     embeddings = draw.normal(size=(task.images, size)).astype(np.float32)
@@ -124,20 +140,20 @@ def heads_round(task: Task, size: int) -> tuple[float, float, bytes]:
     residual, memory = None, b""
     training, encoding = [], []
     for number in range(1, REPEATS + 2):
-        started = time.perf_counter()
+        started = clocks()
         trained = train_round(
             METHOD, shared, private, embeddings, labels, captions, 50.0,
-            TrainingSettings(threads=task.threads), round_number=number, seed=number,
+            TrainingSettings(), round_number=number, seed=number,
         )  # fmt: skip
-        between = time.perf_counter()
+        between = clocks()
         made = compress(codec, difference(trained.shared, shared), residual, memory, specification)
-        encoding.append(time.perf_counter() - between)
+        encoding.append(clocks()[0] - between[0])
         training.append(between - started)
         shared, private, residual, memory = trained.shared, trained.private, made.residual, made.memory
-    return median(training[1:]), median(encoding[1:]), made.encoded
+    return np.median(training[1:], axis=0), median(encoding[1:]), made.encoded
 
 
-def encoder_epoch(task: Task, network: Any, side: int) -> float:
+def encoder_epoch(task: Task, network: Any, side: int) -> Seconds:
     """Return the seconds for running the image encoder over all images."""
 
     @torch.no_grad()
@@ -147,7 +163,7 @@ def encoder_epoch(task: Task, network: Any, side: int) -> float:
     return scaled(task, lambda: encode(torch.randn(BATCH, 3, side, side)))
 
 
-def fine_tuning_epoch(task: Task, network: Any, side: int, tokenizer: Any) -> float:
+def fine_tuning_epoch(task: Task, network: Any, side: int, tokenizer: Any) -> Seconds:
     """Return the seconds for one epoch of CLIP's own symmetric loss with all weights in training."""
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-6)
     captions = tokenizer([f"a picture of finding {number % CLASSES}." for number in range(BATCH)])
@@ -165,15 +181,16 @@ def fine_tuning_epoch(task: Task, network: Any, side: int, tokenizer: Any) -> fl
     return scaled(task, step)
 
 
-def scaled(task: Task, run_batch: Callable[[], None]) -> float:
+def scaled(task: Task, run_batch: Callable[[], None]) -> Seconds:
     """Return the median seconds of a batch, after one that does not count, scaled to all images."""
     run_batch()
     times = []
     for _ in range(task.batches):
-        started = time.perf_counter()
+        started = clocks()
         run_batch()
-        times.append(time.perf_counter() - started)
-    return median(times) * task.images / BATCH
+        times.append(clocks() - started)
+    whole: Seconds = np.median(times, axis=0) * task.images / BATCH
+    return whole
 
 
 def send_update(payload: bytes, samples: int) -> tuple[float, int]:
