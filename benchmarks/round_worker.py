@@ -126,7 +126,8 @@ def clocks() -> Seconds:
 def heads_round(task: Task, size: int) -> tuple[Seconds, float, bytes]:
     """Return the medians of training a round and of encoding its update, in seconds, and the update.
 
-    One thread, as a site's configuration has it by default: more only wait for each other here. The first round, in which PyTorch loads what it needs, does not count.
+    One thread, as a site's configuration has it by default: more only wait for each other here. The first
+    round, in which PyTorch loads what it needs, does not count.
     """
     draw = np.random.default_rng(0)
     embeddings = draw.normal(size=(task.images, size)).astype(np.float32)
