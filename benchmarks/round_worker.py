@@ -93,7 +93,7 @@ def main() -> None:
         payload = b"".join(weight.detach().numpy().tobytes() for weight in network.state_dict().values())
         encode = time.perf_counter() - started
     send, sent = send_update(payload, task.images)
-    compute, processor = (float(value) for value in training)
+    compute, processor = training.tolist()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     found = Measured(
         compute + encode + send, processor, compute, encode, send, sent, round(peak, 1), size, parameters

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import fmean, stdev
 
 import msgspec
@@ -221,12 +222,19 @@ def _score_tables(evidence: Evidence, runs: Sequence[Run]) -> dict[str, ScoreTab
 
 def _scores(evidence: Evidence, run: Run, part: str, left_out: str | None = None) -> _RunScores:
     _, labels = evidence.images(part, run.seed, left_out)
-    found = {name: evidence.probabilities(run, part, name) for name in CLASSIFIERS}
+    found = run.parts[part]
     return {
-        name: score(probabilities, labels, evidence.class_names)
-        for name, probabilities in found.items()
-        if probabilities is not None
+        name: _score(found[name], labels.tobytes(), evidence.class_names)
+        for name in CLASSIFIERS
+        if name in found
     }
+
+
+@lru_cache(maxsize=4096)
+def _score(probabilities: bytes, labels: bytes, class_names: tuple[str, ...]) -> Scores:
+    """Score once what all methods share, as zero-shot, and what two classifiers of a method share."""
+    rows = np.frombuffer(probabilities, np.float32).reshape(-1, len(class_names))
+    return score(rows, np.frombuffer(labels, np.int64), class_names)
 
 
 def _over_seeds(of_seeds: Sequence[_RunScores]) -> ScoreTable:
