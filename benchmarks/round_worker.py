@@ -148,7 +148,7 @@ def heads_round(task: Task, size: int) -> tuple[Seconds, float, bytes]:
         )  # fmt: skip
         between = clocks()
         made = compress(codec, difference(trained.shared, shared), residual, memory, specification)
-        encoding.append(clocks()[0] - between[0])
+        encoding.append(float(clocks()[0] - between[0]))
         training.append(between - started)
         shared, private, residual, memory = trained.shared, trained.private, made.residual, made.memory
     return np.median(training[1:], axis=0), median(encoding[1:]), made.encoded

@@ -1,15 +1,16 @@
-"""The reference method with each of its parts switched off, one at a time."""
+"""Methods with a part switched off, one at a time: all parts of the reference, and adaptation wherever it is."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import msgspec
 
 from edge_client.ensemble import EnsembleRule
-from edge_client.heads import private_head_specification
 from edge_client.training_settings import TrainingSettings
 from protocol.shared_heads import shared_head_specification
-from simulation.accuracy.cases import Case
+from simulation.accuracy.cases import ZERO_SHOT, Case
+
+_HEADS_VOTE = frozenset({"fedmedclip", "whitened-memory"})
 
 
 @dataclass(frozen=True)
@@ -23,25 +24,30 @@ class Ablation:
     classifier: str = "ensemble"
 
 
-def ablations_of(case: Case) -> list[tuple[Ablation, Case]]:
-    """Return each ablation of a part that the case has, with its case."""
+def ablations_of(cases: Sequence[Case], reference: Case) -> list[tuple[Ablation, Case, Case]]:
+    """Return each ablation with the case that lacks the part, and the case that has it."""
+    wanted = [(ablation, reference) for ablation in _OF_THE_REFERENCE]
+    wanted += [(_ADAPTATION, case) for case in cases]
     return [
         (
             ablation,
             msgspec.structs.replace(ablation.without(case), label=f"{case.label} less {ablation.part}"),
+            case,
         )
-        for ablation in _ABLATIONS
+        for ablation, case in wanted
         if ablation.applies(case)
     ]
 
 
 def _has_mask(case: Case) -> bool:
-    tensors = shared_head_specification(case.method, embedding_size=2).tensors
+    if case.method == ZERO_SHOT:
+        return False
+    tensors = shared_head_specification(case.method, embedding_size=2, classes=2).tensors
     return any(tensor.name.endswith(".threshold") for tensor in tensors)
 
 
 def _has_private_head(case: Case) -> bool:
-    return private_head_specification(case.method, embedding_size=2, classes=2) is not None
+    return case.method in _HEADS_VOTE
 
 
 def _teaches(case: Case) -> bool:
@@ -62,7 +68,10 @@ def _with(**changes: object) -> Callable[[Case], Case]:
     return lambda case: msgspec.structs.replace(case, **changes)
 
 
-_ABLATIONS = (
+_ADAPTATION = Ablation(
+    "domain adaptation", "no reference set", _with(target=None), lambda case: case.target is not None
+)
+_OF_THE_REFERENCE = (
     Ablation("mask", "thresholds at -10: every row is kept, none is learned", _with(masked=False), _has_mask),
     Ablation(
         "MLP",
@@ -94,6 +103,10 @@ _ABLATIONS = (
         "compression",
         "lossless deltas both ways",
         _with(uplink_codec="lossless", downlink_codec="lossless"),
-        lambda case: (case.uplink_codec, case.downlink_codec) != ("lossless", "lossless"),
+        lambda case: (
+            case.federated
+            and case.method != ZERO_SHOT
+            and (case.uplink_codec, case.downlink_codec) != ("lossless", "lossless")
+        ),
     ),
 )

@@ -1,10 +1,12 @@
 """`fedmedclip bench accuracy`: features -> runs (each case with each seed) -> scores -> report."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -16,11 +18,12 @@ from simulation.accuracy.ablations import Ablation, ablations_of
 from simulation.accuracy.cases import Case, leave_one_out, read_cases
 from simulation.accuracy.content import Content, gather
 from simulation.accuracy.document import to_html, to_markdown
-from simulation.accuracy.features import Source, load_features
+from simulation.accuracy.features import Source, load_features, target_digest
 from simulation.accuracy.figures import draw
 from simulation.accuracy.report import percent, report_items
 from simulation.accuracy.results import SITES, Evidence
 from simulation.accuracy.runs import GLOBAL, Run, deal, run_case
+from simulation.accuracy.targets import SERVER_REFERENCE, Target
 from simulation.bandwidth.feature_pool import FeaturePool
 from simulation.run_file import RunFile
 
@@ -51,12 +54,12 @@ class _Programme:
     cases: list[Case]
     reference: Case
     left_out: list[Case]
-    ablations: list[tuple[Ablation, Case]]
+    ablations: list[tuple[Ablation, Case, Case]]
 
     @property
     def all(self) -> list[Case]:
         """Every case that needs runs, each once."""
-        cases = [*self.cases, *self.left_out, *(case for _, case in self.ablations)]
+        cases = [*self.cases, *self.left_out, *(case for _, case, _ in self.ablations)]
         return list({case.identity: case for case in reversed(cases)}.values())[::-1]
 
 
@@ -68,28 +71,30 @@ def run_accuracy(settings: AccuracySettings, console: Console) -> None:
     if settings.rounds < 1:
         raise InvalidInputError(f"--rounds is {settings.rounds}; give at least 1")
     seeds = _seeds(settings.seeds)
-    cases = read_cases(settings.methods, settings.training, settings.codec, settings.rounds)
-    reference = _reference(cases, settings.reference)
+    # Before any feature is computed, whatever is wrong with the options.
+    _reference(_cases(settings, None), settings.reference)
     if settings.out.exists() and not settings.out.is_dir():
         raise InvalidInputError(f"output {settings.out} is a file; give a folder with --out")
     with claim_state_folder(settings.out):
-        pool, class_names = load_features(settings.source, settings.out, console)
+        pool, class_names, targets = load_features(settings.source, settings.out, console)
+        cases = _cases(settings, Target(SERVER_REFERENCE) if SERVER_REFERENCE in targets else None)
+        reference = _reference(cases, settings.reference)
         sites = {seed: deal(pool, seed).sites for seed in seeds}
         names = [site.name for site in sites[seeds[0]]]
         programme = _Programme(
             cases,
             reference,
             leave_one_out(cases, names) if settings.leave_one_out and len(names) > 1 else [],
-            ablations_of(reference) if settings.ablations else [],
+            ablations_of(cases, reference) if settings.ablations else [],
         )
         runs = RunFile(
             settings.out / "runs.jsonl",
-            {"features": pool.digest.hex()},
+            {"features": pool.digest.hex(), "targets": target_digest(targets)},
             Run,
             key_of=lambda run: (run.case, run.seed),
         )
         try:
-            _run_missing(programme.all, seeds, pool, runs, console)
+            _run_missing(programme.all, seeds, pool, targets, runs, console)
         except KeyboardInterrupt:
             console.print(
                 f"stopped; {settings.out} keeps the finished runs: the same command goes on from there"
@@ -102,6 +107,10 @@ def run_accuracy(settings: AccuracySettings, console: Console) -> None:
             )
             _write(settings.out, content)
         _print(console, content, settings.out)
+
+
+def _cases(settings: AccuracySettings, reference: Target | None) -> list[Case]:
+    return read_cases(settings.methods, settings.training, settings.codec, settings.rounds, reference)
 
 
 def _seeds(text: str) -> list[int]:
@@ -129,6 +138,7 @@ def _run_missing(
     cases: Sequence[Case],
     seeds: Sequence[int],
     pool: FeaturePool,
+    targets: Mapping[str, npt.NDArray[np.float32]],
     runs: RunFile[Run, tuple[str, int]],
     console: Console,
 ) -> None:
@@ -147,7 +157,7 @@ def _run_missing(
         for case, seed in missing:
             without = "" if case.left_out is None else f" without {case.left_out}"
             progress.update(task, description=f"{case.label}{without}, seed {seed}")
-            runs.add(run_case(case, seed, pool, lambda: progress.advance(task)))
+            runs.add(run_case(case, seed, pool, lambda: progress.advance(task), targets))
 
 
 def _write(out: Path, content: Content) -> None:

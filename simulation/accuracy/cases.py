@@ -9,16 +9,25 @@ from typing import Any
 import msgspec
 
 from edge_client.ensemble import ENTROPY, EnsembleRule
+from edge_client.methods import ADAPTING_METHODS
 from edge_client.training_settings import TrainingSettings
 from protocol.codecs import delta_codec_named
 from protocol.errors import InvalidInputError
 from protocol.shared_heads import known_methods
+from simulation.accuracy.targets import Target
+
+ZERO_SHOT = "zero-shot"
+LOCAL_ONLY = "local-only"
+LOCAL_METHOD = "fedmedclip"
+BASELINES = (ZERO_SHOT, LOCAL_ONLY)
 
 
 class Case(msgspec.Struct, frozen=True, kw_only=True):
     """One row of the comparison. `label` is its name for people.
 
-    `masked` False keeps every row of every masked layer. `left_out` is a site that does not train; the shared
+    `method` may also be `zero-shot`, which has nothing to train. Without `federated` each site trains on its
+    own, and there is no shared head elsewhere. `target` is what an adapting method adapts to. `masked` False
+    keeps every row of every masked layer. `left_out` is a site that does not train; the shared
     head is then tested on all of that site's images instead.
     """
 
@@ -29,6 +38,8 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     uplink_codec: str
     downlink_codec: str
     ensemble: EnsembleRule = ENTROPY
+    federated: bool = True
+    target: Target | None = None
     masked: bool = True
     left_out: str | None = None
 
@@ -39,12 +50,16 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
         return hashlib.sha256(msgspec.json.encode(unnamed, order="deterministic")).hexdigest()
 
 
-def read_cases(methods: str, training: Path | None, codec: str, rounds: int) -> list[Case]:
+def read_cases(
+    methods: str, training: Path | None, codec: str, rounds: int, reference: Target | None = None
+) -> list[Case]:
     """Return a case for each name in `methods` (commas between them, or `all`).
 
-    A name is a known method, or a table of the TOML file `training`. There, settings at the top hold for
-    every case, those in the table NAME for that case only, and `method` in a table says which method it is
-    when NAME is none. Raises InvalidInputError for names, codecs or settings that do not exist.
+    A name is a known method, a baseline (`zero-shot`, `local-only`), or a table of the TOML file `training`.
+    There, settings at the top hold for every case, those in the table NAME for that case only. Beside
+    training settings a table may say which `method` it is when NAME is none, `federated = false`, and `target`
+    (a table with `images`, `form`, `noise`; or false). Adapting methods adapt to `reference` where there is
+    one. Raises InvalidInputError for names, codecs or settings that do not exist.
     """
     uplink, _, downlink = codec.partition("/")
     downlink = downlink or uplink
@@ -54,18 +69,22 @@ def read_cases(methods: str, training: Path | None, codec: str, rounds: int) -> 
     common = {name: value for name, value in tables.items() if not isinstance(value, dict)}
     labels = list(dict.fromkeys(name.strip() for name in methods.split(",") if name.strip()))
     if labels == ["all"]:
-        labels = known_methods()
+        labels = [*BASELINES, *known_methods()]
     if not labels:
         raise InvalidInputError("--methods is empty; give one or more names with commas between them")
     cases = []
     for label in labels:
         own = dict(tables.get(label, {}))
-        method = own.pop("method", label)
-        if method not in known_methods():
+        method, federated = own.pop("method", label), own.pop("federated", label != LOCAL_ONLY)
+        if method == LOCAL_ONLY:
+            method = LOCAL_METHOD
+        if method not in (ZERO_SHOT, *known_methods()):
+            known = ", ".join([*BASELINES, *known_methods()])
             raise InvalidInputError(
-                f"unknown method {method!r} in --methods; known methods: {', '.join(known_methods())}"
+                f"unknown method {method!r} in --methods; known methods: {known}"
                 + (f"; tables in {training}: {', '.join(_table_names(tables))}" if training else "")
             )
+        target = own.pop("target", None)
         cases.append(
             Case(
                 label=label,
@@ -74,14 +93,30 @@ def read_cases(methods: str, training: Path | None, codec: str, rounds: int) -> 
                 settings=_settings({**common, **own}, label),
                 uplink_codec=uplink,
                 downlink_codec=downlink,
+                federated=federated,
+                target=_target(target, label, reference if method in ADAPTING_METHODS else None),
             )
         )
     return cases
 
 
+def _target(given: object, label: str, default: Target | None) -> Target | None:
+    if given is None or given is False:
+        return default if given is None else None
+    try:
+        return msgspec.convert(given, Target)
+    except msgspec.ValidationError as error:
+        raise InvalidInputError(f"target of {label!r}: {error}") from error
+
+
 def leave_one_out(cases: Sequence[Case], sites: Sequence[str]) -> list[Case]:
-    """Return each case without each site in turn."""
-    return [msgspec.structs.replace(case, left_out=site) for case in cases for site in sites]
+    """Return each case that has a shared head without each site in turn."""
+    return [
+        msgspec.structs.replace(case, left_out=site)
+        for case in cases
+        if case.federated and case.method != ZERO_SHOT
+        for site in sites
+    ]
 
 
 def _settings(values: dict[str, Any], label: str) -> TrainingSettings:

@@ -33,11 +33,12 @@ class LeftOut(msgspec.Struct, frozen=True):
 
 
 class AblationResult(msgspec.Struct, frozen=True):
-    """The reference method without a part: mean accuracy over the sites, and on the global test.
+    """A method without a part: mean accuracy over the sites, and on the global test.
 
     `change` and `global_change` are the differences to the whole method with the same seed.
     """
 
+    label: str
     part: str
     how: str
     classifier: str
@@ -71,7 +72,7 @@ def gather(
     cases: Sequence[Case],
     reference: Case,
     left_out: Sequence[Case],
-    ablations: Sequence[tuple[Ablation, Case]],
+    ablations: Sequence[tuple[Ablation, Case, Case]],
 ) -> Content:
     """Compute every figure from the finished runs."""
     test_sets = [SITES, *([GLOBAL] if evidence.pool.global_test is not None else [])]
@@ -88,7 +89,7 @@ def gather(
         [method_result(evidence, case) for case in cases],
         {name: comparisons(evidence, cases, reference, name) for name in test_sets},
         [_left_out(evidence, case) for case in left_out],
-        [_ablation(evidence, ablation, case, reference) for ablation, case in ablations],
+        [_ablation(evidence, *ablation) for ablation in ablations],
         evidence.pool.notes,
     )
 
@@ -105,7 +106,7 @@ def _ablation(evidence: Evidence, ablation: Ablation, case: Case, reference: Cas
     before = [_site_accuracy(evidence, run, "ensemble") for run in whole]
     global_shared = global_change = None
     # Another way to combine the heads leaves the shared head as it is.
-    if evidence.pool.global_test is not None and case.identity != reference.identity:
+    if GLOBAL in whole[0].parts and case.identity != reference.identity:
         on_global = [_accuracy(evidence, run, GLOBAL, "shared") for run in without]
         global_before = [_accuracy(evidence, run, GLOBAL, "shared") for run in whole]
         global_shared, global_change = spread(on_global), _change(on_global, global_before)
@@ -115,6 +116,7 @@ def _ablation(evidence: Evidence, ablation: Ablation, case: Case, reference: Cas
         for run in without
     )
     return AblationResult(
+        reference.label,
         ablation.part,
         ablation.how,
         ablation.classifier,

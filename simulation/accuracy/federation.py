@@ -6,15 +6,13 @@ test compares them). No site is ever late or offline here, so there is nothing f
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import numpy as np
+from typing import Protocol
 
 from aggregator.rules import weighted_mean
-from edge_client.heads import initial_private_head
 from protocol import topics
 from protocol.codecs import delta_codec_named
 from protocol.envelope import seal
-from protocol.error_feedback import Compressed, apply_delta, compress, difference
+from protocol.error_feedback import Compressed, apply_delta, change_to_send, compress
 from protocol.head import NamedArrays, head_digest
 from protocol.link_settings import SMALLEST_COMMON_LIMIT
 from protocol.messages import (
@@ -27,16 +25,76 @@ from protocol.messages import (
     Update,
 )
 from protocol.objects import blocks_of, refer_to
-from protocol.shared_heads import initial_shared_head, shared_head_specification
+from protocol.shared_heads import shared_head_specification
 from protocol.signature import fingerprint
+from simulation.accuracy.trainer import Trainer
 from simulation.bandwidth.feature_pool import FeaturePool
 from simulation.bandwidth.federation import FEDERATION, FederationPlan, derived_key, wire_plan
-from simulation.bandwidth.learner import train
 from simulation.bandwidth.traffic import Traffic
 from simulation.virtual_sites import VirtualSite
 
-ALWAYS_KEPT = -10.0
-"""A threshold that no row of a masked layer falls below, so far away that its step's gradient is 0."""
+
+class Federation(Protocol):
+    """What plays rounds and has heads. Call `play_round` with 1, 2, ... in turn."""
+
+    def play_round(self, number: int) -> None:
+        """Train at every site, and move on to version `number`."""
+
+    def shared_head(self, site: str | None = None) -> NamedArrays | None:
+        """Return the shared head that a site has, or one that did not take part (None); None: it has none."""
+
+    def private_head(self, site: str) -> NamedArrays:
+        """Return a site's private head; empty for a method without one."""
+
+    def take_traffic(self) -> Traffic:
+        """Return what travelled since the last call; at first, what joining takes."""
+
+
+class NoTraining:
+    """Zero-shot: no heads, no rounds, no bytes."""
+
+    def play_round(self, number: int) -> None:
+        """Do nothing."""
+
+    def shared_head(self, site: str | None = None) -> NamedArrays | None:
+        """Return an empty head."""
+        return {}
+
+    def private_head(self, site: str) -> NamedArrays:
+        """Return an empty head."""
+        return {}
+
+    def take_traffic(self) -> Traffic:
+        """Return that nothing travelled."""
+        return Traffic()
+
+
+class LocalTraining:
+    """Every site for itself: a round's shared head is where its next round begins."""
+
+    def __init__(self, trainer: Trainer, sites: Sequence[VirtualSite]) -> None:
+        self._trainer = trainer
+        self._sites = list(sites)
+        self._shared = {site.name: trainer.initial_shared() for site in sites}
+        self._private = {site.name: trainer.initial_private(site) for site in sites}
+
+    def play_round(self, number: int) -> None:
+        """Train at every site."""
+        for site in self._sites:
+            heads = self._shared[site.name], self._private[site.name]
+            self._shared[site.name], self._private[site.name] = self._trainer.train(site, *heads, number)
+
+    def shared_head(self, site: str | None = None) -> NamedArrays | None:
+        """Return a site's own; there is none for others."""
+        return None if site is None else self._shared[site]
+
+    def private_head(self, site: str) -> NamedArrays:
+        """Return a site's private head."""
+        return self._private[site]
+
+    def take_traffic(self) -> Traffic:
+        """Return that nothing travelled."""
+        return Traffic()
 
 
 @dataclass
@@ -49,35 +107,28 @@ class _Site:
 
 
 class MemoryFederation:
-    """All sites take part in every round; call `play_round` with 1, 2, ... in turn.
-
-    `traffic` is what travelled since it was last taken: first of all, what joining takes.
-    """
+    """All sites take part in every round."""
 
     def __init__(
-        self, plan: FederationPlan, pool: FeaturePool, sites: Sequence[VirtualSite], masked: bool = True
+        self, plan: FederationPlan, pool: FeaturePool, sites: Sequence[VirtualSite], trainer: Trainer
     ) -> None:
         self._plan = plan
         self._pool = pool
+        self._trainer = trainer
         self._key = derived_key(plan.seed, "aggregator")
-        self._specification = shared_head_specification(plan.method, pool.embedding_size)
+        self._specification = shared_head_specification(
+            plan.method, pool.embedding_size, len(pool.class_embeddings)
+        )
         self._left_over: Compressed | None = None
-        self.head = initial_shared_head(plan.method, pool.embedding_size, plan.seed)
-        self._sites = [
-            _Site(
-                site,
-                initial_private_head(
-                    plan.method, pool.embedding_size, len(pool.class_embeddings), plan.seed, site.name
-                ),
-            )
-            for site in sorted(sites, key=lambda site: site.name)
-        ]
-        if not masked:
-            self.head = _unmasked(self.head)
-            for site in self._sites:
-                site.private = _unmasked(site.private)
+        self.head = trainer.initial_shared()
+        ordered = sorted(sites, key=lambda site: site.name)
+        self._sites = [_Site(site, trainer.initial_private(site)) for site in ordered]
         self.traffic = Traffic()
         self._join()
+
+    def shared_head(self, site: str | None = None) -> NamedArrays | None:
+        """Return the global head, which everybody has."""
+        return self.head
 
     def private_head(self, site: str) -> NamedArrays:
         """Return a site's private head; empty for a method without one."""
@@ -108,14 +159,13 @@ class MemoryFederation:
     def _train(self, site: _Site, number: int) -> NamedArrays:
         """Return what the aggregator decodes of the site's update."""
         plan = self._plan
-        shared, site.private = train(
-            site.images, self._pool, plan.settings, plan.method, plan.seed, self.head, site.private, number
-        )
+        shared, site.private = self._trainer.train(site.images, self.head, site.private, number)
         before = site.left_over
+        residual = before.residual if before else None
         made = compress(
             delta_codec_named(plan.uplink_codec),
-            difference(shared, self.head),
-            before.residual if before else None,
+            change_to_send(plan.method, shared, self.head, residual),
+            residual,
             before.memory if before else b"",
             self._specification,
         )
@@ -160,10 +210,3 @@ class MemoryFederation:
 
     def _down(self, topic: str, message: Message) -> None:
         self.traffic.received(topic, seal(message, topic, self._key))
-
-
-def _unmasked(head: NamedArrays) -> NamedArrays:
-    return {
-        name: np.full_like(array, ALWAYS_KEPT) if name.endswith(".threshold") else array
-        for name, array in head.items()
-    }

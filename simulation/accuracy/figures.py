@@ -74,7 +74,12 @@ _CAPTIONS = {
 
 
 def _test_sets(results: Sequence[MethodResult]) -> list[str]:
-    return [name for name in (SITES, GLOBAL) if all(name in result.pooled for result in results)]
+    return [name for name in (SITES, GLOBAL) if any(name in result.pooled for result in results)]
+
+
+def _with_answers(results: Sequence[MethodResult], test_set: str) -> list[tuple[int, MethodResult]]:
+    """Return the methods that answer on a test set, with their numbers: a style is a method's everywhere."""
+    return [(index, result) for index, result in enumerate(results) if test_set in result.pooled]
 
 
 def _style(index: int) -> dict[str, Any]:
@@ -97,7 +102,7 @@ def _bytes(results: Sequence[MethodResult]) -> "Drawing":
     edge = min(sent) / 3
     for axes, test_set in zip(all_axes, test_sets, strict=True):
         axes.set_xscale("log")
-        for index, result in enumerate(results):
+        for index, result in _with_answers(results, test_set):
             found = result.headline(test_set)
             assert found is not None
             axes.errorbar(
@@ -116,7 +121,7 @@ def _bytes(results: Sequence[MethodResult]) -> "Drawing":
 
 
 def _curves(results: Sequence[MethodResult]) -> "Drawing":
-    with_global = all(point.global_shared is not None for result in results for point in result.curve)
+    with_global = GLOBAL in _test_sets(results)
     drawing, all_axes = _grid(2 if with_global else 1, 4.6, 3.4)
     for index, result in enumerate(results):
         rounds = range(1, len(result.curve) + 1)
@@ -124,9 +129,9 @@ def _curves(results: Sequence[MethodResult]) -> "Drawing":
         all_axes[0].plot(
             rounds, [100 * point.ensemble for point in result.curve], label=result.label, **style
         )
-        if with_global:
-            values = [100 * (point.global_shared or 0.0) for point in result.curve]
-            all_axes[1].plot(rounds, values, **style)
+        on_global = [100 * p.global_shared for p in result.curve if p.global_shared is not None]
+        if on_global:
+            all_axes[1].plot(rounds, on_global, **style)
     for axes, title in zip(all_axes, _IN_WORDS.values(), strict=False):
         axes.set_xlabel("round")
         axes.set_ylabel("accuracy, %")
@@ -136,19 +141,23 @@ def _curves(results: Sequence[MethodResult]) -> "Drawing":
 
 
 def _decision(results: Sequence[MethodResult], test_set: str) -> "Drawing":
-    curves = [result.pooled[test_set].decision for result in results]
-    drawing, all_axes = _grid(len(curves[0]), 6.4 if len(curves[0]) == 1 else 3.2, 3.6)
+    curves = [
+        (index, result.label, result.pooled[test_set].decision)
+        for index, result in _with_answers(results, test_set)
+    ]
+    panels = curves[0][2]
+    drawing, all_axes = _grid(len(panels), 6.4 if len(panels) == 1 else 3.2, 3.6)
     for panel, axes in enumerate(all_axes):
-        for index, (result, of_result) in enumerate(zip(results, curves, strict=True)):
+        for index, label, of_result in curves:
             style = {**_style(index), "markevery": (index % 6, 8), "markersize": 4}
-            axes.plot(THRESHOLDS, of_result[panel].net_benefit, label=result.label, **style)
-        everyone = curves[0][panel].everyone
+            axes.plot(THRESHOLDS, of_result[panel].net_benefit, label=label, **style)
+        everyone = panels[panel].everyone
         axes.plot(THRESHOLDS, everyone, color="grey", linewidth=0.8, label="act on everyone")
         axes.axhline(0, color="grey", linewidth=0.8, linestyle=":", label="act on no one")
         axes.set_ylim(-0.1, max(everyone) * 1.1)
         axes.set_xlabel("threshold probability")
         axes.set_ylabel("net benefit")
-        axes.set_title(curves[0][panel].finding, fontsize=9)
+        axes.set_title(panels[panel].finding, fontsize=9)
     _legend(drawing, all_axes[0])
     return drawing
 
@@ -160,9 +169,10 @@ def _panels(
     draw_one: Callable[["Axes", TestSet], None],
 ) -> "Drawing":
     """Draw one panel per method; `title` is a metric and its name."""
-    drawing, all_axes = _grid(len(results), 2.2, 2.3)
+    chosen = _with_answers(results, test_set)
+    drawing, all_axes = _grid(len(chosen), 2.2, 2.3)
     metric, name = title
-    for axes, result in zip(all_axes, results, strict=True):
+    for axes, (_, result) in zip(all_axes, chosen, strict=True):
         draw_one(axes, result.pooled[test_set])
         found = result.headline(test_set, metric)
         assert found is not None

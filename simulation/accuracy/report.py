@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from simulation.accuracy.cases import ZERO_SHOT
 from simulation.accuracy.content import Content
 from simulation.accuracy.document import Figure, Heading, Item, Table, Text
 from simulation.accuracy.results import METRICS, SITES, MethodResult, Spread
@@ -22,7 +23,8 @@ def report_items(content: Content, figures: Sequence[Figure]) -> list[Item]:
         Text(
             "Accuracy in %, mean ± standard deviation over the seeds. At the sites each method answers with "
             "all that it has there (its ensemble, where it has a private head), on the global test with its "
-            "shared head. Bytes are per site and round, up and down, envelopes included."
+            "shared head. Bytes are per site and round, up and down, envelopes included; a reference set "
+            "to adapt to comes once for each site."
         ),
         summary_table(content),
         *_significance(content),
@@ -44,12 +46,21 @@ def report_items(content: Content, figures: Sequence[Figure]) -> list[Item]:
 def summary_table(content: Content) -> Table:
     """Return one row per method."""
     with_global = GLOBAL in content.comparisons
-    headings = ["method", "bytes up", "bytes down", "mean of sites", *content.site_names, "zero-shot, sites"]
+    headings = [
+        "method",
+        "bytes up",
+        "bytes down",
+        "reference set, once",
+        "mean of sites",
+        *content.site_names,
+        "zero-shot, sites",
+    ]
     headings += ["global", "global, sites' ensembles"] if with_global else []
     rows = []
     for result in content.methods:
         cells = [result.label, f"{result.uplink_bytes_per_round:,.0f}"]
-        cells += [f"{result.downlink_bytes_per_round:,.0f}", percent(result.headline(SITES))]
+        cells += [f"{result.downlink_bytes_per_round:,.0f}", f"{result.target_bytes:,}"]
+        cells += [percent(result.headline(SITES))]
         cells += [percent(result.headline(site)) for site in content.site_names]
         cells += [percent(_of(result, SITES, "zero_shot"))]
         if with_global:
@@ -149,27 +160,31 @@ def _leave_one_out(content: Content) -> list[Item]:
 def _ablations(content: Content) -> list[Item]:
     if not content.ablations:
         return []
-    whole = next(result for result in content.methods if result.label == content.reference)
-    rows = [
-        [
-            "nothing", "", percent(whole.headline(SITES)), "", percent(whole.headline(GLOBAL)), "",
-            f"{whole.bytes_per_round:,.0f}",
-        ]
-    ]  # fmt: skip
-    for found in content.ablations:
+    by_label = {result.label: result for result in content.methods}
+    rows = []
+    for label in dict.fromkeys(found.label for found in content.ablations):
+        whole = by_label[label]
         rows.append(
             [
-                found.part, found.how, percent(found.accuracy), _points(found.change),
-                percent(found.global_shared), _points(found.global_change), f"{found.bytes_per_round:,.0f}",
+                f"{label}, whole", "", percent(whole.headline(SITES)), "", percent(whole.headline(GLOBAL)),
+                "", f"{whole.bytes_per_round:,.0f}",
             ]
         )  # fmt: skip
+        rows += [
+            [
+                f"without {found.part}", found.how, percent(found.accuracy), _points(found.change),
+                percent(found.global_shared), _points(found.global_change), f"{found.bytes_per_round:,.0f}",
+            ]
+            for found in content.ablations
+            if found.label == label
+        ]  # fmt: skip
     return [
-        Heading(f"{content.reference} with a part switched off"),
+        Heading("With a part switched off"),
         Text(
             "Accuracy in %, mean of the sites, and on the global test (shared head). Changes are in points, "
             "to the whole method with the same seed, mean ± standard deviation over the seeds."
         ),
-        Table(["without", "how", "sites", "change", "global", "change", "bytes per round"], rows, words=2),
+        Table(["method", "how", "sites", "change", "global", "change", "bytes per round"], rows, words=2),
     ]
 
 
@@ -192,7 +207,9 @@ def _every_score(content: Content) -> list[Item]:
         rows = []
         for result in content.methods:
             for classifier in CLASSIFIERS:
-                if classifier in result.scores[test_set] and _worth_a_row(result, classifier, content):
+                if classifier in result.scores.get(test_set, {}) and _worth_a_row(
+                    result, classifier, content
+                ):
                     cells = [_decimals(_of(result, test_set, classifier, metric)) for metric in METRICS]
                     rows.append([f"{result.label}: {classifier.replace('_', '-')}", *cells])
         items.append(Table([name, *_METRIC_HEADINGS], rows))
@@ -203,6 +220,8 @@ def _worth_a_row(result: MethodResult, classifier: str, content: Content) -> boo
     """Zero-shot is the same for every method; an ensemble without a private head is the shared head."""
     if classifier == "zero_shot":
         return result is content.methods[0]
+    if result.method == ZERO_SHOT:
+        return False
     return classifier != "ensemble" or "private" in result.scores[SITES]
 
 

@@ -76,7 +76,8 @@ class MethodResult(msgspec.Struct, frozen=True):
     """All of a method. `scores` is by test set: each site, `sites` (their mean) and `global_test`.
 
     Private head and ensemble on the global test are the mean over the sites whose heads they are. Bytes are
-    per site and round, joining spread over the rounds. `seconds` is the mean of a run's.
+    per site and round, joining spread over the rounds; `target_bytes` are those of the reference set, once
+    for each site. `seconds` is the mean of a run's.
     """
 
     label: str
@@ -86,6 +87,7 @@ class MethodResult(msgspec.Struct, frozen=True):
     curve: list[CurvePoint]
     uplink_bytes_per_round: float
     downlink_bytes_per_round: float
+    target_bytes: int
     seconds: float
 
     @property
@@ -170,6 +172,7 @@ def method_result(evidence: Evidence, case: Case) -> MethodResult:
         fmean(
             sum(run.downlink_by_message.values()) / count for run, count in zip(runs, per_round, strict=True)
         ),
+        runs[0].target_bytes,
         fmean(run.seconds for run in runs),
     )
 
@@ -177,12 +180,17 @@ def method_result(evidence: Evidence, case: Case) -> MethodResult:
 def comparisons(evidence: Evidence, cases: Sequence[Case], reference: Case, test_set: str) -> dict[
     str, Comparison
 ]:  # fmt: skip
-    """Compare every other case with the reference, by label, on a test set of all seeds together."""
+    """Compare every other case with the reference, by label, on a test set of all seeds together.
+
+    Cases, or a reference, without an answer there are left out.
+    """
+    if not test_parts(evidence.of(reference)[0], test_set):
+        return {}
     reference_probabilities, labels, numbers = evidence.pooled(reference, test_set)
     reference_correct = reference_probabilities.argmax(axis=1) == labels
     found = {}
     for case in cases:
-        if case == reference:
+        if case == reference or not test_parts(evidence.of(case)[0], test_set):
             continue
         probabilities, _, _ = evidence.pooled(case, test_set)
         correct = probabilities.argmax(axis=1) == labels
@@ -214,9 +222,10 @@ def _score_tables(evidence: Evidence, runs: Sequence[Run]) -> dict[str, ScoreTab
     sites = [part for part in parts if not part.startswith(GLOBAL)]
     tables = {part: _over_seeds(parts[part]) for part in sites}
     tables[SITES] = _mean_over_parts([parts[part] for part in sites])
-    if GLOBAL in parts:
-        of_sites = [parts[part] for part in parts if part.startswith(f"{GLOBAL}@")]
-        tables[GLOBAL] = _over_seeds(parts[GLOBAL]) | (_mean_over_parts(of_sites) if of_sites else {})
+    of_sites = [parts[part] for part in parts if part.startswith(f"{GLOBAL}@")]
+    if GLOBAL in parts or of_sites:
+        alone = _over_seeds(parts[GLOBAL]) if GLOBAL in parts else {}
+        tables[GLOBAL] = alone | (_mean_over_parts(of_sites) if of_sites else {})
     return tables
 
 

@@ -2,18 +2,19 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from edge_client.heads import Predictions, predict_probabilities
-from edge_client.site_features import LabelledFeatures
+from edge_client.ensemble import softmax
+from edge_client.heads import Predictions, predict_probabilities, unit_rows
 from protocol.errors import InvalidInputError
-from protocol.head import NamedArrays, head_digest
-from simulation.accuracy.cases import Case
-from simulation.accuracy.federation import MemoryFederation
+from protocol.head import NamedArrays
+from simulation.accuracy.cases import ZERO_SHOT, Case
+from simulation.accuracy.federation import Federation, LocalTraining, MemoryFederation, NoTraining
+from simulation.accuracy.trainer import Trainer
 from simulation.bandwidth.feature_pool import FeaturePool
 from simulation.bandwidth.federation import FederationPlan
 from simulation.virtual_sites import VirtualSite, VirtualSites, natural_sites
@@ -41,7 +42,7 @@ class Run(msgspec.Struct, frozen=True):
     """A finished run. `parts` has float32 probabilities (images, classes) as bytes, by part and classifier.
 
     A part is a site's test split, `global_test`, or `global_test@SITE`: what that site's private head and
-    ensemble make of the global test. With a hospital left out the only part is all of its images.
+    ensemble make of the global test. `target_bytes` are those of the reference set, once per site. With a hospital left out the only part is all of its images.
     """
 
     case: str
@@ -53,8 +54,8 @@ class Run(msgspec.Struct, frozen=True):
     parts: dict[str, dict[str, bytes]]
     uplink_by_message: dict[str, int]
     downlink_by_message: dict[str, int]
+    target_bytes: int
     seconds: float
-    head_digest: str
 
     def probabilities(self, part: str, classifier: str, classes: int) -> Probabilities | None:
         """Return float32 (images, classes), None where the method has no such classifier."""
@@ -67,20 +68,23 @@ def deal(pool: FeaturePool, seed: int) -> VirtualSites:
     return natural_sites(pool.labels, pool.content_hashes, pool.sites, pool.site_names, seed)
 
 
-def run_case(case: Case, seed: int, pool: FeaturePool, on_round: Callable[[], None]) -> Run:
+def run_case(
+    case: Case,
+    seed: int,
+    pool: FeaturePool,
+    on_round: Callable[[], None],
+    targets: Mapping[str, Probabilities] | None = None,
+) -> Run:
     """Play a federation and keep what its heads say of the test images.
 
-    Raises InvalidInputError when the case leaves out a site that there is not, or the only one.
+    `targets` are unlabelled embeddings float32 (n, D) by name, for cases that adapt to some. Raises InvalidInputError when the case leaves out a site that there is not, or the only one.
     """
     started = time.monotonic()
     sites = deal(pool, seed).sites
     training = [site for site in sites if site.name != case.left_out]
     if not training or (case.left_out is not None and len(training) == len(sites)):
         raise InvalidInputError(f"site {case.left_out!r} cannot be left out of {len(sites)} sites")
-    plan = FederationPlan(
-        case.method, case.uplink_codec, case.downlink_codec, case.rounds, seed, len(training), case.settings
-    )
-    federation = MemoryFederation(plan, pool, training, case.masked)
+    federation, target_bytes = _begin(case, seed, pool, training, targets or {})
     uplink: Counter[str] = Counter()
     downlink: Counter[str] = Counter()
     rounds = []
@@ -102,14 +106,28 @@ def run_case(case: Case, seed: int, pool: FeaturePool, on_round: Callable[[], No
         _parts(case, federation, pool, sites),
         dict(sorted(uplink.items())),
         dict(sorted(downlink.items())),
+        target_bytes,
         round(time.monotonic() - started, 2),
-        head_digest(federation.head).hex(),
     )
 
 
-def test_images(pool: FeaturePool, site: VirtualSite) -> LabelledFeatures:
-    """Return a site's test split."""
-    return LabelledFeatures(pool.embeddings[site.test], pool.labels[site.test])
+def _begin(
+    case: Case,
+    seed: int,
+    pool: FeaturePool,
+    sites: list[VirtualSite],
+    targets: Mapping[str, Probabilities],
+) -> tuple[Federation, int]:
+    """Return the federation before its first round, and the bytes of the reference set of a site."""
+    if case.method == ZERO_SHOT:
+        return NoTraining(), 0
+    trainer = Trainer(case, seed, pool, targets)
+    if not case.federated:
+        return LocalTraining(trainer, sites), 0
+    plan = FederationPlan(
+        case.method, case.uplink_codec, case.downlink_codec, case.rounds, seed, len(sites), case.settings
+    )
+    return MemoryFederation(plan, pool, sites, trainer), trainer.target_bytes
 
 
 def all_images(pool: FeaturePool, site: VirtualSite) -> npt.NDArray[np.int64]:
@@ -120,6 +138,9 @@ def all_images(pool: FeaturePool, site: VirtualSite) -> npt.NDArray[np.int64]:
 def _predict(
     case: Case, pool: FeaturePool, shared: NamedArrays, private: NamedArrays, embeddings: Probabilities
 ) -> Predictions:
+    if case.method == ZERO_SHOT:
+        found = softmax(pool.logit_scale * (unit_rows(embeddings) @ pool.class_embeddings.T))
+        return Predictions(found, found, None, found, np.zeros(len(found), np.float32))
     return predict_probabilities(
         case.method, shared, private or None, embeddings, pool.class_embeddings, pool.logit_scale,
         case.ensemble,
@@ -127,20 +148,32 @@ def _predict(
 
 
 def _accuracies(
-    case: Case, federation: MemoryFederation, pool: FeaturePool, sites: list[VirtualSite]
+    case: Case, federation: Federation, pool: FeaturePool, sites: list[VirtualSite]
 ) -> tuple[float, float, float | None]:
     """Return mean accuracy of ensemble and shared head over the sites' tests, and on the global test."""
     ensemble, shared = [], []
-    for site in sites:
-        images = test_images(pool, site)
-        found = _predict(case, pool, federation.head, federation.private_head(site.name), images.embeddings)
-        ensemble.append(_accuracy(found.ensemble, images.labels))
-        shared.append(_accuracy(found.shared, images.labels))
+    for site in _tested(sites):
+        labels = pool.labels[site.test]
+        found = _at_site(case, federation, pool, site, pool.embeddings[site.test])
+        ensemble.append(_accuracy(found.ensemble, labels))
+        shared.append(_accuracy(found.shared, labels))
     on_global = None
-    if pool.global_test is not None:
-        found = _predict(case, pool, federation.head, {}, pool.global_test.embeddings)
+    if pool.global_test is not None and (head := federation.shared_head()) is not None:
+        found = _predict(case, pool, head, {}, pool.global_test.embeddings)
         on_global = _accuracy(found.shared, pool.global_test.labels)
     return round(float(np.mean(ensemble)), 6), round(float(np.mean(shared)), 6), on_global
+
+
+def _tested(sites: Sequence[VirtualSite]) -> list[VirtualSite]:
+    return [site for site in sites if len(site.test)]
+
+
+def _at_site(
+    case: Case, federation: Federation, pool: FeaturePool, site: VirtualSite, embeddings: Probabilities
+) -> Predictions:
+    shared = federation.shared_head(site.name)
+    assert shared is not None
+    return _predict(case, pool, shared, federation.private_head(site.name), embeddings)
 
 
 def _accuracy(probabilities: Probabilities, labels: npt.NDArray[np.int64]) -> float:
@@ -148,24 +181,25 @@ def _accuracy(probabilities: Probabilities, labels: npt.NDArray[np.int64]) -> fl
 
 
 def _parts(
-    case: Case, federation: MemoryFederation, pool: FeaturePool, sites: tuple[VirtualSite, ...]
+    case: Case, federation: Federation, pool: FeaturePool, sites: Sequence[VirtualSite]
 ) -> dict[str, dict[str, bytes]]:
+    head = federation.shared_head()
     if case.left_out is not None:
         site = next(site for site in sites if site.name == case.left_out)
-        found = _predict(case, pool, federation.head, {}, pool.embeddings[all_images(pool, site)])
+        assert head is not None
+        found = _predict(case, pool, head, {}, pool.embeddings[all_images(pool, site)])
         return {site.name: _kept(found, ("zero_shot", "shared"))}
     parts = {}
-    for site in sites:
-        private = federation.private_head(site.name)
-        found = _predict(case, pool, federation.head, private, pool.embeddings[site.test])
+    for site in _tested(sites):
+        found = _at_site(case, federation, pool, site, pool.embeddings[site.test])
         parts[site.name] = _kept(found, CLASSIFIERS)
     if (images := pool.global_test) is not None:
-        alone = _predict(case, pool, federation.head, {}, images.embeddings)
-        parts[GLOBAL] = _kept(alone, ("zero_shot", "shared"))
+        if head is not None:
+            found = _predict(case, pool, head, {}, images.embeddings)
+            parts[GLOBAL] = _kept(found, ("zero_shot", "shared"))
         for site in sites:
-            private = federation.private_head(site.name)
-            if private:
-                found = _predict(case, pool, federation.head, private, images.embeddings)
+            found = _at_site(case, federation, pool, site, images.embeddings)
+            if found.private is not None:
                 parts[f"{GLOBAL}@{site.name}"] = _kept(found, ("private", "ensemble"))
     return parts
 
