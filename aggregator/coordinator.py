@@ -26,7 +26,7 @@ from aggregator.rules import update_norm
 from aggregator.store import Store
 from aggregator.uploads import Uploads
 from protocol import topics
-from protocol.codecs import decode_head
+from protocol.codecs import decode_delta
 from protocol.envelope import open_envelope
 from protocol.errors import HeadError, InvalidInputError, MessageError
 from protocol.messages import (
@@ -189,7 +189,7 @@ class Coordinator:
     def _update_complete(self, site: str, update: Update, payload: bytes, now: float) -> list[Outgoing]:
         round_number = update.round_number
         try:
-            norm = update_norm(decode_head(payload, self.global_head.specification))
+            norm = update_norm(decode_delta(payload, self.global_head.specification))
             if norm > self._settings.maximum_update_norm:
                 limit = self._settings.maximum_update_norm
                 raise MessageError(f"the update's norm is {norm:.3g}, at most {limit:.3g} counts")

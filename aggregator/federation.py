@@ -40,9 +40,10 @@ def begin_or_resume(
         downlink_codec=settings.downlink_codec,
         training=configuration.training,
     )
-    specification = shared_head_specification(plan.method, plan.embedding_size)
+    classes = len(bundle.manifest.class_names)
+    specification = shared_head_specification(plan.method, plan.embedding_size, classes)
     if known is None:
-        head = initial_shared_head(plan.method, plan.embedding_size, plan.seed)
+        head = initial_shared_head(plan.method, plan.embedding_size, plan.seed, classes)
         store.begin(plan, specification.to_bytes(head), head_digest(head))
     elif known != plan:
         changed = [name for name in plan.__struct_fields__ if getattr(plan, name) != getattr(known, name)]

@@ -60,7 +60,7 @@ def run_flower(experiment: Experiment, python: Path, seed: int, out: Path) -> Ru
 
 def _write_flower_inputs(experiment: Experiment, seed: int, folder: Path) -> None:
     pool = experiment.pool
-    head = initial_shared_head(experiment.method, pool.embedding_size, seed)
+    head = initial_shared_head(experiment.method, pool.embedding_size, seed, len(pool.class_embeddings))
     np.savez(folder / "head.npz", allow_pickle=False, **head)
     about = {"method": experiment.method, "seed": seed, "logit_scale": pool.logit_scale}
     for site in experiment.deal(seed).sites:

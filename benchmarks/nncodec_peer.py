@@ -94,7 +94,9 @@ class NNCodecCoder:
 def run_nncodec(experiment: Experiment, python: Path, qp: int, seed: int, out: Path) -> Run:
     """Play all rounds with NNCodec at one quantisation parameter."""
     with TemporaryDirectory(dir=out, prefix="nncodec-", ignore_cleanup_errors=True) as folder:
-        specification = shared_head_specification(experiment.method, experiment.pool.embedding_size)
+        specification = shared_head_specification(
+            experiment.method, experiment.pool.embedding_size, len(experiment.pool.class_embeddings)
+        )
         coder = NNCodecCoder(python, qp, Path(folder), specification)
         plan = plan_of(experiment, _NOT_OURS, _NOT_OURS, seed)
         try:

@@ -98,7 +98,7 @@ def load_heads(path: Path, bundle: Bundle) -> Heads:
             metadata = _decode_metadata(file.metadata())
             _check_bundle(metadata, bundle)
             sizes = (bundle.manifest.embedding_size, len(bundle.manifest.class_names))
-            shared_specification = shared_head_specification(metadata.method, sizes[0])
+            shared_specification = shared_head_specification(metadata.method, *sizes)
             private_specification = None
             if any(name.startswith("private.") for name in file.keys()):  # noqa: SIM118 - not a dict
                 private_specification = private_head_specification(metadata.method, *sizes)

@@ -14,7 +14,7 @@ from edge_client.site_state import OutgoingUpdate, SiteState, StoredSite
 from protocol import topics
 from protocol.codecs import delta_codec_named
 from protocol.envelope import open_envelope
-from protocol.error_feedback import compress, difference
+from protocol.error_feedback import change_to_send, compress
 from protocol.errors import InvalidInputError, MessageError
 from protocol.head import HeadSpecification, NamedArrays
 from protocol.messages import (
@@ -61,25 +61,38 @@ class Learner(Protocol):
 
 @dataclass(frozen=True)
 class Identity:
-    """Who the site is. With `aggregator_key` None, the first aggregator heard is trusted and pinned."""
+    """Who the site is. With `aggregator_key` None, the first aggregator heard is trusted and pinned.
+
+    `classes` is the number of classes of its bundle, for methods whose shared head has a row for each.
+    """
 
     federation: str
     site: str
     public_key: bytes
     bundle_digest: bytes
     aggregator_key: bytes | None
+    classes: int | None = None
 
 
 class SiteAgent:
-    """One site's part in one federation. It takes up what `state` holds: a killed site goes on from there."""
+    """One site's part in one federation. It takes up what `state` holds: a killed site goes on from there.
+
+    `uplink_codec` replaces the federation's for what this site sends; a receiver reads any.
+    """
 
     def __init__(
-        self, identity: Identity, state: SiteState, learner: Learner, maximum_message_bytes: int
+        self,
+        identity: Identity,
+        state: SiteState,
+        learner: Learner,
+        maximum_message_bytes: int,
+        uplink_codec: str | None = None,
     ) -> None:
         self._identity = identity
         self._state = state
         self._learner = learner
         self._maximum_message_bytes = maximum_message_bytes
+        self._own_codec = None if uplink_codec is None else delta_codec_named(uplink_codec)
         self._early_announcement: bytes | None = None
         self._online = False
         self._joined = False
@@ -154,8 +167,8 @@ class SiteAgent:
         self._check_plan(plan)
         if self._stored is not None:
             return []
-        specification = shared_head_specification(plan.method, plan.embedding_size)
-        shared = initial_shared_head(plan.method, plan.embedding_size, plan.seed)
+        specification = self._specification(plan)
+        shared = initial_shared_head(plan.method, plan.embedding_size, plan.seed, self._identity.classes)
         private = self._learner.initial_private_head(plan)
         private_bytes = self._learner.private_specification(plan).to_bytes(private)
         self._state.begin(plan, specification.to_bytes(shared), private_bytes)
@@ -266,13 +279,13 @@ class SiteAgent:
         ):
             return []
         plan = stored.plan
-        specification = shared_head_specification(plan.method, plan.embedding_size)
+        specification = self._specification(plan)
         private_specification = self._learner.private_specification(plan)
         private = private_specification.from_bytes(stored.private_head)
         shared, private = self._learner.train(plan, follower.head, private, round_number)
         residual = None if stored.residual is None else specification.from_bytes(stored.residual)
-        delta = difference(shared, follower.head)
-        codec = delta_codec_named(plan.uplink_codec)
+        delta = change_to_send(plan.method, shared, follower.head, residual)
+        codec = self._own_codec or delta_codec_named(plan.uplink_codec)
         compressed = compress(codec, delta, residual, stored.codec_memory, specification)
         self._state.store_update(
             OutgoingUpdate(round_number, self._learner.samples, compressed.encoded),
@@ -285,14 +298,14 @@ class SiteAgent:
         return self._deliver(now)
 
     def _follow(self, stored: StoredSite) -> HeadFollower:
-        specification = shared_head_specification(stored.plan.method, stored.plan.embedding_size)
+        specification = self._specification(stored.plan)
         head = specification.from_bytes(stored.shared_head)
         return HeadFollower(specification, stored.version, head, self._install)
 
     def _install(self, version: int, head: NamedArrays, finished: bool) -> None:
         stored = self._stored
         assert stored is not None
-        specification = shared_head_specification(stored.plan.method, stored.plan.embedding_size)
+        specification = self._specification(stored.plan)
         installed = replace(
             stored, version=version, shared_head=specification.to_bytes(head), finished=finished
         )
@@ -303,7 +316,7 @@ class SiteAgent:
         self._notify_learner(self._stored)
 
     def _notify_learner(self, stored: StoredSite) -> None:
-        specification = shared_head_specification(stored.plan.method, stored.plan.embedding_size)
+        specification = self._specification(stored.plan)
         self._learner.installed(
             stored.plan,
             stored.version,
@@ -311,6 +324,9 @@ class SiteAgent:
             self._learner.private_specification(stored.plan).from_bytes(stored.private_head),
             stored.finished,
         )
+
+    def _specification(self, plan: Plan) -> HeadSpecification:
+        return shared_head_specification(plan.method, plan.embedding_size, self._identity.classes)
 
     def _reload(self) -> None:
         self._stored = self._state.load()

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from protocol.codecs import delta_codec_named
 from protocol.errors import InvalidInputError
 from protocol.link_settings import LinkSettings
 
@@ -17,7 +18,9 @@ class SiteSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `data` is a folder with one sub-folder per class, or a CSV of path,label. `aggregator_key` is the
     aggregator's public key in hexadecimal; without it, the first aggregator heard is trusted and remembered.
     `ensemble` says how the heads vote: per image by entropy, or by one weight fitted on the validation split.
-    `feature_store` may be shared by several federations; by default it lies in the state folder.
+    `uplink_codec` replaces the federation's for what this site sends, say a budget for its own thin link.
+    `feature_store` may be shared by several federations; by default it lies in the state folder. Raises
+    InvalidInputError for an unknown codec.
     """
 
     federation: str
@@ -27,7 +30,12 @@ class SiteSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     state: str = "site-state"
     feature_store: str | None = None
     ensemble: Literal["entropy", "calibrated"] = "entropy"
+    uplink_codec: str | None = None
     aggregator_key: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")] | None = None
+
+    def __post_init__(self) -> None:
+        if self.uplink_codec is not None:
+            delta_codec_named(self.uplink_codec)
 
 
 class SplitSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -8,13 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 
 from edge_client.encoder import encoded_images
 from edge_client.ensemble import fit_calibrated
 from edge_client.evaluation import evaluate, predict
 from edge_client.heads import initial_private_head, private_head_specification
 from edge_client.heads_file import Heads, save_heads
+from edge_client.methods import ADAPTING_METHODS
 from edge_client.metrics import Metrics
+from edge_client.references import SURROGATES, reference_of, target_embeddings
 from edge_client.site_features import LabelledFeatures, SiteFeatures
 from edge_client.site_state import SiteState
 from edge_client.training import train_round
@@ -69,6 +73,7 @@ class SiteLearner:
         self._traffic = traffic
         self._train_seconds: dict[int, float] = {}
         self._counted = _Counted(encoded_images=encoded_images())
+        self._reference = reference_of(bundle)
         self.samples = len(features.train.labels)
 
     def private_specification(self, plan: Plan) -> HeadSpecification:
@@ -102,6 +107,8 @@ class SiteLearner:
             self._settings(plan),
             round_number=round_number,
             seed=derive_seed(plan.seed, site=self._site, round_number=round_number, purpose="training"),
+            validation=(self._features.validation.embeddings, self._features.validation.labels),
+            target=self._target(plan, round_number),
         )
         self._train_seconds[round_number] = time.monotonic() - started
         log.info(
@@ -113,6 +120,17 @@ class SiteLearner:
             trained.loss,
         )
         return trained.shared, trained.private
+
+    def _target(self, plan: Plan, round_number: int) -> npt.NDArray[np.float32] | None:
+        """Return what an adapting method adapts to; None for the others, and without a reference set."""
+        if plan.method not in ADAPTING_METHODS:
+            return None
+        if self._reference is None:
+            if not self._train_seconds:
+                log.info("the bundle has no reference set: %s trains without adaptation", plan.method)
+            return None
+        seed = derive_seed(plan.seed, site=self._site, round_number=round_number, purpose="reference")
+        return target_embeddings(self._reference, SURROGATES, seed)
 
     def _settings(self, plan: Plan) -> TrainingSettings:
         try:

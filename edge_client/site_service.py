@@ -79,8 +79,9 @@ def run_site(configuration_file: Path, *, once: bool) -> None:
             key.public_key,
             bundle.digest,
             None if pinned is None else bytes.fromhex(pinned),
+            len(bundle.manifest.class_names),
         )
-        agent = SiteAgent(identity, state, learner, broker.maximum_message_bytes)
+        agent = SiteAgent(identity, state, learner, broker.maximum_message_bytes, settings.uplink_codec)
         log.info("site %s, key %s", settings.name, key.public_key.hex())
         link.subscribe(
             topics.plan(settings.federation),

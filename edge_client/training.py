@@ -2,22 +2,26 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
 
-from edge_client.heads import private_head_specification
+from edge_client.heads import predict_probabilities, private_head_specification
+from edge_client.local_steps import class_weights, epochs
 from edge_client.methods import load_method
-from edge_client.methods.method import Batch
+from edge_client.methods.closed_form import ClosedFormMethod
+from edge_client.methods.method import Batch, Method
+from edge_client.settled_norms import settle
 from edge_client.training_settings import TrainingSettings
 from protocol.errors import HeadError, InvalidInputError
 from protocol.head import HeadSpecification, NamedArrays
 from protocol.shared_heads import shared_head_specification
 
 Floats = npt.NDArray[np.float32]
+Labels = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -33,25 +37,90 @@ class TrainedHeads:
     loss_terms: dict[str, float]
 
 
+@dataclass
+class _Training:
+    """A site's data and heads in the middle of a round; `start` are the shared weights it began with."""
+
+    method: Method
+    shared: nn.Module
+    private: nn.Module
+    embeddings: torch.Tensor
+    labels: torch.Tensor
+    captions: torch.Tensor
+    logit_scale: float
+    settings: TrainingSettings
+    optimizer: torch.optim.Optimizer
+    weights: torch.Tensor | None
+    target: torch.Tensor | None
+    target_order: np.random.Generator
+    start: list[torch.Tensor] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.start = [weight.detach().clone() for weight in self.shared.parameters()]
+
+    def epoch(self, batches: list[npt.NDArray[np.int64]]) -> dict[str, float]:
+        """Take one step per batch; return the mean of each term per image."""
+        sums: dict[str, float] = {}
+        for indices in batches:
+            terms = self._step(torch.from_numpy(indices))
+            for name, term in terms.items():
+                sums[name] = sums.get(name, 0.0) + term * len(indices)
+        images = sum(map(len, batches))
+        return {name: total / images for name, total in sums.items()}
+
+    def _step(self, indices: torch.Tensor) -> dict[str, float]:
+        batch = Batch(
+            self.embeddings[indices],
+            self.labels[indices],
+            self.captions,
+            self.logit_scale,
+            None if self.weights is None else self.weights[indices],
+            self._target(len(indices)),
+        )
+        terms = self.method.loss(self.shared, self.private, batch, self.settings)
+        if self.settings.proximal_weight > 0:
+            terms["proximal"] = self.settings.proximal_weight / 2 * self._squared_distance()
+        self.optimizer.zero_grad()
+        torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
+        if self.settings.gradient_clip > 0:
+            weights = [*self.shared.parameters(), *self.private.parameters()]
+            nn.utils.clip_grad_norm_(weights, self.settings.gradient_clip)
+        self.optimizer.step()
+        return {name: term.item() for name, term in terms.items()}
+
+    def _target(self, number: int) -> torch.Tensor | None:
+        if self.target is None:
+            return None
+        number = min(number, len(self.target))
+        return self.target[self.target_order.choice(len(self.target), number, replace=False)]
+
+    def _squared_distance(self) -> torch.Tensor:
+        weights = zip(self.shared.parameters(), self.start, strict=True)
+        return torch.stack([(weight - before).pow(2).sum() for weight, before in weights]).sum()
+
+
 def train_round(
     method: str,
     shared: NamedArrays,
     private: NamedArrays,
     embeddings: Floats,
-    labels: npt.NDArray[np.int64],
+    labels: Labels,
     class_embeddings: Floats,
     logit_scale: float,
     settings: TrainingSettings,
     *,
     round_number: int,
     seed: int,
+    validation: tuple[Floats, Labels] | None = None,
+    target: Floats | None = None,
 ) -> TrainedHeads:
-    """Train both heads on a site's embeddings for `settings.local_epochs`.
+    """Train both heads on a site's embeddings for the epochs or steps of `settings`.
 
     `embeddings` float32 (N, D), `labels` int64 (N,) in [0, C), `class_embeddings` float32 (C, D) of unit
     rows, `logit_scale` the bundle's. `round_number` counts from 1 and sets the learning rates; `seed` is
-    this site's and round's own and sets the order of the images. The optimiser starts afresh each round.
-    The given arrays are not changed. Same input, same bits on the same machine.
+    this site's and round's own and sets the order of the images. `validation` (embeddings, labels) is for
+    early stopping, `target` float32 (T, D) what facmic and faa-clip adapt to. The optimiser starts afresh
+    each round. The given arrays are not changed. Same input, same bits on the same machine.
 
     Raises InvalidInputError for data or a round number that cannot be trained on, HeadError for heads that do
     not match the method or when training diverges.
@@ -60,42 +129,71 @@ def train_round(
     if round_number < 1:
         raise InvalidInputError(f"round {round_number} cannot be trained; rounds count from 1")
     parts = load_method(method)
-    classes, embedding_size = class_embeddings.shape
-    shared_specification = shared_head_specification(method, embedding_size)
-    private_specification = private_head_specification(method, embedding_size, classes) or HeadSpecification(
-        ()
-    )
+    classes, size = class_embeddings.shape
+    shared_specification = shared_head_specification(method, size, classes)
+    private_specification = private_head_specification(method, size, classes) or HeadSpecification(())
+    if isinstance(parts, ClosedFormMethod):
+        shared_specification.check(shared)
+        fitted_shared, fitted_private, loss = parts.fit(shared, embeddings, labels, classes, seed)
+        return TrainedHeads(fitted_shared, fitted_private, loss, {"left_out": loss})
     with _fixed_threads(settings.threads):
-        shared_head = _filled(parts.build_shared_head(embedding_size), shared, shared_specification)
-        private_head = _filled(
-            parts.build_private_head(embedding_size, classes), private, private_specification
+        shared_head = _filled(parts.build_shared_head(size, classes), shared, shared_specification)
+        private_head = _filled(parts.build_private_head(size, classes), private, private_specification)
+        training = _Training(
+            parts,
+            shared_head,
+            private_head,
+            torch.tensor(embeddings),
+            torch.tensor(labels),
+            torch.tensor(class_embeddings),
+            logit_scale,
+            settings,
+            _optimizer(shared_head, private_head, settings, round_number),
+            torch.from_numpy(class_weights(labels)) if settings.class_balanced else None,
+            None if target is None else torch.tensor(target),
+            np.random.Generator(np.random.Philox(key=[seed, 1])),
         )
-        optimizer = _optimizer(shared_head, private_head, settings, round_number)
-        captions = torch.tensor(class_embeddings)
+        common_means = shared if round_number > 1 else None
+
+        def finished(terms: dict[str, float]) -> TrainedHeads:
+            settle(
+                shared_head,
+                private_head if parts.private_classifies else None,
+                training.embeddings,
+                common_means,
+            )
+            return TrainedHeads(
+                _arrays(shared_head, shared_specification),
+                _arrays(private_head, private_specification),
+                sum(terms.values()),
+                terms,
+            )
+
+        def unlikelihood(heads: TrainedHeads, held_out: tuple[Floats, Labels]) -> float:
+            found = predict_probabilities(
+                method, heads.shared, heads.private, held_out[0], class_embeddings, logit_scale
+            ).ensemble
+            return float(-np.log(found[np.arange(len(held_out[1])), held_out[1]] + 1e-12).mean())
+
         order = np.random.Generator(np.random.Philox(seed))
-        for _ in range(settings.local_epochs):
-            sums: dict[str, float] = {}
-            for indices in _batches(order.permutation(len(labels)), settings.batch_size):
-                batch = Batch(
-                    torch.from_numpy(embeddings[indices]),
-                    torch.from_numpy(labels[indices]),
-                    captions,
-                    logit_scale,
-                )
-                terms = parts.loss(shared_head, private_head, batch, settings)
-                optimizer.zero_grad()
-                torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
-                for name, term in terms.items():
-                    sums[name] = sums.get(name, 0.0) + term.item() * len(indices)
-        _settle_batch_norm(shared_head, private_head, embeddings)
-        terms_per_image = {name: total / len(labels) for name, total in sums.items()}
-        return TrainedHeads(
-            _arrays(shared_head, shared_specification),
-            _arrays(private_head, private_specification),
-            sum(terms_per_image.values()),
-            terms_per_image,
-        )
+        terms: dict[str, float] = {}
+        best: TrainedHeads | None = None
+        lowest, epochs_since = np.inf, 0
+        for batches in epochs(
+            order, len(labels), settings.batch_size, settings.local_epochs, settings.local_steps
+        ):
+            terms = training.epoch(batches)
+            if settings.early_stopping_patience == 0 or validation is None or len(validation[1]) == 0:
+                continue
+            heads = finished(terms)
+            loss = unlikelihood(heads, validation)
+            if loss < lowest:
+                best, lowest, epochs_since = heads, loss, 0
+            else:
+                epochs_since += 1
+            if epochs_since >= settings.early_stopping_patience:
+                break
+        return best or finished(terms)
 
 
 def _check_data(embeddings: Floats, labels: npt.NDArray[np.int64], class_embeddings: Floats) -> None:
@@ -118,19 +216,6 @@ def _check_data(embeddings: Floats, labels: npt.NDArray[np.int64], class_embeddi
         raise InvalidInputError("an embedding has a NaN or infinite value; compute the features again")
 
 
-def _batches(order: npt.NDArray[np.int64], batch_size: int) -> Iterator[npt.NDArray[np.int64]]:
-    """Cut `order` into batches; a last single image joins the batch before it.
-
-    Batch norm has no variance over one image, and its image-text loss is 0. Joining uses every image in
-    every epoch, where dropping would leave a small site's image out.
-    """
-    starts = list(range(0, len(order), batch_size))
-    if len(starts) > 1 and len(order) - starts[-1] == 1:
-        starts.pop()
-    for start, end in zip(starts, [*starts[1:], len(order)], strict=True):
-        yield order[start:end]
-
-
 def _optimizer(
     shared: nn.Module, private: nn.Module, settings: TrainingSettings, round_number: int
 ) -> torch.optim.Optimizer:
@@ -145,28 +230,6 @@ def _optimizer(
         eps=settings.epsilon,
         weight_decay=settings.weight_decay,
     )
-
-
-@torch.no_grad()
-def _settle_batch_norm(shared: nn.Module, private: nn.Module, embeddings: Floats) -> None:
-    """Set each batch norm's statistics to those of all training embeddings under the final weights.
-
-    The usual running average starts at variance 1 and forgets a tenth per batch, while variances here start
-    below about 1/(3 D): at a small site it takes several rounds to get there, and until then the private head
-    answers with the largest class. One pass over cached embeddings costs less than any of that.
-    """
-    norms = [
-        module
-        for head in (shared, private)
-        for module in head.modules()
-        if isinstance(module, nn.BatchNorm1d)
-    ]
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.momentum = 1.0
-    private(shared(torch.tensor(embeddings)))
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
 
 
 def _filled(module: nn.Module, arrays: NamedArrays, specification: HeadSpecification) -> nn.Module:

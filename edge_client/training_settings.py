@@ -10,8 +10,16 @@ class TrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
 
     Learning rates hold for the first round and are multiplied by `learning_rate_decay` per round;
     `classification_weight` is that of the private head's own loss; `adaptive_distillation` weights the two
-    directions of distillation by the heads' confidence, otherwise equally; `threads` is fixed because sums in
-    another order give other last bits.
+    directions of distillation by the heads' confidence, otherwise equally; `threads` is fixed because sums in another order give other last bits.
+
+    For every trained method: `local_steps` batches a round in place of `local_epochs` (0: epochs);
+    `proximal_weight` is FedProx's mu, half of which times the squared distance to the round's global head is
+    added to the loss (Li et al. 2020, equation 2); `gradient_clip` the largest norm of the gradient of all
+    weights together (0: any); `class_balanced` weighs an image by the inverse of its class's number at the
+    site; `focal_gamma` > 0 makes the losses over classes focal; with `early_stopping_patience` > 0 the
+    heads of the epoch with the lowest loss on the validation split are kept, and training ends after so many
+    epochs without a lower one. `adaptation_weight` is that of FACMIC's and FAA-CLIP's adaptation term, which needs a
+    reference set.
 
     Raises InvalidInputError when a value is out of its range.
     """
@@ -29,6 +37,13 @@ class TrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     distillation_weight: float = 0.04
     distillation_temperature: float = 2.0
     adaptive_distillation: bool = True
+    local_steps: int = 0
+    proximal_weight: float = 0.0
+    gradient_clip: float = 0.0
+    class_balanced: bool = False
+    focal_gamma: float = 0.0
+    early_stopping_patience: int = 0
+    adaptation_weight: float = 1.0
     threads: int = 1
 
     def __post_init__(self) -> None:
@@ -53,5 +68,11 @@ _RANGES: dict[str, tuple[float, float]] = {
     "classification_weight": (0, 1000),
     "distillation_weight": (0, 1000),
     "distillation_temperature": (1e-3, 1000),
+    "local_steps": (0, 1_000_000),
+    "proximal_weight": (0, 1000),
+    "gradient_clip": (0, 1e6),
+    "focal_gamma": (0, 10),
+    "early_stopping_patience": (0, 1000),
+    "adaptation_weight": (0, 1000),
     "threads": (1, 256),
 }

@@ -10,6 +10,7 @@ import numpy as np
 
 from protocol.codecs import Codec, decode_head, encode_head
 from protocol.head import HeadSpecification, NamedArrays
+from protocol.shared_heads import sends_statistics
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,18 @@ def apply_delta(head: NamedArrays, delta: NamedArrays, specification: HeadSpecif
         total = np.add(head[tensor.name], delta[tensor.name], dtype=np.float32)
         moved[tensor.name] = np.maximum(total, np.float32(tensor.lowest))
     return moved
+
+
+def change_to_send(
+    method: str, trained: NamedArrays, head: NamedArrays, residual: NamedArrays | None
+) -> NamedArrays:
+    """Return what a site's round adds to what it still owes: trained - head, in float32.
+
+    Nothing, when the method sends statistics and they were sent before: the residual is all that is owed.
+    """
+    if sends_statistics(method) and residual is not None:
+        return {name: np.zeros_like(array) for name, array in head.items()}
+    return difference(trained, head)
 
 
 def difference(new: NamedArrays, old: NamedArrays) -> NamedArrays:

@@ -50,7 +50,7 @@ def summarise(out: Path, method: str, seed: int, folder: FederationFolder, bundl
     store = Store(out / "aggregator" / "aggregator.db")
     plan = store.plan()
     assert plan is not None
-    heads = dict(global_heads(store))
+    heads = dict(global_heads(store, len(bundle.manifest.class_names)))
     journals = {site: _journal(out / "sites" / site) for site in folder.sites}
     finals = {site: _evaluation(out / "sites" / site) for site in folder.sites}
     global_figures = _global_figures(out, method, folder, bundle, heads)
@@ -70,12 +70,12 @@ def summarise(out: Path, method: str, seed: int, folder: FederationFolder, bundl
     }
 
 
-def global_heads(store: Store) -> Iterator[tuple[int, NamedArrays]]:
+def global_heads(store: Store, classes: int | None) -> Iterator[tuple[int, NamedArrays]]:
     """Yield every version of the global head, rebuilt from the broadcasts as a site does it."""
     plan = store.plan()
     assert plan is not None
-    specification = shared_head_specification(plan.method, plan.embedding_size)
-    head = initial_shared_head(plan.method, plan.embedding_size, plan.seed)
+    specification = shared_head_specification(plan.method, plan.embedding_size, classes)
+    head = initial_shared_head(plan.method, plan.embedding_size, plan.seed, classes)
     yield 0, head
     for stored in store.versions_after(0):
         head = apply_delta(head, decode_head(stored.payload, specification), specification)

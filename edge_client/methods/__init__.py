@@ -13,14 +13,24 @@ from typing import TYPE_CHECKING
 from protocol.errors import InvalidInputError
 
 if TYPE_CHECKING:
+    from edge_client.methods.closed_form import ClosedFormMethod
     from edge_client.methods.method import Method
 
 _MODULES = {
+    "clip-adapter": "edge_client.methods.clip_adapter",
+    "faa-clip": "edge_client.methods.faa_clip",
+    "facmic": "edge_client.methods.facmic",
+    "fedclip": "edge_client.methods.fedclip",
     "fedmedclip": "edge_client.methods.fedmedclip",
+    "linear-probe": "edge_client.methods.linear_probe",
+    "whitened-memory": "edge_client.methods.whitened_memory",
 }
 
+ADAPTING_METHODS = frozenset({"facmic", "faa-clip"})
+"""Those that use a reference set of the domain to adapt to."""
 
-def load_method(name: str) -> Method:
+
+def load_method(name: str) -> Method | ClosedFormMethod:
     """Import a method by its name; raises InvalidInputError when there is none, or torch is missing."""
     if name not in _MODULES:
         raise InvalidInputError(f"unknown method {name!r}; known methods: {', '.join(sorted(_MODULES))}")
@@ -32,5 +42,5 @@ def load_method(name: str) -> Method:
         raise InvalidInputError(
             "training needs PyTorch, which is not installed; install fedmedclip-edge[train]"
         ) from error
-    method: Method = module.METHOD
+    method: Method | ClosedFormMethod = module.METHOD
     return method

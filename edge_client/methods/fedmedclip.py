@@ -8,9 +8,11 @@ thresholds receive a gradient (see `masked_linear`), and entropies are those of 
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, kl_div, layer_norm, log_softmax, normalize, relu, softmax
+from torch.nn.functional import kl_div, layer_norm, log_softmax, normalize, relu, softmax
 
 from edge_client.ensemble import ENTROPY_FLOOR
+from edge_client.methods.layers import BatchNorm
+from edge_client.methods.losses import classification_loss, image_text_loss
 from edge_client.methods.masked_linear import MaskedLinear
 from edge_client.methods.method import Batch, Method
 from edge_client.training_settings import TrainingSettings
@@ -41,11 +43,11 @@ class PrivateMlp(nn.Module):
     def __init__(self, embedding_size: int, classes: int) -> None:
         super().__init__()
         self.linear1 = MaskedLinear(embedding_size, embedding_size)
-        self.norm1 = _batch_norm(embedding_size)
+        self.norm1 = BatchNorm(embedding_size)
         self.linear2 = MaskedLinear(embedding_size, embedding_size)
-        self.norm2 = _batch_norm(embedding_size)
+        self.norm2 = BatchNorm(embedding_size)
         self.linear3 = MaskedLinear(embedding_size, embedding_size)
-        self.norm3 = _batch_norm(embedding_size)
+        self.norm3 = BatchNorm(embedding_size)
         self.classifier = MaskedLinear(embedding_size, classes)
 
     def forward(self, adapted: Tensor) -> Tensor:
@@ -67,24 +69,13 @@ def loss(
     distillation = class_wise_distillation(
         cosines, logits, batch.logit_scale, settings.distillation_temperature, settings.adaptive_distillation
     )
+    weights, gamma = batch.weights, settings.focal_gamma
+    classification = classification_loss(logits, batch.labels, weights, gamma)
     return {
-        "image_text": image_text_loss(cosines, batch.labels, batch.logit_scale),
-        "classification": settings.classification_weight * cross_entropy(logits, batch.labels),
+        "image_text": image_text_loss(cosines, batch.labels, batch.logit_scale, weights, gamma),
+        "classification": settings.classification_weight * classification,
         "distillation": settings.distillation_weight * distillation,
     }
-
-
-def image_text_loss(cosines: Tensor, labels: Tensor, logit_scale: float) -> Tensor:
-    """Symmetric cross entropy over the batch's own image-caption pairs, as CLIP's (Radford et al. 2021).
-
-    `cosines` (B, C) of image and class, `labels` (B,). The caption of pair j is the embedding of its class,
-    so images of one class share a caption. Naming only pair i as the right answer for image i then gives the
-    very same loss as spreading the target evenly over all pairs of i's class: equal captions have equal
-    columns, and summed over a class the two targets name each of its images equally often.
-    """
-    pairs = logit_scale * cosines[:, labels]
-    own = torch.arange(len(labels), device=labels.device)
-    return (cross_entropy(pairs, own) + cross_entropy(pairs.T, own)) / 2
 
 
 def class_wise_distillation(
@@ -117,11 +108,4 @@ def _entropy(logits: Tensor) -> Tensor:
     return -(log_probabilities.exp() * log_probabilities).sum(dim=1) + ENTROPY_FLOOR
 
 
-def _batch_norm(features: int) -> nn.BatchNorm1d:
-    norm = nn.BatchNorm1d(features)
-    # The counter is an integer that only a momentum of None would use; heads are float32 throughout.
-    norm.num_batches_tracked = None
-    return norm
-
-
-METHOD = Method("fedmedclip", FeatureAdaptationModule, PrivateMlp, loss)
+METHOD = Method("fedmedclip", lambda size, classes: FeatureAdaptationModule(size), PrivateMlp, loss, True)

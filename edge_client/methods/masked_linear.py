@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from edge_client.heads import MASK_MARGIN, SMALLEST_KEPT_SHARE
+from edge_client.forward_passes import MASK_MARGIN, SMALLEST_KEPT_SHARE
 
 
 class LongTailedStep(torch.autograd.Function):

@@ -9,6 +9,7 @@ from protocol.codecs.automatic import MESSAGE_OVERHEAD_BYTES
 from protocol.codecs.codec import Codec, Encoded
 from protocol.codecs.presets import (
     codec_named,
+    decode_delta,
     decode_head,
     delta_codec_named,
     encode_head,
@@ -22,6 +23,7 @@ __all__ = [
     "Codec",
     "Encoded",
     "codec_named",
+    "decode_delta",
     "decode_head",
     "delta_codec_named",
     "encode_head",

@@ -120,6 +120,13 @@ def decode_head(encoded: bytes, specification: HeadSpecification) -> NamedArrays
     return _decode(encoded, specification).arrays
 
 
+def decode_delta(encoded: bytes, specification: HeadSpecification) -> NamedArrays:
+    """Return the arrays of an encoded delta. Raises CodecError for other bytes, also for a whole head."""
+    if encoded[:1] == bytes([paper.IDENTIFIER]):
+        raise CodecError("an encoded head is whole where a delta is due; use another codec")
+    return decode_head(encoded, specification)
+
+
 def order0_entropy_bytes(encoded: bytes, specification: HeadSpecification) -> float:
     """Return what an ideal order-0 coder would make of an encoded head, in bytes.
 

@@ -1,4 +1,4 @@
-"""Methods with a part switched off, one at a time: all parts of the reference, and adaptation wherever it is."""
+"""Methods with a part switched off: each part of the reference, and adaptation wherever there is any."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

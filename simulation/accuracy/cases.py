@@ -57,9 +57,9 @@ def read_cases(
 
     A name is a known method, a baseline (`zero-shot`, `local-only`), or a table of the TOML file `training`.
     There, settings at the top hold for every case, those in the table NAME for that case only. Beside
-    training settings a table may say which `method` it is when NAME is none, `federated = false`, and `target`
-    (a table with `images`, `form`, `noise`; or false). Adapting methods adapt to `reference` where there is
-    one. Raises InvalidInputError for names, codecs or settings that do not exist.
+    training settings a table may say which `method` it is when NAME is none, `federated = false`, and
+    `target` (a table with `images`, `form`, `noise`; or false). Adapting methods adapt to `reference`
+    where there is one. Raises InvalidInputError for names, codecs or settings that do not exist.
     """
     uplink, _, downlink = codec.partition("/")
     downlink = downlink or uplink

@@ -40,7 +40,8 @@ def load_features(
 ) -> tuple[FeaturePool, tuple[str, ...], dict[str, Floats]]:
     """Return embeddings, class names, and what can be adapted to, float32 (n, D) by name, without labels.
 
-    What was computed before lies in `out` and is used again. Raises InvalidInputError for a combination of options that makes no sense, and as the readers do.
+    What was computed before lies in `out` and is used again. Raises InvalidInputError for a
+    combination of options that makes no sense, and as the readers do.
     """
     if source.features is not None:
         if source.data is not None or source.bundle is not None:

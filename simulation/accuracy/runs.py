@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_client.ensemble import softmax
-from edge_client.heads import Predictions, predict_probabilities, unit_rows
+from edge_client.forward_passes import unit_rows
+from edge_client.heads import Predictions, predict_probabilities
 from protocol.errors import InvalidInputError
 from protocol.head import NamedArrays
 from simulation.accuracy.cases import ZERO_SHOT, Case
@@ -42,7 +43,8 @@ class Run(msgspec.Struct, frozen=True):
     """A finished run. `parts` has float32 probabilities (images, classes) as bytes, by part and classifier.
 
     A part is a site's test split, `global_test`, or `global_test@SITE`: what that site's private head and
-    ensemble make of the global test. `target_bytes` are those of the reference set, once per site. With a hospital left out the only part is all of its images.
+    ensemble make of the global test. `target_bytes` are those of the reference set, once per site. With
+    a hospital left out the only part is all of its images.
     """
 
     case: str
@@ -77,7 +79,9 @@ def run_case(
 ) -> Run:
     """Play a federation and keep what its heads say of the test images.
 
-    `targets` are unlabelled embeddings float32 (n, D) by name, for cases that adapt to some. Raises InvalidInputError when the case leaves out a site that there is not, or the only one.
+    `targets` are unlabelled embeddings float32 (n, D) by name, for cases that adapt to some. Raises
+    InvalidInputError when the case leaves out a site that there is not, or the only one, or adapts to images
+    that there are not.
     """
     started = time.monotonic()
     sites = deal(pool, seed).sites

@@ -73,7 +73,7 @@ def run_bandwidth(settings: BandwidthSettings, console: Console) -> None:
         raise InvalidInputError(f"output {settings.out} is a file; give a folder with --out")
     with claim_state_folder(settings.out):
         pool = _pool(settings, bundle)
-        shared_head_specification(settings.method, pool.embedding_size)
+        shared_head_specification(settings.method, pool.embedding_size, len(pool.class_embeddings))
         _sweep(settings.out)
         experiment = Experiment(
             pool, settings.method, settings.rounds, settings.sites, settings.alpha, settings.sites_per_round

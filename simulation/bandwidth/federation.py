@@ -87,7 +87,9 @@ class Federation:
         self._measured_site: str | None = None
         self.measurements = CodecMeasurements()
         self._key = derived_key(plan.seed, "aggregator")
-        self._specification = shared_head_specification(plan.method, pool.embedding_size)
+        self._specification = shared_head_specification(
+            plan.method, pool.embedding_size, len(pool.class_embeddings)
+        )
         self._store = Store(folder / "aggregator.db", durable=False)
         self._coordinator = self._begin()
         self._publish(self._coordinator.opening())
@@ -127,7 +129,7 @@ class Federation:
 
     def _begin(self) -> Coordinator:
         plan, pool = self._plan, self._pool
-        head = initial_shared_head(plan.method, pool.embedding_size, plan.seed)
+        head = initial_shared_head(plan.method, pool.embedding_size, plan.seed, len(pool.class_embeddings))
         announced = wire_plan(plan, pool, self._key)
         self._store.begin(announced, self._specification.to_bytes(head), head_digest(head))
         global_head = GlobalHead(
@@ -178,7 +180,14 @@ class Federation:
             return self._resident[name][0]
         connected = self._connected[name]
         key = derived_key(self._plan.seed, name)
-        identity = Identity(FEDERATION, name, key.public_key, self._pool.digest, self._key.public_key)
+        identity = Identity(
+            FEDERATION,
+            name,
+            key.public_key,
+            self._pool.digest,
+            self._key.public_key,
+            len(self._pool.class_embeddings),
+        )
         state = SiteState(self._folder / "sites" / f"{name}.db", durable=False)
         learner = VirtualLearner(
             connected.site,

@@ -69,12 +69,16 @@ class ForeignFederation:
         self._pool = pool
         self._folder = folder
         self._coder = coder
-        self._specification = shared_head_specification(plan.method, pool.embedding_size)
+        self._specification = shared_head_specification(
+            plan.method, pool.embedding_size, len(pool.class_embeddings)
+        )
         self._key = derived_key(plan.seed, "aggregator")
         self._online: set[str] = set()
         self._encoded: bytes | None = None
         self._version = 0
-        self.head: NamedArrays = initial_shared_head(plan.method, pool.embedding_size, plan.seed)
+        self.head: NamedArrays = initial_shared_head(
+            plan.method, pool.embedding_size, plan.seed, len(pool.class_embeddings)
+        )
 
     @property
     def measurements(self) -> CodecMeasurements:

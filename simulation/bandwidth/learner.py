@@ -88,7 +88,9 @@ class VirtualLearner:
             self._site, self._pool, self._settings, plan.method, plan.seed, shared, private, round_number
         )
         if (measurements := self._measurements()) is not None:
-            specification = shared_head_specification(plan.method, plan.embedding_size)
+            specification = shared_head_specification(
+                plan.method, plan.embedding_size, len(self._pool.class_embeddings)
+            )
             wanted = difference(trained[0], shared)
             stored = self._state.load()
             assert stored is not None

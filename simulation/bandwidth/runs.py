@@ -158,7 +158,9 @@ def run_federation(
     with TemporaryDirectory(dir=folder, prefix=WORKING_PREFIX) as states:
         federation: AnyFederation
         if choice.whole_head:
-            specification = shared_head_specification(plan.method, pool.embedding_size)
+            specification = shared_head_specification(
+                plan.method, pool.embedding_size, len(pool.class_embeddings)
+            )
             coder = WholeHeadCoder(choice.uplink, choice.downlink, specification)
             federation = ForeignFederation(plan, pool, Path(states), coder)
         else:

@@ -101,6 +101,7 @@ def test_an_update_for_another_round_is_refused_with_the_reason(liar, round_numb
         (b"\x02garbage", "values of 103 bits"),
         (b"\x01\x08\x01", "damaged"),
         (b"\xffgarbage", "not known"),
+        (b"\x04garbage", "whole"),
     ],
 )
 def test_a_payload_that_is_no_head_is_refused(liar, payload, reason):

@@ -38,7 +38,7 @@ def train(data=None, settings=FAST, round_number=1, seed=1, heads=None):
 def test_modules_have_exactly_the_specified_arrays():
     method = load_method("fedmedclip")
     pairs = [
-        (method.build_shared_head(SIZE), shared_head_specification("fedmedclip", SIZE)),
+        (method.build_shared_head(SIZE, CLASSES), shared_head_specification("fedmedclip", SIZE)),
         (method.build_private_head(SIZE, CLASSES), private_head_specification("fedmedclip", SIZE, CLASSES)),
     ]
     for module, specification in pairs:

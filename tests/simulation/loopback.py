@@ -73,6 +73,7 @@ class Loopback:
         enrolment="open",
         listed=None,
         codec="lowrank",
+        own_codecs=None,
     ):
         self.folder = folder
         self.now = 0.0
@@ -92,6 +93,7 @@ class Loopback:
             rounds, 11, codec, codec, {},
         )  # fmt: skip
         self.specification = shared_head_specification("fedmedclip", embedding_size)
+        self.own_codecs = own_codecs or {}
         self.agents: dict[str, SiteAgent] = {}
         self.start_aggregator()
         for site in self.keys:
@@ -114,7 +116,9 @@ class Loopback:
     def start_site(self, site):
         identity = Identity(FEDERATION, site, self.keys[site].public_key, BUNDLE, None)
         state = SiteState(self.folder / f"{site}.db")
-        self.agents[site] = SiteAgent(identity, state, self.learners[site], MESSAGE_LIMIT)
+        self.agents[site] = SiteAgent(
+            identity, state, self.learners[site], MESSAGE_LIMIT, self.own_codecs.get(site)
+        )
         self.agents[site].connected()
         for topic, payload in sorted(self.retained.items()):
             if "/status/" not in topic:

@@ -44,6 +44,15 @@ def test_every_codec_ends_with_the_same_bits_after_kills(tmp_path, codec):
         assert (state.residual, state.codec_memory) == (again.residual, again.codec_memory)
 
 
+def test_a_site_on_a_thinner_link_keeps_to_its_own_budget(tmp_path):
+    federation = Loopback(tmp_path, minimum_sites=4, codec="int8", own_codecs={"site-1": "auto:bytes=600"})
+    sites = tuple(federation.agents)
+    while len(federation.store.updated_sites(1)) < 3:
+        federation.step()
+    sizes = {update.site: len(update.payload) for update in federation.store.updates(1, sites)}
+    assert 0 < sizes["site-1"] < 600 < min(sizes["site-0"], sizes["site-2"])
+
+
 def test_large_heads_survive_it_too(tmp_path):
     quiet = Loopback(tmp_path / "quiet", rounds=2, embedding_size=80, codec="int8")
     quiet.run()
