@@ -53,7 +53,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
 def read_cases(
     methods: str, training: Path | None, codec: str, rounds: int, reference: Target | None = None
 ) -> list[Case]:
-    """Return a case for each name in `methods` (commas between them, or `all`).
+    """Return a case for each name in `methods` (commas between them, or `all`: with the file's tables).
 
     A name is a known method, a baseline (`zero-shot`, `local-only`), or a table of the TOML file `training`.
     There, settings at the top hold for every case, those in the table NAME for that case only. Beside
@@ -69,7 +69,7 @@ def read_cases(
     common = {name: value for name, value in tables.items() if not isinstance(value, dict)}
     labels = list(dict.fromkeys(name.strip() for name in methods.split(",") if name.strip()))
     if labels == ["all"]:
-        labels = [*BASELINES, *known_methods()]
+        labels = list(dict.fromkeys([*BASELINES, *known_methods(), *_table_names(tables)]))
     if not labels:
         raise InvalidInputError("--methods is empty; give one or more names with commas between them")
     cases = []
