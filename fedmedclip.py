@@ -10,7 +10,7 @@ import sys
 import typer
 
 from aggregator.cli import aggregator_command
-from edge_client.cli import evaluate_command, predict_command, site_command
+from edge_client.cli import evaluate_command, predict_command, reference_command, site_command
 from export.cli import export_command
 from protocol.errors import FedMedClipError
 from simulation.cli import bench_app, demo_command
@@ -28,6 +28,7 @@ app.command("aggregator")(aggregator_command)
 app.command("site")(site_command)
 app.command("predict")(predict_command)
 app.command("evaluate")(evaluate_command)
+app.command("reference")(reference_command)
 app.add_typer(bench_app, name="bench")
 
 

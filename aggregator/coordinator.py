@@ -114,11 +114,11 @@ class Coordinator:
             topics.check_name("site", site)
             envelope = open_envelope(payload, topic)
             if isinstance(envelope.message, Join):
-                envelope.verify(envelope.message.public_key)
+                envelope.verify(envelope.message.public_key, self._plan.identity)
                 return self._join(site, envelope.message, now)
             if site not in self._keys:
                 raise MessageError(f"{site} has not joined")
-            return self._handle(site, envelope.verify(self._keys[site]), now)
+            return self._handle(site, envelope.verify(self._keys[site], self._plan.identity), now)
         except (MessageError, InvalidInputError, HeadError) as error:
             log.warning("refused a message of %s: %s", site, error)
             return []

@@ -53,7 +53,7 @@ def run_aggregator(configuration_file: Path, *, once: bool) -> None:
         link.subscribe(topics.up(settings.name, "+"), topics.status(settings.name, "+"))
         try:
             with link:
-                _serve(coordinator, link, key, once)
+                _serve(coordinator, link, key, plan.identity, once)
         except KeyboardInterrupt:
             log.info("stopped at version %d; start again to go on", global_head.version)
             raise
@@ -61,10 +61,11 @@ def run_aggregator(configuration_file: Path, *, once: bool) -> None:
             store.close()
 
 
-def _serve(coordinator: Coordinator, link: Link, key: SigningKey, once: bool) -> None:
+def _serve(coordinator: Coordinator, link: Link, key: SigningKey, identity: bytes, once: bool) -> None:
     def publish(outgoing: list[Outgoing]) -> None:
         for item in outgoing:
-            link.publish(item.topic, seal(item.message, item.topic, key), retain=item.retain)
+            payload = seal(item.message, item.topic, key, identity)
+            link.publish(item.topic, payload, retain=item.retain)
 
     settling_ends: float | None = None
     while True:

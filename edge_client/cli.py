@@ -19,6 +19,12 @@ HeadsOption = Annotated[
     Path | None,
     typer.Option("--heads", "-H", help="heads.safetensors of a site; without it, zero-shot only."),
 ]
+PromptsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--prompts", help="classes.toml with classes of your own; needs a bundle exported --with-text."
+    ),
+]
 ThreadsOption = Annotated[int | None, typer.Option(min=1, help="Threads; by default one per core.")]
 
 
@@ -44,6 +50,7 @@ def predict_command(
     paths: Annotated[list[str], typer.Argument(help="Image files, folders or globs.", metavar="PATH...")],
     bundle: BundleOption,
     heads: HeadsOption = None,
+    prompts: PromptsOption = None,
     output_format: Annotated[
         PredictionFormat, typer.Option("--format", help="csv or jsonl.")
     ] = PredictionFormat.CSV,
@@ -55,13 +62,14 @@ def predict_command(
     """Classify images offline: label, probability per class, ensemble weight, time."""
     from edge_client.prediction import run_prediction
 
-    run_prediction(paths, bundle, heads, output_format.value, output, threads)
+    run_prediction(paths, bundle, heads, output_format.value, output, threads, prompts)
 
 
 def evaluate_command(
     data: Annotated[Path, typer.Argument(help="Folder of class folders, or a CSV of path,label.")],
     bundle: BundleOption,
     heads: HeadsOption = None,
+    prompts: PromptsOption = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Also write the figures here, as JSON.")
     ] = None,
@@ -70,4 +78,37 @@ def evaluate_command(
     """Measure zero-shot, shared head, private head and ensemble on labelled images."""
     from edge_client.evaluation import run_evaluation
 
-    run_evaluation(data, bundle, heads, output, threads)
+    run_evaluation(data, bundle, heads, output, threads, prompts)
+
+
+def reference_command(
+    images: Annotated[list[str], typer.Argument(help="Image files, folders or globs.", metavar="PATH...")],
+    bundle: BundleOption,
+    statistics: Annotated[
+        bool, typer.Option("--statistics", help="Give only mean and covariance factors, no embedding.")
+    ] = False,
+    rank: Annotated[int, typer.Option(min=0, max=4096, help="Covariance factors in the statistics.")] = 16,
+    noise: Annotated[
+        float, typer.Option(min=0, max=1000, help="Noise on the statistics, in standard errors of a mean.")
+    ] = 0.0,
+    most: Annotated[int, typer.Option(min=2, max=65536, help="Draw so many when there are more.")] = 400,
+    seed: Annotated[int, typer.Option(min=0, help="Of the draw and the noise.")] = 0,
+    threads: ThreadsOption = None,
+) -> None:
+    """Put unlabelled reference embeddings into a bundle, which facmic and faa-clip adapt to.
+
+    They are of public images that look like those to be classified later. Do it before the federation begins:
+    it changes the bundle, and every site needs the same one.
+    """
+    from edge_client.reference_command import run_reference
+
+    run_reference(
+        images,
+        bundle,
+        statistics=statistics,
+        rank=rank,
+        noise=noise,
+        most=most,
+        seed=seed,
+        threads=threads,
+    )

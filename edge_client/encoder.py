@@ -1,5 +1,6 @@
 """The frozen image encoder of a bundle, run by ONNX Runtime on the processor."""
 
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -40,15 +41,7 @@ class Encoder:
         self._image_shape = (preprocessing.height, preprocessing.width, 3)
         self._embedding_size = bundle.manifest.embedding_size
         self._one_by_one = bundle.manifest.precision == "int8"
-        try:
-            self._session: Any = onnxruntime.InferenceSession(
-                str(self._path), _session_options(threads), providers=["CPUExecutionProvider"]
-            )
-        # ONNX Runtime's exceptions have no base class of their own.
-        except Exception as error:
-            raise BundleError(
-                f"{self._path} cannot be loaded ({_first_line(error)}); export the bundle again"
-            ) from error
+        self._session: Any = open_session(self._path, threads)
         self._check_interface()
 
     def encode(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
@@ -112,6 +105,19 @@ class Encoder:
                 f"{self._path} has the inputs and outputs {found}, expected {expected} "
                 "with a free number of images (None); export the bundle again"
             )
+
+
+def open_session(path: Path, threads: int | None) -> Any:
+    """Return an ONNX Runtime session on the processor; raise BundleError when the file cannot be used."""
+    try:
+        return onnxruntime.InferenceSession(
+            str(path), _session_options(threads), providers=["CPUExecutionProvider"]
+        )
+    # ONNX Runtime's exceptions have no base class of their own.
+    except Exception as error:
+        raise BundleError(
+            f"{path} cannot be loaded ({_first_line(error)}); export the bundle again"
+        ) from error
 
 
 def _session_options(threads: int | None) -> onnxruntime.SessionOptions:

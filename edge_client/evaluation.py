@@ -11,12 +11,14 @@ from rich.table import Table
 
 from edge_client.ensemble import softmax
 from edge_client.feature_store import FeatureStore
-from edge_client.heads import Predictions, predict_probabilities, unit_rows
+from edge_client.forward_passes import unit_rows
+from edge_client.heads import Predictions, predict_probabilities
 from edge_client.heads_file import Heads, load_heads
 from edge_client.metrics import Metrics, measure
+from edge_client.new_prompts import open_with_prompts
 from edge_client.progress import progress_bar
 from edge_client.site_features import load_labelled_features
-from protocol.bundle import Bundle, open_bundle
+from protocol.bundle import Bundle
 
 
 def evaluate(
@@ -66,10 +68,15 @@ def zero_shot(bundle: Bundle, embeddings: npt.NDArray[np.float32]) -> npt.NDArra
 
 
 def run_evaluation(
-    data: Path, bundle_folder: Path, heads_file: Path | None, output: Path | None, threads: int | None
+    data: Path,
+    bundle_folder: Path,
+    heads_file: Path | None,
+    output: Path | None,
+    threads: int | None,
+    prompts_file: Path | None = None,
 ) -> None:
     """`fedmedclip evaluate`: print a table and write JSON where asked."""
-    bundle = open_bundle(bundle_folder)
+    bundle = open_with_prompts(bundle_folder, prompts_file, heads_file, threads)
     heads = None if heads_file is None else load_heads(heads_file, bundle)
     with (
         TemporaryDirectory() as folder,

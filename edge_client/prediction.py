@@ -18,9 +18,10 @@ from edge_client.evaluation import predict, zero_shot
 from edge_client.features import SkippedImage, summarize_skipped
 from edge_client.heads_file import Heads, load_heads
 from edge_client.images import UnreadableImageError
+from edge_client.new_prompts import open_with_prompts
 from edge_client.progress import progress_bar
 from edge_client.reading import DecodedImage, decode_images
-from protocol.bundle import Bundle, open_bundle
+from protocol.bundle import Bundle
 from protocol.errors import InvalidInputError
 
 _BATCH = 16
@@ -48,13 +49,15 @@ def run_prediction(
     output_format: str,
     output: Path | None,
     threads: int | None,
+    prompts_file: Path | None = None,
 ) -> None:
     """Classify images and write the rows as they come; skipped images are listed on standard error.
 
-    Raises InvalidInputError when nothing matches or no image at all could be read.
+    With a `prompts_file` the classes are its own, zero-shot. Raises InvalidInputError when nothing
+    matches or no image at all could be read.
     """
     images = list_images(paths)
-    bundle = open_bundle(bundle_folder)
+    bundle = open_with_prompts(bundle_folder, prompts_file, heads_file, threads)
     heads = None if heads_file is None else load_heads(heads_file, bundle)
     skipped: list[SkippedImage] = []
     with _opened(output) as file, progress_bar("classifying") as progress:

@@ -13,10 +13,9 @@ import numpy.typing as npt
 from msgspec import Meta
 
 from edge_client.forward_passes import unit_rows
-from protocol.bundle import Bundle
+from protocol.bundle import REFERENCE_FILE, Bundle
 from protocol.errors import InvalidInputError
 
-REFERENCE_FILE = "reference.fmr"
 FORMAT = 1
 LIMIT = 64 << 20
 SURROGATES = 512
@@ -110,7 +109,7 @@ def decode_reference(encoded: bytes, embedding_size: int) -> Reference:
     """Read a file's bytes; raise InvalidInputError unless they are whole and fit the encoder."""
     try:
         reference: Reference = msgspec.msgpack.decode(encoded, type=Reference)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise InvalidInputError(f"the reference set is damaged: {error}; make it again") from error
     size = reference.embedding_size
     if reference.format != FORMAT or size != embedding_size:

@@ -13,7 +13,7 @@ from edge_client.head_follower import ASK_AGAIN_SECONDS, HeadFollower
 from edge_client.site_state import OutgoingUpdate, SiteState, StoredSite
 from protocol import topics
 from protocol.codecs import delta_codec_named
-from protocol.envelope import open_envelope
+from protocol.envelope import NO_IDENTITY, open_envelope
 from protocol.error_feedback import change_to_send, compress
 from protocol.errors import InvalidInputError, MessageError
 from protocol.head import HeadSpecification, NamedArrays
@@ -110,6 +110,11 @@ class SiteAgent:
         return -1 if self._follower is None else self._follower.version
 
     @property
+    def plan_identity(self) -> bytes:
+        """The identity of the plan that is here, for which every message of this site is sealed."""
+        return NO_IDENTITY if self._stored is None else self._stored.plan.identity
+
+    @property
     def joined(self) -> bool:
         """Whether the aggregator has admitted this site on this connection."""
         return self._joined
@@ -142,13 +147,14 @@ class SiteAgent:
         try:
             envelope = open_envelope(payload, topic)
             if isinstance(envelope.message, Plan):
-                envelope.verify(envelope.message.aggregator_key)
+                envelope.verify(envelope.message.aggregator_key, envelope.message.identity)
                 return self._take_plan(envelope.message, now)
             if self._stored is None:
                 if isinstance(envelope.message, Announcement):
                     self._early_announcement = payload
                 return []
-            return self._handle(envelope.verify(self._stored.plan.aggregator_key), now)
+            plan = self._stored.plan
+            return self._handle(envelope.verify(plan.aggregator_key, plan.identity), now)
         except MessageError as error:
             log.warning("refused a message on %s: %s", topic, error)
             return []

@@ -15,7 +15,7 @@ from edge_client.site_state import SiteState
 from protocol import topics
 from protocol.bundle import Bundle, open_bundle
 from protocol.configuration import beside, read_configuration
-from protocol.envelope import seal
+from protocol.envelope import NO_IDENTITY, seal
 from protocol.errors import LinkError
 from protocol.link import (
     Connected,
@@ -139,13 +139,13 @@ class _Post:
     site: str
     key: SigningKey
 
-    def up(self, message: ProtocolMessage) -> Message:
+    def up(self, message: ProtocolMessage, plan_identity: bytes) -> Message:
         topic = topics.up(self.federation, self.site)
-        return Message(topic, seal(message, topic, self.key))
+        return Message(topic, seal(message, topic, self.key, plan_identity))
 
     def status(self, status: Status) -> Message:
         topic = topics.status(self.federation, self.site)
-        return Message(topic, seal(status, topic, self.key), retain=True)
+        return Message(topic, seal(status, topic, self.key, NO_IDENTITY), retain=True)
 
 
 def _serve(agent: SiteAgent, link: Link, post: _Post, once: bool) -> None:
@@ -155,7 +155,7 @@ def _serve(agent: SiteAgent, link: Link, post: _Post, once: bool) -> None:
     while True:
         event = link.next_event(0.0)
         if event is None:
-            _publish(link, post, agent.tick(time.monotonic()))
+            _publish(link, post, agent, agent.tick(time.monotonic()))
             if agent.joined and agent.status(online=True) != said:
                 said = agent.status(online=True)
                 _send(link, post.status(said))
@@ -167,7 +167,7 @@ def _serve(agent: SiteAgent, link: Link, post: _Post, once: bool) -> None:
             case Received(topic, payload, _, acknowledge):
                 answers = agent.receive(topic, payload, now)
                 acknowledge()
-                _publish(link, post, answers)
+                _publish(link, post, agent, answers)
             case Connected(_, protocol):
                 log.info("connected to the broker (MQTT %s)", protocol)
                 agent.connected()
@@ -190,9 +190,9 @@ def _serve(agent: SiteAgent, link: Link, post: _Post, once: bool) -> None:
                     patience_ends = now + 10 * _PATIENCE_SECONDS
 
 
-def _publish(link: Link, post: _Post, messages: list[ProtocolMessage]) -> None:
+def _publish(link: Link, post: _Post, agent: SiteAgent, messages: list[ProtocolMessage]) -> None:
     for message in messages:
-        _send(link, post.up(message))
+        _send(link, post.up(message, agent.plan_identity))
 
 
 def _send(link: Link, message: Message) -> None:

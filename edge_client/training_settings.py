@@ -18,8 +18,8 @@ class TrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     weights together (0: any); `class_balanced` weighs an image by the inverse of its class's number at the
     site; `focal_gamma` > 0 makes the losses over classes focal; with `early_stopping_patience` > 0 the
     heads of the epoch with the lowest loss on the validation split are kept, and training ends after so many
-    epochs without a lower one. `adaptation_weight` is that of FACMIC's and FAA-CLIP's adaptation term, which needs a
-    reference set.
+    epochs without a lower one. `adaptation_weight` is that of FACMIC's and FAA-CLIP's adaptation term, which
+    needs a reference set.
 
     Raises InvalidInputError when a value is out of its range.
     """

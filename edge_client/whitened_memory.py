@@ -155,8 +155,9 @@ def shared_logits(
 def private_logits(private: Mapping[str, Floats], shared: Mapping[str, Floats], embeddings: Floats) -> Floats:
     """Return the memory's logits (N, C) of embeddings (N, D)."""
     used = np.abs(private["evidence"]).sum(axis=1) > 0
-    whitened: Floats = (embeddings - private["centre"]) @ private["transform"]
-    logits: Floats = _kernel(whitened, private["keys"][used]) @ private["evidence"][used]
+    whitened = ((embeddings - private["centre"]) @ private["transform"]).astype(np.float32)
+    near = _kernel(whitened, private["keys"][used])
+    logits: Floats = near @ private["evidence"][used]
     return logits
 
 
@@ -179,7 +180,8 @@ def fit(
     transform = (space.transform * np.sqrt(WIDTH / (space.expected + between))).astype(np.float32)
     centre = space.centre.astype(np.float32)
     kept = _remembered(labels, classes, seed)
-    keys, targets = (embeddings[kept] - centre) @ transform, _one_hot(labels[kept], classes) - 1 / classes
+    keys: Floats = (embeddings[kept] - centre) @ transform
+    targets = _one_hot(labels[kept], classes) - 1 / classes
     inverse = np.linalg.inv(_kernel(keys, keys).astype(np.float64) + RIDGE * np.eye(len(kept)))
     evidence = inverse @ targets
     left_out = targets - evidence / np.diag(inverse)[:, None]

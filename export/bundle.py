@@ -18,6 +18,7 @@ from export.model import LoadedModel, load_model
 from export.parity import measure_parity
 from export.parity_images import generated_images, images_in
 from export.quantize import quantize_matrix_products
+from export.text_tower import text_versions, write_text_tower
 from protocol.bundle import (
     CLASS_EMBEDDINGS,
     FORMAT,
@@ -40,13 +41,14 @@ def export_bundle(
     report: Callable[[str], None] = lambda step: None,
     force: bool = False,
     images: Path | None = None,
+    with_text: bool = False,
 ) -> Bundle:
     """Export an open_clip model as a bundle, and return the bundle opened.
 
     `model` and `pretrained` are as for `export.model.load_model`. `report` is told each step before it
     begins. `images` is a folder to measure the parity on; without it, generated images are used. With
-    `force`, a bundle at `out` is replaced. The same inputs, versions and kind of processor give the same
-    bytes.
+    `force`, a bundle at `out` is replaced. `with_text` adds the text tower and its tokenizer. The same
+    inputs, versions and kind of processor give the same bytes.
 
     Raises InvalidInputError when an input cannot be used or the bundle not written, and ParityError when
     the encoder does not do what the model does; either way nothing is left at `out` that was not there.
@@ -68,6 +70,10 @@ def export_bundle(
     with new_bundle(out, force=force) as folder:
         for name, content in contents.items():
             (folder / name).write_bytes(content)
+        text = None
+        if with_text:
+            report("writing the text tower as ONNX, and comparing it with open_clip")
+            text = write_text_tower(loaded, prompts, folder)
         report("comparing with open_clip")
         compared = images_in(images) if images else generated_images()
         manifest = Manifest(
@@ -81,9 +87,10 @@ def export_bundle(
             prompts=prompts,
             preprocessing=loaded.preprocessing,
             parity=measure_parity(loaded, folder / IMAGE_ENCODER, compared, precision),
-            versions=_versions(),
-            files={name: hashlib.sha256(content).hexdigest() for name, content in contents.items()},
+            versions=_versions() | (text_versions() if text else {}),
+            files={path.name: _sha256(path) for path in sorted(folder.iterdir())},
             quantization=quantization,
+            text=text,
         )
         (folder / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest)) + b"\n")
     return open_bundle(out)
@@ -100,6 +107,11 @@ def _logit_scale(loaded: LoadedModel) -> float:
             f"{loaded.source.shown_name} has the logit scale {scale}; its weights are damaged"
         )
     return scale
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _npy(array: npt.NDArray[np.float32]) -> bytes:

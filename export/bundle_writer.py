@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from protocol.bundle import CLASS_EMBEDDINGS, IMAGE_ENCODER, MANIFEST
+from protocol.bundle import CLASS_EMBEDDINGS, IMAGE_ENCODER, MANIFEST, REFERENCE_FILE, TEXT_FILES
 from protocol.errors import InvalidInputError
 
-BUNDLE_FILES = {MANIFEST, IMAGE_ENCODER, CLASS_EMBEDDINGS}
+BUNDLE_FILES = {MANIFEST, IMAGE_ENCODER, CLASS_EMBEDDINGS, REFERENCE_FILE, *TEXT_FILES}
 
 
 @contextmanager

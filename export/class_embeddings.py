@@ -6,6 +6,7 @@ import numpy.typing as npt
 from export.model import LoadedModel
 from export.one_thread import one_thread
 from protocol.bundle import ClassPrompts
+from protocol.class_prompts import prompt_ensemble, prompt_texts
 from protocol.errors import InvalidInputError
 
 PROMPTS_PER_BATCH = 64
@@ -14,8 +15,7 @@ PROMPTS_PER_BATCH = 64
 def embed_classes(loaded: LoadedModel, prompts: ClassPrompts) -> npt.NDArray[np.float32]:
     """Return float32 (classes, D), rows of unit length, in the order of `prompts.classes`.
 
-    Every template is filled with every phrase of a class; the unit embeddings of these prompts are averaged
-    and scaled to unit length again (prompt ensembling, Radford et al. 2021, section 3.1.4).
+    Every template is filled with every phrase of a class, as `protocol.class_prompts` says.
 
     Raises InvalidInputError when an embedding is not finite, as with weights that are damaged.
     """
@@ -30,16 +30,19 @@ def embed_classes(loaded: LoadedModel, prompts: ClassPrompts) -> npt.NDArray[np.
 
 def _embed_class(loaded: LoadedModel, templates: list[str], phrases: list[str]) -> npt.NDArray[np.float32]:
     """Return the unit embedding, float32 (D,), of one class."""
+    texts = prompt_texts(templates, phrases)
+    starts = range(0, len(texts), PROMPTS_PER_BATCH)
+    return prompt_ensemble(
+        np.concatenate([embed_texts(loaded, texts[start : start + PROMPTS_PER_BATCH]) for start in starts])
+    )
+
+
+def embed_texts(loaded: LoadedModel, texts: list[str]) -> npt.NDArray[np.float32]:
+    """Return open_clip's unit embeddings of texts, float32 (texts, D)."""
     import torch
 
-    texts = [template.replace("{}", phrase) for template in templates for phrase in phrases]
     with one_thread(), torch.no_grad():
-        batches = [
-            loaded.network.encode_text(
-                loaded.tokenizer(texts[start : start + PROMPTS_PER_BATCH]), normalize=True
-            )
-            for start in range(0, len(texts), PROMPTS_PER_BATCH)
-        ]
-        mean = torch.cat(batches).mean(dim=0)
-        embedding: npt.NDArray[np.float32] = torch.nn.functional.normalize(mean, dim=0).numpy()
-    return embedding
+        embeddings: npt.NDArray[np.float32] = loaded.network.encode_text(
+            loaded.tokenizer(texts), normalize=True
+        ).numpy()
+    return embeddings

@@ -34,6 +34,9 @@ def export_command(
     images: Annotated[
         Path | None, typer.Option(help="A folder of images to compare with open_clip on.")
     ] = None,
+    with_text: Annotated[
+        bool, typer.Option("--with-text", help="Add the text tower, for new prompts on the edge.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a bundle that exists.")] = False,
 ) -> None:
     """Export a CLIP to a bundle: an ONNX image encoder and the embeddings of the class prompts."""
@@ -46,7 +49,10 @@ def export_command(
         from export.bundle import export_bundle
 
         bundle = export_bundle(
-            model, pretrained, prompts, out, precision.value, status.update, force=force, images=images
+            *(model, pretrained, prompts, out, precision.value, status.update),
+            force=force,
+            images=images,
+            with_text=with_text,
         )
     print(_summary(bundle))
 
@@ -61,6 +67,14 @@ def _summary(bundle: "Bundle") -> str:
     if manifest.quantization:
         counts = ", ".join(f"{count} {name}" for name, count in manifest.quantization.quantized.items())
         eight_bit = f" (8-bit: {counts})"
+    text: list[str] = []
+    if manifest.text:
+        size_of_text = bundle.text_encoder.stat().st_size / 1e6
+        text.append(
+            f"text     {size_of_text:.1f} MB, tokenizer of {manifest.text.tokenizer}, largest error "
+            f"{manifest.text.parity.embedding_max_abs_error:g} on {manifest.text.parity.texts} texts; "
+            "tokens equal"
+        )
     return "\n".join(
         (
             f"bundle   {bundle.folder}",
@@ -69,6 +83,7 @@ def _summary(bundle: "Bundle") -> str:
             f"classes  {', '.join(manifest.class_names)}",
             f"parity   largest error {parity.embedding_max_abs_error:g}, least cosine {parity.cosine_min:g} "
             f"on {parity.images} images; pixels equal",
+            *text,
             f"sha256   {bundle.digest.hex()}",
         )
     )

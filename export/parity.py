@@ -42,7 +42,7 @@ def measure_parity(
     when an fp32 embedding differs by more than 1e-4 in one value, or when the cosine between an int8
     embedding and the original is less than 0.97.
     """
-    session = _open_session(encoder)
+    session = open_session(encoder)
     pixel_max_difference = 0
     references: list[npt.NDArray[np.float32]] = []
     exported: list[npt.NDArray[np.float32]] = []
@@ -87,7 +87,8 @@ def require_parity(parity: Parity, precision: Literal["fp32", "int8"]) -> None:
         )
 
 
-def _open_session(encoder: Path) -> Any:
+def open_session(encoder: Path) -> Any:
+    """Return an ONNX Runtime session of the exported encoder, on one thread."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

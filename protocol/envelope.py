@@ -3,9 +3,10 @@
     2 bytes   b"FM"
     1 byte    protocol version, 1
     n bytes   the message (MessagePack, see `protocol.messages`)
-    64 bytes  Ed25519 signature over  b"FM" version topic 0x00 message
+    64 bytes  Ed25519 signature over  b"FM" version identity topic 0x00 message
 
-The topic is signed but not sent: a message replayed on another topic does not verify.
+The plan's identity and the topic are signed but not sent: a message that is replayed in another federation of
+the same name, or on another topic, does not verify.
 """
 
 from dataclasses import dataclass
@@ -43,6 +44,10 @@ CARRIED: dict[str, tuple[type[Message], ...]] = {
     "status": (Status,),
 }
 
+# Signed instead of an identity where the receiver, or a site that leaves its last will, knows no plan yet.
+NO_IDENTITY = bytes(16)
+_WITHOUT_IDENTITY = ("plan", "status")
+
 # What frame, signature and the fields around an encoded head or a block of one take at most, in bytes.
 OVERHEAD_BYTES = 128
 
@@ -56,17 +61,26 @@ class Envelope:
     body: bytes
     signature: bytes
 
-    def verify(self, public_key: bytes) -> Message:
-        """Return the message if this key signed it for this topic; raise MessageError otherwise."""
-        if not is_signed_by(public_key, self.signature, _signed_bytes(self.topic, self.body)):
-            raise MessageError(f"the signature of a message on {self.topic} does not match its sender's key")
+    def verify(self, public_key: bytes, identity: bytes) -> Message:
+        """Return the message if this key signed it for this topic, in the federation of this plan identity.
+
+        Raises MessageError otherwise.
+        """
+        if not is_signed_by(public_key, self.signature, _signed_bytes(self.topic, identity, self.body)):
+            raise MessageError(
+                f"the signature of a message on {self.topic} is not its sender's for this federation: "
+                "it was forged, altered, or sent in another federation of this name"
+            )
         return self.message
 
 
-def seal(message: Message, topic: str, key: SigningKey) -> bytes:
-    """Return the bytes to publish on `topic`."""
+def seal(message: Message, topic: str, key: SigningKey, identity: bytes) -> bytes:
+    """Return the bytes to publish on `topic` in the federation whose plan has this identity.
+
+    Messages on `plan` and `status` belong to no identity: there, any will do.
+    """
     body = encode_message(message)
-    return _HEADER + body + key.sign(_signed_bytes(topic, body))
+    return _HEADER + body + key.sign(_signed_bytes(topic, identity, body))
 
 
 def open_envelope(payload: bytes, topic: str) -> Envelope:
@@ -88,5 +102,6 @@ def open_envelope(payload: bytes, topic: str) -> Envelope:
     return Envelope(message, topic, body, payload[-SIGNATURE_BYTES:])
 
 
-def _signed_bytes(topic: str, body: bytes) -> bytes:
-    return _HEADER + topic.encode() + b"\0" + body
+def _signed_bytes(topic: str, identity: bytes, body: bytes) -> bytes:
+    signed = NO_IDENTITY if topics.channel_of(topic) in _WITHOUT_IDENTITY else identity
+    return _HEADER + signed + topic.encode() + b"\0" + body

@@ -4,6 +4,7 @@ import subprocess
 from contextlib import ExitStack
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from aggregator.configuration import AggregatorConfiguration
@@ -30,6 +31,13 @@ def test_examples_decode_and_name_every_setting(name, structure):
             continue
         for setting in getattr(settings, "__struct_fields__", ()):
             assert setting in text, f"{name} does not show {table}.{setting}"
+
+
+@pytest.mark.parametrize("path", sorted((DEPLOY.parent / "configs" / "papers").glob("*.toml")), ids=str)
+def test_the_papers_configurations_are_valid(path):
+    configuration = read_configuration(path, AggregatorConfiguration)
+    assert configuration.federation.method == path.stem
+    msgspec.convert(configuration.training, TrainingSettings)
 
 
 def test_the_example_shows_every_training_setting():

@@ -3,7 +3,7 @@
 Source: Wu et al., "FACMIC: Federated Adaptative CLIP Model for Medical Image Classification" (MICCAI 2024,
 arXiv:2410.14707). Departures from its published code: the number of classes comes from the data; the target
 is a reference set of embeddings (`edge_client.references`) in place of images of the test site, and without
-one the head trains on the contrastive term alone; batch norm's running statistics are aggregated like weights.
+one the head trains on the contrastive term alone; running statistics are aggregated like weights.
 """
 
 from torch import Tensor, nn

@@ -22,7 +22,7 @@ from edge_client.site_agent import Identity, SiteAgent
 from edge_client.site_state import SiteState
 from edge_client.training_settings import TrainingSettings
 from protocol import topics
-from protocol.envelope import open_envelope, seal
+from protocol.envelope import NO_IDENTITY, open_envelope, seal
 from protocol.errors import FedMedClipError
 from protocol.head import NamedArrays, head_digest
 from protocol.link_settings import SMALLEST_COMMON_LIMIT
@@ -87,6 +87,7 @@ class Federation:
         self._measured_site: str | None = None
         self.measurements = CodecMeasurements()
         self._key = derived_key(plan.seed, "aggregator")
+        self._announced = wire_plan(plan, pool, self._key)
         self._specification = shared_head_specification(
             plan.method, pool.embedding_size, len(pool.class_embeddings)
         )
@@ -130,8 +131,7 @@ class Federation:
     def _begin(self) -> Coordinator:
         plan, pool = self._plan, self._pool
         head = initial_shared_head(plan.method, pool.embedding_size, plan.seed, len(pool.class_embeddings))
-        announced = wire_plan(plan, pool, self._key)
-        self._store.begin(announced, self._specification.to_bytes(head), head_digest(head))
+        self._store.begin(self._announced, self._specification.to_bytes(head), head_digest(head))
         global_head = GlobalHead(
             self._store, self._specification, plan.downlink_codec, plan.rounds, SMALLEST_COMMON_LIMIT
         )
@@ -147,7 +147,7 @@ class Federation:
                 maximum_update_norm=float("inf"),
             )
         )
-        return Coordinator(configuration, announced, self._store, global_head, _NOW)
+        return Coordinator(configuration, self._announced, self._store, global_head, _NOW)
 
     def _connect(self, site: VirtualSite) -> None:
         """Bring a site online: the broker hands it what is retained."""
@@ -228,14 +228,15 @@ class Federation:
         topic = topics.up(FEDERATION, name)
         key = derived_key(self._plan.seed, name)
         for message in messages:
-            self._to_coordinator(topic, seal(message, topic, key))
+            self._to_coordinator(topic, seal(message, topic, key, self._announced.identity))
 
     def _send_status(self, name: str, status: Status) -> None:
         """Publish a status that differs from the one before; the aggregator alone listens to it."""
         if self._connected[name].status != status:
             self._connected[name].status = status
             topic = topics.status(FEDERATION, name)
-            self._to_coordinator(topic, seal(status, topic, derived_key(self._plan.seed, name)))
+            key = derived_key(self._plan.seed, name)
+            self._to_coordinator(topic, seal(status, topic, key, NO_IDENTITY))
 
     def _to_coordinator(self, topic: str, payload: bytes) -> None:
         self._traffic.sent(topic, payload)
@@ -243,7 +244,7 @@ class Federation:
 
     def _publish(self, outgoing: Iterable[Outgoing]) -> None:
         for item in outgoing:
-            payload = seal(item.message, item.topic, self._key)
+            payload = seal(item.message, item.topic, self._key, self._announced.identity)
             if item.retain:
                 self._retained[item.topic] = payload
             if item.topic.startswith(topics.down(FEDERATION, "")):

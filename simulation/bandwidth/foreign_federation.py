@@ -12,7 +12,7 @@ from aggregator.rules import weighted_mean
 from edge_client.heads import initial_private_head
 from protocol import topics
 from protocol.codecs import codec_named, decode_head, encode_head
-from protocol.envelope import seal
+from protocol.envelope import NO_IDENTITY, seal
 from protocol.head import HeadSpecification, NamedArrays, head_digest
 from protocol.link_settings import SMALLEST_COMMON_LIMIT
 from protocol.messages import Announcement, Block, Join, JoinAnswer, Message, Plan, Receipt, Status, Update
@@ -73,6 +73,7 @@ class ForeignFederation:
             plan.method, pool.embedding_size, len(pool.class_embeddings)
         )
         self._key = derived_key(plan.seed, "aggregator")
+        self._announced = wire_plan(plan, pool, self._key)
         self._online: set[str] = set()
         self._encoded: bytes | None = None
         self._version = 0
@@ -142,7 +143,7 @@ class ForeignFederation:
     def _join(self, site: VirtualSite, traffic: Traffic) -> None:
         plan, pool = self._plan, self._pool
         key = derived_key(plan.seed, site.name).public_key
-        self._receive(site.name, wire_plan(plan, pool, self._key), traffic)
+        self._receive(site.name, self._announced, traffic)
         self._receive_head(site.name, traffic)
         self._send(site.name, Join(key, pool.digest, len(site.train)), traffic)
         self._receive(site.name, JoinAnswer(fingerprint(key), True, ""), traffic)
@@ -163,13 +164,14 @@ class ForeignFederation:
 
     def _send(self, name: str, message: Message, traffic: Traffic) -> None:
         topic = topics.up(FEDERATION, name)
-        traffic.sent(topic, seal(message, topic, derived_key(self._plan.seed, name)))
+        key = derived_key(self._plan.seed, name)
+        traffic.sent(topic, seal(message, topic, key, self._announced.identity))
 
     def _send_status(self, name: str, online: bool, traffic: Traffic) -> None:
         key = derived_key(self._plan.seed, name)
         topic = topics.status(FEDERATION, name)
         status = Status(fingerprint(key.public_key), online, self._version)
-        traffic.sent(topic, seal(status, topic, key))
+        traffic.sent(topic, seal(status, topic, key, NO_IDENTITY))
 
     def _receive(self, name: str, message: Message, traffic: Traffic) -> None:
         match message:
@@ -181,4 +183,4 @@ class ForeignFederation:
                 topic = topics.blocks(FEDERATION)
             case _:
                 topic = topics.down(FEDERATION, name)
-        traffic.received(topic, seal(message, topic, self._key))
+        traffic.received(topic, seal(message, topic, self._key, self._announced.identity))

@@ -39,7 +39,8 @@ class Liar:
 
     def send(self, message, key=KEY, topic=None, now=0.0):
         topic = topic or topics.up(FEDERATION, self.name)
-        answers = self.coordinator.receive(topic, seal(message, topic, key), now)
+        payload = seal(message, topic, key, self.federation.plan.identity)
+        answers = self.coordinator.receive(topic, payload, now)
         return [answer.message for answer in answers]
 
     def join(self):

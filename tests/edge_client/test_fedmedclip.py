@@ -124,5 +124,5 @@ def test_both_heads_learn_from_the_distillation():
 
 def test_methods_load_by_name():
     assert load_method("fedmedclip") is METHOD
-    with pytest.raises(InvalidInputError, match="known methods: .*fedmedclip"):
+    with pytest.raises(InvalidInputError, match=r"known methods: .*fedmedclip"):
         load_method("fedmagic")

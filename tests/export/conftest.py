@@ -87,3 +87,12 @@ def tiny_bundle(
     return export_bundle(
         tiny_model, None, prompts, tmp_path_factory.mktemp("bundles") / "bundle", request.param
     )
+
+
+@pytest.fixture(scope="session")
+def text_bundle(tiny_model: str, prompts: ClassPrompts, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The bundle of the tiny model with its text tower."""
+    from export.bundle import export_bundle
+
+    folder = tmp_path_factory.mktemp("bundles") / "with-text"
+    return export_bundle(tiny_model, None, prompts, folder, with_text=True)

@@ -19,7 +19,7 @@ from protocol.objects import blocks_of
 from protocol.shared_heads import initial_shared_head, shared_head_specification
 from protocol.signature import SigningKey, fingerprint
 
-FEDERATION, SITE = "golden", "site-a"
+FEDERATION, SITE, IDENTITY = "golden", "site-a", bytes(range(16))
 PRIVATE_KEYS = {"aggregator": bytes(range(32)), "site": bytes(range(32, 64))}
 KEYS = {who: SigningKey(Ed25519PrivateKey.from_private_bytes(raw)) for who, raw in PRIVATE_KEYS.items()}
 METHOD, EMBEDDING_SIZE, SEED = "fedmedclip", 12, 20261
@@ -124,7 +124,7 @@ def sealed_messages(encoded: bytes, snapshot: bytes) -> Iterator[tuple[str, str,
     mark = fingerprint(KEYS["site"].public_key)
     training: dict[str, Any] = {"epochs": 1, "learning_rate": 1e-3, "adaptive": True, "optimizer": "adamw"}
     plan = messages.Plan(
-        identity=bytes(range(16)),
+        identity=IDENTITY,
         aggregator_key=KEYS["aggregator"].public_key,
         method=METHOD,
         bundle_digest=bundle,
@@ -179,7 +179,7 @@ def golden_files() -> dict[str, bytes]:
     encoded, snapshot = files["heads/shared-lowrank-1.bin"], files["heads/varied-lossless-1.bin"]
     for name, topic, who, message in sealed_messages(encoded, snapshot):
         path = f"messages/{name}.bin"
-        files[path] = seal(message, topic, KEYS[who])
+        files[path] = seal(message, topic, KEYS[who], IDENTITY)
         body = readable(msgspec.msgpack.decode(messages.encode_message(message)))
         kind = type(message).__name__
         sealed.append({"file": path, "topic": topic, "signer": who, "message": kind, "body": body})
@@ -193,6 +193,7 @@ def golden_files() -> dict[str, bytes]:
             who: {"private": raw.hex(), "public": KEYS[who].public_key.hex()}
             for who, raw in PRIVATE_KEYS.items()
         },
+        "identity": IDENTITY.hex(),
         "version_0": {
             "file": "heads/version-0.f32",
             "federation_seed": SEED,

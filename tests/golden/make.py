@@ -42,9 +42,10 @@ def differences() -> list[str]:
         for how, files in (("read", stored), ("written", made)):
             if head_digest(decode_head(files[entry["file"]], specification)).hex() != entry["head_digest"]:
                 found.append(f"{entry['file']}: {how} differently")
+    identity = bytes.fromhex(manifest["identity"])
     for entry in manifest["messages"]:
         public_key = bytes.fromhex(manifest["keys"][entry["signer"]]["public"])
-        message = open_envelope(stored[entry["file"]], entry["topic"]).verify(public_key)
+        message = open_envelope(stored[entry["file"]], entry["topic"]).verify(public_key, identity)
         if readable(msgspec.msgpack.decode(messages.encode_message(message))) != entry["body"]:
             found.append(f"{entry['file']}: read differently")
     if manifest["zstd"] == here["zstd"] and manifest["full_size"] != here["full_size"]:

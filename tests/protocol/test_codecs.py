@@ -21,7 +21,7 @@ from protocol.codecs import (
     maximum_encoded_bytes,
     order0_entropy_bytes,
 )
-from protocol.envelope import seal
+from protocol.envelope import NO_IDENTITY, seal
 from protocol.errors import CodecError, HeadError, InvalidInputError
 from protocol.head import HeadSpecification, TensorSpecification, head_digest
 from protocol.messages import Announcement, Update
@@ -206,10 +206,10 @@ class TestAutomatic:
                 result = encode_head(codec, delta, specification, memory)
                 memory = result.memory
                 reference = refer_to(result.data, 131_072)
-                update = seal(Update(10**6, 10**9, reference), "fmc1/federation/up/site", key)
+                update = seal(Update(10**6, 10**9, reference), "fmc1/federation/up/site", key, NO_IDENTITY)
                 broadcast = Announcement(10**6, bytes(32), False, reference)
                 assert len(update) <= budget
-                assert len(seal(broadcast, "fmc1/federation/head", key)) <= budget
+                assert len(seal(broadcast, "fmc1/federation/head", key, NO_IDENTITY)) <= budget
                 assert len(update) - len(result.data) <= MESSAGE_OVERHEAD_BYTES
 
     def test_a_larger_budget_is_used(self):

@@ -1,14 +1,17 @@
 """The golden files, read by our decoder and by one that was written from the specification alone."""
 
+import ast
 import json
 import struct
+import sys
+from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from protocol import messages
 from protocol.codecs import decode_head
-from protocol.envelope import OVERHEAD_BYTES, seal
+from protocol.envelope import NO_IDENTITY, OVERHEAD_BYTES, seal
 from protocol.head import HeadSpecification, TensorSpecification
 from protocol.shared_heads import initial_shared_head
 from tests.golden.contents import KEYS, METHOD
@@ -33,7 +36,9 @@ def test_there_is_a_golden_file_for_every_message():
 @pytest.mark.parametrize("file", MESSAGES)
 def test_the_independent_decoder_reads_each_message_and_its_signature(file):
     entry = MESSAGES[file]
-    items, signed, signature = independent_decoder.open_envelope((FOLDER / file).read_bytes(), entry["topic"])
+    items, signed, signature = independent_decoder.open_envelope(
+        (FOLDER / file).read_bytes(), entry["topic"], bytes.fromhex(MANIFEST["identity"])
+    )
     public_key = bytes.fromhex(MANIFEST["keys"][entry["signer"]]["public"])
     Ed25519PublicKey.from_public_bytes(public_key).verify(signature, signed)
     assert with_binary_as_text(items) == entry["body"]
@@ -50,6 +55,20 @@ def test_both_decoders_give_the_same_bits(file):
         assert ours[name].astype("<f4").tobytes() == struct.pack(f"<{len(values)}f", *values)
 
 
+def test_the_independent_decoder_is_short_and_imports_nothing_of_ours():
+    source = Path(independent_decoder.__file__).read_text()
+    documentation, imported = 0, set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Module | ast.FunctionDef) and (text := ast.get_docstring(node, clean=False)):
+            documentation += sum(bool(line.strip()) for line in f'"""{text}"""'.splitlines())
+        elif isinstance(node, ast.Import):
+            imported |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            imported.add(node.module)
+    assert sum(bool(line.strip()) for line in source.splitlines()) - documentation <= 100
+    assert imported <= {*sys.stdlib_module_names, "msgspec", "zstandard"}
+
+
 def test_both_derive_the_same_version_0():
     entry = MANIFEST["version_0"]
     theirs = independent_decoder.version_0(
@@ -63,28 +82,34 @@ def test_both_derive_the_same_version_0():
     assert b"".join(array.astype("<f4").tobytes() for array in ours.values()) == stored
 
 
-def test_the_envelope_of_an_update_costs_little():
-    topic = f"fmc1/{'f' * 32}/up/{'s' * 32}"
-    payload = bytes(2920)
-    largest = seal(messages.Update(1_000_000, 1_000_000_000, payload), topic, KEYS["site"])
-    assert len(largest) - len(payload) <= OVERHEAD_BYTES <= UPDATE_OVERHEAD_LIMIT
-    usual = seal(messages.Update(50, 386, payload), topic, KEYS["site"])
-    assert len(usual) - len(payload) == 76
+LONGEST_DOWN = f"fmc1/{'f' * 32}/down/{'s' * 32}"
+DATA = bytes(1 << 17)
 
 
 @pytest.mark.parametrize(
     "message",
     [
-        messages.Announcement(1_000_000, bytes(32), True, bytes(1 << 17)),
-        messages.Snapshot(1_000_000, bytes(32), True, bytes(1 << 17)),
-        messages.Block(bytes(32), 16_383, bytes(1 << 17)),
-        messages.Update(1_000_000, 1_000_000_000, bytes(1 << 17)),
+        messages.Announcement(1_000_000, bytes(32), True, DATA),
+        messages.Snapshot(1_000_000, bytes(32), True, DATA),
+        messages.Block(bytes(32), 16_383, DATA),
+        messages.Update(1_000_000, 1_000_000_000, DATA),
     ],
 )
 def test_no_message_with_data_has_more_around_it_than_promised(message):
-    data = message.data if isinstance(message, messages.Block) else message.payload
-    topic = f"fmc1/{'f' * 32}/down/{'s' * 32}"
-    assert len(seal(message, topic, KEYS["site"])) - len(data) <= OVERHEAD_BYTES
+    sealed = seal(message, LONGEST_DOWN, KEYS["site"], NO_IDENTITY)
+    assert len(sealed) - len(DATA) <= OVERHEAD_BYTES <= UPDATE_OVERHEAD_LIMIT
+
+
+def test_around_a_usual_update_there_are_76_bytes():
+    sealed = seal(messages.Update(50, 386, bytes(2920)), LONGEST_DOWN, KEYS["site"], NO_IDENTITY)
+    assert len(sealed) - 2920 == 76
+
+
+def test_around_the_largest_update_there_are_84_bytes_and_no_name_among_them():
+    sealed = seal(messages.Update(1_000_000, 1_000_000_000, DATA), LONGEST_DOWN, KEYS["site"], NO_IDENTITY)
+    assert len(sealed) - len(DATA) == 84
+    assert b"fff" not in sealed.replace(DATA, b"")
+    assert b"sss" not in sealed.replace(DATA, b"")
 
 
 def with_binary_as_text(value):

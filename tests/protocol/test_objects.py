@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.envelope import OVERHEAD_BYTES, seal
+from protocol.envelope import NO_IDENTITY, OVERHEAD_BYTES, seal
 from protocol.errors import MessageError
 from protocol.messages import MAXIMUM_REQUESTED_BLOCKS, BlockRequest, Update
 from protocol.objects import Assembly, block_count, blocks_of, refer_to
@@ -46,7 +46,7 @@ def test_every_message_fits_the_limit(size):
     reference = refer_to(data, LIMIT)
     messages = [Update(10**6, 10**9, reference), *blocks_of(data, reference)]
     topic = f"fmc1/{'f' * 32}/up/{'s' * 32}"
-    assert max(len(seal(message, topic, key)) for message in messages) <= LIMIT
+    assert max(len(seal(message, topic, key, NO_IDENTITY)) for message in messages) <= LIMIT
 
 
 def test_an_object_larger_than_expected_is_refused_at_once():
@@ -76,7 +76,7 @@ def test_one_request_names_so_many_blocks_that_it_fits_any_message_and_the_next_
     rounds = 0
     while (request := assembly.request()) is not None:
         rounds += 1
-        assert len(seal(request, f"fmc1/{'f' * 32}/up/{'s' * 32}", new_signing_key())) <= LIMIT
+        assert len(seal(request, f"fmc1/{'f' * 32}/up/{'s' * 32}", new_signing_key(), NO_IDENTITY)) <= LIMIT
         for block in blocks_of(data, reference, request.missing):
             assembly.add(block.index, block.data)
     assert rounds == 6

@@ -50,10 +50,10 @@ def test_version_0_is_the_same_in_another_process():
 
 @pytest.mark.parametrize("method", known_methods())
 def test_each_method_has_distinct_finite_arrays(method):
-    specification = shared_head_specification(method, 8)
+    specification = shared_head_specification(method, 8, 3)
     names = [tensor.name for tensor in specification.tensors]
     assert len(set(names)) == len(names)
-    specification.check(initial_shared_head(method, 8, 0))
+    specification.check(initial_shared_head(method, 8, 0, 3))
 
 
 def test_unknown_method_names_the_known_ones():

@@ -4,6 +4,7 @@ The network is a queue that loses, repeats and delays messages, and any party ca
 messages. Only the learner is a stand-in (a seeded drift of the heads): its numbers do not matter here.
 """
 
+import os
 import random
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ from aggregator.store import Store
 from edge_client.site_agent import Identity, SiteAgent
 from edge_client.site_state import SiteState
 from protocol import topics
-from protocol.envelope import seal
+from protocol.envelope import NO_IDENTITY, seal
 from protocol.head import HeadSpecification, TensorSpecification, head_digest
 from protocol.messages import Plan
 from protocol.seeds import derive_seed
@@ -73,6 +74,7 @@ class Loopback:
         enrolment="open",
         listed=None,
         codec="lowrank",
+        keys_of: "Loopback | None" = None,
         own_codecs=None,
     ):
         self.folder = folder
@@ -83,13 +85,15 @@ class Loopback:
             FEDERATION, "unused", rounds, minimum_sites=minimum_sites or sites, seed=11, enrolment=enrolment
         )
         self.configuration = AggregatorConfiguration(settings, sites=listed or {})
-        self.aggregator_key = new_signing_key()
-        self.keys = {f"site-{index}": new_signing_key() for index in range(sites)}
+        self.aggregator_key = keys_of.aggregator_key if keys_of else new_signing_key()
+        self.keys = (
+            keys_of.keys if keys_of else {f"site-{index}": new_signing_key() for index in range(sites)}
+        )
         self.learners = {
             site: DriftingLearner(site, 100 + 50 * index) for index, site in enumerate(self.keys)
         }
         self.plan = Plan(
-            bytes(16), self.aggregator_key.public_key, "fedmedclip", BUNDLE, embedding_size,
+            os.urandom(16), self.aggregator_key.public_key, "fedmedclip", BUNDLE, embedding_size,
             rounds, 11, codec, codec, {},
         )  # fmt: skip
         self.specification = shared_head_specification("fedmedclip", embedding_size)
@@ -126,7 +130,7 @@ class Loopback:
 
     def from_aggregator(self, outgoing):
         for item in outgoing:
-            payload = seal(item.message, item.topic, self.aggregator_key)
+            payload = seal(item.message, item.topic, self.aggregator_key, self.plan.identity)
             if item.retain:
                 self.retained[item.topic] = payload
             for site in self.agents:
@@ -135,14 +139,15 @@ class Loopback:
 
     def from_site(self, site, messages):
         topic = topics.up(FEDERATION, site)
+        identity = self.agents[site].plan_identity
         for message in messages:
-            self.queue.append(("aggregator", topic, seal(message, topic, self.keys[site])))
+            self.queue.append(("aggregator", topic, seal(message, topic, self.keys[site], identity)))
 
     def publish_status(self, site):
         if not self.agents[site].joined:
             return
         topic = topics.status(FEDERATION, site)
-        payload = seal(self.agents[site].status(online=True), topic, self.keys[site])
+        payload = seal(self.agents[site].status(online=True), topic, self.keys[site], NO_IDENTITY)
         if self.retained.get(topic) != payload:
             self.retained[topic] = payload
             self.queue.append(("aggregator", topic, payload))

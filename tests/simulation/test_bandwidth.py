@@ -166,8 +166,8 @@ def test_runs_of_another_benchmark_are_not_mixed_in(finished, folder):
 def test_bytes_are_the_lengths_of_the_sealed_messages(pool, tmp_path, monkeypatch):
     sealed, received = Counter(), Counter()
 
-    def counting_seal(message, topic, key):
-        payload = seal(message, topic, key)
+    def counting_seal(message, topic, key, identity):
+        payload = seal(message, topic, key, identity)
         if "/up/" in topic or "/status/" in topic:
             sealed[type(message).__name__] += len(payload)
         else:

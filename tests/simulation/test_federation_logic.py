@@ -4,7 +4,7 @@ import pytest
 
 from edge_client.site_state import SiteState
 from protocol import topics
-from protocol.envelope import seal
+from protocol.envelope import open_envelope, seal
 from protocol.messages import Join, Update
 from protocol.objects import refer_to
 from protocol.signature import new_signing_key
@@ -93,12 +93,13 @@ def test_a_second_site_of_the_same_name_is_refused_and_disturbs_nobody(tmp_path,
         federation.step()
     impostor = new_signing_key()
     topic = topics.up(FEDERATION, "site-1")
+    join = Join(impostor.public_key, BUNDLE, 10)
     answers = federation.coordinator.receive(
-        topic, seal(Join(impostor.public_key, BUNDLE, 10), topic, impostor), federation.now
+        topic, seal(join, topic, impostor, federation.plan.identity), federation.now
     )
     assert [answer.message.accepted for answer in answers] == [False]
     assert "belongs to another site" in answers[0].message.reason
-    forged = seal(Update(2, 10**6, refer_to(b"x", 4096)), topic, impostor)
+    forged = seal(Update(2, 10**6, refer_to(b"x", 4096)), topic, impostor, federation.plan.identity)
     assert federation.coordinator.receive(topic, forged, federation.now) == []
     federation.run()
     assert federation.final_digest() == undisturbed.final_digest()
@@ -129,3 +130,35 @@ def test_a_damaged_head_is_replaced_on_disk_too(tmp_path):
         federation.step()
     federation.run()
     assert federation.final_digest()
+
+
+class Overheard(Loopback):
+    """Keeps whatever passes through the network."""
+
+    def __init__(self, *arguments, **settings):
+        self.heard: list[tuple[str, str, bytes]] = []
+        super().__init__(*arguments, **settings)
+
+    def deliver(self, receiver, topic, payload):
+        self.heard.append((receiver, topic, payload))
+        super().deliver(receiver, topic, payload)
+
+
+def test_messages_of_an_earlier_federation_with_the_same_name_and_keys_count_nowhere(tmp_path, caplog):
+    earlier = Overheard(tmp_path / "earlier", embedding_size=80, rounds=2, codec="int8")
+    earlier.run()
+    signed = [item for item in earlier.heard if not item[1].endswith("/plan") and "/status/" not in item[1]]
+    kinds = {type(open_envelope(payload, topic).message).__name__ for _, topic, payload in signed}
+    assert kinds >= {"Join", "JoinAnswer", "Announcement", "Update", "Block", "Receipt"}
+    later = Loopback(tmp_path / "later", embedding_size=80, rounds=2, codec="int8", keys_of=earlier)
+    while not all(agent.joined for agent in later.agents.values()):
+        later.step()
+    caplog.clear()
+    for receiver, topic, payload in signed:
+        party = later.coordinator if receiver == "aggregator" else later.agents[receiver]
+        assert party.receive(topic, payload, later.now) == []
+    assert len(caplog.messages) == len(signed)
+    assert all("sent in another federation of this name" in message for message in caplog.messages)
+    assert later.store.updated_sites(1) == []
+    later.run()
+    assert later.final_digest() == earlier.final_digest()

@@ -1,0 +1,83 @@
+"""`fedmedclip reference`: put a reference set into a bundle, before its federation begins."""
+
+import hashlib
+import os
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import msgspec
+import numpy as np
+from rich.console import Console
+
+from edge_client.dataset import list_images
+from edge_client.feature_store import FeatureStore
+from edge_client.features import extract_features, summarize_skipped
+from edge_client.progress import progress_bar
+from edge_client.references import encode_reference, quantised, summarised
+from protocol.bundle import MANIFEST, REFERENCE_FILE, Bundle, open_bundle
+from protocol.errors import InvalidInputError
+from protocol.seeds import derive_seed
+
+
+def run_reference(
+    images: list[str],
+    bundle_folder: Path,
+    *,
+    statistics: bool,
+    rank: int,
+    noise: float,
+    most: int,
+    seed: int,
+    threads: int | None,
+) -> None:
+    """Encode images and write the bundle's reference set: their embeddings, or only statistics of them.
+
+    Raises InvalidInputError when no image can be used, BundleError when the bundle cannot.
+    """
+    bundle = open_bundle(bundle_folder)
+    paths = list_images(images)
+    if len(paths) > most:
+        draw = np.random.Generator(np.random.Philox(derive_seed(seed, purpose="reference")))
+        paths = [paths[index] for index in np.sort(draw.choice(len(paths), most, replace=False))]
+    with (
+        TemporaryDirectory() as folder,
+        FeatureStore(Path(folder) / "features.db") as store,
+        progress_bar("computing features") as progress,
+    ):
+        found = extract_features(paths, bundle, store, threads=threads, progress=progress)
+    console = Console()
+    if found.skipped:
+        console.print(summarize_skipped(found.skipped), highlight=False)
+    if len(found.embeddings) == 0:
+        raise InvalidInputError("no image could be read; the bundle is as it was")
+    reference = (
+        summarised(found.embeddings, rank, noise, derive_seed(seed, purpose="reference noise"))
+        if statistics
+        else quantised(found.embeddings)
+    )
+    encoded = encode_reference(reference)
+    changed = with_reference(bundle, encoded)
+    what = "statistics" if statistics else "embeddings"
+    console.print(
+        f"{what} of {len(found.embeddings)} images, {len(encoded)} bytes, are in {bundle_folder} now; its "
+        f"digest is {changed.digest.hex()[:16]}. Copy it to every site: they must all have this one.",
+        highlight=False,
+    )
+
+
+def with_reference(bundle: Bundle, encoded: bytes) -> Bundle:
+    """Put the encoded reference set into the bundle's folder and manifest; return it with its new digest.
+
+    Killed between the two files, an older reference set would not fit its manifest any more: run it again.
+    """
+    files = bundle.manifest.files | {REFERENCE_FILE: hashlib.sha256(encoded).hexdigest()}
+    manifest = msgspec.structs.replace(bundle.manifest, files=files)
+    _replace(bundle.folder / REFERENCE_FILE, encoded)
+    _replace(bundle.folder / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
+    return open_bundle(bundle.folder)
+
+
+def _replace(path: Path, content: bytes) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_bytes(content)
+    os.replace(partial, path)
