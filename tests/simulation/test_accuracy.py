@@ -24,6 +24,8 @@ from simulation.accuracy.federation import MemoryFederation
 from simulation.accuracy.runs import deal, run_case
 from simulation.accuracy.scores import THRESHOLDS, macro_auroc, negative_class, net_benefit, reliability
 from simulation.accuracy.significance import Comparison, compare, holm, mcnemar, paired_bootstrap
+from simulation.accuracy.targets import Target
+from simulation.accuracy.trainer import Trainer
 from simulation.bandwidth.feature_pool import pool_of_file
 from simulation.bandwidth.federation import Federation, FederationPlan
 
@@ -32,7 +34,11 @@ batch_size = 16
 [eager]
 method = "fedmedclip"
 shared_learning_rate = 0.01
+[adapting]
+method = "facmic"
+target = { images = "global_test", form = "statistics" }
 """
+METHODS = ["zero-shot", "local-only", "fedmedclip", "adapting"]
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +70,7 @@ def training(tmp_path_factory):
 
 def run(features, training, out, **changes):
     settings = AccuracySettings(
-        out, Source(features=features), methods="fedmedclip,eager", training=training, rounds=2, seeds="0,1"
+        out, Source(features=features), methods=",".join(METHODS), training=training, rounds=1, seeds="0,1"
     )
     console = Console(width=100, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
     run_accuracy(dataclasses.replace(settings, **changes), console)
@@ -95,21 +101,22 @@ def test_the_report_has_every_section_and_stands_alone(finished):
     ):  # fmt: skip
         assert section in markdown
         assert section in html
-    for part in ("mask", "MLP", "distillation", "adaptive distillation", "compression"):
-        assert f"\n| {part} |" in markdown
+    for part in ("mask", "MLP", "distillation", "adaptive distillation", "compression", "domain adaptation"):
+        assert f"\n| without {part} |" in markdown
     for name in ("balanced", "macro F1", "AUROC", "calibration error", "Holm", "bootstrap"):
         assert name in markdown
     assert not re.search(r'src="(?!data:)|href=|https?://', html)
     for name in re.findall(r"\]\((.*?)\)", markdown):
         assert (out / name).read_text().startswith("<?xml")
     assert len(re.findall(r'src="data:image/svg', html)) == 8
-    assert [row["label"] for row in content["methods"]] == ["fedmedclip", "eager"]
-    assert "eager" in text
+    assert [row["label"] for row in content["methods"]] == METHODS
+    assert "adapting" in text
 
 
 def test_scores_are_of_every_test_set_and_classifier_over_the_seeds(finished):
     _, content, _ = finished
-    scores = content["methods"][0]["scores"]
+    zero_shot, alone, federated, _ = content["methods"]
+    scores = federated["scores"]
     assert set(scores) == {"site-0", "site-1", "site-2", "sites", "global_test"}
     for table in scores.values():
         assert set(table) == {"zero_shot", "shared", "private", "ensemble"}
@@ -120,11 +127,17 @@ def test_scores_are_of_every_test_set_and_classifier_over_the_seeds(finished):
                 assert figure["mean"] == pytest.approx(np.mean(figure["values"]), abs=1e-6)
                 assert 0 <= figure["mean"] <= 1
     assert {(row["label"], row["site"]) for row in content["leave_one_out"]} == {
-        (label, f"site-{number}") for label in ("fedmedclip", "eager") for number in range(3)
+        (label, f"site-{number}") for label in ("fedmedclip", "adapting") for number in range(3)
     }
     assert {row["images"] for row in content["leave_one_out"]} == {50}
-    without_compression = content["ablations"][-1]
-    assert without_compression["bytes_per_round"] > content["methods"][0]["uplink_bytes_per_round"]
+    # Who shares nothing has no head for others, and sends nothing; only what adapts has a reference set.
+    assert "shared" not in alone["scores"]["global_test"]
+    assert [row["uplink_bytes_per_round"] > 0 for row in content["methods"]] == [False, False, True, True]
+    assert [row["target_bytes"] > 0 for row in content["methods"]] == [False, False, False, True]
+    assert zero_shot["scores"]["sites"]["ensemble"] == zero_shot["scores"]["sites"]["zero_shot"]
+    ablations = {row["part"]: row for row in content["ablations"]}
+    assert ablations["domain adaptation"]["label"] == "adapting"
+    assert ablations["compression"]["bytes_per_round"] > federated["uplink_bytes_per_round"]
 
 
 def test_the_same_command_gives_the_same_numbers_and_pictures(finished, features, training, tmp_path):
@@ -155,9 +168,9 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(finished, features, trainin
     with pytest.raises(KeyboardInterrupt):
         run(features, training, tmp_path, ablations=False)
     resumed, text = run(features, training, tmp_path, leave_one_out=False, ablations=False)
-    # Four runs make the table: two were kept, two more had been played before the interruption.
-    assert "4 of 4 runs are done already" in text
-    assert len(played) == 3
+    # Two were kept, and two more had been played before the interruption.
+    assert "4 of 8 runs are done already" in text
+    assert len(played) == 3 + 4
     assert resumed["comparisons"] == content["comparisons"]
 
 
@@ -165,7 +178,8 @@ def test_heads_and_bytes_are_those_of_the_production_agents(features, tmp_path):
     pool = pool_of_file(features)
     sites = deal(pool, 3).sites
     plan = FederationPlan("fedmedclip", "int8", "lowrank", 3, 3, len(sites), TrainingSettings())
-    production, memory = Federation(plan, pool, tmp_path), MemoryFederation(plan, pool, sites)
+    trainer = Trainer(case(), 3, pool, {})
+    production, memory = Federation(plan, pool, tmp_path), MemoryFederation(plan, pool, sites, trainer)
     for number in (1, 2, 3):
         expected = production.play_round(number, sites)
         memory.play_round(number)
@@ -179,7 +193,7 @@ def test_ablations_change_what_they_say(features):
     pool = pool_of_file(features)
     sites = deal(pool, 0).sites
     plan = FederationPlan("fedmedclip", "lossless", "lossless", 2, 0, len(sites), TrainingSettings())
-    federation = MemoryFederation(plan, pool, sites, masked=False)
+    federation = MemoryFederation(plan, pool, sites, Trainer(case(masked=False), 0, pool, {}))
     federation.play_round(1)
     for head in (federation.head, federation.private_head("site-1")):
         thresholds = np.concatenate([head[name] for name in head if name.endswith("threshold")])
@@ -191,7 +205,12 @@ def test_ablations_change_what_they_say(features):
 
 
 def test_a_case_is_known_by_what_it_does_not_by_its_name(training):
-    first, second = read_cases("fedmedclip, eager", training, "lowrank/int8", 5)
+    reference = Target("server_reference")
+    first, second, third, alone = read_cases(
+        "fedmedclip, eager, facmic, local-only", training, "lowrank/int8", 5, reference
+    )
+    assert (third.target, first.target) == (reference, None)
+    assert (alone.method, alone.federated, first.federated) == ("fedmedclip", False, True)
     assert (second.method, second.settings.shared_learning_rate, second.settings.batch_size) == (
         "fedmedclip", 0.01, 16,
     )  # fmt: skip
@@ -211,10 +230,27 @@ def test_a_case_is_known_by_what_it_does_not_by_its_name(training):
         (["--reference-method", "eager"], "--reference-method 'eager'"),
         (["--training", "missing.toml"], "missing.toml"),
         (["--bundle", "bundle"], "--features alone"),
+        (["--training", "{folder}/target.toml"], "no images 'moon'"),
     ],
 )
 def test_bad_input_is_one_line(features, tmp_path, arguments, problem):
-    settings = ["bench", "accuracy", "--features", str(features), "--out", str(tmp_path), *arguments]
+    (tmp_path / "target.toml").write_text('[facmic]\ntarget = { images = "moon" }\n')
+    arguments = [argument.format(folder=tmp_path) for argument in arguments]
+    settings = [
+        "bench",
+        "accuracy",
+        "--methods",
+        "facmic",
+        "--rounds",
+        "1",
+        "--seeds",
+        "0",
+        "--features",
+        str(features),
+        "--out",
+        str(tmp_path),
+        *arguments,
+    ]
     found = CliRunner().invoke(app, settings)
     assert isinstance(found.exception, InvalidInputError)
     assert problem in str(found.exception)
