@@ -4,7 +4,7 @@
 
 Prints a Markdown table. The deltas are those of one site that trains for some rounds on generated embeddings
 (random arrays would not do: they have no structure to find). Each codec gets them in turn with error feedback
-and memory, as in a federation. Times are the least of all rounds: what else the machine does only adds.
+and memory, as in a federation. Times are processor time, the least of all rounds.
 """
 
 import argparse
@@ -56,12 +56,12 @@ def row(name: str, rounds: list[tuple[NamedArrays, NamedArrays]], specification:
     encode, decode, sizes, limits, missing = [], [], [], [], []
     for head, delta in rounds:
         wanted = head if codec.whole_head else {key: delta[key] + residual[key] for key in delta}
-        started = time.perf_counter()
+        started = time.process_time()
         encoded = encode_head(codec, wanted, specification, memory)
-        encode.append(time.perf_counter() - started)
-        started = time.perf_counter()
+        encode.append(time.process_time() - started)
+        started = time.process_time()
         decoded = decode_head(encoded.data, specification)
-        decode.append(time.perf_counter() - started)
+        decode.append(time.process_time() - started)
         memory = encoded.memory
         sizes.append(len(encoded.data))
         limits.append(order0_entropy_bytes(encoded.data, specification))

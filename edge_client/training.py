@@ -14,7 +14,7 @@ from edge_client.local_steps import class_weights, epochs
 from edge_client.methods import load_method
 from edge_client.methods.closed_form import ClosedFormMethod
 from edge_client.methods.method import Batch, Method
-from edge_client.settled_norms import settle
+from edge_client.methods.settled_norms import settle
 from edge_client.training_settings import TrainingSettings
 from protocol.errors import HeadError, InvalidInputError
 from protocol.head import HeadSpecification, NamedArrays

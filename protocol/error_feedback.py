@@ -35,12 +35,16 @@ def compress(
 ) -> Compressed:
     """Encode `delta` plus the residual of the round before (None: there is none yet).
 
-    decoded + new residual = delta + old residual, up to float32 rounding.
+    decoded + new residual = delta + old residual, up to float32 rounding, but for arrays that are `measured`
+    anew in each round, whose residual is 0.
     """
     wanted = delta if residual is None else {name: delta[name] + residual[name] for name in delta}
     encoded = encode_head(codec, wanted, specification, memory)
     decoded = decode_head(encoded.data, specification)
     left_out = {name: wanted[name] - decoded[name] for name in wanted}
+    for tensor in specification.tensors:
+        if tensor.measured:
+            left_out[tensor.name] = np.zeros(tensor.shape, np.float32)
     return Compressed(encoded.data, decoded, left_out, encoded.memory)
 
 

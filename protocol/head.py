@@ -19,7 +19,9 @@ class TensorSpecification:
 
     `initial_bound` is the half-width of the uniform distribution that the first values are drawn from;
     0 means that they all equal `initial_value`. No value is ever below `lowest`: `apply_delta` sees to that,
-    so that a delta from a lossy codec cannot make a batch norm's running variance negative.
+    so that a delta from a lossy codec cannot make a batch norm's running variance negative. `measured` says
+    that each round measures the array anew instead of moving it on: its next difference holds what a lossy
+    codec left out, so error feedback would count that twice and `compress` keeps no residual of it.
     """
 
     name: str
@@ -27,6 +29,7 @@ class TensorSpecification:
     initial_bound: float = 0.0
     initial_value: float = 0.0
     lowest: float = -math.inf
+    measured: bool = False
 
     @property
     def size(self) -> int:

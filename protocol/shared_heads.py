@@ -41,8 +41,8 @@ def batch_norm_tensors(name: str, features: int) -> tuple[TensorSpecification, .
     return (
         TensorSpecification(f"{name}.weight", (features,), initial_value=1.0),
         TensorSpecification(f"{name}.bias", (features,)),
-        TensorSpecification(f"{name}.running_mean", (features,)),
-        TensorSpecification(f"{name}.running_var", (features,), initial_value=1.0, lowest=0.0),
+        TensorSpecification(f"{name}.running_mean", (features,), measured=True),
+        TensorSpecification(f"{name}.running_var", (features,), initial_value=1.0, lowest=0.0, measured=True),
     )
 
 

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from protocol import topics
 from protocol.bundle import open_bundle
-from protocol.codecs import codec_named
+from protocol.codecs import delta_codec_named
 from protocol.errors import InvalidInputError
 from protocol.link import Link
 from protocol.link_settings import LinkSettings, split_host_port
@@ -96,7 +96,7 @@ def _check(settings: DemoSettings) -> None:
     if settings.method not in known_methods():
         raise InvalidInputError(f"unknown method {settings.method!r}; known: {', '.join(known_methods())}")
     if settings.codec is not None:
-        codec_named(settings.codec)
+        delta_codec_named(settings.codec)
     match settings.broker:
         case "embedded":
             pass

@@ -5,7 +5,6 @@
 `presets.py` names the compositions; `dense.py`, `sparse.py` and `low_rank.py` are one each.
 """
 
-from protocol.codecs.automatic import MESSAGE_OVERHEAD_BYTES
 from protocol.codecs.codec import Codec, Encoded
 from protocol.codecs.presets import (
     codec_named,
@@ -19,7 +18,6 @@ from protocol.codecs.presets import (
 )
 
 __all__ = [
-    "MESSAGE_OVERHEAD_BYTES",
     "Codec",
     "Encoded",
     "codec_named",

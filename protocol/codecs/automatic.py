@@ -13,13 +13,11 @@ from protocol.codecs.codec import Encoded
 from protocol.codecs.groups import Group, groups_of
 from protocol.codecs.low_rank import IDENTIFIER, LARGEST_RANK, LowRankCodec
 from protocol.codecs.scales import mean_magnitudes
+from protocol.envelope import OVERHEAD_BYTES
 from protocol.errors import HeadError
 from protocol.head import HeadSpecification, NamedArrays
 
 log = logging.getLogger("fedmedclip.codec")
-
-MESSAGE_OVERHEAD_BYTES = 160
-"""What signature, frame and fields around an encoded head take in an MQTT payload, at most."""
 
 # The peak is forgotten by a tenth per round, so that one large first step does not starve all others.
 _FORGETTING = 0.9
@@ -35,7 +33,7 @@ _PEAK = struct.Struct("<d")
 
 @dataclass(frozen=True)
 class AutomaticCodec:
-    """Messages of at most `budget` bytes, `MESSAGE_OVERHEAD_BYTES` of each for the envelope.
+    """Messages of at most `budget` bytes, `OVERHEAD_BYTES` of each for the envelope.
 
     The memory is the peak of the mean magnitudes so far (float64), then that of the low-rank codec.
     """
@@ -50,7 +48,7 @@ class AutomaticCodec:
     def encode(self, arrays: NamedArrays, specification: HeadSpecification, memory: bytes) -> Encoded:
         """See `Codec.encode`. Raises HeadError when the budget does not hold even an empty update."""
         groups = groups_of(specification)
-        limit = self.budget - MESSAGE_OVERHEAD_BYTES
+        limit = self.budget - OVERHEAD_BYTES
         size = _mean_magnitude(arrays, specification)
         peak = max(size, _known_peak(memory) * _FORGETTING)
         share = max(_LEAST_SHARE, size / peak) if peak else _LEAST_SHARE

@@ -104,9 +104,9 @@ def _approximate(
     if unit == 0.0 or rank == 0:
         return _nothing(group)
     warm = start is not None
-    start = _cold_start(group.columns, rank) if start is None else start[:, :rank]
-    if start.shape[1] < rank:
-        start = np.concatenate([start, _cold_start(group.columns, rank - start.shape[1])], axis=1)
+    start = _cold_start(group.columns, rank) if start is None else start[:rank]
+    if len(start) < rank:
+        start = np.concatenate([start, _cold_start(group.columns, rank - len(start))])
     factors = factorise(integers, start, grid, warm)
     return _weigh(group, np.flatnonzero(~on), exponents, factors, unit)
 
@@ -126,8 +126,8 @@ def _weigh(
         scale,
         multiples[kept].astype(np.uint8),
         exponents,
-        factors.left[:, kept].astype(np.int16),
-        factors.right[:, kept].astype(np.int16),
+        factors.left[kept].T.astype(np.int16),
+        factors.right[kept].T.astype(np.int16),
     )
 
 
@@ -230,8 +230,8 @@ def _read_head(reader: Reader, group: Group) -> _GroupHead:
 
 def _cold_start(columns: int, rank: int) -> npt.NDArray[np.float64]:
     bits = np.random.Philox(key=[columns, rank]).random_raw(columns * rank)
-    unit = (bits >> np.uint64(40)).astype(np.float64) - float(1 << 23)
-    return unit.reshape(columns, rank)
+    odd = 2.0 * (bits >> np.uint64(61)).astype(np.float64) - 7.0
+    return odd.reshape(rank, columns)
 
 
 def _remember(sent: list[SentGroup], groups: list[Group]) -> bytes:
@@ -250,6 +250,6 @@ def _recall(memory: bytes, groups: list[Group]) -> list[npt.NDArray[np.float64] 
     for rank, group in zip(ranks, groups, strict=True):
         size = rank * group.columns
         factor = np.frombuffer(memory, np.int8, size, position).reshape(group.columns, rank)
-        starts.append(factor.astype(np.float64) if rank else None)
+        starts.append(factor.T.astype(np.float64) if rank else None)
         position += size
     return starts

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from protocol.codecs import dense, low_rank, paper, sparse
-from protocol.codecs.automatic import MESSAGE_OVERHEAD_BYTES, AutomaticCodec
+from protocol.codecs.automatic import AutomaticCodec
 from protocol.codecs.codec import Codec, Decoded, Encoded
 from protocol.codecs.dense import FloatCodec, IntegerCodec
 from protocol.codecs.low_rank import GRIDS, LARGEST_RANK, LowRankCodec
@@ -15,6 +15,7 @@ from protocol.codecs.paper import PaperCodec
 from protocol.codecs.quantiser import INTEGER_BITS, Quantiser
 from protocol.codecs.reader import Reader
 from protocol.codecs.sparse import SparseCodec
+from protocol.envelope import OVERHEAD_BYTES
 from protocol.errors import CodecError, InvalidInputError
 from protocol.head import HeadSpecification, NamedArrays
 
@@ -54,7 +55,7 @@ def _auto(name: CodecName) -> Codec:
     if budget < _LEAST_BUDGET:
         raise InvalidInputError(
             f"codec {name.name!r}: a budget of {budget:.0f} bytes is below {_LEAST_BUDGET}, "
-            f"{MESSAGE_OVERHEAD_BYTES} of which go into the envelope"
+            f"{OVERHEAD_BYTES} of which go into the envelope"
         )
     return AutomaticCodec(name.name, int(budget))
 

@@ -48,8 +48,10 @@ def mean_magnitudes(rows: Floats) -> Floats:
     A sum of floats depends on its order, which differs between processors; one of integers below 2**53
     does not.
     """
-    largest = np.abs(rows).max(axis=1, initial=0.0)
-    unit = np.where(largest > 0, largest, np.float32(1))[:, None]
-    sums = np.rint(np.abs(rows) / unit * np.float32(2.0**20)).sum(axis=1, dtype=np.float64)
+    magnitudes = np.abs(rows)
+    largest = magnitudes.max(axis=1, initial=0.0)
+    magnitudes /= np.where(largest > 0, largest, np.float32(1))[:, None]
+    magnitudes *= np.float32(2.0**20)
+    sums = np.rint(magnitudes, out=magnitudes).sum(axis=1, dtype=np.float64)
     means: Floats = (sums * largest.astype(np.float64) / (2.0**20 * rows.shape[1])).astype(np.float32)
     return means

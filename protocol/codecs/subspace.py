@@ -6,8 +6,8 @@ quantised left one and is quantised in turn, then the left one to the right one.
 rounding the other factor did.
 
 Floating-point sums depend on their order, and every BLAS has its own. So whatever is summed here is made of
-integers in float64 whose sums stay below 2**53: those are exact in any order. The rest is single operations
-on elements, which IEEE 754 fixes, in an order that this file fixes.
+integers whose sums stay below 2**24 in float32, or below 2**53 in float64: those are exact in any order. The
+rest is single operations on elements, which IEEE 754 fixes, in an order that this file fixes.
 """
 
 import math
@@ -16,22 +16,22 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 
-MATRIX_BITS = 14
+MATRIX_BITS = 13
 _VECTOR_BITS = 20
 _COLD_PASSES = 3
-_WARM_PASSES = 1
-_QUANTISED_PASSES = 3
+_QUANTISED_PASSES = 2
 # Below this share of its own length that is new, a column counts as a combination of those before it.
 _INDEPENDENT = 1e-9
 
 
 @dataclass(frozen=True)
 class Factors:
-    """matrix ~ left @ diag(weights) @ right.T: left (m, r), right (n, r) of integers, weights (r,).
+    """matrix ~ left.T @ diag(weights) @ right: left (r, m), right (r, n) of integers, weights (r,).
 
-    All float64. Columns that would contribute nothing are left out, so r may be less than asked for.
+    All float64. Rows that would contribute nothing are left out, so r may be less than asked for.
     """
 
     left: Doubles
@@ -46,67 +46,79 @@ class Grid:
     steps: float
     limit: int
 
-    def round_columns(self, columns: Doubles) -> tuple[Doubles, Doubles]:
-        """Return the integers of (n, r) columns and the step of each column (0 for a column of zeros)."""
-        lengths = _root_mean_squares(columns)
-        step = lengths / self.steps
-        integers = np.rint(columns / np.where(step > 0, step, 1.0))
+    def round_rows(self, rows: Doubles) -> tuple[Doubles, Doubles]:
+        """Return the integers of (r, n) rows and the step of each row (0 for a row of zeros)."""
+        step = _root_mean_squares(rows) / self.steps
+        integers = np.rint(rows / np.where(step > 0, step, 1.0)[:, None])
         return np.clip(integers, -self.limit, self.limit), step
 
 
-def integer_matrix(matrix: npt.NDArray[np.float32]) -> tuple[Doubles, float]:
-    """Return integers up to 2**14 in float64 and their unit: integers * unit ~ matrix; unit 0 for zeros."""
-    largest = np.abs(matrix).max(initial=np.float32(0))
+def integer_matrix(matrix: Floats) -> tuple[Floats, float]:
+    """Return integers up to 2**13 in float32 and their unit: integers * unit ~ matrix; unit 0 for zeros."""
+    largest = max(matrix.max(initial=np.float32(0)), -matrix.min(initial=np.float32(0)))
     if largest == 0:
-        return np.zeros(matrix.shape), 0.0
-    integers = np.rint(matrix / largest * np.float32(1 << MATRIX_BITS)).astype(np.float64)
-    return integers, float(largest) / (1 << MATRIX_BITS)
+        return np.zeros(matrix.shape, np.float32), 0.0
+    integers = matrix / largest
+    integers *= np.float32(1 << MATRIX_BITS)
+    return np.rint(integers, out=integers), float(largest) / (1 << MATRIX_BITS)
 
 
-def factorise(matrix: Doubles, start: Doubles, grid: Grid, warm: bool) -> Factors:
+def factorise(matrix: Floats, start: Doubles, grid: Grid, warm: bool) -> Factors:
     """Factorise an integer matrix (m, n) of `integer_matrix`, m and n at most 2**16.
 
-    `start` (n, r) are any columns that are not all zero, best the right factor of the round before (`warm`).
+    `start` (r, n) are any rows of integers up to 127 that are not all zero, best the right factor of the
+    round before (`warm`).
     """
-    right = start
-    for _ in range(_WARM_PASSES if warm else _COLD_PASSES):
-        left = _orthonormal(matrix @ _scaled_to_integers(right))
-        right = matrix.T @ _scaled_to_integers(left)
-    left_integers, _ = grid.round_columns(left)
+    left = _orthonormal(_products(start, matrix.T))
+    for _ in range(0 if warm else _COLD_PASSES - 1):
+        right = _products(_scaled_to_integers(left), matrix)
+        left = _orthonormal(_products(_scaled_to_integers(right), matrix.T))
+    left_integers, _ = grid.round_rows(left)
     for remaining in range(_QUANTISED_PASSES, -1, -1):
-        right_integers, weights = grid.round_columns(_answer(matrix.T @ left_integers, left_integers))
+        right_integers, weights = grid.round_rows(_answer(_products(left_integers, matrix), left_integers))
         if remaining:
-            left_integers, _ = grid.round_columns(_answer(matrix @ right_integers, right_integers))
-    used = left_integers.any(axis=0) & right_integers.any(axis=0)
-    return Factors(left_integers[:, used], right_integers[:, used], weights[used])
+            products = _products(right_integers, matrix.T)
+            left_integers, _ = grid.round_rows(_answer(products, right_integers))
+    used = left_integers.any(axis=1) & right_integers.any(axis=1)
+    return Factors(left_integers[used], right_integers[used], weights[used])
+
+
+def _products(integers: Doubles, matrix: Floats) -> Doubles:
+    """Return integers (r, n) @ matrix (n, m) exactly, in float32 where its sums fit."""
+    bound = float(np.abs(integers).max(initial=0.0)) * (1 << MATRIX_BITS) * len(matrix)
+    if bound < 1 << 24:
+        # BLAS is twice as fast with the large matrix on the left.
+        return (matrix.T @ integers.T.astype(np.float32)).T.astype(np.float64, order="C")
+    products: Doubles = integers @ matrix.astype(np.float64)
+    return products
 
 
 def _answer(products: Doubles, factor: Doubles) -> Doubles:
-    """Return the X that minimises ||M - factor @ X.T||, given M.T @ factor (or the same the other way)."""
-    lower = _cholesky(factor.T @ factor)
-    columns = list(np.ascontiguousarray(products.T))
-    rank = len(columns)
-    for i in range(rank):
-        for j in range(i):
-            columns[i] = columns[i] - lower[i][j] * columns[j]
-        columns[i] = columns[i] / lower[i][i] if lower[i][i] else np.zeros_like(columns[i])
+    """Return the X that minimises ||M - factor.T @ X||, given factor @ M (or the same the other way)."""
+    lower = _cholesky(factor @ factor.T)
+    rows = _forwards(lower, products)
+    rank = len(rows)
     for i in reversed(range(rank)):
         for j in range(i + 1, rank):
-            columns[i] = columns[i] - lower[j][i] * columns[j]
-        columns[i] = columns[i] / lower[i][i] if lower[i][i] else np.zeros_like(columns[i])
-    return np.stack(columns, axis=1)
+            rows[i] -= lower[j][i] * rows[j]
+        rows[i] = rows[i] / lower[i][i] if lower[i][i] else 0.0
+    return rows
 
 
-def _orthonormal(matrix: Doubles) -> Doubles:
-    """Return an orthonormal basis of the columns (m, r); a dependent column gives zeros."""
-    integers = _scaled_to_integers(matrix)
-    lower = _cholesky(integers.T @ integers)
-    columns = list(np.ascontiguousarray(integers.T))
-    for i in range(len(columns)):
+def _orthonormal(rows: Doubles) -> Doubles:
+    """Return an orthonormal basis of the rows (r, m); a dependent row gives zeros."""
+    integers = _scaled_to_integers(rows)
+    return _forwards(_cholesky(integers @ integers.T), integers)
+
+
+def _forwards(lower: list[list[float]], rows: Doubles) -> Doubles:
+    """Return L^-1 rows; zeros for the rows of L that are."""
+    solved = rows.copy()
+    for i in range(len(rows)):
         for j in range(i):
-            columns[i] = columns[i] - lower[i][j] * columns[j]
-        columns[i] = columns[i] / lower[i][i] if lower[i][i] else np.zeros_like(columns[i])
-    return np.stack(columns, axis=1)
+            solved[i] -= lower[i][j] * solved[j]
+        solved[i] = solved[i] / lower[i][i] if lower[i][i] else 0.0
+    return solved
 
 
 def _cholesky(gram: Doubles) -> list[list[float]]:
@@ -130,18 +142,18 @@ def _cholesky(gram: Doubles) -> list[list[float]]:
     return lower
 
 
-def _scaled_to_integers(columns: Doubles) -> Doubles:
-    """Return each column times its own factor, as integers whose squares and products can be summed."""
-    bits = min(_VECTOR_BITS, (52 - len(columns).bit_length()) // 2)
-    largest = np.abs(columns).max(axis=0, initial=0.0)
-    return np.rint(columns / np.where(largest > 0, largest, 1.0) * float(1 << bits))
+def _scaled_to_integers(rows: Doubles) -> Doubles:
+    """Return each row times its own factor, as integers whose squares and products can be summed."""
+    bits = min(_VECTOR_BITS, (52 - rows.shape[1].bit_length()) // 2)
+    largest = np.abs(rows).max(axis=1, initial=0.0)
+    return np.rint(rows / np.where(largest > 0, largest, 1.0)[:, None] * float(1 << bits))
 
 
-def _root_mean_squares(columns: Doubles) -> Doubles:
-    integers = _scaled_to_integers(columns)
-    largest = np.abs(columns).max(axis=0, initial=0.0)
-    sums = (integers * integers).sum(axis=0)
-    lengths = np.abs(integers).max(axis=0, initial=0.0)
+def _root_mean_squares(rows: Doubles) -> Doubles:
+    integers = _scaled_to_integers(rows)
+    largest = np.abs(rows).max(axis=1, initial=0.0)
+    sums = (integers * integers).sum(axis=1)
+    lengths = np.abs(integers).max(axis=1, initial=0.0)
     unit = largest / np.where(lengths > 0, lengths, 1.0)
-    means: Doubles = np.sqrt(sums / len(columns)) * unit
+    means: Doubles = np.sqrt(sums / rows.shape[1]) * unit
     return means

@@ -8,7 +8,7 @@ from edge_client.heads import initial_private_head
 from edge_client.local_only import train_alone
 from edge_client.local_steps import class_weights, epochs
 from edge_client.methods import load_method
-from edge_client.settled_norms import settle
+from edge_client.methods.settled_norms import settle
 from edge_client.training import train_round
 from edge_client.training_settings import TrainingSettings
 from protocol.head import head_digest

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from protocol.codecs import codec_named, decode_head
+from protocol.codecs import codec_named, decode_head, delta_codec_named
 from protocol.error_feedback import apply_delta, compress, difference
 from protocol.head import HeadSpecification, TensorSpecification, head_digest
 
@@ -67,3 +67,11 @@ def test_a_running_variance_never_becomes_negative(name):
         head = apply_delta(head, compressed.decoded, specification)
         assert (head["running_var"] >= 0).all()
     assert name == "topk" or min(lowest) < 0
+
+
+def test_arrays_that_are_measured_anew_keep_no_residual():
+    specification = HeadSpecification((TensorSpecification("running_mean", (40,), measured=True),))
+    delta = {"running_mean": np.random.default_rng(0).normal(size=40).astype(np.float32)}
+    found = compress(delta_codec_named("int4"), delta, None, b"", specification)
+    assert (found.decoded["running_mean"] != delta["running_mean"]).any()
+    assert not found.residual["running_mean"].any()
