@@ -26,7 +26,7 @@ from export.quiet import quiet
 from export.torchvision_operators import declare_missing_operators
 from protocol import topics
 from protocol.codecs import delta_codec_named
-from protocol.envelope import seal
+from protocol.envelope import NO_IDENTITY, seal
 from protocol.error_feedback import compress, difference
 from protocol.head import NamedArrays
 from protocol.link import Link
@@ -209,10 +209,10 @@ def send_update(payload: bytes, samples: int) -> tuple[float, int]:
         publish_all(link, topic, [b""])
         started = time.perf_counter()
         reference = refer_to(part, SMALLEST_COMMON_LIMIT)
-        count = publish_all(link, topic, [seal(Update(1, samples, reference), topic, key)])
+        count = publish_all(link, topic, [seal(Update(1, samples, reference), topic, key, NO_IDENTITY)])
         blocks = blocks_of(part, reference)
         # A few at a time: a site does not hold the whole queue in memory either.
-        while batch := [seal(block, topic, key) for block in islice(blocks, 64)]:
+        while batch := [seal(block, topic, key, NO_IDENTITY) for block in islice(blocks, 64)]:
             count += publish_all(link, topic, batch)
         seconds = time.perf_counter() - started
     scale = len(payload) / len(part)

@@ -11,7 +11,7 @@ from typing import Protocol
 from aggregator.rules import weighted_mean
 from protocol import topics
 from protocol.codecs import delta_codec_named
-from protocol.envelope import seal
+from protocol.envelope import NO_IDENTITY, seal
 from protocol.error_feedback import Compressed, apply_delta, change_to_send, compress
 from protocol.head import NamedArrays, head_digest
 from protocol.link_settings import SMALLEST_COMMON_LIMIT
@@ -116,6 +116,7 @@ class MemoryFederation:
         self._pool = pool
         self._trainer = trainer
         self._key = derived_key(plan.seed, "aggregator")
+        self._announced = wire_plan(plan, pool, self._key)
         self._specification = shared_head_specification(
             plan.method, pool.embedding_size, len(pool.class_embeddings)
         )
@@ -178,12 +179,11 @@ class MemoryFederation:
         return made.decoded
 
     def _join(self) -> None:
-        plan = wire_plan(self._plan, self._pool, self._key)
         opening = Announcement(0, head_digest(self.head), False, None)
         for site in self._sites:
             name = site.images.name
             public_key = derived_key(self._plan.seed, name).public_key
-            self._down(topics.plan(FEDERATION), plan)
+            self._down(topics.plan(FEDERATION), self._announced)
             self._down(topics.head(FEDERATION), opening)
             self._up(site, Join(public_key, self._pool.digest, len(site.images.train)))
             self._down(topics.down(FEDERATION, name), JoinAnswer(fingerprint(public_key), True, ""))
@@ -202,11 +202,13 @@ class MemoryFederation:
     def _report(self, site: _Site, version: int) -> None:
         key = derived_key(self._plan.seed, site.images.name)
         topic = topics.status(FEDERATION, site.images.name)
-        self.traffic.sent(topic, seal(Status(fingerprint(key.public_key), True, version), topic, key))
+        status = Status(fingerprint(key.public_key), True, version)
+        self.traffic.sent(topic, seal(status, topic, key, NO_IDENTITY))
 
     def _up(self, site: _Site, message: Message) -> None:
         topic = topics.up(FEDERATION, site.images.name)
-        self.traffic.sent(topic, seal(message, topic, derived_key(self._plan.seed, site.images.name)))
+        key = derived_key(self._plan.seed, site.images.name)
+        self.traffic.sent(topic, seal(message, topic, key, self._announced.identity))
 
     def _down(self, topic: str, message: Message) -> None:
-        self.traffic.received(topic, seal(message, topic, self._key))
+        self.traffic.received(topic, seal(message, topic, self._key, self._announced.identity))

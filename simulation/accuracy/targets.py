@@ -6,6 +6,7 @@ from typing import Literal
 import msgspec
 import numpy as np
 import numpy.typing as npt
+
 from edge_client.references import (
     SURROGATES,
     Reference,
@@ -15,7 +16,6 @@ from edge_client.references import (
     summarised,
     target_embeddings,
 )
-
 from protocol.errors import InvalidInputError
 
 Floats = npt.NDArray[np.float32]
