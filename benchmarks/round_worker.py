@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from itertools import islice
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -22,6 +23,7 @@ from torch.nn.functional import cross_entropy, normalize
 from edge_client.heads import initial_private_head
 from edge_client.training import train_round
 from edge_client.training_settings import TrainingSettings
+from export.model_source import LOCAL_PREFIX
 from export.quiet import quiet
 from export.torchvision_operators import declare_missing_operators
 from protocol import topics
@@ -70,7 +72,6 @@ class Measured(msgspec.Struct, frozen=True):
     bytes: int
     peak_memory_mb: float
     embedding_size: int
-    parameters: int
 
 
 def main() -> None:
@@ -78,17 +79,16 @@ def main() -> None:
     task = msgspec.json.decode(sys.argv[1], type=Task)
     torch.set_num_threads(task.threads)
     torch.manual_seed(0)
-    network, image_size, tokenizer = load_clip(task.model)
-    size, parameters = embedding_size(network), sum(weight.numel() for weight in network.parameters())
+    size = embedding_size(task.model)
     if task.kind == "cached":
-        # At a site the encoder is gone when training begins.
-        del network
         training, encode, payload = heads_round(task, size)
     elif task.kind == "re-encoding":
         heads, encode, payload = heads_round(task, size)
-        training = heads + encoder_epoch(task, network.eval(), image_size)
+        network, side, _ = load_clip(task.model)
+        training = heads + encoder_epoch(task, network.eval(), side)
     else:
-        training = fine_tuning_epoch(task, network.train(), image_size, tokenizer)
+        network, side, tokenizer = load_clip(task.model)
+        training = fine_tuning_epoch(task, network.train(), side, tokenizer)
         started = time.perf_counter()
         payload = b"".join(weight.detach().numpy().tobytes() for weight in network.state_dict().values())
         encode = time.perf_counter() - started
@@ -96,7 +96,7 @@ def main() -> None:
     compute, processor = training.tolist()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     found = Measured(
-        compute + encode + send, processor, compute, encode, send, sent, round(peak, 1), size, parameters
+        compute + encode + send, processor, compute, encode, send, sent, round(peak, 1), size
     )
     print(msgspec.json.encode(found).decode())
 
@@ -113,9 +113,17 @@ def load_clip(model: str) -> tuple[Any, int, Any]:
     return network, side if isinstance(side, int) else side[0], tokenizer
 
 
-def embedding_size(network: Any) -> int:
-    """Return D."""
-    return int(network.text_projection.shape[1])
+def embedding_size(model: str) -> int:
+    """Return D without loading the model: at a site no encoder is in the process that trains."""
+    if model.startswith(LOCAL_PREFIX):
+        folder = Path(model.removeprefix(LOCAL_PREFIX))
+        configuration = msgspec.json.decode((folder / "open_clip_config.json").read_bytes())
+        return int(configuration["model_cfg"]["embed_dim"])
+    with quiet():
+        declare_missing_operators()
+        import open_clip
+
+        return int(open_clip.get_model_config(model)["embed_dim"])
 
 
 def clocks() -> Seconds:
