@@ -84,7 +84,7 @@ def _setting(content: Content) -> str:
     seeds = ", ".join(map(str, content.seeds))
     return (
         f"{len(content.methods)} methods on the same embeddings, splits and seeds ({seeds}); "
-        f"{content.rounds} rounds of {len(content.site_names)} sites, codec {content.codec}, "
+        f"rounds: {content.rounds}, sites: {len(content.site_names)}, codec {content.codec}, "
         f"{len(content.class_names)} classes: {', '.join(content.class_names)}."
     )
 

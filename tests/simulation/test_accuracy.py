@@ -96,7 +96,7 @@ def test_the_report_has_every_section_and_stands_alone(finished):
     out, content, text = finished
     markdown, html = (out / "report.md").read_text(), (out / "report.html").read_text()
     for section in (
-        "Summary", "Against fedmedclip", "A hospital that did not take part", "with a part switched off",
+        "Summary", "Against fedmedclip", "A hospital that did not take part", "With a part switched off",
         "Calibration", "Decisions", "Confusion", "Every score", "How it was measured",
     ):  # fmt: skip
         assert section in markdown
