@@ -27,11 +27,11 @@ from protocol.bundle import open_bundle
 from protocol.errors import FedMedClipError, InvalidInputError
 from simulation.bandwidth.feature_pool import pool_of_file, pool_of_folder
 from simulation.bandwidth.results import Row, make_rows, target_accuracy
-from simulation.bandwidth.run_file import RunFile
 from simulation.bandwidth.runs import (
     Experiment,
     Run,
     codec_choices,
+    open_runs,
     run_federation,
 )
 from simulation.bandwidth.table import print_rows
@@ -52,7 +52,7 @@ def run_peers(options: argparse.Namespace, console: Console) -> None:
     """Play ours, then each peer that is there, skipping runs that --out holds already."""
     options.out.mkdir(parents=True, exist_ok=True)
     experiment = _experiment(options)
-    run_file = RunFile(options.out / "runs.jsonl", experiment)
+    run_file = open_runs(options.out, experiment)
     seeds = [int(seed) for seed in options.seeds.split(",")]
     labels: list[str] = []
 

@@ -9,8 +9,9 @@ class TrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     """How the heads train at a site. The defaults' measurements are in docs/results/fedmedclip-defaults.md.
 
     Learning rates hold for the first round and are multiplied by `learning_rate_decay` per round;
-    `adaptive_distillation` weights the two directions of distillation by the heads' confidence, otherwise
-    equally; `threads` is fixed because sums in another order give other last bits.
+    `classification_weight` is that of the private head's own loss; `adaptive_distillation` weights the two
+    directions of distillation by the heads' confidence, otherwise equally; `threads` is fixed because sums in
+    another order give other last bits.
 
     For every trained method: `local_steps` batches a round in place of `local_epochs` (0: epochs);
     `proximal_weight` is FedProx's mu, half of which times the squared distance to the round's global head is
@@ -33,6 +34,7 @@ class TrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     beta2: float = 0.98
     epsilon: float = 1e-6
     weight_decay: float = 0.02
+    classification_weight: float = 1.0
     distillation_weight: float = 0.04
     distillation_temperature: float = 2.0
     adaptive_distillation: bool = True
@@ -64,6 +66,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "beta2": (0, 0.99999),
     "epsilon": (1e-12, 1),
     "weight_decay": (0, 1),
+    "classification_weight": (0, 1000),
     "distillation_weight": (0, 1000),
     "distillation_temperature": (1e-3, 1000),
     "local_steps": (0, 1_000_000),

@@ -122,3 +122,70 @@ def bandwidth_command(
         link, rtt,
     )  # fmt: skip
     run_bandwidth(settings, Console())
+
+
+@bench_app.command("accuracy")
+def accuracy_command(
+    out: Annotated[
+        Path, typer.Option(help="Results; finished runs and computed features there are used again.")
+    ],
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of sites, each a folder of classes, as for the demo. Default: generated phantoms."
+        ),
+    ] = None,
+    bundle: Annotated[Path | None, typer.Option(help="Bundle whose encoder gives the features.")] = None,
+    features: Annotated[
+        Path | None,
+        typer.Option(
+            help="Instead of --data and --bundle: a .npz with embeddings, labels, sites, class_embeddings, "
+            "logit_scale."
+        ),
+    ] = None,
+    methods: Annotated[
+        str, typer.Option(help="Names with commas between them: methods, or tables of --training.")
+    ] = "all",
+    training: Annotated[
+        Path | None,
+        typer.Option(
+            help="TOML with training settings: those at the top for every method, those in a table [NAME] "
+            "for that row; `method` in it lets a method have several rows."
+        ),
+    ] = None,
+    reference_method: Annotated[
+        str | None, typer.Option(help="The row that others are compared with. Default: fedmedclip.")
+    ] = None,
+    codec: Annotated[
+        str, typer.Option(help="How heads are encoded; UP/DOWN for two directions.")
+    ] = "lowrank",
+    rounds: Annotated[int, typer.Option(help="Number of rounds.")] = 30,
+    seeds: Annotated[str, typer.Option(help="Whole numbers with commas between them.")] = "0,1,2",
+    leave_one_out: Annotated[
+        bool, typer.Option(help="Also train without each hospital in turn, and test on all of its images.")
+    ] = True,
+    ablations: Annotated[
+        bool, typer.Option(help="Also switch off each part of the reference method.")
+    ] = True,
+    quick: Annotated[bool, typer.Option("--quick", help="Neither of the two.")] = False,
+) -> None:
+    """Compare methods on the same data, splits and bytes, and write a report.
+
+    Whole federations run in one process on cached features. Writes report.html, report.md, accuracy.json
+    and figures. The same command gives the same numbers, times excepted; stopped, it goes on where it was.
+    """
+    import shlex
+    import sys
+
+    from rich.console import Console
+
+    from protocol.console import stop_cleanly_when_asked
+    from simulation.accuracy.benchmark import AccuracySettings, run_accuracy
+    from simulation.accuracy.features import Source
+
+    stop_cleanly_when_asked()
+    settings = AccuracySettings(
+        out, Source(data, bundle, features), methods, training, reference_method, codec, rounds, seeds,
+        leave_one_out and not quick, ablations and not quick, shlex.join(["fedmedclip", *sys.argv[1:]]),
+    )  # fmt: skip
+    run_accuracy(settings, Console())

@@ -70,9 +70,10 @@ def loss(
         cosines, logits, batch.logit_scale, settings.distillation_temperature, settings.adaptive_distillation
     )
     weights, gamma = batch.weights, settings.focal_gamma
+    classification = classification_loss(logits, batch.labels, weights, gamma)
     return {
         "image_text": image_text_loss(cosines, batch.labels, batch.logit_scale, weights, gamma),
-        "classification": classification_loss(logits, batch.labels, weights, gamma),
+        "classification": settings.classification_weight * classification,
         "distillation": settings.distillation_weight * distillation,
     }
 

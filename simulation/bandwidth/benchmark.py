@@ -26,17 +26,18 @@ from simulation.bandwidth.results import (
     target_accuracy,
     write_curves,
 )
-from simulation.bandwidth.run_file import RunFile
 from simulation.bandwidth.runs import (
     WORKING_PREFIX,
     CodecChoice,
     Experiment,
     Run,
     codec_choices,
+    open_runs,
     run_federation,
 )
 from simulation.bandwidth.table import print_rows
 from simulation.bandwidth.thin_link import ThinLink, parse_link
+from simulation.run_file import RunFile
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def run_bandwidth(settings: BandwidthSettings, console: Console) -> None:
         experiment = Experiment(
             pool, settings.method, settings.rounds, settings.sites, settings.alpha, settings.sites_per_round
         )
-        run_file = RunFile(settings.out / "runs.jsonl", experiment)
+        run_file = open_runs(settings.out, experiment)
         _say_sites(experiment, seeds[0], console)
         try:
             _run_missing(experiment, choices, seeds, run_file, settings.out, console)
@@ -145,7 +146,7 @@ def _run_missing(
     experiment: Experiment,
     choices: Sequence[CodecChoice],
     seeds: Sequence[int],
-    run_file: RunFile,
+    run_file: RunFile[Run, tuple[str, int]],
     folder: Path,
     console: Console,
 ) -> None:

@@ -23,6 +23,7 @@ from simulation.bandwidth.federation import Federation, FederationPlan
 from simulation.bandwidth.foreign_federation import ForeignFederation, WholeHeadCoder
 from simulation.bandwidth.learner import CodecMeasurements
 from simulation.bandwidth.traffic import Traffic
+from simulation.run_file import RunFile
 from simulation.virtual_sites import VirtualSite, VirtualSites, dirichlet_sites, natural_sites
 
 WORKING_PREFIX = "federation-"
@@ -110,6 +111,13 @@ def codec_choice(text: str) -> CodecChoice:
             f"codecs {text!r}: one sends whole heads and the other deltas; give two of a kind"
         )
     return CodecChoice(text, uplink, downlink)
+
+
+def open_runs(folder: Path, experiment: Experiment) -> RunFile[Run, tuple[str, int]]:
+    """Return the finished runs in a folder by codec and seed. Raises InvalidInputError as `RunFile` does."""
+    return RunFile(
+        folder / "runs.jsonl", experiment.description(), Run, key_of=lambda run: (run.codec, run.seed)
+    )
 
 
 class AnyFederation(Protocol):

@@ -68,7 +68,7 @@ def test_on_real_brain_images_with_a_pretrained_clip(tmp_path, shared, mosquitto
         (["--data", "docs"], "no class folders"),
         (["--bundle", "b", "--model", "m"], "not both"),
         (["--broker", "localhost"], "expected host:port"),
-        (["--method", "fedmedclap"], "known: fedmedclip"),
+        (["--method", "fedmedclap"], "unknown method"),
         (["--codec", "gzip"], "unknown codec"),
         (["--bundle", "docs"], "no bundle at docs"),
         (["--out", "README.md"], "is a file"),

@@ -1,0 +1,202 @@
+"""`fedmedclip bench accuracy`: features -> runs (each case with each seed) -> scores -> report."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from protocol.errors import InvalidInputError
+from protocol.state_folder import claim_state_folder
+from simulation.accuracy.ablations import Ablation, ablations_of
+from simulation.accuracy.cases import Case, leave_one_out, read_cases
+from simulation.accuracy.content import Content, gather
+from simulation.accuracy.document import to_html, to_markdown
+from simulation.accuracy.features import Source, load_features, target_digest
+from simulation.accuracy.figures import draw
+from simulation.accuracy.report import percent, report_items
+from simulation.accuracy.results import SITES, Evidence
+from simulation.accuracy.runs import GLOBAL, Run, deal, run_case
+from simulation.accuracy.targets import SERVER_REFERENCE, Target
+from simulation.bandwidth.feature_pool import FeaturePool
+from simulation.run_file import RunFile
+
+DEFAULT_REFERENCE = "fedmedclip"
+
+
+@dataclass(frozen=True)
+class AccuracySettings:
+    """What the command is asked to do; see its `--help`. `command` is what was typed, for the report."""
+
+    out: Path
+    source: Source
+    methods: str = "all"
+    training: Path | None = None
+    reference: str | None = None
+    codec: str = "lowrank"
+    rounds: int = 30
+    seeds: str = "0,1,2"
+    leave_one_out: bool = True
+    ablations: bool = True
+    command: str = "fedmedclip bench accuracy"
+
+
+@dataclass(frozen=True)
+class _Programme:
+    """All cases: the table's, and what is derived from them."""
+
+    cases: list[Case]
+    reference: Case
+    left_out: list[Case]
+    ablations: list[tuple[Ablation, Case, Case]]
+
+    @property
+    def all(self) -> list[Case]:
+        """Every case that needs runs, each once."""
+        cases = [*self.cases, *self.left_out, *(case for _, case, _ in self.ablations)]
+        return list({case.identity: case for case in reversed(cases)}.values())[::-1]
+
+
+def run_accuracy(settings: AccuracySettings, console: Console) -> None:
+    """Run what `settings.out` does not hold yet, and write every result there.
+
+    Raises FedMedClipError for anything that cannot be used; KeyboardInterrupt leaves the finished runs.
+    """
+    if settings.rounds < 1:
+        raise InvalidInputError(f"--rounds is {settings.rounds}; give at least 1")
+    seeds = _seeds(settings.seeds)
+    # Before any feature is computed, whatever is wrong with the options.
+    _reference(_cases(settings, None), settings.reference)
+    if settings.out.exists() and not settings.out.is_dir():
+        raise InvalidInputError(f"output {settings.out} is a file; give a folder with --out")
+    with claim_state_folder(settings.out):
+        pool, class_names, targets = load_features(settings.source, settings.out, console)
+        cases = _cases(settings, Target(SERVER_REFERENCE) if SERVER_REFERENCE in targets else None)
+        reference = _reference(cases, settings.reference)
+        sites = {seed: deal(pool, seed).sites for seed in seeds}
+        names = [site.name for site in sites[seeds[0]]]
+        programme = _Programme(
+            cases,
+            reference,
+            leave_one_out(cases, names) if settings.leave_one_out and len(names) > 1 else [],
+            ablations_of(cases, reference) if settings.ablations else [],
+        )
+        runs = RunFile(
+            settings.out / "runs.jsonl",
+            {"features": pool.digest.hex(), "targets": target_digest(targets)},
+            Run,
+            key_of=lambda run: (run.case, run.seed),
+        )
+        try:
+            _run_missing(programme.all, seeds, pool, targets, runs, console)
+        except KeyboardInterrupt:
+            console.print(
+                f"stopped; {settings.out} keeps the finished runs: the same command goes on from there"
+            )
+            raise
+        evidence = Evidence(pool, class_names, tuple(seeds), sites, runs.runs)
+        with console.status("scores, significance and figures"):
+            content = gather(
+                evidence, settings.command, cases, reference, programme.left_out, programme.ablations
+            )
+            _write(settings.out, content)
+        _print(console, content, settings.out)
+
+
+def _cases(settings: AccuracySettings, reference: Target | None) -> list[Case]:
+    return read_cases(settings.methods, settings.training, settings.codec, settings.rounds, reference)
+
+
+def _seeds(text: str) -> list[int]:
+    try:
+        seeds = list(dict.fromkeys(int(seed) for seed in text.split(",")))
+    except ValueError:
+        raise InvalidInputError(f"--seeds {text!r}: give whole numbers with commas between them") from None
+    if min(seeds) < 0:
+        raise InvalidInputError(f"--seeds {text!r}: seeds are 0 or more")
+    return seeds
+
+
+def _reference(cases: Sequence[Case], wanted: str | None) -> Case:
+    by_label = {case.label: case for case in cases}
+    if wanted is None:
+        return by_label.get(DEFAULT_REFERENCE, cases[0])
+    if wanted not in by_label:
+        raise InvalidInputError(
+            f"--reference-method {wanted!r} is not one of --methods: {', '.join(by_label)}"
+        )
+    return by_label[wanted]
+
+
+def _run_missing(
+    cases: Sequence[Case],
+    seeds: Sequence[int],
+    pool: FeaturePool,
+    targets: Mapping[str, npt.NDArray[np.float32]],
+    runs: RunFile[Run, tuple[str, int]],
+    console: Console,
+) -> None:
+    wanted = [(case, seed) for case in cases for seed in seeds]
+    missing = [(case, seed) for case, seed in wanted if (case.identity, seed) not in runs.runs]
+    if len(missing) < len(wanted):
+        console.print(f"{len(wanted) - len(missing)} of {len(wanted)} runs are done already", highlight=False)
+    columns = (
+        TextColumn("{task.description:<40.40}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("", total=sum(case.rounds for case, _ in missing))
+        for case, seed in missing:
+            without = "" if case.left_out is None else f" without {case.left_out}"
+            progress.update(task, description=f"{case.label}{without}, seed {seed}")
+            runs.add(run_case(case, seed, pool, lambda: progress.advance(task), targets))
+
+
+def _write(out: Path, content: Content) -> None:
+    encoded = msgspec.json.format(msgspec.json.encode(content), indent=1)
+    (out / "accuracy.json").write_bytes(encoded + b"\n")
+    folder = out / "figures"
+    folder.mkdir(exist_ok=True)
+    items = report_items(content, draw(folder, content.methods, content.class_names))
+    title = "Accuracy report"
+    (out / "report.md").write_text(to_markdown(title, items, figures="figures/"), encoding="utf-8")
+    (out / "report.html").write_text(to_html(title, items), encoding="utf-8")
+
+
+def _print(console: Console, content: Content, out: Path) -> None:
+    seeds = f"{len(content.seeds)} seed{'s' * (len(content.seeds) > 1)}"
+    with_global = GLOBAL in content.comparisons
+    table = Table(
+        title=f"Accuracy in %, mean of {seeds}, {content.rounds} rounds",
+        box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0),
+    )  # fmt: skip
+    table.add_column("method")
+    for heading in ("bytes", "sites", "worst site", "vs ref.", *(("global", "vs ref.") * with_global)):
+        table.add_column(heading, justify="right")
+    for result in content.methods:
+        worst = min(found.mean for site in content.site_names if (found := result.headline(site)))
+        cells = [f"{result.bytes_per_round:,.0f}", percent(result.headline(SITES)), f"{100 * worst:.1f}"]
+        cells.append(_against(content, SITES, result.label))
+        if with_global:
+            cells += [percent(result.headline(GLOBAL)), _against(content, GLOBAL, result.label)]
+        table.add_row(result.label, *cells)
+    console.print(table)
+    console.print(
+        f"bytes: per site and round, both ways; sites: mean of the sites' tests (ensemble); global: shared "
+        f"head; vs ref.: points to {content.reference} on the same images, * significant (McNemar, Holm)",
+        style="dim", highlight=False,
+    )  # fmt: skip
+    console.print(f"{out}: report.html, report.md, accuracy.json, figures/", highlight=False)
+
+
+def _against(content: Content, test_set: str, label: str) -> str:
+    found = content.comparisons[test_set].get(label)
+    return "" if found is None else f"{100 * found.difference:+.1f}" + "*" * found.significant

@@ -1,0 +1,143 @@
+"""Everything that the report says, as data: `accuracy.json` is this."""
+
+from collections.abc import Sequence
+from statistics import fmean
+
+import msgspec
+
+from simulation.accuracy.ablations import Ablation
+from simulation.accuracy.cases import Case
+from simulation.accuracy.results import (
+    SITES,
+    Evidence,
+    MethodResult,
+    ScoreTable,
+    Spread,
+    comparisons,
+    left_out_scores,
+    method_result,
+    spread,
+    test_parts,
+)
+from simulation.accuracy.runs import GLOBAL, Run
+from simulation.accuracy.significance import Comparison
+
+
+class LeftOut(msgspec.Struct, frozen=True):
+    """What is made of all images of a hospital by heads that never saw it."""
+
+    label: str
+    site: str
+    images: int
+    scores: ScoreTable
+
+
+class AblationResult(msgspec.Struct, frozen=True):
+    """A method without a part: mean accuracy over the sites, and on the global test.
+
+    `change` and `global_change` are the differences to the whole method with the same seed.
+    """
+
+    label: str
+    part: str
+    how: str
+    classifier: str
+    accuracy: Spread
+    change: Spread
+    global_shared: Spread | None
+    global_change: Spread | None
+    bytes_per_round: float
+
+
+class Content(msgspec.Struct, frozen=True):
+    """The whole report. `comparisons` is by test set (`sites`, `global_test`) and method."""
+
+    command: str
+    class_names: tuple[str, ...]
+    site_names: tuple[str, ...]
+    seeds: tuple[int, ...]
+    rounds: int
+    codec: str
+    reference: str
+    methods: list[MethodResult]
+    comparisons: dict[str, dict[str, Comparison]]
+    leave_one_out: list[LeftOut]
+    ablations: list[AblationResult]
+    notes: tuple[str, ...]
+
+
+def gather(
+    evidence: Evidence,
+    command: str,
+    cases: Sequence[Case],
+    reference: Case,
+    left_out: Sequence[Case],
+    ablations: Sequence[tuple[Ablation, Case, Case]],
+) -> Content:
+    """Compute every figure from the finished runs."""
+    test_sets = [SITES, *([GLOBAL] if evidence.pool.global_test is not None else [])]
+    return Content(
+        command,
+        evidence.class_names,
+        tuple(site.name for site in evidence.sites[evidence.seeds[0]]),
+        evidence.seeds,
+        reference.rounds,
+        reference.uplink_codec
+        if reference.uplink_codec == reference.downlink_codec
+        else f"{reference.uplink_codec}/{reference.downlink_codec}",
+        reference.label,
+        [method_result(evidence, case) for case in cases],
+        {name: comparisons(evidence, cases, reference, name) for name in test_sets},
+        [_left_out(evidence, case) for case in left_out],
+        [_ablation(evidence, *ablation) for ablation in ablations],
+        evidence.pool.notes,
+    )
+
+
+def _left_out(evidence: Evidence, case: Case) -> LeftOut:
+    assert case.left_out is not None
+    _, labels = evidence.images(case.left_out, evidence.seeds[0], case.left_out)
+    return LeftOut(case.label, case.left_out, len(labels), left_out_scores(evidence, case))
+
+
+def _ablation(evidence: Evidence, ablation: Ablation, case: Case, reference: Case) -> AblationResult:
+    without, whole = evidence.of(case), evidence.of(reference)
+    accuracies = [_site_accuracy(evidence, run, ablation.classifier) for run in without]
+    before = [_site_accuracy(evidence, run, "ensemble") for run in whole]
+    global_shared = global_change = None
+    # Another way to combine the heads leaves the shared head as it is.
+    if GLOBAL in whole[0].parts and case.identity != reference.identity:
+        on_global = [_accuracy(evidence, run, GLOBAL, "shared") for run in without]
+        global_before = [_accuracy(evidence, run, GLOBAL, "shared") for run in whole]
+        global_shared, global_change = spread(on_global), _change(on_global, global_before)
+    sent = fmean(
+        sum(figures.uplink_bytes + figures.downlink_bytes for figures in run.rounds)
+        / (run.sites * len(run.rounds))
+        for run in without
+    )
+    return AblationResult(
+        reference.label,
+        ablation.part,
+        ablation.how,
+        ablation.classifier,
+        spread(accuracies),
+        _change(accuracies, before),
+        global_shared,
+        global_change,
+        round(sent, 1),
+    )
+
+
+def _change(after: Sequence[float], before: Sequence[float]) -> Spread:
+    return spread([new - old for new, old in zip(after, before, strict=True)])
+
+
+def _site_accuracy(evidence: Evidence, run: Run, classifier: str) -> float:
+    return fmean(_accuracy(evidence, run, part, classifier) for part in test_parts(run, SITES))
+
+
+def _accuracy(evidence: Evidence, run: Run, part: str, classifier: str) -> float:
+    probabilities = evidence.probabilities(run, part, classifier)
+    assert probabilities is not None
+    _, labels = evidence.images(part, run.seed)
+    return float((probabilities.argmax(axis=1) == labels).mean())

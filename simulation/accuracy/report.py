@@ -1,0 +1,255 @@
+"""What the numbers are put into: the report's sections, from the summary to the way it was measured."""
+
+from collections.abc import Sequence
+
+from simulation.accuracy.cases import ZERO_SHOT
+from simulation.accuracy.content import Content
+from simulation.accuracy.document import Figure, Heading, Item, Table, Text
+from simulation.accuracy.results import METRICS, SITES, MethodResult, Spread
+from simulation.accuracy.runs import CLASSIFIERS, GLOBAL
+from simulation.accuracy.significance import Comparison
+
+_METRIC_HEADINGS = ("accuracy", "balanced", "macro F1", "AUROC", "calibration error")
+_TEST_SETS = {SITES: "the sites' tests, ensemble", GLOBAL: "the global test, shared head"}
+
+
+def report_items(content: Content, figures: Sequence[Figure]) -> list[Item]:
+    """Return the report, top to bottom."""
+    return [
+        Text(_setting(content)),
+        Text(content.command, code=True),
+        *[Text(f"Note: {note}") for note in content.notes],
+        Heading("Summary"),
+        Text(
+            "Accuracy in %, mean ± standard deviation over the seeds. At the sites each method answers with "
+            "all that it has there (its ensemble, where it has a private head), on the global test with its "
+            "shared head. Bytes are per site and round, up and down, envelopes included; a reference set "
+            "to adapt to comes once for each site."
+        ),
+        summary_table(content),
+        *_significance(content),
+        *_pick(figures, "accuracy-against-bytes", "learning-curves"),
+        *_leave_one_out(content),
+        *_ablations(content),
+        Heading("Calibration"),
+        *_pick(figures, "reliability"),
+        Heading("Decisions"),
+        *_pick(figures, "decision"),
+        Heading("Confusion"),
+        *_pick(figures, "confusion"),
+        *_every_score(content),
+        Heading("How it was measured"),
+        *[Text(paragraph) for paragraph in _METHOD],
+    ]
+
+
+def summary_table(content: Content) -> Table:
+    """Return one row per method."""
+    with_global = GLOBAL in content.comparisons
+    headings = [
+        "method",
+        "bytes up",
+        "bytes down",
+        "reference set, once",
+        "mean of sites",
+        *content.site_names,
+        "zero-shot, sites",
+    ]
+    headings += ["global", "global, sites' ensembles"] if with_global else []
+    rows = []
+    for result in content.methods:
+        cells = [result.label, f"{result.uplink_bytes_per_round:,.0f}"]
+        cells += [f"{result.downlink_bytes_per_round:,.0f}", f"{result.target_bytes:,}"]
+        cells += [percent(result.headline(SITES))]
+        cells += [percent(result.headline(site)) for site in content.site_names]
+        cells += [percent(_of(result, SITES, "zero_shot"))]
+        if with_global:
+            cells += [percent(result.headline(GLOBAL)), percent(_of(result, GLOBAL, "ensemble"))]
+        rows.append(cells)
+    return Table(headings, rows)
+
+
+def percent(figure: Spread | None) -> str:
+    """Return `mean ± spread` in per cent; without spread when there is one seed."""
+    if figure is None:
+        return "-"
+    return f"{100 * figure.mean:.1f}" + (f" ± {100 * figure.std:.1f}" if len(figure.values) > 1 else "")
+
+
+def _of(result: MethodResult, test_set: str, classifier: str, metric: str = "accuracy") -> Spread | None:
+    return result.scores.get(test_set, {}).get(classifier, {}).get(metric)
+
+
+def _setting(content: Content) -> str:
+    seeds = ", ".join(map(str, content.seeds))
+    return (
+        f"{len(content.methods)} methods on the same embeddings, splits and seeds ({seeds}); "
+        f"rounds: {content.rounds}, sites: {len(content.site_names)}, codec {content.codec}, "
+        f"{len(content.class_names)} classes: {', '.join(content.class_names)}."
+    )
+
+
+def _significance(content: Content) -> list[Item]:
+    if len(content.methods) < 2:
+        return []
+    items: list[Item] = [
+        Heading(f"Against {content.reference}"),
+        Text(
+            "Difference in accuracy on the test predictions of all seeds together, in points, with its 95 % "
+            "bootstrap interval; on how many images the method is right more often and less often than "
+            f"{content.reference}; McNemar's exact p, and the same after Holm's correction over the methods."
+        ),
+    ]
+    for test_set, found in content.comparisons.items():
+        rows = [[label, *_comparison_cells(comparison)] for label, comparison in found.items()]
+        headings = [
+            _TEST_SETS[test_set],
+            "difference",
+            "95 % interval",
+            "better",
+            "worse",
+            "p",
+            "p, Holm",
+            "",
+        ]
+        items.append(Table(headings, rows))
+    return items
+
+
+def _comparison_cells(found: Comparison) -> list[str]:
+    verdict = ("better" if found.difference > 0 else "worse") if found.significant else "no difference shown"
+    return [
+        f"{100 * found.difference:+.1f}",
+        f"{100 * found.low:+.1f} to {100 * found.high:+.1f}",
+        f"{found.better} of {found.images}",
+        str(found.worse),
+        _p_value(found.p),
+        _p_value(found.p_corrected),
+        verdict,
+    ]
+
+
+def _p_value(p: float) -> str:
+    return f"{p:.3f}" if p >= 0.001 else f"{p:.1e}"
+
+
+def _leave_one_out(content: Content) -> list[Item]:
+    if not content.leave_one_out:
+        return []
+    sites = list(dict.fromkeys(found.site for found in content.leave_one_out))
+    by_key = {(found.label, found.site): found for found in content.leave_one_out}
+    labels = list(dict.fromkeys(found.label for found in content.leave_one_out))
+    rows = []
+    for classifier, label in [("zero_shot", labels[0]), *(("shared", label) for label in labels)]:
+        figures = [by_key[label, site].scores[classifier]["accuracy"] for site in sites]
+        name = "zero-shot, no training" if classifier == "zero_shot" else label
+        mean = sum(figure.mean for figure in figures) / len(figures)
+        rows.append([name, *map(percent, figures), f"{100 * mean:.1f}"])
+    images = [next(found.images for found in content.leave_one_out if found.site == site) for site in sites]
+    headings = [f"{site} ({count} images)" for site, count in zip(sites, images, strict=True)]
+    return [
+        Heading("A hospital that did not take part"),
+        Text(
+            "Each hospital in turn is left out of the training; the shared head of the others is tested on "
+            "all of its images. Accuracy in %."
+        ),
+        Table(["method", *headings, "mean"], rows),
+    ]
+
+
+def _ablations(content: Content) -> list[Item]:
+    if not content.ablations:
+        return []
+    by_label = {result.label: result for result in content.methods}
+    rows = []
+    for label in dict.fromkeys(found.label for found in content.ablations):
+        whole = by_label[label]
+        rows.append(
+            [
+                f"{label}, whole", "", percent(whole.headline(SITES)), "", percent(whole.headline(GLOBAL)),
+                "", f"{whole.bytes_per_round:,.0f}",
+            ]
+        )  # fmt: skip
+        rows += [
+            [
+                f"without {found.part}", found.how, percent(found.accuracy), _points(found.change),
+                percent(found.global_shared), _points(found.global_change), f"{found.bytes_per_round:,.0f}",
+            ]
+            for found in content.ablations
+            if found.label == label
+        ]  # fmt: skip
+    return [
+        Heading("With a part switched off"),
+        Text(
+            "Accuracy in %, mean of the sites, and on the global test (shared head). Changes are in points, "
+            "to the whole method with the same seed, mean ± standard deviation over the seeds."
+        ),
+        Table(["method", "how", "sites", "change", "global", "change", "bytes per round"], rows, words=2),
+    ]
+
+
+def _points(figure: Spread | None) -> str:
+    if figure is None:
+        return ""
+    return f"{100 * figure.mean:+.1f}" + (f" ± {100 * figure.std:.1f}" if len(figure.values) > 1 else "")
+
+
+def _every_score(content: Content) -> list[Item]:
+    items: list[Item] = [
+        Heading("Every score"),
+        Text(
+            "AUROC: each class against the rest, averaged over the classes. On the global test private head "
+            "and ensemble are the mean over the sites whose heads they are."
+        ),
+    ]
+    for test_set in content.methods[0].scores:
+        name = {SITES: "mean of the sites", GLOBAL: "global test"}.get(test_set, test_set)
+        rows = []
+        for result in content.methods:
+            for classifier in CLASSIFIERS:
+                if classifier in result.scores.get(test_set, {}) and _worth_a_row(
+                    result, classifier, content
+                ):
+                    cells = [_decimals(_of(result, test_set, classifier, metric)) for metric in METRICS]
+                    rows.append([f"{result.label}: {classifier.replace('_', '-')}", *cells])
+        items.append(Table([name, *_METRIC_HEADINGS], rows))
+    return items
+
+
+def _worth_a_row(result: MethodResult, classifier: str, content: Content) -> bool:
+    """Zero-shot is the same for every method; an ensemble without a private head is the shared head."""
+    if classifier == "zero_shot":
+        return result is content.methods[0]
+    if result.method == ZERO_SHOT:
+        return False
+    return classifier != "ensemble" or "private" in result.scores[SITES]
+
+
+def _decimals(figure: Spread | None) -> str:
+    if figure is None:
+        return "-"
+    return f"{figure.mean:.3f}" + (f" ± {figure.std:.3f}" if len(figure.values) > 1 else "")
+
+
+def _pick(figures: Sequence[Figure], *beginnings: str) -> list[Figure]:
+    return [figure for figure in figures if figure.path.name.startswith(beginnings)]
+
+
+_METHOD = (
+    "One process plays every federation on embeddings that were computed once: local training, codecs, error "
+    "feedback and messages are those of the running system, and heads and bytes are the same as over MQTT. "
+    "Bytes are MQTT payload bytes: updates, receipts, announcements, status and joining. Byte-identical "
+    "images at the sites count once.",
+    "A seed sets the stratified split of each site (70 % training, 10 % validation, 20 % test), the initial "
+    "heads and the order of the images; every method gets the same. Reported are the heads after the last "
+    "round. The standard deviation over seeds is dominated by the splits, which move all methods together; "
+    "the paired comparison is free of that.",
+    "Significance counts images, not predictions, since an image may be in the test split of several seeds. "
+    "McNemar's exact test: an image speaks for the method that is right on it in more of its seeds, ties are "
+    "left out; with one seed that is the usual test. Bootstrap: 10,000 resamples of images, each with all of "
+    "its predictions, percentile interval. Images of the global test with equal embeddings are one image. "
+    "Slices of one patient are not independent either, and where the data names no patients nothing corrects "
+    "for that: p-values are then too small.",
+    "The calibration error (Guo et al. 2017) has 15 bins of equal width, the diagrams ten. Net benefit: "
+    "Vickers and Elkin 2006.",
+)

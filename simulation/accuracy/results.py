@@ -1,0 +1,316 @@
+"""From runs to figures: every score of every method by test set and classifier, over the seeds."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from statistics import fmean, stdev
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from protocol.seeds import derive_seed
+from simulation.accuracy.cases import Case
+from simulation.accuracy.runs import CLASSIFIERS, GLOBAL, Run, all_images
+from simulation.accuracy.scores import (
+    ReliabilityBin,
+    Scores,
+    negative_class,
+    net_benefit,
+    reliability,
+    score,
+)
+from simulation.accuracy.significance import Comparison, compare, holm
+from simulation.bandwidth.feature_pool import FeaturePool
+from simulation.virtual_sites import VirtualSite
+
+SITES = "sites"
+METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "auroc", "ece")
+HEADLINE = {SITES: "ensemble", GLOBAL: "shared"}
+"""What a method is judged by: at a site by all that it has there, elsewhere by what it shares."""
+
+Integers = npt.NDArray[np.int64]
+Probabilities = npt.NDArray[np.float32]
+
+
+class Spread(msgspec.Struct, frozen=True):
+    """A figure over the seeds: mean, standard deviation (0 with one seed), and the values in their order."""
+
+    mean: float
+    std: float
+    values: tuple[float, ...]
+
+
+# By classifier, then by metric.
+ScoreTable = dict[str, dict[str, Spread]]
+
+
+class DecisionCurve(msgspec.Struct, frozen=True):
+    """Net benefit at each threshold, of acting on `finding`; and of acting on everyone."""
+
+    finding: str
+    net_benefit: list[float]
+    everyone: list[float]
+
+
+class TestSet(msgspec.Struct, frozen=True):
+    """The headline classifier on the test images of all seeds together."""
+
+    __test__ = False
+
+    confusion: tuple[tuple[int, ...], ...]
+    reliability: list[ReliabilityBin]
+    decision: list[DecisionCurve]
+
+
+class CurvePoint(msgspec.Struct, frozen=True):
+    """After a round, mean over the seeds: bytes so far per site, both ways, and accuracies."""
+
+    bytes_so_far: float
+    ensemble: float
+    shared: float
+    global_shared: float | None
+
+
+class MethodResult(msgspec.Struct, frozen=True):
+    """All of a method. `scores` is by test set: each site, `sites` (their mean) and `global_test`.
+
+    Private head and ensemble on the global test are the mean over the sites whose heads they are. Bytes are
+    per site and round, joining spread over the rounds; `target_bytes` are those of the reference set, once
+    for each site. `seconds` is the mean of a run's.
+    """
+
+    label: str
+    method: str
+    scores: dict[str, ScoreTable]
+    pooled: dict[str, TestSet]
+    curve: list[CurvePoint]
+    uplink_bytes_per_round: float
+    downlink_bytes_per_round: float
+    target_bytes: int
+    seconds: float
+
+    @property
+    def bytes_per_round(self) -> float:
+        """Both directions."""
+        return self.uplink_bytes_per_round + self.downlink_bytes_per_round
+
+    def headline(self, test_set: str, metric: str = "accuracy") -> Spread | None:
+        """Return a metric of the classifier that a method is judged by; None where there is none."""
+        kind = GLOBAL if test_set == GLOBAL else SITES
+        return self.scores.get(test_set, {}).get(HEADLINE[kind], {}).get(metric)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Finished runs by (case identity, seed), and what they were made from: `sites` by seed."""
+
+    pool: FeaturePool
+    class_names: tuple[str, ...]
+    seeds: tuple[int, ...]
+    sites: Mapping[int, Sequence[VirtualSite]]
+    runs: Mapping[tuple[str, int], Run]
+
+    def of(self, case: Case) -> list[Run]:
+        """Return a case's runs, one per seed."""
+        return [self.runs[case.identity, seed] for seed in self.seeds]
+
+    def images(self, part: str, seed: int, left_out: str | None = None) -> tuple[Integers, Integers]:
+        """Return the numbers of a part's images, equal for equal images, and their labels."""
+        if part.startswith(GLOBAL):
+            images = self.pool.global_test
+            assert images is not None
+            _, numbers = np.unique(images.embeddings, axis=0, return_inverse=True)
+            return numbers.ravel().astype(np.int64), images.labels
+        site = next(site for site in self.sites[seed] if site.name == part)
+        chosen = site.test if left_out is None else all_images(self.pool, site)
+        return chosen, self.pool.labels[chosen]
+
+    def probabilities(self, run: Run, part: str, classifier: str) -> Probabilities | None:
+        """Return float32 (images, classes), None where the method has no such classifier."""
+        return run.probabilities(part, classifier, len(self.class_names))
+
+    def pooled(self, case: Case, test_set: str) -> tuple[Probabilities, Integers, Integers]:
+        """Return the headline's probabilities, labels and image numbers over all seeds (and all sites)."""
+        rows: list[tuple[Probabilities, Integers, Integers]] = []
+        for run in self.of(case):
+            for part in test_parts(run, test_set):
+                found = self.probabilities(run, part, HEADLINE[test_set])
+                assert found is not None
+                numbers, labels = self.images(part, run.seed)
+                rows.append((found, labels, numbers))
+        return (
+            np.concatenate([row[0] for row in rows]),
+            np.concatenate([row[1] for row in rows]),
+            np.concatenate([row[2] for row in rows]),
+        )
+
+
+def test_parts(run: Run, test_set: str) -> list[str]:
+    """Return a run's parts that make up a test set: `sites`, `global_test`, or one site."""
+    match test_set:
+        case "sites":
+            return [part for part in run.parts if not part.startswith(GLOBAL)]
+        case _:
+            return [part for part in run.parts if part == test_set]
+
+
+def method_result(evidence: Evidence, case: Case) -> MethodResult:
+    """Return all figures of a case."""
+    runs = evidence.of(case)
+    per_round = [run.sites * len(run.rounds) for run in runs]
+    test_sets = [SITES, *([GLOBAL] if GLOBAL in runs[0].parts else [])]
+    return MethodResult(
+        case.label,
+        case.method,
+        _score_tables(evidence, runs),
+        {name: _test_set(evidence, case, name) for name in test_sets},
+        _curve(runs),
+        fmean(
+            sum(run.uplink_by_message.values()) / count for run, count in zip(runs, per_round, strict=True)
+        ),
+        fmean(
+            sum(run.downlink_by_message.values()) / count for run, count in zip(runs, per_round, strict=True)
+        ),
+        runs[0].target_bytes,
+        fmean(run.seconds for run in runs),
+    )
+
+
+def comparisons(evidence: Evidence, cases: Sequence[Case], reference: Case, test_set: str) -> dict[
+    str, Comparison
+]:  # fmt: skip
+    """Compare every other case with the reference, by label, on a test set of all seeds together.
+
+    Cases, or a reference, without an answer there are left out.
+    """
+    if not test_parts(evidence.of(reference)[0], test_set):
+        return {}
+    reference_probabilities, labels, numbers = evidence.pooled(reference, test_set)
+    reference_correct = reference_probabilities.argmax(axis=1) == labels
+    found = {}
+    for case in cases:
+        if case == reference or not test_parts(evidence.of(case)[0], test_set):
+            continue
+        probabilities, _, _ = evidence.pooled(case, test_set)
+        correct = probabilities.argmax(axis=1) == labels
+        seed = derive_seed(0, purpose=f"bootstrap {test_set} {case.label}")
+        found[case.label] = compare(correct, reference_correct, numbers, seed)
+    return holm(found)
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Return mean and standard deviation of the seeds' values."""
+    rounded = tuple(round(value, 6) for value in values)
+    std = stdev(values) if len(values) > 1 else 0.0
+    return Spread(round(fmean(values), 6), round(std, 6), rounded)
+
+
+def left_out_scores(evidence: Evidence, case: Case) -> ScoreTable:
+    """Return the scores on all images of the site that the case leaves out, by classifier."""
+    assert case.left_out is not None
+    of_seeds = [_scores(evidence, run, case.left_out, left_out=case.left_out) for run in evidence.of(case)]
+    return _over_seeds(of_seeds)
+
+
+# Scores of one run on one test set, by classifier.
+_RunScores = dict[str, Scores]
+
+
+def _score_tables(evidence: Evidence, runs: Sequence[Run]) -> dict[str, ScoreTable]:
+    parts = {part: [_scores(evidence, run, part) for run in runs] for part in runs[0].parts}
+    sites = [part for part in parts if not part.startswith(GLOBAL)]
+    tables = {part: _over_seeds(parts[part]) for part in sites}
+    tables[SITES] = _mean_over_parts([parts[part] for part in sites])
+    of_sites = [parts[part] for part in parts if part.startswith(f"{GLOBAL}@")]
+    if GLOBAL in parts or of_sites:
+        alone = _over_seeds(parts[GLOBAL]) if GLOBAL in parts else {}
+        tables[GLOBAL] = alone | (_mean_over_parts(of_sites) if of_sites else {})
+    return tables
+
+
+def _scores(evidence: Evidence, run: Run, part: str, left_out: str | None = None) -> _RunScores:
+    _, labels = evidence.images(part, run.seed, left_out)
+    found = run.parts[part]
+    return {
+        name: _score(found[name], labels.tobytes(), evidence.class_names)
+        for name in CLASSIFIERS
+        if name in found
+    }
+
+
+@lru_cache(maxsize=4096)
+def _score(probabilities: bytes, labels: bytes, class_names: tuple[str, ...]) -> Scores:
+    """Score once what all methods share, as zero-shot, and what two classifiers of a method share."""
+    rows = np.frombuffer(probabilities, np.float32).reshape(-1, len(class_names))
+    return score(rows, np.frombuffer(labels, np.int64), class_names)
+
+
+def _over_seeds(of_seeds: Sequence[_RunScores]) -> ScoreTable:
+    return {
+        classifier: {
+            metric: spread(values)
+            for metric in METRICS
+            if None not in (values := [getattr(scores[classifier], metric) for scores in of_seeds])
+        }
+        for classifier in of_seeds[0]
+    }
+
+
+def _mean_over_parts(parts: Sequence[Sequence[_RunScores]]) -> ScoreTable:
+    """Return the seeds' spread of the mean over parts, each part counting alike."""
+    table: ScoreTable = {}
+    for classifier in parts[0][0]:
+        table[classifier] = {}
+        for metric in METRICS:
+            values = [
+                [getattr(scores[classifier], metric) for scores in of_parts]
+                for of_parts in zip(*parts, strict=True)
+            ]
+            if not any(None in of_seed for of_seed in values):
+                table[classifier][metric] = spread([fmean(of_seed) for of_seed in values])
+    return table
+
+
+def _test_set(evidence: Evidence, case: Case, name: str) -> TestSet:
+    probabilities, labels, _ = evidence.pooled(case, name)
+    return TestSet(
+        score(probabilities, labels, evidence.class_names).confusion,
+        reliability(probabilities, labels),
+        _decision_curves(probabilities, labels, evidence.class_names),
+    )
+
+
+def _decision_curves(
+    probabilities: Probabilities, labels: Integers, names: Sequence[str]
+) -> list[DecisionCurve]:
+    """Return one curve for "anything found" where a class means nothing found, else one for each class."""
+    negative = negative_class(names)
+    if negative is not None:
+        risks = {f"anything but {names[negative]}": (1 - probabilities[:, negative], labels != negative)}
+    else:
+        risks = {name: (probabilities[:, i], labels == i) for i, name in enumerate(names)}
+    return [
+        DecisionCurve(finding, net_benefit(risk, positive), net_benefit(np.ones_like(risk), positive))
+        for finding, (risk, positive) in risks.items()
+    ]
+
+
+def _curve(runs: Sequence[Run]) -> list[CurvePoint]:
+    points = []
+    so_far = 0.0
+    for rounds in zip(*(run.rounds for run in runs), strict=True):
+        so_far += fmean(
+            (figures.uplink_bytes + figures.downlink_bytes) / run.sites
+            for figures, run in zip(rounds, runs, strict=True)
+        )
+        on_global = [figures.global_shared for figures in rounds if figures.global_shared is not None]
+        points.append(
+            CurvePoint(
+                round(so_far, 1),
+                fmean(figures.ensemble for figures in rounds),
+                fmean(figures.shared for figures in rounds),
+                fmean(on_global) if on_global else None,
+            )
+        )
+    return points
