@@ -14,7 +14,6 @@ import os
 import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -192,19 +191,11 @@ def _measured(python: str, kind: str, argument: str, folders: list[Path], option
 
 def _prediction(python: str, bundle: str, images: Path, threads: int) -> dict[str, float]:
     """Classify in a fresh process: wall and processor seconds, and its peak memory."""
-    command = [python, "-m", "fedmedclip", "predict", "--bundle", bundle, str(images)]
-    command += ["--threads", str(threads)]
-    started = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=ROOT)
-    _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - started
-    if status:
-        raise SystemExit(f"{' '.join(command)} failed")
-    return {
-        "seconds": seconds,
-        "cpu_seconds": usage.ru_utime + usage.ru_stime,
-        "peak_megabytes": usage.ru_maxrss * 1024 / 1e6,
-    }
+    command = [sys.executable, "-m", "benchmarks.measured_process", python, "-m", "fedmedclip", "predict"]
+    command += ["--bundle", bundle, str(images), "--threads", str(threads)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, cwd=ROOT, check=True)
+    figures: dict[str, float] = json.loads(done.stdout)
+    return figures
 
 
 def _options() -> argparse.Namespace:

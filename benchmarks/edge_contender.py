@@ -7,7 +7,6 @@ KIND is `ours` (MODEL is a bundle), `eager` (open_clip; MODEL is NAME@WEIGHTS or
 """
 
 import json
-import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from benchmarks.measured_process import peak_megabytes
 
 Figures = dict[str, float]
 BATCH = 16
@@ -40,8 +41,7 @@ def main() -> None:
         found[folder] |= {
             "encoder_per_second": rate(lambda: encoder_only(pixels), len(pixels), float(seconds)),  # noqa: B023
         }
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
-    print(json.dumps({"folders": found, "peak_megabytes": peak}))
+    print(json.dumps({"folders": found, "peak_megabytes": peak_megabytes()}))
 
 
 def rate(work: Callable[[], object], images: int, seconds: float) -> float:

@@ -5,7 +5,6 @@
 prints what was measured as one line of JSON.
 """
 
-import resource
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -20,6 +19,7 @@ import numpy.typing as npt
 import torch
 from torch.nn.functional import cross_entropy, normalize
 
+from benchmarks.measured_process import peak_megabytes
 from edge_client.heads import initial_private_head
 from edge_client.training import train_round
 from edge_client.training_settings import TrainingSettings
@@ -94,8 +94,7 @@ def main() -> None:
         encode = time.perf_counter() - started
     send, sent = send_update(payload, task.images)
     compute, processor = training.tolist()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    found = Measured(compute + encode + send, processor, compute, encode, send, sent, round(peak, 1), size)
+    found = Measured(compute + encode + send, processor, compute, encode, send, sent, round(peak_megabytes(), 1), size)
     print(msgspec.json.encode(found).decode())
 
 
