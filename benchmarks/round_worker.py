@@ -94,7 +94,8 @@ def main() -> None:
         encode = time.perf_counter() - started
     send, sent = send_update(payload, task.images)
     compute, processor = training.tolist()
-    found = Measured(compute + encode + send, processor, compute, encode, send, sent, round(peak_megabytes(), 1), size)
+    peak = round(peak_megabytes(), 1)
+    found = Measured(compute + encode + send, processor, compute, encode, send, sent, peak, size)
     print(msgspec.json.encode(found).decode())
 
 
