@@ -24,7 +24,7 @@ from aggregator.round_logic import (
 )
 from aggregator.rules import update_norm
 from aggregator.store import Store
-from aggregator.uploads import Uploads
+from aggregator.uploads import UploadDamagedError, Uploads
 from protocol import topics
 from protocol.codecs import decode_delta
 from protocol.envelope import open_envelope
@@ -128,8 +128,7 @@ class Coordinator:
             case Update():
                 return self._update(site, message, now)
             case Block():
-                complete = self._uploads.add(site, message, now)
-                return [] if complete is None else self._update_complete(site, *complete, now)
+                return self._block(site, message, now)
             case BlockRequest():
                 return self._to(site, *self.global_head.blocks(message.object_digest, message.missing))
             case HeadRequest():
@@ -184,6 +183,13 @@ class Coordinator:
             complete = self._uploads.begin(site, update, now)
         except MessageError as error:
             return self._receipt(site, update.round_number, str(error))
+        return [] if complete is None else self._update_complete(site, *complete, now)
+
+    def _block(self, site: str, block: Block, now: float) -> list[Outgoing]:
+        try:
+            complete = self._uploads.add(site, block, now)
+        except UploadDamagedError as error:
+            return self._receipt(site, error.round_number, str(error))
         return [] if complete is None else self._update_complete(site, *complete, now)
 
     def _update_complete(self, site: str, update: Update, payload: bytes, now: float) -> list[Outgoing]:

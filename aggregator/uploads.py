@@ -1,5 +1,6 @@
 """Updates that arrive in blocks: kept on disk block by block, asked for again when blocks stay away."""
 
+import logging
 from dataclasses import dataclass
 
 from aggregator.store import Store
@@ -11,12 +12,23 @@ from protocol.objects import Assembly
 
 ASK_AGAIN_SECONDS = 20.0
 
+log = logging.getLogger("fedmedclip.aggregator")
+
+
+class UploadDamagedError(MessageError):
+    """The blocks of an update came twice, and both times they were not what was promised."""
+
+    def __init__(self, round_number: int, reason: str) -> None:
+        super().__init__(reason)
+        self.round_number = round_number
+
 
 @dataclass
 class _Upload:
     update: Update
     assembly: Assembly
     last_heard: float
+    came_damaged: bool = False
 
 
 class Uploads:
@@ -35,7 +47,7 @@ class Uploads:
     def begin(self, site: str, update: Update, now: float) -> tuple[Update, bytes] | None:
         """Take an update's message; return the update and its payload when it is complete already.
 
-        Raises MessageError when it promises more than the head can hold, or does not match its digest.
+        Raises MessageError when it promises more than the head can hold, UploadDamagedError as `add`.
         """
         under_way = self._under_way.get(site)
         if under_way is None or under_way.update != update:
@@ -47,7 +59,12 @@ class Uploads:
         return self._finish(site)
 
     def add(self, site: str, block: Block, now: float) -> tuple[Update, bytes] | None:
-        """Store one block; return the update and its payload when this was the last. Raises MessageError."""
+        """Store one block; return the update and its payload when this was the last.
+
+        Raises MessageError when the block does not fit. Blocks that do not match the SHA-256 of their update
+        are forgotten and asked for again, since what an honest site sent can only have been damaged on the way
+        to the disk or on it. Raises UploadDamagedError when that was so before: the site waits no longer.
+        """
         upload = self._under_way.get(site)
         if upload is None or upload.assembly.digest != block.object_digest:
             return None
@@ -60,12 +77,19 @@ class Uploads:
         upload = self._under_way[site]
         if not upload.assembly.complete:
             return None
-        del self._under_way[site]
         try:
-            return upload.update, upload.assembly.data()
-        except MessageError:
+            payload = upload.assembly.data()
+        except MessageError as error:
             self._store.forget_upload(site)
-            raise
+            if upload.came_damaged:
+                del self._under_way[site]
+                raise UploadDamagedError(upload.update.round_number, str(error)) from error
+            log.warning("%s: %s; asking for its blocks again", site, error)
+            self._store.begin_upload(site, upload.update)
+            upload.came_damaged = True
+            return None
+        del self._under_way[site]
+        return upload.update, payload
 
     def overdue(self, now: float) -> list[tuple[str, BlockRequest]]:
         """Return a request for the missing blocks of each upload that has been silent for too long."""

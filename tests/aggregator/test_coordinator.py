@@ -120,18 +120,58 @@ def test_an_update_that_would_drown_the_others_is_refused(liar):
     assert "at most 1e+03 counts" in receipt.reason
 
 
-def test_a_site_that_promises_too_much_or_lies_about_its_blocks_is_refused(liar):
+def test_a_site_that_promises_too_much_is_refused(liar):
     liar.join()
     (receipt,) = liar.send(Update(1, 100, refer_to(bytes(1 << 20), MESSAGE_LIMIT)))
     assert "at most" in receipt.reason
+
+
+def test_damaged_blocks_are_asked_for_again_once_and_then_refused(liar):
+    liar.join()
+    liar.report(online=True)
     data = liar.delta().ljust(2 * MESSAGE_LIMIT, b"x")
     reference = refer_to(data, MESSAGE_LIMIT)
+    damaged = [
+        Block(block.object_digest, block.index, bytes(len(block.data)))
+        for block in blocks_of(data, reference)
+    ]
     assert liar.send(Update(1, 100, reference)) == []
-    answers = []
-    for block in blocks_of(data, reference):
-        answers += liar.send(Block(block.object_digest, block.index, bytes(len(block.data))))
-    assert answers == []
+    assert [liar.send(block) for block in damaged] == [[], [], []]
+    (request,) = liar.coordinator.tick(20.0)
+    assert request.message == BlockRequest(reference.digest, [0, 1, 2])
+    *none, (receipt,) = [liar.send(block, now=20.0) for block in damaged]
+    assert none == [[], []]
+    assert (receipt.round_number, receipt.accepted) == (1, False)
+    assert "SHA-256" in receipt.reason
+    assert liar.federation.store.uploads() == {}
     assert liar.federation.store.updated_sites(1) == []
+
+
+@pytest.mark.parametrize("stored", [2, 3])
+def test_blocks_damaged_on_the_aggregators_disk_cost_no_update(liar, stored):
+    """A restart reads them back; `stored` 3: killed before the last block was acknowledged."""
+    liar.join()
+    liar.report(online=True)
+    size = liar.federation.plan.embedding_size
+    delta = initial_shared_head("fedmedclip", size, 5)
+    data = encode_head(codec_named("lossless"), delta, liar.federation.specification).data
+    reference = refer_to(data, 2048)
+    update, blocks = Update(1, 100, reference), list(blocks_of(data, reference))
+    assert len(blocks) == 3
+    assert liar.send(update) == []
+    for block in blocks[:stored]:
+        liar.federation.store.add_block(liar.name, block.index, bytes(len(block.data)))
+    liar.federation.kill("aggregator")
+    liar.coordinator = liar.federation.coordinator
+    assert liar.send(update, now=1.0) == []
+    assert liar.send(blocks[2], now=1.0) == []
+    (request,) = liar.coordinator.tick(21.0)
+    missing = request.message.missing
+    assert missing[:2] == [0, 1]
+    answers = [liar.send(blocks[index], now=21.0) for index in missing]
+    assert answers[-1] == [Receipt(1, True, "")]
+    (counted,) = liar.federation.store.updates(1, (liar.name,))
+    assert counted.payload == data
 
 
 def test_blocks_that_stay_away_are_asked_for_while_the_site_is_there(liar):
