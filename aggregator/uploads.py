@@ -62,7 +62,7 @@ class Uploads:
         """Store one block; return the update and its payload when this was the last.
 
         Raises MessageError when the block does not fit. Blocks that do not match the SHA-256 of their update
-        are forgotten and asked for again, since what an honest site sent can only have been damaged on the way
+        are forgotten and asked for again: what an honest site sent can only have been damaged on the way
         to the disk or on it. Raises UploadDamagedError when that was so before: the site waits no longer.
         """
         upload = self._under_way.get(site)
