@@ -1,24 +1,27 @@
 """What each codec makes of trained deltas: bytes, milliseconds, distance from the entropy limit.
 
-    OMP_NUM_THREADS=1 python benchmarks/codec_speed.py [--embedding-size 512] [--rounds 6] [CODEC ...]
+    OMP_NUM_THREADS=1 python -m benchmarks.codec_speed [--streams] [--embedding-size 512] [CODEC ...]
 
-Prints a Markdown table. The deltas are those of one site that trains for some rounds on generated embeddings
-(random arrays would not do: they have no structure to find). Each codec gets them in turn with error feedback
-and memory, as in a federation. Times are processor time, the least of all rounds.
+Prints a Markdown table; with `--streams` one of each entropy-coded stream beside its entropy instead. The
+deltas are those of one site that trains for some rounds on generated embeddings (random arrays would not do:
+they have no structure to find). Each codec gets them in turn with error feedback and memory, as in a
+federation. Times are processor time, the least of all rounds.
 """
 
 import argparse
 import statistics
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.codec_streams import TABLE_HEAD, table_rows
 from edge_client.heads import initial_private_head
 from edge_client.training import train_round
 from edge_client.training_settings import TrainingSettings
-from protocol.codecs import codec_named, decode_head, encode_head, order0_entropy_bytes
+from protocol.codecs import Codec, codec_named, decode_head, encode_head, order0_entropy_bytes
 from protocol.error_feedback import difference
 from protocol.head import HeadSpecification, NamedArrays
 from protocol.shared_heads import initial_shared_head, shared_head_specification
@@ -40,40 +43,62 @@ def main() -> None:
     parser.add_argument("codecs", nargs="*", default=CODECS, metavar="CODEC")
     parser.add_argument("--embedding-size", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--streams", action="store_true", help="each stream beside its order-0 entropy")
     arguments = parser.parse_args()
     specification = shared_head_specification(METHOD, arguments.embedding_size)
     rounds = list(trained_rounds(arguments.embedding_size, arguments.rounds))
+    if arguments.streams:
+        print(TABLE_HEAD)
+        for name in arguments.codecs:
+            messages = [turn.encoded for turn in federation_turns(codec_named(name), rounds, specification)]
+            print(table_rows(name, messages, specification), flush=True)
+        return
     print("| codec | bytes | encode ms | decode ms | entropy limit, bytes | above it | left out |")
     print("|---|---|---|---|---|---|---|")
     for name in arguments.codecs:
         print(row(name, rounds, specification), flush=True)
 
 
+@dataclass(frozen=True)
+class Turn:
+    """What a codec made of one round: bytes, seconds, and the share of energy that it left out."""
+
+    encoded: bytes
+    encode_seconds: float
+    decode_seconds: float
+    left_out: float
+
+
 def row(name: str, rounds: list[tuple[NamedArrays, NamedArrays]], specification: HeadSpecification) -> str:
     """Return the codec's line of the table. "Left out" is the energy missing from a round's decoded delta."""
-    codec, memory = codec_named(name), b""
+    turns = list(federation_turns(codec_named(name), rounds, specification))
+    size = statistics.mean(len(turn.encoded) for turn in turns)
+    limit = statistics.mean(order0_entropy_bytes(turn.encoded, specification) for turn in turns)
+    encode, decode = min(turn.encode_seconds for turn in turns), min(turn.decode_seconds for turn in turns)
+    left_out = statistics.mean(turn.left_out for turn in turns)
+    return (
+        f"| {name} | {size:,.0f} | {1000 * encode:.1f} | {1000 * decode:.1f} | {limit:,.0f} "
+        f"| {100 * (size / limit - 1):.1f} % | {100 * left_out:.1f} % |"
+    )
+
+
+def federation_turns(
+    codec: Codec, rounds: list[tuple[NamedArrays, NamedArrays]], specification: HeadSpecification
+) -> Iterator[Turn]:
+    """Yield what the codec makes of each round, with error feedback and its memory, as at a site."""
+    memory = b""
     residual = {tensor.name: np.zeros(tensor.shape, np.float32) for tensor in specification.tensors}
-    encode, decode, sizes, limits, missing = [], [], [], [], []
     for head, delta in rounds:
         wanted = head if codec.whole_head else {key: delta[key] + residual[key] for key in delta}
         started = time.process_time()
         encoded = encode_head(codec, wanted, specification, memory)
-        encode.append(time.process_time() - started)
-        started = time.process_time()
+        encoded_at = time.process_time()
         decoded = decode_head(encoded.data, specification)
-        decode.append(time.process_time() - started)
-        memory = encoded.memory
-        sizes.append(len(encoded.data))
-        limits.append(order0_entropy_bytes(encoded.data, specification))
+        decoded_at = time.process_time()
         left = difference(wanted, decoded)
-        missing.append(energy(left) / energy(wanted))
+        yield Turn(encoded.data, encoded_at - started, decoded_at - encoded_at, energy(left) / energy(wanted))
+        memory = encoded.memory
         residual = residual if codec.whole_head else left
-    size, limit = statistics.mean(sizes), statistics.mean(limits)
-    times = f"{1000 * min(encode):.1f} | {1000 * min(decode):.1f}"
-    return (
-        f"| {name} | {size:,.0f} | {times} | {limit:,.0f} | {100 * (size / limit - 1):.1f} % "
-        f"| {100 * statistics.mean(missing):.1f} % |"
-    )
 
 
 def energy(arrays: NamedArrays) -> float:

@@ -11,14 +11,21 @@ _MAGIC = b"\x28\xb5\x2f\xfd"
 _PLAIN, _COMPRESSED = b"\x00", b"\x01"
 _WINDOW_LIMIT = 1 << 27
 # From level 12 on zstd's cost model is good enough to leave noise to its Huffman coder. On a few kilobytes
-# that is free; on half a megabyte it costs seconds, and level 1 is within 2 % of it.
-_SMALL, _SMALL_LEVEL, _LARGE_LEVEL = 1 << 16, 12, 1
+# that is free, on half a megabyte it costs seconds.
+_SMALL, _SMALL_LEVEL = 1 << 16, 12
+# In large content, repeats that chance made cost more than they save: a table of 64 places finds few of them.
+_FOR_LARGE = zstandard.ZstdCompressionParameters.from_level(
+    1, strategy=zstandard.STRATEGY_FAST, min_match=7, hash_log=6
+)
 
 
 def wrap(content: bytes) -> bytes:
     """Return one byte, 0 or 1, and the content as it is (0) or compressed (1)."""
-    level = _SMALL_LEVEL if len(content) <= _SMALL else _LARGE_LEVEL
-    frame = zstandard.ZstdCompressor(level=level).compress(content)[len(_MAGIC) :]
+    if len(content) <= _SMALL:
+        compressor = zstandard.ZstdCompressor(level=_SMALL_LEVEL)
+    else:
+        compressor = zstandard.ZstdCompressor(compression_params=_FOR_LARGE)
+    frame = compressor.compress(content)[len(_MAGIC) :]
     return _COMPRESSED + frame if len(frame) < len(content) else _PLAIN + content
 
 

@@ -164,7 +164,7 @@ def decode(reader: Reader, specification: HeadSpecification) -> Decoded:
     if bits not in GRIDS:
         raise CodecError(f"an encoded head has factors of {bits} bits")
     groups = groups_of(specification)
-    heads = [_read_head(reader, group) for group in groups]
+    heads = [read_head(reader, group) for group in groups]
     count = sum(head.symbols for head in heads)
     wrapped = reader.rest()
     symbols = unpack(unwrap(wrapped, packed_size(count, bits)), count, bits)
@@ -182,7 +182,9 @@ def decode(reader: Reader, specification: HeadSpecification) -> Decoded:
 
 
 @dataclass(frozen=True)
-class _GroupHead:
+class GroupHead:
+    """What stands before a group's factors, in `size` bytes; `symbols` integers belong to it."""
+
     rank: int
     off: npt.NDArray[np.int64]
     scale: np.float32
@@ -209,14 +211,15 @@ class _GroupHead:
         return arrays
 
 
-def _read_head(reader: Reader, group: Group) -> _GroupHead:
+def read_head(reader: Reader, group: Group) -> GroupHead:
+    """Read what stands before the factors of one group. Raises CodecError."""
     rank = reader.byte()
     if rank > min(LARGEST_RANK, group.rows, group.columns):
         raise CodecError(f"an encoded head has rank {rank} for an array of {group.rows} x {group.columns}")
     if rank == 0:
         none = np.zeros(0, np.int64)
         empty = np.zeros(0, np.uint8)
-        return _GroupHead(0, none, np.float32(0), empty, np.zeros(len(group.vectors), np.int8), 0, 1)
+        return GroupHead(0, none, np.float32(0), empty, np.zeros(len(group.vectors), np.int8), 0, 1)
     off, _ = positions_from_bytes(reader, group.rows)
     scale = scales_from_bytes(reader.take(SCALE_BYTES))[0]
     weights = np.frombuffer(reader.take(rank), np.uint8)
@@ -225,7 +228,7 @@ def _read_head(reader: Reader, group: Group) -> _GroupHead:
         raise CodecError("an encoded head has an exponent that is out of range")
     symbols = rank * (group.rows - len(off) + group.columns)
     size = 1 + len(positions_to_bytes(off)) + SCALE_BYTES + rank + len(exponents)
-    return _GroupHead(rank, off, scale, weights, exponents, symbols, size)
+    return GroupHead(rank, off, scale, weights, exponents, symbols, size)
 
 
 def _cold_start(columns: int, rank: int) -> npt.NDArray[np.float64]:

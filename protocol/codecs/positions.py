@@ -15,13 +15,14 @@ from protocol.errors import CodecError
 Positions = npt.NDArray[np.int64]
 
 _LARGEST_LENGTH = 30
+_FEW = 2048
 
 
 def positions_to_bytes(positions: Positions) -> bytes:
     """Return rising positions as bytes: their count (a variable integer), and if that is not 0:
 
     the size in bytes of the wrapped lengths (a variable integer); the lengths, wrapped: a byte 4 or 8, then
-    packed symbols of so many bits, 4 when all are below 16; then the bits. A gap is the number of places
+    packed symbols of so many bits, whichever takes less; then the bits. A gap is the number of places
     since the position before, from 1 on (the first counts from -1). Its length is that of its binary number
     without the leading 1; its bits are that number, highest first, and all bits follow each other, filled up
     with zeros to whole bytes.
@@ -32,8 +33,7 @@ def positions_to_bytes(positions: Positions) -> bytes:
     lengths = _lengths(gaps)
     owners, shifts = _bit_layout(lengths)
     bits = (gaps[owners] >> shifts) & 1
-    width = 4 if lengths.max() < 16 else 8
-    wrapped = wrap(bytes([width]) + pack(lengths, width))
+    wrapped = min((wrap(bytes([width]) + pack(lengths, width)) for width in _widths(lengths)), key=len)
     head = variable_integer(len(positions)) + variable_integer(len(wrapped))
     return head + wrapped + np.packbits(bits.astype(np.uint8)).tobytes()
 
@@ -68,6 +68,13 @@ def positions_from_bytes(reader: Reader, size: int) -> tuple[Positions, npt.NDAr
 def _lengths(gaps: Positions) -> npt.NDArray[np.int64]:
     """Return the number of bits after the leading one."""
     return np.frexp(gaps.astype(np.float64))[1].astype(np.int64) - 1
+
+
+def _widths(lengths: npt.NDArray[np.int64]) -> tuple[int, ...]:
+    """Return the widths to try: of few lengths, a Huffman table of pairs may cost more than it saves."""
+    if lengths.max() >= 16:
+        return (8,)
+    return (4, 8) if len(lengths) <= _FEW else (4,)
 
 
 def _bit_layout(lengths: npt.NDArray[np.integer]) -> tuple[Positions, Positions]:
