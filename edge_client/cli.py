@@ -127,12 +127,15 @@ def reference_command(
     ] = 0.0,
     most: Annotated[int, typer.Option(min=2, max=65536, help="Draw so many when there are more.")] = 400,
     seed: Annotated[int, typer.Option(min=0, help="Of the draw and the noise.")] = 0,
+    key: Annotated[
+        Path | None, typer.Option(help="Sign the changed bundle with the private key in this file.")
+    ] = None,
     threads: ThreadsOption = None,
 ) -> None:
     """Put unlabelled reference embeddings into a bundle, which facmic and faa-clip adapt to.
 
     They are of public images that look like those to be classified later. Do it before the federation begins:
-    it changes the bundle, and every site needs the same one.
+    it changes the bundle, and every site needs the same one. A signature of the bundle as it was is removed.
     """
     from edge_client.reference_command import run_reference
 
@@ -145,4 +148,5 @@ def reference_command(
         most=most,
         seed=seed,
         threads=threads,
+        key_file=key,
     )

@@ -15,8 +15,10 @@ from edge_client.features import extract_features, summarize_skipped
 from edge_client.progress import progress_bar
 from edge_client.references import encode_reference, quantised, summarised
 from protocol.bundle import MANIFEST, REFERENCE_FILE, Bundle, open_bundle
+from protocol.bundle_signature import SIGNATURE_FILE, sign_bundle, signer
 from protocol.errors import InvalidInputError
 from protocol.seeds import derive_seed
+from protocol.signature import load_signing_key
 
 
 def run_reference(
@@ -29,12 +31,17 @@ def run_reference(
     most: int,
     seed: int,
     threads: int | None,
+    key_file: Path | None = None,
 ) -> None:
     """Encode images and write the bundle's reference set: their embeddings, or only statistics of them.
 
-    Raises InvalidInputError when no image can be used, BundleError when the bundle cannot.
+    A signature is of the bundle as it was, so it goes; `key_file` signs the changed bundle. Raises
+    InvalidInputError when no image or the key cannot be used, BundleError when the bundle or its signature
+    cannot.
     """
     bundle = open_bundle(bundle_folder)
+    signed_by = signer(bundle_folder)
+    key = None if key_file is None else load_signing_key(key_file)
     paths = list_images(images)
     if len(paths) > most:
         draw = np.random.Generator(np.random.Philox(derive_seed(seed, purpose="reference")))
@@ -59,19 +66,37 @@ def run_reference(
     changed = with_reference(bundle, encoded)
     what = "statistics" if statistics else "embeddings"
     console.print(
-        f"{what} of {len(found.embeddings)} images, {len(encoded)} bytes, are in {bundle_folder} now; its "
-        f"digest is {changed.digest.hex()[:16]}. Copy it to every site: they must all have this one.",
+        f"{what} of {len(found.embeddings)} images, {len(encoded)} bytes, are in {bundle_folder} now",
         highlight=False,
+        soft_wrap=True,
+    )
+    if key is not None:
+        sign_bundle(bundle_folder, key)
+        console.print(f"signed by {key.public_key.hex()}", highlight=False, soft_wrap=True)
+    elif signed_by is not None:
+        console.print(
+            f"The signature by {signed_by.hex()} was of the bundle as it was and is removed. Sign it again: "
+            f"fedmedclip bundle sign {bundle_folder} --key FILE",
+            highlight=False,
+            soft_wrap=True,
+        )
+    console.print(
+        f"The bundle's digest is {changed.digest.hex()[:16]} now. Copy it to every site: they must all have "
+        "this one.",
+        highlight=False,
+        soft_wrap=True,
     )
 
 
 def with_reference(bundle: Bundle, encoded: bytes) -> Bundle:
     """Put the encoded reference set into the bundle's folder and manifest; return it with its new digest.
 
-    Killed between the two files, an older reference set would not fit its manifest any more: run it again.
+    A signature is removed first, for it would not be that of the new manifest. Killed between the two files,
+    an older reference set would not fit its manifest any more: run it again.
     """
     files = bundle.manifest.files | {REFERENCE_FILE: hashlib.sha256(encoded).hexdigest()}
     manifest = msgspec.structs.replace(bundle.manifest, files=files)
+    (bundle.folder / SIGNATURE_FILE).unlink(missing_ok=True)
     _replace(bundle.folder / REFERENCE_FILE, encoded)
     _replace(bundle.folder / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
     return open_bundle(bundle.folder)

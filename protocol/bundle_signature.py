@@ -47,7 +47,8 @@ def signer(folder: Path) -> bytes | None:
     manifest = (folder / MANIFEST).read_bytes()
     if len(signature) != SIGNATURE_BYTES or not is_signed_by(public_key, signature, _DOMAIN + manifest):
         raise BundleError(
-            f"the signature {path} is not that of this {MANIFEST}; copy the bundle again from who signed it"
+            f"the signature {path} is not that of this {MANIFEST}; copy the bundle again from who signed it, "
+            "or if you changed it yourself, sign it again with `fedmedclip bundle sign`"
         )
     return public_key
 

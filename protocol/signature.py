@@ -42,7 +42,15 @@ def load_or_create_signing_key(path: Path) -> SigningKey:
             file.flush()
             os.fsync(file.fileno())
         temporary.rename(path)
-    raw = path.read_bytes()
+    return load_signing_key(path)
+
+
+def load_signing_key(path: Path) -> SigningKey:
+    """Read the 32 raw private bytes at `path`. Raises InvalidInputError when they are not there."""
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise InvalidInputError(f"signing key {path} cannot be read ({error.strerror})") from error
     if len(raw) != 32:
         raise InvalidInputError(
             f"signing key {path} has {len(raw)} bytes, expected 32; restore it from a copy"

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import onnxruntime
+from google.protobuf.message import DecodeError
 
 from edge_client.classification import predict, zero_shot
 from edge_client.deployment.graph import (
@@ -22,7 +23,7 @@ from edge_client.deployment.graph import (
 )
 from edge_client.encoder import Encoder
 from edge_client.heads_file import Heads, load_heads
-from protocol.bundle import Bundle, open_bundle
+from protocol.bundle import IMAGE_ENCODER, Bundle, open_bundle
 from protocol.errors import BundleError, InvalidInputError
 from protocol.self_test import read_self_test
 
@@ -54,12 +55,14 @@ def deploy(bundle_folder: Path, heads_file: Path | None, out: Path, *, force: bo
         raise InvalidInputError(f"{out} exists; replace it with --force or choose another --out")
     bundle = open_bundle(bundle_folder)
     heads = None if heads_file is None else load_heads(heads_file, bundle)
-    encoder = onnx.load_model(bundle.image_encoder)
-    check_encoder(encoder, bundle)
+    encoder = read_encoder(bundle)
     model = deployed_model(encoder, bundle, heads, metadata(bundle, heads))
     del encoder
     if model.ByteSize() > MAX_FILE_BYTES:
-        raise InvalidInputError("the model is above the 2 GiB of an ONNX file; export the bundle as int8")
+        raise InvalidInputError(
+            "encoder and heads together are above the 2 GiB of an ONNX file; export the bundle with "
+            "--precision int8 or fp16"
+        )
     onnx.checker.check_model(model)
     partial = out.with_name(f".{out.name}.partial")
     try:
@@ -77,6 +80,31 @@ def deploy(bundle_folder: Path, heads_file: Path | None, out: Path, *, force: bo
     finally:
         partial.unlink(missing_ok=True)
     return Deployed(out, out.stat().st_size, difference, len(images), outputs)
+
+
+def read_encoder(bundle: Bundle) -> onnx.ModelProto:
+    """Read the bundle's image encoder, its weights included where they lie in a second file.
+
+    Raises InvalidInputError, before anything is read, when they cannot be in one file; BundleError for an
+    encoder that is none.
+    """
+    # Those of an encoder in two files begin with the same name, and the manifest names both.
+    names = [name for name in bundle.manifest.files if name.startswith(IMAGE_ENCODER)]
+    size = sum((bundle.folder / name).stat().st_size for name in names)
+    if size > MAX_FILE_BYTES:
+        raise InvalidInputError(
+            f"the encoder has {size / 1e9:.2f} GB, and one ONNX file holds at most "
+            f"{MAX_FILE_BYTES / 1e9:.2f} GB; export the bundle with --precision int8 or fp16, or use "
+            "`fedmedclip predict`"
+        )
+    try:
+        encoder = onnx.load_model(bundle.image_encoder)
+    except (DecodeError, OSError, ValueError, onnx.checker.ValidationError) as error:
+        raise BundleError(
+            f"{bundle.image_encoder} cannot be read: {error}; export the bundle again"
+        ) from error
+    check_encoder(encoder, bundle)
+    return encoder
 
 
 def metadata(bundle: Bundle, heads: Heads | None) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """One ONNX file gives what `fedmedclip predict` gives, with plain ONNX Runtime, for every batch size."""
 
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -100,6 +101,43 @@ def test_the_file_is_self_contained_and_says_what_it_is(tmp_path, tiny_bundle):
     assert json.loads(about["fedmedclip.preprocessing"])["width"] == tiny_bundle.manifest.preprocessing.width
     assert about["fedmedclip.bundle_sha256"] == tiny_bundle.digest.hex()
     assert about["fedmedclip.site"] == "site-a"
+
+
+def in_two_files(folder, make_bundle):
+    """Write a bundle whose encoder keeps its weights in a second file, as one beyond 2 GiB does."""
+    whole = onnx.load_from_string(make_bundle(folder).image_encoder.read_bytes())
+    data = "image_encoder.onnx.data"
+    onnx.save_model(
+        whole, folder / "image_encoder.onnx", save_as_external_data=True, location=data, size_threshold=1024
+    )
+    manifest = json.loads((folder / "manifest.json").read_bytes())
+    for name in ("image_encoder.onnx", data):
+        manifest["files"][name] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return open_bundle(folder)
+
+
+def test_an_encoder_in_two_files_becomes_one(tmp_path, make_bundle):
+    bundle = in_two_files(tmp_path / "bundle", make_bundle)
+    assert (bundle.folder / "image_encoder.onnx.data").stat().st_size > 1000
+    (tmp_path / "out").mkdir()
+    deployed(bundle, None, tmp_path / "out" / "model.onnx")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["model.onnx"]
+
+
+def test_an_encoder_that_one_file_cannot_hold_is_refused(tmp_path, make_bundle, monkeypatch):
+    bundle = in_two_files(tmp_path / "bundle", make_bundle)
+    monkeypatch.setattr("edge_client.deployment.deploy.MAX_FILE_BYTES", 2000)
+    with pytest.raises(InvalidInputError, match=r"the encoder has .* GB.*--precision int8 or fp16"):
+        deployed(bundle, None, tmp_path / "model.onnx")
+    assert not (tmp_path / "model.onnx").exists()
+
+
+def test_a_file_that_is_no_model_is_refused(tmp_path, make_bundle):
+    folder = tmp_path / "bundle"
+    make_bundle(folder, encoder=onnx.ModelProto(ir_version=9).SerializeToString() + b"\xff no model")
+    with pytest.raises(BundleError, match="cannot be read"):
+        deploy(folder, None, tmp_path / "model.onnx")
 
 
 def test_an_existing_file_is_not_replaced_unasked(tmp_path, tiny_bundle):

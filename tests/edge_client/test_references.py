@@ -14,7 +14,9 @@ from edge_client.references import (
     target_embeddings,
 )
 from protocol.bundle import REFERENCE_FILE, open_bundle
+from protocol.bundle_signature import SIGNATURE_FILE, sign_bundle, signer
 from protocol.errors import BundleError, InvalidInputError
+from protocol.signature import load_or_create_signing_key
 from tests.edge_client.conftest import EMBEDDING_SIZE
 from tests.edge_client.heads_examples import SIZE, example_data
 
@@ -86,3 +88,34 @@ def test_the_command_puts_it_into_the_bundle(make_bundle, class_folders, tmp_pat
     (bundle.folder / REFERENCE_FILE).write_bytes(b"other")
     with pytest.raises(BundleError, match=REFERENCE_FILE):
         open_bundle(bundle.folder)
+
+
+def put_reference(bundle, images, key_file=None):
+    run_reference(
+        [str(images)], bundle.folder, statistics=True, rank=2, noise=0.0, most=6, seed=0, threads=1,
+        key_file=key_file,
+    )  # fmt: skip
+
+
+def test_no_stale_signature_is_left(make_bundle, class_folders, tmp_path, capsys):
+    bundle = make_bundle(tmp_path / "bundle")
+    key = load_or_create_signing_key(tmp_path / "key")
+    sign_bundle(bundle.folder, key)
+    put_reference(bundle, class_folders)
+    assert signer(bundle.folder) is None
+    said = capsys.readouterr().out
+    assert f"The signature by {key.public_key.hex()} was of the bundle as it was and is removed" in said
+    assert f"fedmedclip bundle sign {bundle.folder} --key FILE" in said
+    put_reference(bundle, class_folders, tmp_path / "key")
+    assert signer(bundle.folder) == key.public_key
+
+
+def test_a_signature_that_does_not_fit_or_a_missing_key_changes_nothing(make_bundle, class_folders, tmp_path):
+    bundle = make_bundle(tmp_path / "bundle")
+    with pytest.raises(InvalidInputError, match="cannot be read"):
+        put_reference(bundle, class_folders, tmp_path / "nowhere")
+    (bundle.folder / SIGNATURE_FILE).write_bytes(b"of another manifest")
+    with pytest.raises(BundleError, match=r"sign it again with `fedmedclip bundle sign`"):
+        put_reference(bundle, class_folders)
+    assert open_bundle(bundle.folder).digest == bundle.digest
+    assert (bundle.folder / SIGNATURE_FILE).exists()
