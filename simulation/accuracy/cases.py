@@ -59,7 +59,8 @@ def read_cases(
     There, settings at the top hold for every case, those in the table NAME for that case only. Beside
     training settings a table may say which `method` it is when NAME is none, its `codec`,
     `federated = false`, and `target` (a table with `images`, `form`, `noise`; or false). Adapting methods
-    adapt to `reference` where there is one. Raises InvalidInputError for names, codecs or settings that do not exist.
+    adapt to `reference` where there is one. Raises InvalidInputError for names, codecs or settings that do
+    not exist.
     """
     tables = {} if training is None else _read_toml(training)
     common = {name: value for name, value in tables.items() if not isinstance(value, dict)}
