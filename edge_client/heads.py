@@ -46,13 +46,14 @@ def predict_probabilities(
     embeddings: Floats,
     class_embeddings: Floats,
     logit_scale: float,
-    rule: EnsembleRule = ENTROPY,
+    rule: EnsembleRule | None = None,
 ) -> Predictions:
     """Classify embeddings.
 
     `embeddings` float32 (N, D) as the bundle's encoder gives them, `class_embeddings` float32 (C, D) of unit
     rows, `logit_scale` the bundle's. The arrays of the heads are those of `shared_head_specification` and
-    `private_head_specification`; they are not checked here (`load_heads` does).
+    `private_head_specification`; they are not checked here (`load_heads` does). Without a `rule` the heads
+    vote as the method has it.
 
     Raises InvalidInputError for an unknown method.
     """
@@ -64,8 +65,13 @@ def predict_probabilities(
         no_weight = np.full_like(shared_logits.max(axis=1), 0)
         return Predictions(zero_shot, shared_probabilities, None, shared_probabilities, no_weight)
     logits = forward.private(private, shared, features)
-    ensemble, weight = rule.combine(shared_logits, logits)
+    ensemble, weight = (rule or forward.ensemble).combine(shared_logits, logits)
     return Predictions(zero_shot, shared_probabilities, softmax(logits), ensemble, weight)
+
+
+def ensemble_of(method: str) -> EnsembleRule:
+    """Return how the heads of a method vote; raises InvalidInputError for an unknown method."""
+    return _forward_passes(method).ensemble
 
 
 def private_head_specification(method: str, embedding_size: int, classes: int) -> HeadSpecification | None:
@@ -99,6 +105,7 @@ PrivatePass = Callable[[Mapping[str, Floats], Mapping[str, Floats], Floats], Flo
 class _ForwardPasses:
     shared: SharedPass
     private: PrivatePass | None = None
+    ensemble: EnsembleRule = ENTROPY
 
 
 def _by_cosines(adapt: Callable[[Mapping[str, Floats], Floats], Floats]) -> SharedPass:
@@ -128,7 +135,9 @@ _FORWARD_PASSES = {
     "fedclip": _ForwardPasses(_by_cosines(forward_passes.tanh_attention)),
     "fedmedclip": _ForwardPasses(_by_cosines(forward_passes.feature_adaptation), _private_mlp),
     "linear-probe": _ForwardPasses(_linear_probe),
-    "whitened-memory": _ForwardPasses(whitened_memory.shared_logits, whitened_memory.private_logits),
+    "whitened-memory": _ForwardPasses(
+        whitened_memory.shared_logits, whitened_memory.private_logits, whitened_memory.ENSEMBLE
+    ),
 }
 
 

@@ -18,10 +18,10 @@ class SiteSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `data` is a folder with one sub-folder per class, a CSV of path,label, or an `.npz` archive.
     `aggregator_key` is the aggregator's public key in hexadecimal; without it, the first aggregator heard is
-    trusted and remembered. `ensemble` says how the heads vote: per image by entropy, or by one weight fitted
-    on the validation split. `uplink_codec` replaces the federation's for what this site sends, say a budget
-    for its own thin link. `feature_store` may be shared by several federations; by default it lies in the
-    state folder. Raises InvalidInputError for an unknown codec.
+    trusted and remembered. `ensemble` says how the heads vote: as the method has it, per image by entropy, or
+    by one weight fitted on the validation split. `uplink_codec` replaces the federation's for what this site
+    sends, say a budget for its own thin link. `feature_store` may be shared by several federations; by
+    default it lies in the state folder. Raises InvalidInputError for an unknown codec.
     """
 
     federation: str
@@ -30,7 +30,7 @@ class SiteSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     data: str
     state: str = "site-state"
     feature_store: str | None = None
-    ensemble: Literal["entropy", "calibrated"] = "entropy"
+    ensemble: Literal["method", "entropy", "calibrated"] = "method"
     uplink_codec: str | None = None
     aggregator_key: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")] | None = None
 

@@ -13,9 +13,9 @@ import numpy.typing as npt
 
 from edge_client.classification import predict
 from edge_client.encoder import encoded_images
-from edge_client.ensemble import fit_calibrated
+from edge_client.ensemble import ENTROPY, fit_calibrated
 from edge_client.evaluation import evaluate
-from edge_client.heads import initial_private_head, private_head_specification
+from edge_client.heads import ensemble_of, initial_private_head, private_head_specification
 from edge_client.heads_file import Heads, save_heads
 from edge_client.methods import ADAPTING_METHODS
 from edge_client.metrics import Metrics
@@ -145,7 +145,8 @@ class SiteLearner:
         self, plan: Plan, version: int, shared: NamedArrays, private: NamedArrays, finished: bool
     ) -> None:
         """Evaluate a new version on the validation split, keep its heads, and write the journal."""
-        heads = Heads(plan.method, shared, private or None, self._federation, self._site, version)
+        rule = ENTROPY if self._ensemble == "entropy" else ensemble_of(plan.method)
+        heads = Heads(plan.method, shared, private or None, self._federation, self._site, version, rule)
         if self._ensemble == "calibrated":
             heads = self._calibrated(heads)
         save_heads(self._files.heads, heads, self._bundle)
@@ -161,7 +162,7 @@ class SiteLearner:
             log.info("federation finished at version %d: accuracy on test: %s", version, _in_words(test))
 
     def _calibrated(self, heads: Heads) -> Heads:
-        """Fit the ensemble's weight on the validation split; without one the entropy weight stays."""
+        """Fit the ensemble's weight on the validation split; without one the method's rule stays."""
         part = self._features.validation
         if heads.private is None or len(part.labels) == 0:
             return heads

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from edge_client.ensemble import softmax
+from edge_client.ensemble import EnsembleRule, softmax
 from protocol.head import HeadSpecification, NamedArrays, TensorSpecification
 
 Floats = npt.NDArray[np.float32]
@@ -40,6 +40,9 @@ which the discriminant fades out. Images of other scanners have about 3."""
 WIDTH = 0.6
 """The kernel is exp(-WIDTH * squared distance / mean squared length of the class means and images)."""
 RIDGE = 0.02
+ENSEMBLE = EnsembleRule("calibrated", 0.75)
+"""The memory's temperature makes it honest about what it does not know, and the shared head is too sure of
+itself: weights by their entropies give the latter too much."""
 _SMALLEST_SHARE = 1e-3
 _TOLERANCE = 0.1
 _TEMPERATURES = np.geomspace(1, 64, 25)

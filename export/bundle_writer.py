@@ -7,7 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from protocol.bundle import CLASS_EMBEDDINGS, IMAGE_ENCODER, MANIFEST, REFERENCE_FILE, TEXT_FILES
+from protocol.bundle import (
+    CLASS_EMBEDDINGS,
+    IMAGE_ENCODER,
+    IMAGE_ENCODER_WEIGHTS,
+    MANIFEST,
+    REFERENCE_FILE,
+    TEXT_FILES,
+)
 from protocol.bundle_signature import SIGNATURE_FILE
 from protocol.errors import InvalidInputError
 from protocol.self_test import SELF_TEST_EMBEDDINGS, SELF_TEST_IMAGES
@@ -16,7 +23,7 @@ BUNDLE_FILES = {
     MANIFEST,
     SIGNATURE_FILE,
     IMAGE_ENCODER,
-    f"{IMAGE_ENCODER}.data",
+    IMAGE_ENCODER_WEIGHTS,
     CLASS_EMBEDDINGS,
     SELF_TEST_IMAGES,
     SELF_TEST_EMBEDDINGS,

@@ -120,11 +120,9 @@ def _table(architectures: "list[Architecture]") -> str:
 
 
 def _summary(bundle: "Bundle") -> str:
-    from protocol.bundle import IMAGE_ENCODER
-
     manifest, parity = bundle.manifest, bundle.manifest.parity
     model = f"{manifest.model} ({manifest.pretrained})" if manifest.pretrained else manifest.model
-    size = (bundle.folder / IMAGE_ENCODER).stat().st_size / 1e6
+    size = bundle.image_encoder_bytes / 1e6
     eight_bit = ""
     if manifest.quantization:
         counts = ", ".join(f"{count} {name}" for name, count in manifest.quantization.quantized.items())

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from export.graph_simplification import simplify
 from export.onnx_weights import attach_weights
 from export.quiet import quiet
 from protocol.errors import InvalidInputError
@@ -61,6 +62,7 @@ def module_to_onnx(
     model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = sizes[0]
     # Before the weights come, which the checker would copy.
     onnx.checker.check_model(model)
+    model = simplify(model)
     attach_weights(model, module.state_dict(keep_vars=True))
     return model
 

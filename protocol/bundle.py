@@ -20,6 +20,8 @@ from protocol.text_cleaning import Cleaning
 
 MANIFEST = "manifest.json"
 IMAGE_ENCODER = "image_encoder.onnx"
+# Where the weights of a large encoder are.
+IMAGE_ENCODER_WEIGHTS = f"{IMAGE_ENCODER}.data"
 CLASS_EMBEDDINGS = "class_embeddings.npy"
 REFERENCE_FILE = "reference.fmr"
 TEXT_ENCODER = "text_encoder.onnx"
@@ -165,6 +167,12 @@ class Bundle:
     def image_encoder(self) -> Path:
         """Path of the ONNX file of the image encoder."""
         return self.folder / IMAGE_ENCODER
+
+    @property
+    def image_encoder_bytes(self) -> int:
+        """Size of the image encoder, with the weights that lie beside it."""
+        names = self.manifest.files.keys() & {IMAGE_ENCODER, IMAGE_ENCODER_WEIGHTS}
+        return sum((self.folder / name).stat().st_size for name in names)
 
     @property
     def text_encoder(self) -> Path:

@@ -54,4 +54,4 @@ def _site(configuration: SiteConfiguration, configuration_file: Path, state: Pat
 
 
 def _encoder_bytes(bundle: Bundle | None) -> int:
-    return 0 if bundle is None else bundle.image_encoder.stat().st_size
+    return 0 if bundle is None else bundle.image_encoder_bytes

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from edge_client.ensemble import ENTROPY, EnsembleRule
+from edge_client.ensemble import EnsembleRule
 from edge_client.methods import ADAPTING_METHODS
 from edge_client.training_settings import TrainingSettings
 from protocol.codecs import delta_codec_named
@@ -37,7 +37,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     settings: TrainingSettings
     uplink_codec: str
     downlink_codec: str
-    ensemble: EnsembleRule = ENTROPY
+    ensemble: EnsembleRule | None = None
     federated: bool = True
     target: Target | None = None
     masked: bool = True
@@ -57,14 +57,11 @@ def read_cases(
 
     A name is a known method, a baseline (`zero-shot`, `local-only`), or a table of the TOML file `training`.
     There, settings at the top hold for every case, those in the table NAME for that case only. Beside
-    training settings a table may say which `method` it is when NAME is none, `federated = false`, and
-    `target` (a table with `images`, `form`, `noise`; or false). Adapting methods adapt to `reference`
-    where there is one. Raises InvalidInputError for names, codecs or settings that do not exist.
+    training settings a table may say which `method` it is when NAME is none, its `codec`,
+    `federated = false`, and `target` (a table with `images`, `form`, `noise`; or false). Adapting methods
+    adapt to `reference` where there is one. Raises InvalidInputError for names, codecs or settings that do
+    not exist.
     """
-    uplink, _, downlink = codec.partition("/")
-    downlink = downlink or uplink
-    delta_codec_named(uplink)
-    delta_codec_named(downlink)
     tables = {} if training is None else _read_toml(training)
     common = {name: value for name, value in tables.items() if not isinstance(value, dict)}
     labels = list(dict.fromkeys(name.strip() for name in methods.split(",") if name.strip()))
@@ -85,6 +82,7 @@ def read_cases(
                 + (f"; tables in {training}: {', '.join(_table_names(tables))}" if training else "")
             )
         target = own.pop("target", None)
+        uplink, downlink = _codecs(own.pop("codec", codec))
         cases.append(
             Case(
                 label=label,
@@ -98,6 +96,15 @@ def read_cases(
             )
         )
     return cases
+
+
+def _codecs(name: str) -> tuple[str, str]:
+    """Return uplink and downlink codec: UP/DOWN, or one name for both."""
+    uplink, _, downlink = name.partition("/")
+    downlink = downlink or uplink
+    delta_codec_named(uplink)
+    delta_codec_named(downlink)
+    return uplink, downlink
 
 
 def _target(given: object, label: str, default: Target | None) -> Target | None:
