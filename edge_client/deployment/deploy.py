@@ -23,7 +23,7 @@ from edge_client.deployment.graph import (
 )
 from edge_client.encoder import Encoder
 from edge_client.heads_file import Heads, load_heads
-from protocol.bundle import IMAGE_ENCODER, Bundle, open_bundle
+from protocol.bundle import Bundle, open_bundle
 from protocol.errors import BundleError, InvalidInputError
 from protocol.self_test import read_self_test
 
@@ -88,9 +88,7 @@ def read_encoder(bundle: Bundle) -> onnx.ModelProto:
     Raises InvalidInputError, before anything is read, when they cannot be in one file; BundleError for an
     encoder that is none.
     """
-    # Those of an encoder in two files begin with the same name, and the manifest names both.
-    names = [name for name in bundle.manifest.files if name.startswith(IMAGE_ENCODER)]
-    size = sum((bundle.folder / name).stat().st_size for name in names)
+    size = bundle.image_encoder_bytes
     if size > MAX_FILE_BYTES:
         raise InvalidInputError(
             f"the encoder has {size / 1e9:.2f} GB, and one ONNX file holds at most "
