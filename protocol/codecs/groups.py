@@ -1,7 +1,8 @@
 """Which arrays are coded together: a matrix, and the vectors that have one value per row of it.
 
 A vector sent alone would cost as much as a column of the matrix's factors. As a further column of the matrix
-it costs one row of the right factor, and what does not lie in the factors' span waits in the residual.
+it costs one row of the right factor, and what does not lie in the factors' span waits in the residual. What
+is measured anew in each round has no residual to wait in, and so each such vector is sent alone.
 """
 
 import math
@@ -23,7 +24,8 @@ Exponents = npt.NDArray[np.int8]
 class Group:
     """A matrix of the specification (any array of two or more dimensions, as rows), with its vectors.
 
-    A vector that follows no matrix of as many rows is a group of its own: a matrix of one column.
+    A vector that follows no matrix of as many rows, or is measured, is a group of its own: a matrix of one
+    column.
     """
 
     matrix: TensorSpecification
@@ -51,10 +53,10 @@ class Group:
 
 
 def groups_of(specification: HeadSpecification) -> list[Group]:
-    """Return the groups in the order of their matrices; a vector joins the last matrix with as many rows."""
+    """Return the groups in order; a vector joins the last matrix with as many rows, unless it is measured."""
     groups: list[Group] = []
     for tensor in specification.tensors:
-        if len(tensor.shape) < 2:
+        if len(tensor.shape) < 2 and not tensor.measured:
             for index in reversed(range(len(groups))):
                 if len(groups[index].matrix.shape) > 1 and groups[index].rows == tensor.size:
                     groups[index] = Group(groups[index].matrix, (*groups[index].vectors, tensor))

@@ -141,6 +141,21 @@ def test_small_and_large_vectors_of_a_matrix_both_keep_their_shape():
         assert np.abs(decoded[name] - array).max() < 0.1 * np.abs(array).max(), name
 
 
+@pytest.mark.parametrize("name", ["lowrank", "lowrank:rank=2", "auto:bytes=1500", "int4"])
+def test_running_statistics_arrive_within_three_rounds_without_a_residual(name):
+    specification = shared_head_specification("facmic", 64, 4)
+    measured = [tensor.name for tensor in specification.tensors if tensor.measured]
+    assert measured == ["norm.running_mean", "norm.running_var"]
+    truth = noise(specification, 9, 1e-3)
+    arrived = {name: np.zeros_like(truth[name]) for name in measured}
+    for _ in range(3):
+        delta = noise(specification, 10, 1e-3) | {name: truth[name] - arrived[name] for name in measured}
+        decoded = round_trip(name, delta, specification)
+        arrived = {name: arrived[name] + decoded[name] for name in measured}
+    for statistic in measured:
+        assert np.linalg.norm(truth[statistic] - arrived[statistic]) < 0.2 * np.linalg.norm(truth[statistic])
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_stream_is_close_to_its_order_0_entropy(name):
     specification = shared_head_specification("fedmedclip", 192)
