@@ -4,30 +4,27 @@ import csv
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
-from importlib import import_module
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 import msgspec
 import numpy as np
 
 from edge_client.classification import predict, zero_shot
 from edge_client.dataset import list_images
+from edge_client.encoder import Encoder
 from edge_client.features import SkippedImage, refuse_skipped, summarize_skipped
 from edge_client.heads_file import Heads, load_heads
 from edge_client.images import UnreadableImageError
 from edge_client.new_prompts import open_with_prompts
+from edge_client.opening import open_with_encoder
 from edge_client.progress import progress_bar
 from edge_client.readers.settings import DEFAULT_READING, ReaderSettings
 from edge_client.reading import DecodedImage, decode_images
 from protocol.bundle import Bundle
 from protocol.errors import InvalidInputError
-
-if TYPE_CHECKING:
-    from edge_client.encoder import Encoder
 
 _BATCH = 16
 
@@ -63,17 +60,18 @@ def run_prediction(
     With a `prompts_file` the classes are its own, zero-shot. Raises InvalidInputError when nothing matches,
     no image at all could be read, or with `strict` any cannot.
     """
-    with ThreadPoolExecutor(1) as background:
-        # Hashing a hundred megabytes takes as long as importing ONNX Runtime and walking the folders.
-        opening = background.submit(open_with_prompts, bundle_folder, prompts_file, heads_file, threads)
-        import_module("edge_client.encoder")
-        images = list_images(paths, settings)
-        bundle = opening.result()
-    heads = None if heads_file is None else load_heads(heads_file, bundle)
+    images = list_images(paths, settings)
+    together = len(images) == 1
+    if prompts_file is None:
+        bundle, encoder = open_with_encoder(bundle_folder, threads, together=together)
+    else:
+        bundle = open_with_prompts(bundle_folder, prompts_file, heads_file, threads)
+        encoder = Encoder(bundle, threads, together=together)
     skipped: list[SkippedImage] = []
-    with _opened(output) as file, progress_bar("classifying") as progress:
+    with encoder, _opened(output) as file, progress_bar("classifying") as progress:
+        heads = None if heads_file is None else load_heads(heads_file, bundle)
         write = _writer(output_format, file, bundle.manifest.class_names)
-        for prediction in predict_images(images, bundle, heads, skipped, threads, progress, settings):
+        for prediction in predict_images(images, encoder, bundle, heads, skipped, progress, settings):
             write(prediction)
             if strict:
                 refuse_skipped(skipped)
@@ -89,10 +87,10 @@ def run_prediction(
 
 def predict_images(
     paths: Sequence[Path],
+    encoder: Encoder,
     bundle: Bundle,
     heads: Heads | None,
     skipped: list[SkippedImage],
-    threads: int | None,
     progress: Callable[[int, int], None] = lambda done, total: None,
     settings: ReaderSettings = DEFAULT_READING,
 ) -> Iterator[Prediction]:
@@ -100,14 +98,9 @@ def predict_images(
 
     Without heads the predictions are zero-shot. Few images are in memory at a time.
     """
-    from edge_client.encoder import Encoder
-
     started = time.perf_counter()
     done = 0
-    with (
-        Encoder(bundle, threads, together=len(paths) == 1) as encoder,
-        closing(decode_images(paths, bundle.manifest.preprocessing, settings)) as images,
-    ):
+    with closing(decode_images(paths, bundle.manifest.preprocessing, settings)) as images:
         for batch in _batches(images, skipped):
             predictions = _classify(batch, encoder, bundle, heads)
             now = time.perf_counter()
@@ -136,7 +129,7 @@ def _batches(
 
 
 def _classify(
-    batch: list[DecodedImage], encoder: "Encoder", bundle: Bundle, heads: Heads | None
+    batch: list[DecodedImage], encoder: Encoder, bundle: Bundle, heads: Heads | None
 ) -> Iterator[tuple[str, str, dict[str, float], float]]:
     embeddings = encoder.encode(np.stack([image.pixels for image in batch]))
     if heads is None:

@@ -26,6 +26,7 @@ CLASS_EMBEDDINGS = "class_embeddings.npy"
 REFERENCE_FILE = "reference.fmr"
 TEXT_ENCODER = "text_encoder.onnx"
 TOKENIZER = "tokenizer.json"
+ENCODER_FILES = frozenset({IMAGE_ENCODER, IMAGE_ENCODER_WEIGHTS})
 TEXT_FILES = frozenset({TEXT_ENCODER, TOKENIZER})
 FORMAT = 1
 # Large, for between two pieces a thread may have to wait while another one imports something.
@@ -171,7 +172,7 @@ class Bundle:
     @property
     def image_encoder_bytes(self) -> int:
         """Size of the image encoder, with the weights that lie beside it."""
-        names = self.manifest.files.keys() & {IMAGE_ENCODER, IMAGE_ENCODER_WEIGHTS}
+        names = self.manifest.files.keys() & ENCODER_FILES
         return sum((self.folder / name).stat().st_size for name in names)
 
     @property
@@ -180,11 +181,12 @@ class Bundle:
         return self.folder / TEXT_ENCODER
 
 
-def open_bundle(folder: Path, *, with_text: bool = True) -> Bundle:
+def open_bundle(folder: Path, *, with_text: bool = True, with_encoder: bool = True) -> Bundle:
     """Read a bundle and verify the hash of each file.
 
     Without `with_text`, the files of the text tower are left alone: hashing hundreds of megabytes takes
-    longer than classifying an image.
+    longer than classifying an image. Without `with_encoder`, those of the image encoder are left for
+    `verify_encoder`.
 
     Raises BundleError when a file is missing, unreadable, of an unknown format, or not the file that the
     manifest names.
@@ -198,12 +200,20 @@ def open_bundle(folder: Path, *, with_text: bool = True) -> Bundle:
             "make one with `fedmedclip export`"
         ) from error
     manifest = decode_manifest(manifest_bytes, manifest_path)
+    left_out = (set() if with_text else TEXT_FILES) | (set() if with_encoder else ENCODER_FILES)
     for name, expected in manifest.files.items():
-        if with_text or name not in TEXT_FILES:
+        if name not in left_out:
             verify_file(folder / name, expected)
     shape = (len(manifest.class_names), manifest.embedding_size)
     class_embeddings = read_class_embeddings(folder / CLASS_EMBEDDINGS, shape)
     return Bundle(folder, manifest, class_embeddings, hashlib.sha256(manifest_bytes).digest())
+
+
+def verify_encoder(bundle: Bundle) -> None:
+    """Verify the hash of each file of the image encoder; raises BundleError as `open_bundle` does."""
+    for name, expected in bundle.manifest.files.items():
+        if name in ENCODER_FILES:
+            verify_file(bundle.folder / name, expected)
 
 
 def decode_manifest(encoded: bytes, path: Path) -> Manifest:
