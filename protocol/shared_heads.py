@@ -84,13 +84,18 @@ def _clip_adapter(size: int, classes: int) -> HeadSpecification:
 
 
 def _whitened_memory(size: int, classes: int) -> HeadSpecification:
-    """Sufficient statistics of the sites' embeddings, as means per image: a weighted mean pools them."""
+    """Sufficient statistics of the sites' embeddings, as means per image: a weighted mean pools them.
+
+    Shares and spread are not negative in the end, but may be on the way there: a limit would keep for good
+    what a lossy codec takes back later. They come first, before any matrix that they could be a column of:
+    whoever reads the rest needs them right.
+    """
     return HeadSpecification(
         (
+            TensorSpecification("class_shares", (classes,)),
+            TensorSpecification("spread", (1,)),
             TensorSpecification("class_sums", (classes, size)),
-            TensorSpecification("class_shares", (classes,), lowest=0.0),
             TensorSpecification("scatter", (size, size)),
-            TensorSpecification("spread", (1,), lowest=0.0),
         )
     )
 

@@ -116,3 +116,19 @@ def test_same_input_same_bits():
     first, second = (fit(NOTHING, embeddings, labels, CLASSES, seed=3) for _ in range(2))
     assert head_digest(first[0]) == head_digest(second[0])
     assert head_digest(first[1]) == head_digest(second[1])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_shares_of_classes_arrive_whole_through_a_coarse_codec(seed):
+    """Also the small ones, which a coarse delta makes negative on the way."""
+    embeddings, _, _ = example_data(100)
+    rare = [1 - 0.02 * (CLASSES - 1)] + [0.02] * (CLASSES - 1)
+    labels = np.random.default_rng(seed).choice(CLASSES, 100, p=rare)
+    codec, shared, residual, memory = delta_codec_named("lowrank:rank=1"), NOTHING, None, b""
+    truth = statistics(embeddings, labels, CLASSES)
+    for _ in range(12):
+        delta = change_to_send(METHOD, truth, shared, residual)
+        sent = compress(codec, delta, residual, memory, SPECIFICATION)
+        shared = apply_delta(shared, sent.decoded, SPECIFICATION)
+        residual, memory = sent.residual, sent.memory
+    np.testing.assert_allclose(shared["class_shares"], truth["class_shares"], atol=0.02)
