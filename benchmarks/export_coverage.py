@@ -1,6 +1,6 @@
 """Export every architecture of open_clip with random weights, and compare each with the original.
 
-    OMP_NUM_THREADS=1 python benchmarks/export_coverage.py [--only NAME ...] [--max-parameters 500]
+    OMP_NUM_THREADS=1 python -m benchmarks.export_coverage [--only NAME ...] [--max-parameters 500]
 
 Both towers of each model are exported and run by ONNX Runtime beside open_clip on PyTorch, on images that
 are not square. Results are kept after each model in docs/export_coverage.json, from which

@@ -12,7 +12,7 @@ preprocessing; texts have three lengths. int8 is the least cosine with per-tenso
 the largest cosine between two different images or texts: a comparison of embeddings that are all alike would
 be worth nothing. Made by
 
-    OMP_NUM_THREADS=1 python benchmarks/export_coverage.py
+    OMP_NUM_THREADS=1 python -m benchmarks.export_coverage
 
 with `transformers` 5.23 (seconds of a busy machine, one thread; they say little).
 """

@@ -1,6 +1,6 @@
 """CLIP-like features of any size, for measurements that no real data set at hand is large or wide enough for.
 
-    python benchmarks/synthetic_features.py features.npz --size 512 --images 1800 --sites 3 --seed 0
+    python -m benchmarks.synthetic_features features.npz --size 512 --images 1800 --sites 3 --seed 0
 
 All embeddings lie in a narrow cone, as CLIP's do (Liang et al. 2022, "Mind the gap"). Within it an image is
 its class's direction, mixed with another where it is ambiguous, plus its site's own shift and noise that is

@@ -10,7 +10,7 @@ from protocol.bundle import Bundle, open_bundle, verify_encoder
 def open_with_encoder(folder: Path, threads: int | None, *, together: bool) -> tuple[Bundle, Encoder]:
     """Open both without their text tower; `threads` and `together` are the encoder's.
 
-    Hashing the encoder's files takes half as long as loading them, so one thread does this and another that.
+    Hashing the encoder's files takes about as long as loading them, so one thread does this and another that.
     The encoder is given out only when the hashes are right.
 
     Raises BundleError as `open_bundle` does, and where that finds nothing, as `Encoder` does.

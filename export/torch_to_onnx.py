@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from export.attention import attention_written_out
 from export.graph_simplification import simplify
 from export.onnx_weights import attach_weights
 from export.quiet import quiet
@@ -39,7 +40,7 @@ def module_to_onnx(
     sizes: list[int] = []
     hook = module.register_forward_hook(lambda _, inputs, embedding: sizes.append(int(embedding.shape[1])))
     written = io.BytesIO()
-    with quiet(), torch.no_grad(), _exportable_attention():
+    with quiet(), torch.no_grad(), _exportable_attention(), attention_written_out(module):
         try:
             torch.onnx.export(
                 module,
