@@ -41,7 +41,8 @@ class Encoder:
 
         With `together`, all threads work on each image, and the weights stay as they lie in the file instead
         of being laid out anew for speed: the quickest from start to result for one image alone. Its embedding
-        may differ from the usual one in the last bits.
+        may differ from the usual one in the last bits. (Not where 8-bit layers follow, which would make more
+        of that difference: there the weights are laid out anew.)
 
         Raises BundleError when the ONNX file cannot be used or is not what the manifest says.
         """
@@ -55,7 +56,10 @@ class Encoder:
         self._pool = ThreadPoolExecutor(self._workers, "encoder") if self._workers > 1 else None
         extended = is_transformer(bundle.manifest)
         self._session: Any = open_session(
-            self._path, threads // self._workers, extended_only=extended, once=together
+            self._path,
+            threads // self._workers,
+            extended_only=extended,
+            once=together and not _has_float_products_inside(bundle.manifest),
         )
         self._check_interface()
 
@@ -165,6 +169,14 @@ def is_transformer(manifest: Manifest) -> bool:
     """Whether the one convolution of an 8-bit encoder is that which cuts the image into patches."""
     quantization = manifest.quantization
     return quantization is not None and quantization.kept_in_float.get("Conv", 0) <= 1
+
+
+def _has_float_products_inside(manifest: Manifest) -> bool:
+    """Whether an 8-bit encoder has more float products than the first convolution and the last projection."""
+    quantization = manifest.quantization
+    return quantization is not None and (
+        not is_transformer(manifest) or sum(quantization.kept_in_float.values()) > 2
+    )
 
 
 def _agrees(found: tuple[str, str, list[int | str]], expected: tuple[str, str, list[int | None]]) -> bool:

@@ -44,6 +44,24 @@ def test_an_8_bit_embedding_does_not_depend_on_its_batch(tmp_path: Path, make_bu
     np.testing.assert_array_equal(together[:3], alone)
 
 
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_one_image_alone_is_encoded_as_among_others(
+    tmp_path: Path, make_bundle: MakeBundle, precision: str
+) -> None:
+    plain, used = tmp_path / "plain.onnx", tmp_path / "used.onnx"
+    onnx.save(tiny_encoder(EMBEDDING_SIZE, 0, HEIGHT, WIDTH), plain)
+    if precision == "int8":
+        quantize_dynamic(plain, used, op_types_to_quantize=["MatMul"], weight_type=QuantType.QInt8)
+    else:
+        plain.rename(used)
+    bundle = make_bundle(tmp_path / "bundle", encoder=used.read_bytes(), precision=precision)
+    images = pixels(4)
+    with Encoder(bundle, 2) as encoder, Encoder(bundle, 2, together=True) as alone:
+        among_others = encoder.encode(images)
+        one_by_one = [alone.encode(image[None])[0] for image in images]
+    np.testing.assert_allclose(one_by_one, among_others, atol=1e-6)
+
+
 def test_refuses_what_is_no_onnx_file(tmp_path: Path, make_bundle: MakeBundle) -> None:
     for content in (b"", b"not an encoder", tiny_encoder(16, 0, HEIGHT, WIDTH).SerializeToString()[:500]):
         bundle = make_bundle(tmp_path / "bundle", encoder=content)
