@@ -1,7 +1,10 @@
-"""Low rank within a budget of bytes: rank and steps follow from the budget and from how fast the head learns.
+"""As much as a budget of bytes holds: rank and bits follow from it and from how fast the head learns.
 
-The size of what is to be sent, against the largest so far, tells how fast that is: steps shrink as learning
+The size of what is to be sent, against the largest so far, tells how fast that is: deltas shrink as learning
 rates fall and a head settles. A settled head gets down to a quarter of the budget.
+
+A budget that holds every value in 3, 4 or 8 bits is spent so. A smaller one is spent on low rank, where the
+step between the integers decides how many bits a number takes after zstd, in finer grades than whole bits.
 """
 
 import logging
@@ -10,8 +13,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from protocol.codecs.codec import Encoded
+from protocol.codecs.dense import IntegerCodec
 from protocol.codecs.groups import Group, groups_of
-from protocol.codecs.low_rank import IDENTIFIER, LARGEST_RANK, LowRankCodec
+from protocol.codecs.low_rank import LARGEST_RANK, LowRankCodec
+from protocol.codecs.quantiser import Quantiser
 from protocol.codecs.scales import mean_magnitudes
 from protocol.envelope import OVERHEAD_BYTES
 from protocol.errors import HeadError
@@ -27,6 +32,9 @@ _COSTS = ((0.45, 0.150), (0.6, 0.194), (0.7, 0.212), (0.85, 0.245), (1.1, 0.287)
 # A further column keeps more per byte than finer steps, until its own steps get too coarse.
 _COARSEST_STEPS_FOR_ANOTHER_COLUMN = 0.7
 _BITS = 4
+# Bits of an integer for every value, and what it then takes after zstd, in bytes, scales included.
+# (2 bits leave out more of a trained delta than low rank does in as many bytes.)
+_COSTS_OF_ALL = ((8, 0.99), (4, 0.47), (3, 0.35))
 _RETRY = 0.97
 _PEAK = struct.Struct("<d")
 
@@ -41,34 +49,51 @@ class AutomaticCodec:
     name: str
     budget: int
 
-    identifier = IDENTIFIER
     lossless = False
     whole_head = False
 
     def encode(self, arrays: NamedArrays, specification: HeadSpecification, memory: bytes) -> Encoded:
         """See `Codec.encode`. Raises HeadError when the budget does not hold even an empty update."""
-        groups = groups_of(specification)
         limit = self.budget - OVERHEAD_BYTES
         size = _mean_magnitude(arrays, specification)
         peak = max(size, _known_peak(memory) * _FORGETTING)
         share = max(_LEAST_SHARE, size / peak) if peak else _LEAST_SHARE
-        target = limit * share
+        encoded, chosen = self._all_values(arrays, specification, limit * share) or self._low_rank(
+            arrays, specification, memory[_PEAK.size :], limit * share, limit
+        )
+        log.info(
+            "%s: %s, %d bytes, at %.0f %% of the budget", self.name, chosen, len(encoded.data), 100 * share
+        )
+        return Encoded(encoded.data, _PEAK.pack(peak) + encoded.memory)
+
+    def _all_values(
+        self, arrays: NamedArrays, specification: HeadSpecification, target: float
+    ) -> tuple[Encoded, str] | None:
+        """Return every value in as many bits as `target` bytes hold, and a word for it; None if in none."""
+        for bits, cost in _COSTS_OF_ALL:
+            if specification.size * cost <= target:
+                encoded = IntegerCodec(self.name, Quantiser(bits)).encode(arrays, specification, b"")
+                if len(encoded.data) <= target:
+                    return encoded, f"every value in {bits} bits"
+        return None
+
+    def _low_rank(
+        self, arrays: NamedArrays, specification: HeadSpecification, memory: bytes, target: float, limit: int
+    ) -> tuple[Encoded, str]:
+        """Return what low rank makes of about `target` bytes, at most `limit`, and a word for it."""
+        groups = groups_of(specification)
         while True:
             rank, steps = _rank_and_steps(groups, target)
-            codec = LowRankCodec(self.name, rank, _BITS, steps)
-            encoded = codec.encode(arrays, specification, memory[_PEAK.size :])
+            encoded = LowRankCodec(self.name, rank, _BITS, steps).encode(arrays, specification, memory)
             if len(encoded.data) <= limit:
                 break
             if rank == 0:
                 raise HeadError(f"codec {self.name!r}: not even an empty update fits; state a larger budget")
             target *= _RETRY
-        if rank == 0 and size > 0:
+        if rank == 0 and any(array.any() for array in arrays.values()):
             log.warning("%s: nothing but an empty update fits; state a larger budget", self.name)
-        log.info(
-            "%s: rank %d, %.2f steps, %d bytes, at %.0f %% of the budget",
-            self.name, rank, steps, len(encoded.data), 100 * share,
-        )  # fmt: skip
-        return Encoded(encoded.data, _PEAK.pack(peak) + encoded.memory)
+        bits = 8 * len(encoded.data) / max(1, _heads_and_symbols(groups, rank)[1])
+        return encoded, f"rank {rank}, {bits:.1f} bits a number"
 
 
 def _rank_and_steps(groups: list[Group], target: float) -> tuple[int, float]:

@@ -34,16 +34,14 @@ class Decoded:
 class Codec(Protocol):
     """Encodes named float32 arrays under a head specification. The same input gives the same bytes anywhere.
 
-    `name` is the name in the plan, parameters included; `identifier` is the first byte of what it encodes, by
-    which any receiver finds the decoder (`decode_head`): decoders keep no state and need no parameters.
+    `name` is the name in the plan, parameters included. The first byte of what it encodes tells any receiver
+    the decoder (`decode_head`): decoders keep no state and need no parameters.
     `lossless`: decoding gives the encoded arrays bit by bit. `whole_head`: made for whole heads instead of
     deltas, without error feedback; only the bandwidth benchmark uses such a codec, as the thing to beat.
     """
 
     @property
     def name(self) -> str: ...
-    @property
-    def identifier(self) -> int: ...
     @property
     def lossless(self) -> bool: ...
     @property

@@ -34,7 +34,6 @@ class FloatCodec:
     name: str
     bits: int
 
-    identifier = IDENTIFIER
     whole_head = False
 
     @property
@@ -60,7 +59,6 @@ class IntegerCodec:
     quantiser: Quantiser
     scale_per_array: bool = False
 
-    identifier = IDENTIFIER
     lossless = False
     whole_head = False
 

@@ -46,7 +46,6 @@ class LowRankCodec:
     bits: int
     steps: float | None = None
 
-    identifier = IDENTIFIER
     lossless = False
     whole_head = False
 

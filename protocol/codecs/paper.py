@@ -24,7 +24,6 @@ class PaperCodec:
 
     name: str = "paper-fp16-zlib"
 
-    identifier = IDENTIFIER
     lossless = False
     whole_head = True
 

@@ -34,7 +34,6 @@ class SparseCodec:
     share: float
     quantiser: Quantiser
 
-    identifier = IDENTIFIER
     lossless = False
     whole_head = False
 

@@ -52,7 +52,7 @@ CODECS = {
     "lowrank": "lowrank",
     "lowrank-2bit": "lowrank:rank=2,bits=2",
     "lowrank-8bit": "lowrank:rank=3,bits=8",
-    "auto": "auto:bytes=480",
+    "auto": "auto:bytes=280",
     "paper": "paper-fp16-zlib",
 }
 # Their encoders remember the round before.
