@@ -89,7 +89,7 @@ class AutomaticCodec:
                 break
             if rank == 0:
                 raise HeadError(f"codec {self.name!r}: not even an empty update fits; state a larger budget")
-            target *= _RETRY
+            target *= min(_RETRY, limit / len(encoded.data))
         if rank == 0 and any(array.any() for array in arrays.values()):
             log.warning("%s: nothing but an empty update fits; state a larger budget", self.name)
         bits = 8 * len(encoded.data) / max(1, _heads_and_symbols(groups, rank)[1])

@@ -155,7 +155,7 @@ def test_running_statistics_arrive_within_three_rounds_without_a_residual(name):
         assert np.linalg.norm(truth[statistic] - arrived[statistic]) < 0.2 * np.linalg.norm(truth[statistic])
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", [*PRESETS, "lowrank:rank=60,bits=3"])
 def test_every_stream_is_close_to_its_order_0_entropy(name):
     specification = shared_head_specification("fedmedclip", 192)
     data = encoded(name, structured(specification, 9, noise_share=1.0), specification).data
