@@ -13,7 +13,8 @@ _WINDOW_LIMIT = 1 << 27
 # Up to 16 KiB, from level 12 on, zstd's cost model is good enough to leave noise to its Huffman coder. Above,
 # the same level means another search, which takes a tenth more bytes.
 _SMALL, _SMALL_LEVEL = 1 << 14, 12
-# In larger content, repeats that chance made cost more than they save: a table of 64 places finds few of them.
+# In larger content, repeats that chance made cost more than they save: a table of 64 places finds few of
+# them.
 _FOR_LARGE = zstandard.ZstdCompressionParameters.from_level(
     1, strategy=zstandard.STRATEGY_FAST, min_match=7, hash_log=6
 )
