@@ -1,6 +1,7 @@
 """Fixtures that several rooms use: brokers, and the folder of shared models and data."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +9,15 @@ import pytest
 
 from protocol.errors import InvalidInputError
 from simulation.brokers import EmbeddedBroker, MosquittoBroker, find_mosquitto
+
+
+def pytest_configure() -> None:
+    """Let the processes of the tests be interrupted, also when a script runs the tests in the background.
+
+    A shell without job control makes what it starts with & ignore SIGINT, and children inherit that.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def missing(what: str) -> None:

@@ -65,7 +65,7 @@ def test_on_real_brain_images_with_a_pretrained_clip(tmp_path, shared, mosquitto
     ("arguments", "words"),
     [
         (["--data", "nowhere"], "nowhere is not a folder"),
-        (["--data", "docs"], "no class folders"),
+        (["--data", "deploy"], "no class folders"),
         (["--bundle", "b", "--model", "m"], "not both"),
         (["--broker", "localhost"], "expected host:port"),
         (["--method", "fedmedclap"], "unknown method"),
