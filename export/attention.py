@@ -7,7 +7,7 @@ that are constants, all but the batch.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
@@ -20,7 +20,7 @@ def attention_written_out(module: "torch.nn.Module") -> Iterator[None]:
 
     attentions = [part for part in module.modules() if isinstance(part, torch.nn.MultiheadAttention)]
     for attention in attentions:
-        attention.forward = _Forward(attention)  # type: ignore[method-assign,assignment]
+        attention.forward = _Forward(attention)  # type: ignore[method-assign]
     try:
         yield
     finally:
@@ -40,16 +40,17 @@ class _Forward:
         query: "torch.Tensor",
         key: "torch.Tensor",
         value: "torch.Tensor",
+        *more: Any,
         attn_mask: "torch.Tensor | None" = None,
-        **options: object,
+        **options: Any,
     ) -> "tuple[torch.Tensor, torch.Tensor | None]":
         attention = self._attention
-        plain = query is key is value and query.dim() == 3 and options == {"need_weights": False}
+        plain = query is key is value and query.dim() == 3 and not more and options == {"need_weights": False}
         plain &= attention.batch_first and attention.in_proj_weight is not None
         plain &= attention.bias_k is None and not attention.add_zero_attn
         plain &= attn_mask is None or (attn_mask.dim() == 2 and attn_mask.is_floating_point())
         if not plain:
-            return self._usual(query, key, value, attn_mask=attn_mask, **options)  # type: ignore[arg-type]
+            return self._usual(query, key, value, *more, attn_mask=attn_mask, **options)  # type: ignore[misc]
         return _self_attention(attention, query, attn_mask), None
 
 

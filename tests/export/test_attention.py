@@ -57,6 +57,16 @@ def test_all_other_attention_stays_pytorchs(options: dict[str, object], call: di
         assert one is None or torch.equal(one, other)
 
 
+@torch.no_grad()
+def test_a_padding_mask_that_has_no_name_is_no_attention_mask() -> None:
+    module, batch = attention(), tokens()
+    padding = torch.tensor([[False] * 4 + [True]] * 2)
+    usual, _ = module(batch, batch, batch, padding, need_weights=False)
+    with attention_written_out(module):
+        found, _ = module(batch, batch, batch, padding, need_weights=False)
+    assert torch.equal(found, usual)
+
+
 def test_afterwards_the_module_is_as_before() -> None:
     module = torch.nn.Sequential(attention())
     with attention_written_out(module):
