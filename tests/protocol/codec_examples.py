@@ -74,3 +74,11 @@ def digests_of_all_codecs():
             sent.update(encoded.data + memory)
             decoded.update(head_digest(decode_head(encoded.data, specification)))
     return sent.hexdigest(), decoded.hexdigest()
+
+
+def encoded(name, delta, specification=SMALL, memory=b""):
+    return encode_head(codec_named(name), delta, specification, memory)
+
+
+def round_trip(name, delta, specification=SMALL):
+    return decode_head(encoded(name, delta, specification).data, specification)
