@@ -41,8 +41,8 @@ class Encoder:
 
         With `together`, all threads work on each image, and the weights stay as they lie in the file instead
         of being laid out anew for speed: the quickest from start to result for one image alone. Its embedding
-        may differ from the usual one in the last bits. (Not where 8-bit layers follow, which would make more
-        of that difference: there the weights are laid out anew.)
+        may differ from the usual one in the last bits. Where 8-bit layers would make more of that difference,
+        the weights are laid out anew all the same.
 
         Raises BundleError when the ONNX file cannot be used or is not what the manifest says.
         """

@@ -7,13 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from protocol.bundle import (
-    CLASS_EMBEDDINGS,
-    ENCODER_FILES,
-    MANIFEST,
-    REFERENCE_FILE,
-    TEXT_FILES,
-)
+from protocol.bundle import CLASS_EMBEDDINGS, ENCODER_FILES, MANIFEST, REFERENCE_FILE, TEXT_FILES
 from protocol.bundle_signature import SIGNATURE_FILE
 from protocol.errors import InvalidInputError
 from protocol.self_test import SELF_TEST_EMBEDDINGS, SELF_TEST_IMAGES

@@ -1,4 +1,4 @@
-"""The image tower as one ONNX file: uint8 images in, unit-length embeddings out.
+"""The image tower as an ONNX graph: uint8 images in, unit-length embeddings out.
 
 Normalisation and layout are part of the graph, so that the edge hands over the pixels that
 `protocol.preprocessing.fit` gives and nothing else.
@@ -21,8 +21,7 @@ def encoder_to_onnx(loaded: LoadedModel) -> Any:
     """Return the image encoder as an `onnx.ModelProto`, the same for the same weights.
 
     Input `image`: uint8 (batch, height, width, 3), RGB. Output `embedding`: float32 (batch, D), rows of unit
-    length. The batch is free. Raises InvalidInputError when the tower is too large for one ONNX file, or has
-    an operation that ONNX lacks.
+    length. The batch is free. Raises InvalidInputError when the tower has an operation that ONNX lacks.
     """
     import torch
 
