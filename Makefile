@@ -5,7 +5,7 @@ VENV ?= .venv
 PIP_OPTIONS ?=
 BIN = $(VENV)/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint types clean
 
 demo: $(VENV)/.installed-demo
 	$(BIN)/fedmedclip demo
@@ -16,6 +16,14 @@ test: $(VENV)/.installed-dev lint
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(MAKE) --no-print-directory types
+
+ROOMS = aggregator edge_client export protocol simulation
+
+# mypy finds packages by their folders, so it gets links under the names by which they are imported.
+types:
+	rm -rf build/mypy && mkdir -p build/mypy/fedmedclip
+	ln -s $(CURDIR)/fedmedclip/* $(addprefix $(CURDIR)/,$(ROOMS)) build/mypy/fedmedclip/
 	$(BIN)/mypy
 
 $(VENV)/.installed-%: pyproject.toml constraints.txt

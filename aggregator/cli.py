@@ -18,8 +18,8 @@ def aggregator_command(
     Its state lies in the configured folder: stop it (Ctrl-C) or kill it at any moment, start it again with
     the same configuration, and it goes on where it was.
     """
-    from aggregator.service import run_aggregator
-    from protocol.console import log_to_terminal, stop_cleanly_when_asked
+    from fedmedclip.aggregator.service import run_aggregator
+    from fedmedclip.protocol.console import log_to_terminal, stop_cleanly_when_asked
 
     log_to_terminal(verbose)
     stop_cleanly_when_asked()

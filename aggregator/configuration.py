@@ -3,10 +3,9 @@
 from typing import Annotated, Literal
 
 import msgspec
+from fedmedclip.protocol.link_settings import LinkSettings
+from fedmedclip.protocol.messages import Setting
 from msgspec import Meta
-
-from protocol.link_settings import LinkSettings
-from protocol.messages import Setting
 
 PublicKeyInHexadecimal = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 

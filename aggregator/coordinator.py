@@ -7,9 +7,9 @@ disk, so the caller may acknowledge what it handed in.
 import logging
 from dataclasses import dataclass
 
-from aggregator.configuration import AggregatorConfiguration
-from aggregator.global_head import GlobalHead
-from aggregator.round_logic import (
+from fedmedclip.aggregator.configuration import AggregatorConfiguration
+from fedmedclip.aggregator.global_head import GlobalHead
+from fedmedclip.aggregator.round_logic import (
     CloseRound,
     Event,
     HeadAdvanced,
@@ -22,14 +22,14 @@ from aggregator.round_logic import (
     UpdateStored,
     handle,
 )
-from aggregator.rules import update_norm
-from aggregator.store import Store
-from aggregator.uploads import UploadDamagedError, Uploads
-from protocol import topics
-from protocol.codecs import decode_delta
-from protocol.envelope import open_envelope
-from protocol.errors import HeadError, InvalidInputError, MessageError
-from protocol.messages import (
+from fedmedclip.aggregator.rules import update_norm
+from fedmedclip.aggregator.store import Store
+from fedmedclip.aggregator.uploads import UploadDamagedError, Uploads
+from fedmedclip.protocol import topics
+from fedmedclip.protocol.codecs import decode_delta
+from fedmedclip.protocol.envelope import open_envelope
+from fedmedclip.protocol.errors import HeadError, InvalidInputError, MessageError
+from fedmedclip.protocol.messages import (
     Block,
     BlockRequest,
     HeadRequest,
@@ -41,7 +41,7 @@ from protocol.messages import (
     Status,
     Update,
 )
-from protocol.signature import fingerprint
+from fedmedclip.protocol.signature import fingerprint
 
 log = logging.getLogger("fedmedclip.aggregator")
 

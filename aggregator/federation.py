@@ -2,15 +2,15 @@
 
 import os
 
-from aggregator.configuration import AggregatorConfiguration
-from aggregator.store import Store
-from protocol.bundle import Bundle
-from protocol.codecs import delta_codec_named
-from protocol.errors import InvalidInputError
-from protocol.head import HeadSpecification, head_digest
-from protocol.messages import Plan
-from protocol.shared_heads import initial_shared_head, shared_head_specification
-from protocol.topics import check_name
+from fedmedclip.aggregator.configuration import AggregatorConfiguration
+from fedmedclip.aggregator.store import Store
+from fedmedclip.protocol.bundle import Bundle
+from fedmedclip.protocol.codecs import delta_codec_named
+from fedmedclip.protocol.errors import InvalidInputError
+from fedmedclip.protocol.head import HeadSpecification, head_digest
+from fedmedclip.protocol.messages import Plan
+from fedmedclip.protocol.shared_heads import initial_shared_head, shared_head_specification
+from fedmedclip.protocol.topics import check_name
 
 
 def begin_or_resume(

@@ -1,13 +1,13 @@
 """The global head: its newest version, how a round makes the next, how a site that is behind catches up."""
 
-from aggregator.rules import weighted_mean
-from aggregator.store import Store, StoredHead, StoredVersion
-from protocol.codecs import codec_named, decode_head, delta_codec_named, encode_head
-from protocol.error_feedback import apply_delta, compress
-from protocol.errors import MessageError
-from protocol.head import HeadSpecification, head_digest
-from protocol.messages import Announcement, Block, ObjectReference, Snapshot
-from protocol.objects import blocks_of, refer_to
+from fedmedclip.aggregator.rules import weighted_mean
+from fedmedclip.aggregator.store import Store, StoredHead, StoredVersion
+from fedmedclip.protocol.codecs import codec_named, decode_head, delta_codec_named, encode_head
+from fedmedclip.protocol.error_feedback import apply_delta, compress
+from fedmedclip.protocol.errors import MessageError
+from fedmedclip.protocol.head import HeadSpecification, head_digest
+from fedmedclip.protocol.messages import Announcement, Block, ObjectReference, Snapshot
+from fedmedclip.protocol.objects import blocks_of, refer_to
 
 
 class GlobalHead:

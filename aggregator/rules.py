@@ -3,8 +3,7 @@
 from collections.abc import Iterable
 
 import numpy as np
-
-from protocol.head import HeadSpecification, NamedArrays
+from fedmedclip.protocol.head import HeadSpecification, NamedArrays
 
 
 def weighted_mean(

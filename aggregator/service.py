@@ -4,19 +4,26 @@ import logging
 import time
 from pathlib import Path
 
-from aggregator.configuration import AggregatorConfiguration
-from aggregator.coordinator import Coordinator, Outgoing
-from aggregator.federation import begin_or_resume
-from aggregator.global_head import GlobalHead
-from aggregator.store import Store
-from protocol import topics
-from protocol.bundle import open_bundle
-from protocol.configuration import beside, read_configuration
-from protocol.envelope import seal
-from protocol.errors import LinkError
-from protocol.link import Connected, Disconnected, Link, PublishRefused, Received, SubscriptionRefused
-from protocol.signature import SigningKey, load_or_create_signing_key
-from protocol.state_folder import claim_state_folder
+from fedmedclip.aggregator.configuration import AggregatorConfiguration
+from fedmedclip.aggregator.coordinator import Coordinator, Outgoing
+from fedmedclip.aggregator.federation import begin_or_resume
+from fedmedclip.aggregator.global_head import GlobalHead
+from fedmedclip.aggregator.store import Store
+from fedmedclip.protocol import topics
+from fedmedclip.protocol.bundle import open_bundle
+from fedmedclip.protocol.configuration import beside, read_configuration
+from fedmedclip.protocol.envelope import seal
+from fedmedclip.protocol.errors import LinkError
+from fedmedclip.protocol.link import (
+    Connected,
+    Disconnected,
+    Link,
+    PublishRefused,
+    Received,
+    SubscriptionRefused,
+)
+from fedmedclip.protocol.signature import SigningKey, load_or_create_signing_key
+from fedmedclip.protocol.state_folder import claim_state_folder
 
 log = logging.getLogger("fedmedclip.aggregator")
 

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
-
-from protocol.database import Database
-from protocol.messages import Plan, Update
+from fedmedclip.protocol.database import Database
+from fedmedclip.protocol.messages import Plan, Update
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS federation (

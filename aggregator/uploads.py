@@ -3,12 +3,12 @@
 import logging
 from dataclasses import dataclass
 
-from aggregator.store import Store
-from protocol.codecs import maximum_encoded_bytes
-from protocol.errors import MessageError
-from protocol.head import HeadSpecification
-from protocol.messages import Block, BlockRequest, Update
-from protocol.objects import Assembly
+from fedmedclip.aggregator.store import Store
+from fedmedclip.protocol.codecs import maximum_encoded_bytes
+from fedmedclip.protocol.errors import MessageError
+from fedmedclip.protocol.head import HeadSpecification
+from fedmedclip.protocol.messages import Block, BlockRequest, Update
+from fedmedclip.protocol.objects import Assembly
 
 ASK_AGAIN_SECONDS = 20.0
 

@@ -16,13 +16,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import msgspec
+from fedmedclip.simulation.accuracy.benchmark import AccuracySettings, run_accuracy
+from fedmedclip.simulation.accuracy.content import Content
+from fedmedclip.simulation.accuracy.features import Source
+from fedmedclip.simulation.accuracy.results import SITES, MethodResult
+from fedmedclip.simulation.accuracy.runs import GLOBAL
 from rich.console import Console
-
-from simulation.accuracy.benchmark import AccuracySettings, run_accuracy
-from simulation.accuracy.content import Content
-from simulation.accuracy.features import Source
-from simulation.accuracy.results import SITES, MethodResult
-from simulation.accuracy.runs import GLOBAL
 
 RESULTS = Path("docs/results")
 OURS, PAPERS = "whitened-memory", "fedmedclip"

@@ -16,15 +16,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from fedmedclip.edge_client.heads import initial_private_head
+from fedmedclip.edge_client.training import train_round
+from fedmedclip.edge_client.training_settings import TrainingSettings
+from fedmedclip.protocol.codecs import Codec, codec_named, decode_head, encode_head, order0_entropy_bytes
+from fedmedclip.protocol.error_feedback import difference
+from fedmedclip.protocol.head import HeadSpecification, NamedArrays
+from fedmedclip.protocol.shared_heads import initial_shared_head, shared_head_specification
 
 from benchmarks.codec_streams import TABLE_HEAD, table_rows
-from edge_client.heads import initial_private_head
-from edge_client.training import train_round
-from edge_client.training_settings import TrainingSettings
-from protocol.codecs import Codec, codec_named, decode_head, encode_head, order0_entropy_bytes
-from protocol.error_feedback import difference
-from protocol.head import HeadSpecification, NamedArrays
-from protocol.shared_heads import initial_shared_head, shared_head_specification
 
 Floats = npt.NDArray[np.float32]
 

@@ -11,15 +11,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-
-from protocol.codecs import dense, low_rank, sparse
-from protocol.codecs.container import unwrap, wrap
-from protocol.codecs.groups import groups_of
-from protocol.codecs.packing import largest_packed_size, pack, packed_size, unpack
-from protocol.codecs.positions import positions_from_bytes, positions_to_bytes
-from protocol.codecs.reader import Reader
-from protocol.codecs.scales import SCALE_BYTES
-from protocol.head import HeadSpecification
+from fedmedclip.protocol.codecs import dense, low_rank, sparse
+from fedmedclip.protocol.codecs.container import unwrap, wrap
+from fedmedclip.protocol.codecs.groups import groups_of
+from fedmedclip.protocol.codecs.packing import largest_packed_size, pack, packed_size, unpack
+from fedmedclip.protocol.codecs.positions import positions_from_bytes, positions_to_bytes
+from fedmedclip.protocol.codecs.reader import Reader
+from fedmedclip.protocol.codecs.scales import SCALE_BYTES
+from fedmedclip.protocol.head import HeadSpecification
 
 Symbols = npt.NDArray[np.integer]
 

@@ -123,7 +123,7 @@ def _weights(work: Path) -> Path:
     """Save random weights of a ViT-B/32 once."""
     path = work / "vit-b-32.safetensors"
     if not path.exists():
-        from export.torchvision_operators import declare_missing_operators
+        from fedmedclip.export.torchvision_operators import declare_missing_operators
 
         declare_missing_operators()
         import open_clip

@@ -55,9 +55,9 @@ def rate(work: Callable[[], object], images: int, seconds: float) -> float:
 
 def ours(folder: str, threads: int) -> tuple[Callable[..., Any], ...]:
     """The project's own reading and encoder, as `fedmedclip predict` uses them."""
-    from edge_client.encoder import Encoder
-    from edge_client.reading import decode_images
-    from protocol.bundle import open_bundle
+    from fedmedclip.edge_client.encoder import Encoder
+    from fedmedclip.edge_client.reading import decode_images
+    from fedmedclip.protocol.bundle import open_bundle
 
     bundle = open_bundle(Path(folder))
     together = Encoder(bundle, threads, together=True)
@@ -88,7 +88,7 @@ def ours(folder: str, threads: int) -> tuple[Callable[..., Any], ...]:
 
 def eager(model: str, threads: int) -> tuple[Callable[..., Any], ...]:
     """open_clip as its README uses it: preprocess, encode_image, no gradient; in batches for a folder."""
-    from export.torchvision_operators import declare_missing_operators
+    from fedmedclip.export.torchvision_operators import declare_missing_operators
 
     declare_missing_operators()
     import open_clip
@@ -125,9 +125,8 @@ def eager(model: str, threads: int) -> tuple[Callable[..., Any], ...]:
 def openvino(folder: str, threads: int) -> tuple[Callable[..., Any], ...]:
     """OpenVINO in bf16 on the bundle's fp32 encoder, read with the project's own reading, one step ahead."""
     import openvino as ov
-
-    from edge_client.reading import decode_images
-    from protocol.bundle import open_bundle
+    from fedmedclip.edge_client.reading import decode_images
+    from fedmedclip.protocol.bundle import open_bundle
 
     bundle = open_bundle(Path(folder))
     core = ov.Core()

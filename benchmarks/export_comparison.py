@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from fedmedclip.export.image_encoder import encoder_to_onnx
+from fedmedclip.export.model import LoadedModel, preprocessing_of
+from fedmedclip.export.model_source import ModelSource, agreed_preprocessing
+from fedmedclip.export.onnx_session import session_of
+from fedmedclip.export.parity_images import generated_images, images_in
+from fedmedclip.export.quantize import quantize_matrix_products
+from fedmedclip.export.quiet import quiet
+from fedmedclip.export.text_encoder import text_encoder_to_onnx
+from fedmedclip.protocol.errors import InvalidInputError
+from fedmedclip.protocol.preprocessing import fit
 
 from benchmarks.random_models import random_network, settle_batch_normalisations
-from export.image_encoder import encoder_to_onnx
-from export.model import LoadedModel, preprocessing_of
-from export.model_source import ModelSource, agreed_preprocessing
-from export.onnx_session import session_of
-from export.parity_images import generated_images, images_in
-from export.quantize import quantize_matrix_products
-from export.quiet import quiet
-from export.text_encoder import text_encoder_to_onnx
-from protocol.errors import InvalidInputError
-from protocol.preprocessing import fit
 
 if TYPE_CHECKING:
     from PIL.Image import Image

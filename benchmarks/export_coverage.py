@@ -18,12 +18,12 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from fedmedclip.export.architectures import counted_parameters
+from fedmedclip.export.torchvision_operators import declare_missing_operators
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from benchmarks.export_coverage_table import write_table
-from export.architectures import counted_parameters
-from export.torchvision_operators import declare_missing_operators
 
 RESULTS = Path("docs/export_coverage.json")
 IMAGES = Path("../shared/data/brain_tumor/global_test")

@@ -19,8 +19,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-
-from edge_client.feature_store import FeatureStore
+from fedmedclip.edge_client.feature_store import FeatureStore
 
 BUNDLE = b"b" * 32
 _PIECE = 1000

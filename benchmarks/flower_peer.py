@@ -11,13 +11,13 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+from fedmedclip.edge_client.site_features import LabelledFeatures
+from fedmedclip.protocol.errors import InvalidInputError
+from fedmedclip.protocol.shared_heads import initial_shared_head
+from fedmedclip.simulation.bandwidth.runs import Experiment, Round, Run, accuracy
 
 from benchmarks.counting_proxy import CountingProxy
 from benchmarks.peer_environment import peer_environment
-from edge_client.site_features import LabelledFeatures
-from protocol.errors import InvalidInputError
-from protocol.shared_heads import initial_shared_head
-from simulation.bandwidth.runs import Experiment, Round, Run, accuracy
 
 
 def run_flower(experiment: Experiment, python: Path, seed: int, out: Path) -> Run:

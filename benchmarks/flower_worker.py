@@ -44,13 +44,12 @@ def serve(port: int, sites: int, rounds: int, work: Path) -> None:
 
 def train(port: int, work: Path, site: str) -> None:
     """Take part as one site, with the same local training as ours."""
+    from fedmedclip.edge_client.heads import initial_private_head
+    from fedmedclip.edge_client.training import train_round
+    from fedmedclip.edge_client.training_settings import TrainingSettings
+    from fedmedclip.protocol.seeds import derive_seed
     from flwr.client import NumPyClient
     from flwr.compat.client.app import start_client
-
-    from edge_client.heads import initial_private_head
-    from edge_client.training import train_round
-    from edge_client.training_settings import TrainingSettings
-    from protocol.seeds import derive_seed
 
     about = json.loads((work / f"{site}.json").read_text())
     with np.load(work / "head.npz") as file:

@@ -29,15 +29,14 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
+from fedmedclip.edge_client.images import UnreadableImageError, decode_image, quiet_decoders
+from fedmedclip.edge_client.readers.archive import PARTS, archive_labels, read_archive_image
+from fedmedclip.edge_client.readers.dicom import dicom_frames
+from fedmedclip.edge_client.readers.nifti import nifti_frames
+from fedmedclip.edge_client.readers.plain import plain_frames
+from fedmedclip.edge_client.readers.refusal import RefusedFileError
+from fedmedclip.edge_client.readers.settings import ReaderSettings
 from PIL import Image
-
-from edge_client.images import UnreadableImageError, decode_image, quiet_decoders
-from edge_client.readers.archive import PARTS, archive_labels, read_archive_image
-from edge_client.readers.dicom import dicom_frames
-from edge_client.readers.nifti import nifti_frames
-from edge_client.readers.plain import plain_frames
-from edge_client.readers.refusal import RefusedFileError
-from edge_client.readers.settings import ReaderSettings
 
 HANG_SECONDS = 10.0
 MEMORY_BYTES = 1536 * 1024 * 1024

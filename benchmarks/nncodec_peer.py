@@ -8,15 +8,15 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+from fedmedclip.protocol.error_feedback import apply_delta, difference
+from fedmedclip.protocol.errors import InvalidInputError
+from fedmedclip.protocol.head import HeadSpecification, NamedArrays
+from fedmedclip.protocol.shared_heads import shared_head_specification
+from fedmedclip.simulation.bandwidth.foreign_federation import ForeignFederation
+from fedmedclip.simulation.bandwidth.learner import CodecMeasurements
+from fedmedclip.simulation.bandwidth.runs import Experiment, Run, plan_of, play
 
 from benchmarks.peer_environment import peer_environment
-from protocol.error_feedback import apply_delta, difference
-from protocol.errors import InvalidInputError
-from protocol.head import HeadSpecification, NamedArrays
-from protocol.shared_heads import shared_head_specification
-from simulation.bandwidth.foreign_federation import ForeignFederation
-from simulation.bandwidth.learner import CodecMeasurements
-from simulation.bandwidth.runs import Experiment, Run, plan_of, play
 
 # What the Plan message says where the payloads are not ours.
 _NOT_OURS = "foreign"

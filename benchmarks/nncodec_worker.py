@@ -45,7 +45,7 @@ def main() -> None:
 
 def _let_torchvision_be_imported() -> None:
     """NNCodec imports torchvision for its example data sets alone, which are not used here."""
-    from export.torchvision_operators import declare_missing_operators
+    from fedmedclip.export.torchvision_operators import declare_missing_operators
 
     declare_missing_operators()
 

@@ -14,15 +14,14 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from fedmedclip.edge_client.ensemble import softmax
+from fedmedclip.simulation.accuracy.features import Source, load_features
+from fedmedclip.simulation.bandwidth.feature_pool import FeaturePool
 from rich.console import Console
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedShuffleSplit
-
-from edge_client.ensemble import softmax
-from simulation.accuracy.features import Source, load_features
-from simulation.bandwidth.feature_pool import FeaturePool
 
 Floats = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int64]

@@ -18,24 +18,24 @@ import sysconfig
 from pathlib import Path
 
 import msgspec
-from rich.console import Console
-
-from benchmarks.flower_peer import run_flower
-from benchmarks.nncodec_peer import run_nncodec
-from edge_client.feature_store import FeatureStore
-from protocol.bundle import open_bundle
-from protocol.errors import FedMedClipError, InvalidInputError
-from simulation.bandwidth.feature_pool import pool_of_file, pool_of_folder
-from simulation.bandwidth.results import Row, make_rows, target_accuracy
-from simulation.bandwidth.runs import (
+from fedmedclip.edge_client.feature_store import FeatureStore
+from fedmedclip.protocol.bundle import open_bundle
+from fedmedclip.protocol.errors import FedMedClipError, InvalidInputError
+from fedmedclip.simulation.bandwidth.feature_pool import pool_of_file, pool_of_folder
+from fedmedclip.simulation.bandwidth.results import Row, make_rows, target_accuracy
+from fedmedclip.simulation.bandwidth.runs import (
     Experiment,
     Run,
     codec_choices,
     open_runs,
     run_federation,
 )
-from simulation.bandwidth.table import print_rows
-from simulation.bandwidth.thin_link import parse_link
+from fedmedclip.simulation.bandwidth.table import print_rows
+from fedmedclip.simulation.bandwidth.thin_link import parse_link
+from rich.console import Console
+
+from benchmarks.flower_peer import run_flower
+from benchmarks.nncodec_peer import run_nncodec
 
 
 def main() -> None:

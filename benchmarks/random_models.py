@@ -10,9 +10,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from fedmedclip.export.quiet import quiet
+from fedmedclip.export.torchvision_operators import declare_missing_operators
+
 from benchmarks.published_text_configurations import without_the_hub
-from export.quiet import quiet
-from export.torchvision_operators import declare_missing_operators
 
 if TYPE_CHECKING:
     import torch

@@ -17,27 +17,27 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 import torch
+from fedmedclip.edge_client.heads import initial_private_head
+from fedmedclip.edge_client.training import train_round
+from fedmedclip.edge_client.training_settings import TrainingSettings
+from fedmedclip.export.model_source import LOCAL_PREFIX
+from fedmedclip.export.quiet import quiet
+from fedmedclip.export.torchvision_operators import declare_missing_operators
+from fedmedclip.protocol import topics
+from fedmedclip.protocol.codecs import delta_codec_named
+from fedmedclip.protocol.envelope import NO_IDENTITY, seal
+from fedmedclip.protocol.error_feedback import compress, difference
+from fedmedclip.protocol.head import NamedArrays
+from fedmedclip.protocol.link import Link
+from fedmedclip.protocol.link_settings import SMALLEST_COMMON_LIMIT, LinkSettings
+from fedmedclip.protocol.messages import Update
+from fedmedclip.protocol.objects import blocks_of, refer_to
+from fedmedclip.protocol.shared_heads import initial_shared_head, shared_head_specification
+from fedmedclip.protocol.signature import new_signing_key
+from fedmedclip.simulation.brokers import MosquittoBroker
 from torch.nn.functional import cross_entropy, normalize
 
 from benchmarks.measured_process import peak_megabytes
-from edge_client.heads import initial_private_head
-from edge_client.training import train_round
-from edge_client.training_settings import TrainingSettings
-from export.model_source import LOCAL_PREFIX
-from export.quiet import quiet
-from export.torchvision_operators import declare_missing_operators
-from protocol import topics
-from protocol.codecs import delta_codec_named
-from protocol.envelope import NO_IDENTITY, seal
-from protocol.error_feedback import compress, difference
-from protocol.head import NamedArrays
-from protocol.link import Link
-from protocol.link_settings import SMALLEST_COMMON_LIMIT, LinkSettings
-from protocol.messages import Update
-from protocol.objects import blocks_of, refer_to
-from protocol.shared_heads import initial_shared_head, shared_head_specification
-from protocol.signature import new_signing_key
-from simulation.brokers import MosquittoBroker
 
 Seconds = npt.NDArray[np.float64]
 

@@ -12,13 +12,14 @@ import tempfile
 import time
 from pathlib import Path
 
+from fedmedclip.edge_client.site_state import SiteState
+from fedmedclip.protocol.bundle import open_bundle
+from fedmedclip.protocol.link_settings import LinkSettings
+from fedmedclip.simulation.brokers import MosquittoBroker
+from fedmedclip.simulation.configurations import write_aggregator_configuration, write_site_configuration
+from fedmedclip.simulation.processes import running, wait_for_all
+
 from benchmarks.counting_proxy import CountingProxy
-from edge_client.site_state import SiteState
-from protocol.bundle import open_bundle
-from protocol.link_settings import LinkSettings
-from simulation.brokers import MosquittoBroker
-from simulation.configurations import write_aggregator_configuration, write_site_configuration
-from simulation.processes import running, wait_for_all
 
 
 def main() -> None:

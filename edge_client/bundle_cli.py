@@ -18,7 +18,7 @@ FolderArgument = Annotated[
 @bundle_app.command("show")
 def show_command(folder: FolderArgument) -> None:
     """Print what a bundle is: model, precision, classes, preprocessing, parity, hashes, signature."""
-    from edge_client.bundle_report import show
+    from fedmedclip.edge_client.bundle_report import show
 
     _print_rows(show(folder))
 
@@ -36,7 +36,7 @@ def verify_command(
 
     Exit code 0: all is well; 2: it is not, and why.
     """
-    from edge_client.bundle_report import verify
+    from fedmedclip.edge_client.bundle_report import verify
 
     _print_rows(verify(folder, key, threads))
 
@@ -47,7 +47,7 @@ def sign_command(
     key: Annotated[Path, typer.Option(help="File of the private key; made when it does not exist.")],
 ) -> None:
     """Sign a bundle, so that sites can see that nobody changed it on the way: `verify --key PUBLIC`."""
-    from edge_client.bundle_report import sign
+    from fedmedclip.edge_client.bundle_report import sign
 
     _print_rows(sign(folder, key))
 

@@ -2,10 +2,16 @@
 
 from pathlib import Path
 
-from protocol.bundle import MANIFEST, Bundle, Preprocessing, open_bundle
-from protocol.bundle_signature import SIGNATURE_FILE, read_public_key, require_signer, sign_bundle, signer
-from protocol.self_test import SELF_TEST_IMAGES, demanded, read_self_test
-from protocol.signature import load_or_create_signing_key
+from fedmedclip.protocol.bundle import MANIFEST, Bundle, Preprocessing, open_bundle
+from fedmedclip.protocol.bundle_signature import (
+    SIGNATURE_FILE,
+    read_public_key,
+    require_signer,
+    sign_bundle,
+    signer,
+)
+from fedmedclip.protocol.self_test import SELF_TEST_IMAGES, demanded, read_self_test
+from fedmedclip.protocol.signature import load_or_create_signing_key
 
 NO_SELF_TEST = "none in this bundle, which an older version exported; export it again to have one"
 
@@ -49,7 +55,7 @@ def verify(folder: Path, key: str | None, threads: int | None = None) -> list[tu
     `key` pins the signer: 64 hexadecimal digits, or a file with them. Raises BundleError at the first check
     that fails, InvalidInputError for a key that is none.
     """
-    from edge_client.self_test import require_self_test
+    from fedmedclip.edge_client.self_test import require_self_test
 
     pinned = None if key is None else read_public_key(key)
     bundle = open_bundle(folder)

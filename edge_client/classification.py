@@ -2,12 +2,11 @@
 
 import numpy as np
 import numpy.typing as npt
-
-from edge_client.ensemble import softmax
-from edge_client.forward_passes import unit_rows
-from edge_client.heads import Predictions, predict_probabilities
-from edge_client.heads_file import Heads
-from protocol.bundle import Bundle
+from fedmedclip.edge_client.ensemble import softmax
+from fedmedclip.edge_client.forward_passes import unit_rows
+from fedmedclip.edge_client.heads import Predictions, predict_probabilities
+from fedmedclip.edge_client.heads_file import Heads
+from fedmedclip.protocol.bundle import Bundle
 
 
 def predict(heads: Heads, bundle: Bundle, embeddings: npt.NDArray[np.float32]) -> Predictions:

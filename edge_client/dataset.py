@@ -9,14 +9,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
-from edge_client.images import frames_of, is_image_file, is_image_name
-from edge_client.readers.address import archive_address, parse_address
-from edge_client.readers.archive import PARTS as ARCHIVE_PARTS
-from edge_client.readers.archive import archive_labels
-from edge_client.readers.refusal import RefusedFileError
-from edge_client.readers.settings import DEFAULT_READING, ReaderSettings
-from edge_client.split import Part
-from protocol.errors import InvalidInputError
+from fedmedclip.edge_client.images import frames_of, is_image_file, is_image_name
+from fedmedclip.edge_client.readers.address import archive_address, parse_address
+from fedmedclip.edge_client.readers.archive import PARTS as ARCHIVE_PARTS
+from fedmedclip.edge_client.readers.archive import archive_labels
+from fedmedclip.edge_client.readers.refusal import RefusedFileError
+from fedmedclip.edge_client.readers.settings import DEFAULT_READING, ReaderSettings
+from fedmedclip.edge_client.split import Part
+from fedmedclip.protocol.errors import InvalidInputError
 
 # What file managers, archivers and network disks leave among the class folders.
 _SYSTEM_FOLDERS = frozenset({"__MACOSX", "@eaDir", "System Volume Information"})

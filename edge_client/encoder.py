@@ -8,11 +8,10 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
-
-from edge_client.cores import available_cores
-from edge_client.heap import return_freed_memory
-from protocol.bundle import Bundle, Manifest
-from protocol.errors import BundleError
+from fedmedclip.edge_client.cores import available_cores
+from fedmedclip.edge_client.heap import return_freed_memory
+from fedmedclip.protocol.bundle import Bundle, Manifest
+from fedmedclip.protocol.errors import BundleError
 
 INPUT = "image"
 OUTPUT = "embedding"

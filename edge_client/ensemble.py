@@ -5,8 +5,7 @@ from typing import Literal
 import msgspec
 import numpy as np
 import numpy.typing as npt
-
-from protocol.errors import InvalidInputError
+from fedmedclip.protocol.errors import InvalidInputError
 
 Floats = npt.NDArray[np.float32]
 

@@ -6,18 +6,17 @@ from tempfile import TemporaryDirectory
 import msgspec
 import numpy as np
 import numpy.typing as npt
+from fedmedclip.edge_client.classification import predict, zero_shot
+from fedmedclip.edge_client.feature_store import FeatureStore
+from fedmedclip.edge_client.heads_file import Heads, load_heads
+from fedmedclip.edge_client.metrics import Metrics, measure
+from fedmedclip.edge_client.new_prompts import open_with_prompts
+from fedmedclip.edge_client.progress import progress_bar
+from fedmedclip.edge_client.readers.settings import DEFAULT_READING, ReaderSettings
+from fedmedclip.edge_client.site_features import load_labelled_features
+from fedmedclip.protocol.bundle import Bundle
 from rich.console import Console
 from rich.table import Table
-
-from edge_client.classification import predict, zero_shot
-from edge_client.feature_store import FeatureStore
-from edge_client.heads_file import Heads, load_heads
-from edge_client.metrics import Metrics, measure
-from edge_client.new_prompts import open_with_prompts
-from edge_client.progress import progress_bar
-from edge_client.readers.settings import DEFAULT_READING, ReaderSettings
-from edge_client.site_features import load_labelled_features
-from protocol.bundle import Bundle
 
 
 def evaluate(

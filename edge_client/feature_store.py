@@ -24,8 +24,7 @@ from typing import Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-
-from protocol.errors import StorageError
+from fedmedclip.protocol.errors import StorageError
 
 Embedding = npt.NDArray[np.float32]
 Result = TypeVar("Result")

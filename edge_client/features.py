@@ -10,16 +10,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-
-from edge_client.feature_store import Embedding, FeatureStore
-from edge_client.images import ImageIdentity, UnreadableImageError
-from edge_client.readers.settings import DEFAULT_READING, ReaderSettings
-from edge_client.reading import DecodedImage, decode_images, identify_images
-from protocol.bundle import Bundle
-from protocol.errors import InvalidInputError
+from fedmedclip.edge_client.feature_store import Embedding, FeatureStore
+from fedmedclip.edge_client.images import ImageIdentity, UnreadableImageError
+from fedmedclip.edge_client.readers.settings import DEFAULT_READING, ReaderSettings
+from fedmedclip.edge_client.reading import DecodedImage, decode_images, identify_images
+from fedmedclip.protocol.bundle import Bundle
+from fedmedclip.protocol.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from edge_client.encoder import Encoder
+    from fedmedclip.edge_client.encoder import Encoder
 
 Progress = Callable[[int, int], None]
 # An embedding, or the reason why there is none.
@@ -173,7 +172,7 @@ def _encode(
         @cache
         def encoder() -> "Encoder":
             # Imported and loaded only now: with a full store, ONNX Runtime's memory is never taken.
-            from edge_client.encoder import Encoder
+            from fedmedclip.edge_client.encoder import Encoder
 
             return opened.enter_context(Encoder(bundle, threads))
 

@@ -8,8 +8,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
-
-from edge_client.ensemble import softmax
+from fedmedclip.edge_client.ensemble import softmax
 
 Floats = npt.NDArray[np.float32]
 

@@ -3,12 +3,12 @@
 import logging
 from collections.abc import Callable
 
-from protocol.codecs import decode_head, maximum_encoded_bytes
-from protocol.error_feedback import apply_delta
-from protocol.errors import MessageError
-from protocol.head import HeadSpecification, NamedArrays, head_digest
-from protocol.messages import Announcement, Block, BlockRequest, HeadRequest, Snapshot
-from protocol.objects import Assembly
+from fedmedclip.protocol.codecs import decode_head, maximum_encoded_bytes
+from fedmedclip.protocol.error_feedback import apply_delta
+from fedmedclip.protocol.errors import MessageError
+from fedmedclip.protocol.head import HeadSpecification, NamedArrays, head_digest
+from fedmedclip.protocol.messages import Announcement, Block, BlockRequest, HeadRequest, Snapshot
+from fedmedclip.protocol.objects import Assembly
 
 log = logging.getLogger("fedmedclip.site")
 

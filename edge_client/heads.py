@@ -12,13 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-
-from edge_client import forward_passes, private_heads, whitened_memory
-from edge_client.ensemble import ENTROPY, EnsembleRule, softmax
-from edge_client.forward_passes import unit_rows
-from protocol.errors import InvalidInputError
-from protocol.head import HeadSpecification, NamedArrays
-from protocol.seeds import derive_seed
+from fedmedclip.edge_client import forward_passes, private_heads, whitened_memory
+from fedmedclip.edge_client.ensemble import ENTROPY, EnsembleRule, softmax
+from fedmedclip.edge_client.forward_passes import unit_rows
+from fedmedclip.protocol.errors import InvalidInputError
+from fedmedclip.protocol.head import HeadSpecification, NamedArrays
+from fedmedclip.protocol.seeds import derive_seed
 
 Floats = npt.NDArray[np.float32]
 

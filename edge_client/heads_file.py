@@ -13,15 +13,14 @@ from typing import Annotated, Any
 
 import msgspec
 import numpy as np
+from fedmedclip.edge_client.ensemble import ENTROPY, EnsembleRule
+from fedmedclip.edge_client.heads import private_head_specification
+from fedmedclip.protocol.bundle import Bundle
+from fedmedclip.protocol.errors import FedMedClipError, HeadError
+from fedmedclip.protocol.head import HeadSpecification, NamedArrays
+from fedmedclip.protocol.shared_heads import shared_head_specification
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
-
-from edge_client.ensemble import ENTROPY, EnsembleRule
-from edge_client.heads import private_head_specification
-from protocol.bundle import Bundle
-from protocol.errors import FedMedClipError, HeadError
-from protocol.head import HeadSpecification, NamedArrays
-from protocol.shared_heads import shared_head_specification
 
 FORMAT = 1
 METADATA_KEY = "fedmedclip"

@@ -13,17 +13,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from fedmedclip.edge_client.readers.address import Address, frame_address, parse_address
+from fedmedclip.edge_client.readers.archive import PARTS, read_archive_image
+from fedmedclip.edge_client.readers.dicom import dicom_frames, is_dicom, read_dicom
+from fedmedclip.edge_client.readers.nifti import is_nifti, nifti_frames, read_nifti
+from fedmedclip.edge_client.readers.plain import plain_frames, read_plain
+from fedmedclip.edge_client.readers.refusal import MAX_FILE_BYTES, RefusedFileError
+from fedmedclip.edge_client.readers.settings import DEFAULT_READING, ReaderSettings
+from fedmedclip.edge_client.readers.source import Source, open_source, read_head, source_of_bytes
+from fedmedclip.protocol.errors import FedMedClipError
 from PIL import Image
-
-from edge_client.readers.address import Address, frame_address, parse_address
-from edge_client.readers.archive import PARTS, read_archive_image
-from edge_client.readers.dicom import dicom_frames, is_dicom, read_dicom
-from edge_client.readers.nifti import is_nifti, nifti_frames, read_nifti
-from edge_client.readers.plain import plain_frames, read_plain
-from edge_client.readers.refusal import MAX_FILE_BYTES, RefusedFileError
-from edge_client.readers.settings import DEFAULT_READING, ReaderSettings
-from edge_client.readers.source import Source, open_source, read_head, source_of_bytes
-from protocol.errors import FedMedClipError
 
 PLAIN_SUFFIXES = frozenset(
     {".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}

@@ -2,13 +2,12 @@
 
 import numpy as np
 import numpy.typing as npt
-
-from edge_client.heads import initial_private_head
-from edge_client.training import TrainedHeads, train_round
-from edge_client.training_settings import TrainingSettings
-from protocol.head import NamedArrays
-from protocol.seeds import derive_seed
-from protocol.shared_heads import initial_shared_head
+from fedmedclip.edge_client.heads import initial_private_head
+from fedmedclip.edge_client.training import TrainedHeads, train_round
+from fedmedclip.edge_client.training_settings import TrainingSettings
+from fedmedclip.protocol.head import NamedArrays
+from fedmedclip.protocol.seeds import derive_seed
+from fedmedclip.protocol.shared_heads import initial_shared_head
 
 METHOD = "fedmedclip"
 

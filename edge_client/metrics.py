@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-
-from protocol.errors import InvalidInputError
+from fedmedclip.protocol.errors import InvalidInputError
 
 CALIBRATION_BINS = 15
 

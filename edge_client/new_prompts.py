@@ -6,11 +6,10 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import numpy.typing as npt
-
-from edge_client.text_encoder import TextEncoder
-from protocol.bundle import Bundle, ClassPrompts, open_bundle
-from protocol.class_prompts import prompt_ensemble, prompt_texts, read_classes_toml
-from protocol.errors import InvalidInputError
+from fedmedclip.edge_client.text_encoder import TextEncoder
+from fedmedclip.protocol.bundle import Bundle, ClassPrompts, open_bundle
+from fedmedclip.protocol.class_prompts import prompt_ensemble, prompt_texts, read_classes_toml
+from fedmedclip.protocol.errors import InvalidInputError
 
 
 def open_with_prompts(

@@ -3,8 +3,8 @@
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from edge_client.encoder import Encoder
-from protocol.bundle import Bundle, open_bundle, verify_encoder
+from fedmedclip.edge_client.encoder import Encoder
+from fedmedclip.protocol.bundle import Bundle, open_bundle, verify_encoder
 
 
 def open_with_encoder(folder: Path, threads: int | None, *, together: bool) -> tuple[Bundle, Encoder]:

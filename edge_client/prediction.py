@@ -11,20 +11,19 @@ from typing import IO
 
 import msgspec
 import numpy as np
-
-from edge_client.classification import predict, zero_shot
-from edge_client.dataset import list_images
-from edge_client.encoder import Encoder
-from edge_client.features import SkippedImage, refuse_skipped, summarize_skipped
-from edge_client.heads_file import Heads, load_heads
-from edge_client.images import UnreadableImageError
-from edge_client.new_prompts import open_with_prompts
-from edge_client.opening import open_with_encoder
-from edge_client.progress import progress_bar
-from edge_client.readers.settings import DEFAULT_READING, ReaderSettings
-from edge_client.reading import DecodedImage, decode_images
-from protocol.bundle import Bundle
-from protocol.errors import InvalidInputError
+from fedmedclip.edge_client.classification import predict, zero_shot
+from fedmedclip.edge_client.dataset import list_images
+from fedmedclip.edge_client.encoder import Encoder
+from fedmedclip.edge_client.features import SkippedImage, refuse_skipped, summarize_skipped
+from fedmedclip.edge_client.heads_file import Heads, load_heads
+from fedmedclip.edge_client.images import UnreadableImageError
+from fedmedclip.edge_client.new_prompts import open_with_prompts
+from fedmedclip.edge_client.opening import open_with_encoder
+from fedmedclip.edge_client.progress import progress_bar
+from fedmedclip.edge_client.readers.settings import DEFAULT_READING, ReaderSettings
+from fedmedclip.edge_client.reading import DecodedImage, decode_images
+from fedmedclip.protocol.bundle import Bundle
+from fedmedclip.protocol.errors import InvalidInputError
 
 _BATCH = 16
 

@@ -1,8 +1,8 @@
 """What the private part of each method is made of: the arrays that a site keeps between rounds."""
 
-from edge_client.whitened_memory import memory_specification
-from protocol.head import HeadSpecification, TensorSpecification
-from protocol.shared_heads import batch_norm_tensors, linear_tensors, masked_linear_tensors
+from fedmedclip.edge_client.whitened_memory import memory_specification
+from fedmedclip.protocol.head import HeadSpecification, TensorSpecification
+from fedmedclip.protocol.shared_heads import batch_norm_tensors, linear_tensors, masked_linear_tensors
 
 DISCRIMINATOR_WIDTH = 512
 

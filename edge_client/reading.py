@@ -10,18 +10,17 @@ from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
-
-from edge_client.cores import available_cores
-from edge_client.images import (
+from fedmedclip.edge_client.cores import available_cores
+from fedmedclip.edge_client.images import (
     ImageIdentity,
     UnreadableImageError,
     identify_image,
     quiet_decoders,
     read_identified,
 )
-from edge_client.readers.settings import DEFAULT_READING, ReaderSettings
-from protocol.bundle import Preprocessing
-from protocol.preprocessing import fit
+from fedmedclip.edge_client.readers.settings import DEFAULT_READING, ReaderSettings
+from fedmedclip.protocol.bundle import Preprocessing
+from fedmedclip.protocol.preprocessing import fit
 
 Result = TypeVar("Result")
 

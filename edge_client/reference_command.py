@@ -7,18 +7,17 @@ from tempfile import TemporaryDirectory
 
 import msgspec
 import numpy as np
+from fedmedclip.edge_client.dataset import list_images
+from fedmedclip.edge_client.feature_store import FeatureStore
+from fedmedclip.edge_client.features import extract_features, summarize_skipped
+from fedmedclip.edge_client.progress import progress_bar
+from fedmedclip.edge_client.references import encode_reference, quantised, summarised
+from fedmedclip.protocol.bundle import MANIFEST, REFERENCE_FILE, Bundle, open_bundle
+from fedmedclip.protocol.bundle_signature import SIGNATURE_FILE, sign_bundle, signer
+from fedmedclip.protocol.errors import InvalidInputError
+from fedmedclip.protocol.seeds import derive_seed
+from fedmedclip.protocol.signature import load_signing_key
 from rich.console import Console
-
-from edge_client.dataset import list_images
-from edge_client.feature_store import FeatureStore
-from edge_client.features import extract_features, summarize_skipped
-from edge_client.progress import progress_bar
-from edge_client.references import encode_reference, quantised, summarised
-from protocol.bundle import MANIFEST, REFERENCE_FILE, Bundle, open_bundle
-from protocol.bundle_signature import SIGNATURE_FILE, sign_bundle, signer
-from protocol.errors import InvalidInputError
-from protocol.seeds import derive_seed
-from protocol.signature import load_signing_key
 
 
 def run_reference(

@@ -10,11 +10,10 @@ from typing import Annotated
 import msgspec
 import numpy as np
 import numpy.typing as npt
+from fedmedclip.edge_client.forward_passes import unit_rows
+from fedmedclip.protocol.bundle import REFERENCE_FILE, Bundle
+from fedmedclip.protocol.errors import InvalidInputError
 from msgspec import Meta
-
-from edge_client.forward_passes import unit_rows
-from protocol.bundle import REFERENCE_FILE, Bundle
-from protocol.errors import InvalidInputError
 
 FORMAT = 1
 LIMIT = 64 << 20

@@ -5,9 +5,9 @@ import platform
 from importlib.metadata import version
 from pathlib import Path
 
-from protocol.bundle import Bundle
-from protocol.errors import BundleError
-from protocol.self_test import Agreement, compare, demanded, read_self_test
+from fedmedclip.protocol.bundle import Bundle
+from fedmedclip.protocol.errors import BundleError
+from fedmedclip.protocol.self_test import Agreement, compare, demanded, read_self_test
 
 PASSED_FILE = "self-test-passed"
 
@@ -21,7 +21,7 @@ def run_self_test(bundle: Bundle, threads: int | None = None) -> Agreement | Non
     if test is None:
         return None
     # Not at the top: a restarted site never loads ONNX Runtime.
-    from edge_client.encoder import Encoder
+    from fedmedclip.edge_client.encoder import Encoder
 
     with Encoder(bundle, threads) as encoder:
         found = encoder.encode(test.images)

@@ -9,15 +9,15 @@ import logging
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from edge_client.head_follower import ASK_AGAIN_SECONDS, HeadFollower
-from edge_client.site_state import OutgoingUpdate, SiteState, StoredSite
-from protocol import topics
-from protocol.codecs import delta_codec_named
-from protocol.envelope import NO_IDENTITY, open_envelope
-from protocol.error_feedback import change_to_send, compress
-from protocol.errors import InvalidInputError, MessageError
-from protocol.head import HeadSpecification, NamedArrays
-from protocol.messages import (
+from fedmedclip.edge_client.head_follower import ASK_AGAIN_SECONDS, HeadFollower
+from fedmedclip.edge_client.site_state import OutgoingUpdate, SiteState, StoredSite
+from fedmedclip.protocol import topics
+from fedmedclip.protocol.codecs import delta_codec_named
+from fedmedclip.protocol.envelope import NO_IDENTITY, open_envelope
+from fedmedclip.protocol.error_feedback import change_to_send, compress
+from fedmedclip.protocol.errors import InvalidInputError, MessageError
+from fedmedclip.protocol.head import HeadSpecification, NamedArrays
+from fedmedclip.protocol.messages import (
     Announcement,
     Block,
     BlockRequest,
@@ -30,9 +30,9 @@ from protocol.messages import (
     Status,
     Update,
 )
-from protocol.objects import blocks_of, refer_to
-from protocol.shared_heads import initial_shared_head, shared_head_specification
-from protocol.signature import fingerprint
+from fedmedclip.protocol.objects import blocks_of, refer_to
+from fedmedclip.protocol.shared_heads import initial_shared_head, shared_head_specification
+from fedmedclip.protocol.signature import fingerprint
 
 log = logging.getLogger("fedmedclip.site")
 

@@ -3,12 +3,11 @@
 from typing import Annotated, Literal
 
 import msgspec
+from fedmedclip.edge_client.readers.settings import ReaderSettings
+from fedmedclip.protocol.codecs import delta_codec_named
+from fedmedclip.protocol.errors import InvalidInputError
+from fedmedclip.protocol.link_settings import LinkSettings
 from msgspec import Meta
-
-from edge_client.readers.settings import ReaderSettings
-from protocol.codecs import delta_codec_named
-from protocol.errors import InvalidInputError
-from protocol.link_settings import LinkSettings
 
 Share = Annotated[float, Meta(ge=0, lt=1)]
 

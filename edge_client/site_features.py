@@ -7,10 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-
-from edge_client.dataset import Dataset, load_dataset
-from edge_client.feature_store import FeatureStore
-from edge_client.features import (
+from fedmedclip.edge_client.dataset import Dataset, load_dataset
+from fedmedclip.edge_client.feature_store import FeatureStore
+from fedmedclip.edge_client.features import (
     FeatureExtraction,
     Progress,
     SkippedImage,
@@ -18,10 +17,10 @@ from edge_client.features import (
     refuse_skipped,
     summarize_skipped,
 )
-from edge_client.readers.settings import DEFAULT_READING, ReaderSettings
-from edge_client.split import DEFAULT_FRACTIONS, PARTS, ContentLabel, Part, split_images
-from protocol.bundle import Bundle
-from protocol.errors import InvalidInputError
+from fedmedclip.edge_client.readers.settings import DEFAULT_READING, ReaderSettings
+from fedmedclip.edge_client.split import DEFAULT_FRACTIONS, PARTS, ContentLabel, Part, split_images
+from fedmedclip.protocol.bundle import Bundle
+from fedmedclip.protocol.errors import InvalidInputError
 
 
 @dataclass(frozen=True)

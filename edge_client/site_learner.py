@@ -10,25 +10,24 @@ from typing import Any
 import msgspec
 import numpy as np
 import numpy.typing as npt
-
-from edge_client.classification import predict
-from edge_client.encoder import encoded_images
-from edge_client.ensemble import ENTROPY, fit_calibrated
-from edge_client.evaluation import evaluate
-from edge_client.heads import ensemble_of, initial_private_head, private_head_specification
-from edge_client.heads_file import Heads, save_heads
-from edge_client.methods import ADAPTING_METHODS
-from edge_client.metrics import Metrics
-from edge_client.references import SURROGATES, reference_of, target_embeddings
-from edge_client.site_features import LabelledFeatures, SiteFeatures
-from edge_client.site_state import SiteState
-from edge_client.training import train_round
-from edge_client.training_settings import TrainingSettings
-from protocol.bundle import Bundle
-from protocol.errors import InvalidInputError
-from protocol.head import HeadSpecification, NamedArrays
-from protocol.messages import Plan
-from protocol.seeds import derive_seed
+from fedmedclip.edge_client.classification import predict
+from fedmedclip.edge_client.encoder import encoded_images
+from fedmedclip.edge_client.ensemble import ENTROPY, fit_calibrated
+from fedmedclip.edge_client.evaluation import evaluate
+from fedmedclip.edge_client.heads import ensemble_of, initial_private_head, private_head_specification
+from fedmedclip.edge_client.heads_file import Heads, save_heads
+from fedmedclip.edge_client.methods import ADAPTING_METHODS
+from fedmedclip.edge_client.metrics import Metrics
+from fedmedclip.edge_client.references import SURROGATES, reference_of, target_embeddings
+from fedmedclip.edge_client.site_features import LabelledFeatures, SiteFeatures
+from fedmedclip.edge_client.site_state import SiteState
+from fedmedclip.edge_client.training import train_round
+from fedmedclip.edge_client.training_settings import TrainingSettings
+from fedmedclip.protocol.bundle import Bundle
+from fedmedclip.protocol.errors import InvalidInputError
+from fedmedclip.protocol.head import HeadSpecification, NamedArrays
+from fedmedclip.protocol.messages import Plan
+from fedmedclip.protocol.seeds import derive_seed
 
 log = logging.getLogger("fedmedclip.site")
 

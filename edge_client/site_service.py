@@ -5,20 +5,20 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_client.feature_store import FeatureStore
-from edge_client.progress import progress_bar
-from edge_client.self_test import require_self_test_once
-from edge_client.site_agent import Identity, SiteAgent
-from edge_client.site_configuration import SiteConfiguration
-from edge_client.site_features import SiteFeatures, load_site_features
-from edge_client.site_learner import LearnerFiles, SiteLearner
-from edge_client.site_state import SiteState
-from protocol import topics
-from protocol.bundle import Bundle, open_bundle
-from protocol.configuration import beside, read_configuration
-from protocol.envelope import NO_IDENTITY, seal
-from protocol.errors import LinkError
-from protocol.link import (
+from fedmedclip.edge_client.feature_store import FeatureStore
+from fedmedclip.edge_client.progress import progress_bar
+from fedmedclip.edge_client.self_test import require_self_test_once
+from fedmedclip.edge_client.site_agent import Identity, SiteAgent
+from fedmedclip.edge_client.site_configuration import SiteConfiguration
+from fedmedclip.edge_client.site_features import SiteFeatures, load_site_features
+from fedmedclip.edge_client.site_learner import LearnerFiles, SiteLearner
+from fedmedclip.edge_client.site_state import SiteState
+from fedmedclip.protocol import topics
+from fedmedclip.protocol.bundle import Bundle, open_bundle
+from fedmedclip.protocol.configuration import beside, read_configuration
+from fedmedclip.protocol.envelope import NO_IDENTITY, seal
+from fedmedclip.protocol.errors import LinkError
+from fedmedclip.protocol.link import (
     Connected,
     Disconnected,
     Link,
@@ -27,11 +27,11 @@ from protocol.link import (
     Received,
     SubscriptionRefused,
 )
-from protocol.messages import Message as ProtocolMessage
-from protocol.messages import Status
-from protocol.seeds import derive_seed
-from protocol.signature import SigningKey, fingerprint, load_or_create_signing_key
-from protocol.state_folder import claim_state_folder
+from fedmedclip.protocol.messages import Message as ProtocolMessage
+from fedmedclip.protocol.messages import Status
+from fedmedclip.protocol.seeds import derive_seed
+from fedmedclip.protocol.signature import SigningKey, fingerprint, load_or_create_signing_key
+from fedmedclip.protocol.state_folder import claim_state_folder
 
 log = logging.getLogger("fedmedclip.site")
 

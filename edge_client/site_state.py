@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-
-from protocol.database import Database
-from protocol.messages import Plan
+from fedmedclip.protocol.database import Database
+from fedmedclip.protocol.messages import Plan
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS site (

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from protocol.errors import InvalidInputError, StorageError
+from fedmedclip.protocol.errors import InvalidInputError, StorageError
 
 Part = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = get_args(Part)

@@ -6,11 +6,10 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
-
-from edge_client.encoder import open_session
-from protocol.bundle import TOKENIZER, Bundle
-from protocol.errors import BundleError, InvalidInputError
-from protocol.tokenizer import TextLibraries, open_tokenizer
+from fedmedclip.edge_client.encoder import open_session
+from fedmedclip.protocol.bundle import TOKENIZER, Bundle
+from fedmedclip.protocol.errors import BundleError, InvalidInputError
+from fedmedclip.protocol.tokenizer import TextLibraries, open_tokenizer
 
 INPUT = "tokens"
 OUTPUT = "text_embedding"

@@ -7,18 +7,17 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 import torch
+from fedmedclip.edge_client.heads import predict_probabilities, private_head_specification
+from fedmedclip.edge_client.local_steps import class_weights, epochs
+from fedmedclip.edge_client.methods import load_method
+from fedmedclip.edge_client.methods.closed_form import ClosedFormMethod
+from fedmedclip.edge_client.methods.method import Batch, Method
+from fedmedclip.edge_client.methods.settled_norms import settle
+from fedmedclip.edge_client.training_settings import TrainingSettings
+from fedmedclip.protocol.errors import HeadError, InvalidInputError
+from fedmedclip.protocol.head import HeadSpecification, NamedArrays
+from fedmedclip.protocol.shared_heads import shared_head_specification
 from torch import nn
-
-from edge_client.heads import predict_probabilities, private_head_specification
-from edge_client.local_steps import class_weights, epochs
-from edge_client.methods import load_method
-from edge_client.methods.closed_form import ClosedFormMethod
-from edge_client.methods.method import Batch, Method
-from edge_client.methods.settled_norms import settle
-from edge_client.training_settings import TrainingSettings
-from protocol.errors import HeadError, InvalidInputError
-from protocol.head import HeadSpecification, NamedArrays
-from protocol.shared_heads import shared_head_specification
 
 Floats = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]

@@ -1,8 +1,7 @@
 """The numbers of local training, as a site's configuration names them. Read without torch."""
 
 import msgspec
-
-from protocol.errors import InvalidInputError
+from fedmedclip.protocol.errors import InvalidInputError
 
 
 class TrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -20,9 +20,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-
-from edge_client.ensemble import EnsembleRule, softmax
-from protocol.head import HeadSpecification, NamedArrays, TensorSpecification
+from fedmedclip.edge_client.ensemble import EnsembleRule, softmax
+from fedmedclip.protocol.head import HeadSpecification, NamedArrays, TensorSpecification
 
 Floats = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]

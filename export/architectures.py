@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from export.quiet import quiet
-from export.torchvision_operators import declare_missing_operators
-from protocol.errors import InvalidInputError
+from fedmedclip.export.quiet import quiet
+from fedmedclip.export.torchvision_operators import declare_missing_operators
+from fedmedclip.protocol.errors import InvalidInputError
 
 # Parameters by name, both towers together.
 PARAMETERS = Path(__file__).with_name("parameters.json")

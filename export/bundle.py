@@ -7,19 +7,18 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-
-from export.bundle_writer import check_target, new_bundle
-from export.calibration import read_calibration
-from export.class_embeddings import embed_classes
-from export.image_encoder import encoder_to_onnx
-from export.model import LoadedModel, load_model
-from export.onnx_weights import write_model
-from export.parity import measure_parity
-from export.parity_images import generated_images, images_in
-from export.precision import DEFAULT_LIMITS, Limits, in_precision
-from export.self_test import golden_contents
-from export.text_tower import text_versions, write_text_tower
-from protocol.bundle import (
+from fedmedclip.export.bundle_writer import check_target, new_bundle
+from fedmedclip.export.calibration import read_calibration
+from fedmedclip.export.class_embeddings import embed_classes
+from fedmedclip.export.image_encoder import encoder_to_onnx
+from fedmedclip.export.model import LoadedModel, load_model
+from fedmedclip.export.onnx_weights import write_model
+from fedmedclip.export.parity import measure_parity
+from fedmedclip.export.parity_images import generated_images, images_in
+from fedmedclip.export.precision import DEFAULT_LIMITS, Limits, in_precision
+from fedmedclip.export.self_test import golden_contents
+from fedmedclip.export.text_tower import text_versions, write_text_tower
+from fedmedclip.protocol.bundle import (
     CLASS_EMBEDDINGS,
     FORMAT,
     IMAGE_ENCODER,
@@ -30,8 +29,8 @@ from protocol.bundle import (
     Precision,
     open_bundle,
 )
-from protocol.errors import InvalidInputError
-from protocol.self_test import encode_array
+from fedmedclip.protocol.errors import InvalidInputError
+from fedmedclip.protocol.self_test import encode_array
 
 
 def export_bundle(

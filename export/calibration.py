@@ -12,13 +12,18 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-
-from export.agreement import Floats, agreement_of_decisions, measure_agreement
-from export.onnx_session import session_of
-from export.parity_images import labelled_images_in
-from export.quantize import Granularity, Product, matrix_products, quantize_matrix_products, quantized_matrix
-from protocol.bundle import Candidate, Preprocessing, Quantization
-from protocol.preprocessing import fit
+from fedmedclip.export.agreement import Floats, agreement_of_decisions, measure_agreement
+from fedmedclip.export.onnx_session import session_of
+from fedmedclip.export.parity_images import labelled_images_in
+from fedmedclip.export.quantize import (
+    Granularity,
+    Product,
+    matrix_products,
+    quantize_matrix_products,
+    quantized_matrix,
+)
+from fedmedclip.protocol.bundle import Candidate, Preprocessing, Quantization
+from fedmedclip.protocol.preprocessing import fit
 
 GRANULARITIES: tuple[Granularity, ...] = ("tensor", "channel")
 # Of all products, these shares are tried in float; each costs speed and size.

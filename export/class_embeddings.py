@@ -2,12 +2,11 @@
 
 import numpy as np
 import numpy.typing as npt
-
-from export.model import LoadedModel
-from export.one_thread import one_thread
-from protocol.bundle import ClassPrompts
-from protocol.class_prompts import prompt_ensemble, prompt_texts
-from protocol.errors import InvalidInputError
+from fedmedclip.export.model import LoadedModel
+from fedmedclip.export.one_thread import one_thread
+from fedmedclip.protocol.bundle import ClassPrompts
+from fedmedclip.protocol.class_prompts import prompt_ensemble, prompt_texts
+from fedmedclip.protocol.errors import InvalidInputError
 
 PROMPTS_PER_BATCH = 64
 

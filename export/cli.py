@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from export.architectures import Architecture
-    from protocol.bundle import Agreement, Bundle
+    from fedmedclip.export.architectures import Architecture
+    from fedmedclip.protocol.bundle import Agreement, Bundle
 
 
 class PrecisionName(StrEnum):
@@ -79,7 +79,7 @@ def export_command(
 
     if list_models:
         with Console(stderr=True).status("asking open_clip"):
-            from export.architectures import architectures
+            from fedmedclip.export.architectures import architectures
 
             found = architectures()
         print(_table(found))
@@ -88,12 +88,12 @@ def export_command(
         options = {"--model": model, "--classes": classes, "--out": out}
         missing = ", ".join(name for name, value in options.items() if value is None)
         raise typer.BadParameter(f"missing {missing} (--list shows the models)")
-    from export.prompts import read_class_prompts
+    from fedmedclip.export.prompts import read_class_prompts
 
     prompts = read_class_prompts(classes)
     with Console(stderr=True).status("starting") as status:
-        from export.bundle import export_bundle
-        from export.precision import Limits
+        from fedmedclip.export.bundle import export_bundle
+        from fedmedclip.export.precision import Limits
 
         bundle = export_bundle(
             *(model, pretrained, prompts, out, precision.value, status.update),

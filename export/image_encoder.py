@@ -6,9 +6,9 @@ Normalisation and layout are part of the graph, so that the edge hands over the 
 
 from typing import TYPE_CHECKING, Any
 
-from export.model import LoadedModel
-from export.torch_to_onnx import inference_form, module_to_onnx
-from protocol.bundle import Preprocessing
+from fedmedclip.export.model import LoadedModel
+from fedmedclip.export.torch_to_onnx import inference_form, module_to_onnx
+from fedmedclip.protocol.bundle import Preprocessing
 
 if TYPE_CHECKING:
     import torch

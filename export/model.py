@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from export.model_source import LOCAL_PREFIX, ModelSource, find_source
-from export.quiet import quiet
-from export.torchvision_operators import declare_missing_operators
-from protocol.bundle import Preprocessing
-from protocol.errors import InvalidInputError
+from fedmedclip.export.model_source import LOCAL_PREFIX, ModelSource, find_source
+from fedmedclip.export.quiet import quiet
+from fedmedclip.export.torchvision_operators import declare_missing_operators
+from fedmedclip.protocol.bundle import Preprocessing
+from fedmedclip.protocol.errors import InvalidInputError
 
 if TYPE_CHECKING:
     import torch

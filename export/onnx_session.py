@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from export.onnx_weights import write_model
+from fedmedclip.export.onnx_weights import write_model
 
 
 def open_session(path: Path) -> Any:

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-
-from export.image_encoder import INPUT_NAME, OUTPUT_NAME
-from export.model import LoadedModel
-from export.one_thread import one_thread
-from export.onnx_session import open_session
-from protocol.bundle import Parity, Precision
-from protocol.errors import FedMedClipError
-from protocol.preprocessing import fit
+from fedmedclip.export.image_encoder import INPUT_NAME, OUTPUT_NAME
+from fedmedclip.export.model import LoadedModel
+from fedmedclip.export.one_thread import one_thread
+from fedmedclip.export.onnx_session import open_session
+from fedmedclip.protocol.bundle import Parity, Precision
+from fedmedclip.protocol.errors import FedMedClipError
+from fedmedclip.protocol.preprocessing import fit
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-
-from protocol.errors import InvalidInputError
-from protocol.seeds import derive_seed
+from fedmedclip.protocol.errors import InvalidInputError
+from fedmedclip.protocol.seeds import derive_seed
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -4,12 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from export.agreement import agreement_of_decisions
-from export.calibration import Calibration, choose_eight_bit
-from export.half_precision import store_in_half_precision
-from export.parity import INT8_COSINE_MIN, ParityError
-from export.quantize import quantize_matrix_products
-from protocol.bundle import Agreement, Precision, Quantization
+from fedmedclip.export.agreement import agreement_of_decisions
+from fedmedclip.export.calibration import Calibration, choose_eight_bit
+from fedmedclip.export.half_precision import store_in_half_precision
+from fedmedclip.export.parity import INT8_COSINE_MIN, ParityError
+from fedmedclip.export.quantize import quantize_matrix_products
+from fedmedclip.protocol.bundle import Agreement, Precision, Quantization
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from protocol.bundle import ClassPrompts
-from protocol.class_prompts import DEFAULT_TEMPLATE, read_classes_toml, require_distinguishable
-from protocol.errors import InvalidInputError
+from fedmedclip.protocol.bundle import ClassPrompts
+from fedmedclip.protocol.class_prompts import DEFAULT_TEMPLATE, read_classes_toml, require_distinguishable
+from fedmedclip.protocol.errors import InvalidInputError
 
 CLASSES_FILE = "classes.toml"
 IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})

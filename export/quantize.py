@@ -12,10 +12,9 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-
-from export.onnx_rewrite import Replacement, replace_nodes
-from protocol.bundle import Quantization
-from protocol.errors import InvalidInputError
+from fedmedclip.export.onnx_rewrite import Replacement, replace_nodes
+from fedmedclip.protocol.bundle import Quantization
+from fedmedclip.protocol.errors import InvalidInputError
 
 QUANTIZED_OPERATORS = ("Gemm", "MatMul")
 OPERATORS_WITH_WEIGHTS = (*QUANTIZED_OPERATORS, "Conv")

@@ -4,13 +4,12 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-
-from export.image_encoder import INPUT_NAME, OUTPUT_NAME
-from export.onnx_session import open_session
-from export.parity_images import generated_images
-from protocol.bundle import Preprocessing
-from protocol.preprocessing import fit
-from protocol.self_test import IMAGES, SELF_TEST_EMBEDDINGS, SELF_TEST_IMAGES, encode_array
+from fedmedclip.export.image_encoder import INPUT_NAME, OUTPUT_NAME
+from fedmedclip.export.onnx_session import open_session
+from fedmedclip.export.parity_images import generated_images
+from fedmedclip.protocol.bundle import Preprocessing
+from fedmedclip.protocol.preprocessing import fit
+from fedmedclip.protocol.self_test import IMAGES, SELF_TEST_EMBEDDINGS, SELF_TEST_IMAGES, encode_array
 
 
 def golden_contents(encoder: Path, preprocessing: Preprocessing) -> dict[str, bytes]:

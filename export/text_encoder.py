@@ -6,8 +6,8 @@ open_clip's own `encode_text` is traced, so pooling, class token, masks and proj
 import copy
 from typing import TYPE_CHECKING, Any
 
-from export.model import LoadedModel
-from export.torch_to_onnx import inference_form, module_to_onnx
+from fedmedclip.export.model import LoadedModel
+from fedmedclip.export.torch_to_onnx import inference_form, module_to_onnx
 
 if TYPE_CHECKING:
     import torch

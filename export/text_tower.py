@@ -4,16 +4,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-from export.class_embeddings import PROMPTS_PER_BATCH, embed_texts
-from export.model import LoadedModel
-from export.onnx_session import open_session
-from export.parity import ParityError
-from export.text_encoder import TEXT_INPUT_NAME, TEXT_OUTPUT_NAME, context_length, text_encoder_to_onnx
-from export.tokenizer_data import tokenizer_data
-from protocol.bundle import TEXT_ENCODER, TOKENIZER, ClassPrompts, TextParity, TextTower
-from protocol.class_prompts import prompt_texts
-from protocol.tokenizer import TextLibraries, Tokenizer, open_tokenizer
+from fedmedclip.export.class_embeddings import PROMPTS_PER_BATCH, embed_texts
+from fedmedclip.export.model import LoadedModel
+from fedmedclip.export.onnx_session import open_session
+from fedmedclip.export.parity import ParityError
+from fedmedclip.export.text_encoder import (
+    TEXT_INPUT_NAME,
+    TEXT_OUTPUT_NAME,
+    context_length,
+    text_encoder_to_onnx,
+)
+from fedmedclip.export.tokenizer_data import tokenizer_data
+from fedmedclip.protocol.bundle import TEXT_ENCODER, TOKENIZER, ClassPrompts, TextParity, TextTower
+from fedmedclip.protocol.class_prompts import prompt_texts
+from fedmedclip.protocol.tokenizer import TextLibraries, Tokenizer, open_tokenizer
 
 MAX_ABS_ERROR = 1e-4
 # Accents, composed and not; emoji with joiners; CJK; right to left; entities, once and twice; wrongly decoded

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import msgspec
-
-from protocol.byte_pairs import CONTRACTIONS, WORD_END, BytePairs, Runs, byte_symbols
-from protocol.errors import InvalidInputError
-from protocol.text_cleaning import Cleaning
+from fedmedclip.protocol.byte_pairs import CONTRACTIONS, WORD_END, BytePairs, Runs, byte_symbols
+from fedmedclip.protocol.errors import InvalidInputError
+from fedmedclip.protocol.text_cleaning import Cleaning
 
 _EVERY_CHARACTER = "".join(map(chr, range(0x110000)))
 

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from export.attention import attention_written_out
-from export.graph_simplification import simplify
-from export.onnx_weights import attach_weights
-from export.quiet import quiet
-from protocol.errors import InvalidInputError
+from fedmedclip.export.attention import attention_written_out
+from fedmedclip.export.graph_simplification import simplify
+from fedmedclip.export.onnx_weights import attach_weights
+from fedmedclip.export.quiet import quiet
+from fedmedclip.protocol.errors import InvalidInputError
 
 if TYPE_CHECKING:
     import torch

@@ -14,9 +14,8 @@ from typing import Annotated, Literal
 import msgspec
 import numpy as np
 import numpy.typing as npt
-
-from protocol.errors import BundleError
-from protocol.text_cleaning import Cleaning
+from fedmedclip.protocol.errors import BundleError
+from fedmedclip.protocol.text_cleaning import Cleaning
 
 MANIFEST = "manifest.json"
 IMAGE_ENCODER = "image_encoder.onnx"

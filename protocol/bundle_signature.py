@@ -10,9 +10,9 @@ which it signs, does not name it.
 
 from pathlib import Path
 
-from protocol.bundle import MANIFEST, open_bundle
-from protocol.errors import BundleError, InvalidInputError
-from protocol.signature import PUBLIC_KEY_BYTES, SIGNATURE_BYTES, SigningKey, is_signed_by
+from fedmedclip.protocol.bundle import MANIFEST, open_bundle
+from fedmedclip.protocol.errors import BundleError, InvalidInputError
+from fedmedclip.protocol.signature import PUBLIC_KEY_BYTES, SIGNATURE_BYTES, SigningKey, is_signed_by
 
 SIGNATURE_FILE = "manifest.sig"
 _DOMAIN = b"fedmedclip bundle\0"

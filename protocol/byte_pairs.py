@@ -11,8 +11,7 @@ from collections.abc import Iterable
 from itertools import pairwise
 
 import msgspec
-
-from protocol.errors import BundleError
+from fedmedclip.protocol.errors import BundleError
 
 WORD_END = "</w>"
 CONTRACTIONS = ("'s", "'t", "'re", "'ve", "'m", "'ll", "'d")

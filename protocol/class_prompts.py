@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-
-from protocol.bundle import ClassPrompts
-from protocol.errors import InvalidInputError
+from fedmedclip.protocol.bundle import ClassPrompts
+from fedmedclip.protocol.errors import InvalidInputError
 
 DEFAULT_TEMPLATE = "a picture of a {}."
 

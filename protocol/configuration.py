@@ -4,8 +4,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import msgspec
-
-from protocol.errors import InvalidInputError
+from fedmedclip.protocol.errors import InvalidInputError
 
 Configuration = TypeVar("Configuration")
 

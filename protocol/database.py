@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from protocol.errors import StorageError
+from fedmedclip.protocol.errors import StorageError
 
 
 class Database:

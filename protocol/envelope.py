@@ -11,9 +11,9 @@ the same name, or on another topic, does not verify.
 
 from dataclasses import dataclass
 
-from protocol import topics
-from protocol.errors import MessageError
-from protocol.messages import (
+from fedmedclip.protocol import topics
+from fedmedclip.protocol.errors import MessageError
+from fedmedclip.protocol.messages import (
     Announcement,
     Block,
     BlockRequest,
@@ -29,7 +29,7 @@ from protocol.messages import (
     decode_message,
     encode_message,
 )
-from protocol.signature import SIGNATURE_BYTES, SigningKey, is_signed_by
+from fedmedclip.protocol.signature import SIGNATURE_BYTES, SigningKey, is_signed_by
 
 MAGIC = b"FM"
 VERSION = 1

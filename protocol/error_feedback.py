@@ -7,10 +7,9 @@ SignSGD".
 from dataclasses import dataclass
 
 import numpy as np
-
-from protocol.codecs import Codec, decode_head, encode_head
-from protocol.head import HeadSpecification, NamedArrays
-from protocol.shared_heads import sends_statistics
+from fedmedclip.protocol.codecs import Codec, decode_head, encode_head
+from fedmedclip.protocol.head import HeadSpecification, NamedArrays
+from fedmedclip.protocol.shared_heads import sends_statistics
 
 
 @dataclass(frozen=True)

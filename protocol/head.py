@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-
-from protocol.errors import HeadError
+from fedmedclip.protocol.errors import HeadError
 
 NamedArrays = dict[str, npt.NDArray[np.float32]]
 

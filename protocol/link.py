@@ -19,9 +19,9 @@ import itertools
 from collections.abc import Sequence
 from types import TracebackType
 
-from protocol.errors import LinkError
-from protocol.link_client import ClientFactory, Message
-from protocol.link_events import (
+from fedmedclip.protocol.errors import LinkError
+from fedmedclip.protocol.link_client import ClientFactory, Message
+from fedmedclip.protocol.link_events import (
     Connected,
     Disconnected,
     Event,
@@ -31,9 +31,9 @@ from protocol.link_events import (
     Received,
     SubscriptionRefused,
 )
-from protocol.link_network import NetworkThread
-from protocol.link_session import Traffic
-from protocol.link_settings import LinkSettings
+from fedmedclip.protocol.link_network import NetworkThread
+from fedmedclip.protocol.link_session import Traffic
+from fedmedclip.protocol.link_settings import LinkSettings
 
 __all__ = [
     "Connected",

@@ -5,19 +5,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import paho.mqtt.client as paho
-from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
-from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
-
-from protocol.link_proxy import ProxiedClient
-from protocol.link_reasons import Ending
-from protocol.link_settings import (
+from fedmedclip.protocol.link_proxy import ProxiedClient
+from fedmedclip.protocol.link_reasons import Ending
+from fedmedclip.protocol.link_settings import (
     LARGEST_MESSAGE_BYTES,
     LinkSettings,
     read_password,
     split_host_port,
     tls_context,
 )
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 
 # Messages that an MQTT 5 broker may have outstanding towards us.
 RECEIVING_WINDOW = 32

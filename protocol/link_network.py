@@ -17,13 +17,9 @@ from contextlib import suppress
 from typing import Any
 
 import paho.mqtt.client as paho
-from paho.mqtt.enums import LogLevel
-from paho.mqtt.properties import Properties
-from paho.mqtt.reasoncodes import ReasonCode
-
-from protocol.link_client import ClientFactory, ProtocolChoice, connect
-from protocol.link_events import Connected, Disconnected, Inbox
-from protocol.link_reasons import (
+from fedmedclip.protocol.link_client import ClientFactory, ProtocolChoice, connect
+from fedmedclip.protocol.link_events import Connected, Disconnected, Inbox
+from fedmedclip.protocol.link_reasons import (
     MESSAGE_REASONS,
     Ending,
     broken_connection,
@@ -31,8 +27,11 @@ from protocol.link_reasons import (
     connection_refused,
     repeated_ending,
 )
-from protocol.link_session import Session
-from protocol.link_settings import LinkSettings
+from fedmedclip.protocol.link_session import Session
+from fedmedclip.protocol.link_settings import LinkSettings
+from paho.mqtt.enums import LogLevel
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
 
 logger = logging.getLogger(__name__)
 

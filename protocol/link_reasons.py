@@ -4,7 +4,7 @@ import socket
 import ssl
 from dataclasses import dataclass, replace
 
-from protocol.link_settings import LinkSettings
+from fedmedclip.protocol.link_settings import LinkSettings
 
 # Names of MQTT reason codes after which only a person can help (MQTT 5, section 2.4; paho gives the return
 # codes of MQTT 3.1.1 the same names).

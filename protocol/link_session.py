@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import paho.mqtt.client as paho
+from fedmedclip.protocol.link_client import Message
+from fedmedclip.protocol.link_events import Inbox, Published, PublishRefused, Received, SubscriptionRefused
 from paho.mqtt.enums import MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
-
-from protocol.link_client import Message
-from protocol.link_events import Inbox, Published, PublishRefused, Received, SubscriptionRefused
 
 logger = logging.getLogger(__name__)
 

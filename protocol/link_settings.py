@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
-
-from protocol.errors import InvalidInputError
+from fedmedclip.protocol.errors import InvalidInputError
 
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=3600)]

@@ -7,9 +7,8 @@ of bounds is a MessageError before anything else looks at it.
 from typing import Annotated
 
 import msgspec
+from fedmedclip.protocol.errors import MessageError
 from msgspec import Meta
-
-from protocol.errors import MessageError
 
 Digest = Annotated[bytes, Meta(min_length=32, max_length=32)]
 PublicKey = Annotated[bytes, Meta(min_length=32, max_length=32)]

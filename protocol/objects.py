@@ -4,9 +4,9 @@ import hashlib
 from collections.abc import Iterator
 from itertools import islice
 
-from protocol.envelope import OVERHEAD_BYTES
-from protocol.errors import MessageError
-from protocol.messages import (
+from fedmedclip.protocol.envelope import OVERHEAD_BYTES
+from fedmedclip.protocol.errors import MessageError
+from fedmedclip.protocol.messages import (
     MAXIMUM_BLOCKS,
     MAXIMUM_REQUESTED_BLOCKS,
     Block,

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-
-from protocol.bundle import Preprocessing
+from fedmedclip.protocol.bundle import Preprocessing
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -20,9 +20,8 @@ from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
-
-from protocol.bundle import Bundle
-from protocol.errors import BundleError
+from fedmedclip.protocol.bundle import Bundle
+from fedmedclip.protocol.errors import BundleError
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 

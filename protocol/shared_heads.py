@@ -8,9 +8,9 @@ seed.
 import math
 from collections.abc import Callable
 
-from protocol.errors import InvalidInputError
-from protocol.head import HeadSpecification, NamedArrays, TensorSpecification
-from protocol.seeds import derive_seed
+from fedmedclip.protocol.errors import InvalidInputError
+from fedmedclip.protocol.head import HeadSpecification, NamedArrays, TensorSpecification
+from fedmedclip.protocol.seeds import derive_seed
 
 
 def masked_linear_tensors(name: str, outputs: int, inputs: int) -> tuple[TensorSpecification, ...]:

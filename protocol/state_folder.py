@@ -4,7 +4,7 @@ import fcntl
 from pathlib import Path
 from typing import IO
 
-from protocol.errors import InvalidInputError
+from fedmedclip.protocol.errors import InvalidInputError
 
 
 def claim_state_folder(folder: Path) -> IO[bytes]:

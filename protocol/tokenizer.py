@@ -12,11 +12,10 @@ from typing import Any
 import msgspec
 import numpy as np
 import numpy.typing as npt
-
-from protocol.bundle import TextTower
-from protocol.byte_pairs import BytePairEncoder, BytePairs
-from protocol.errors import BundleError, InvalidInputError
-from protocol.text_cleaning import FixText, clean_text
+from fedmedclip.protocol.bundle import TextTower
+from fedmedclip.protocol.byte_pairs import BytePairEncoder, BytePairs
+from fedmedclip.protocol.errors import BundleError, InvalidInputError
+from fedmedclip.protocol.text_cleaning import FixText, clean_text
 
 MAX_CHARACTERS = 10_000
 Tokens = npt.NDArray[np.int64]

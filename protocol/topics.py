@@ -12,7 +12,7 @@
 
 import re
 
-from protocol.errors import InvalidInputError
+from fedmedclip.protocol.errors import InvalidInputError
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 

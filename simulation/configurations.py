@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from protocol.link_settings import LinkSettings
+from fedmedclip.protocol.link_settings import LinkSettings
 
 Tables = dict[str, dict[str, object]]
 

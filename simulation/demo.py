@@ -11,22 +11,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fedmedclip.protocol import topics
+from fedmedclip.protocol.bundle import open_bundle
+from fedmedclip.protocol.codecs import delta_codec_named
+from fedmedclip.protocol.errors import InvalidInputError
+from fedmedclip.protocol.link import Link
+from fedmedclip.protocol.link_settings import LinkSettings, split_host_port
+from fedmedclip.protocol.shared_heads import known_methods
+from fedmedclip.simulation.brokers import EmbeddedBroker, MosquittoBroker, find_mosquitto
+from fedmedclip.simulation.configurations import write_aggregator_configuration, write_site_configuration
+from fedmedclip.simulation.federation_folder import FederationFolder, open_federation_folder
+from fedmedclip.simulation.phantoms import write_federation
+from fedmedclip.simulation.processes import all_ended, run_command, running
+from fedmedclip.simulation.summary import newest_version, print_summary, summarise, write_summary
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-from protocol import topics
-from protocol.bundle import open_bundle
-from protocol.codecs import delta_codec_named
-from protocol.errors import InvalidInputError
-from protocol.link import Link
-from protocol.link_settings import LinkSettings, split_host_port
-from protocol.shared_heads import known_methods
-from simulation.brokers import EmbeddedBroker, MosquittoBroker, find_mosquitto
-from simulation.configurations import write_aggregator_configuration, write_site_configuration
-from simulation.federation_folder import FederationFolder, open_federation_folder
-from simulation.phantoms import write_federation
-from simulation.processes import all_ended, run_command, running
-from simulation.summary import newest_version, print_summary, summarise, write_summary
 
 PHANTOM_CLIP = Path(__file__).parent / "assets" / "phantom-clip"
 _MARKER = ".fedmedclip-demo"

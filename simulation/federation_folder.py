@@ -9,8 +9,8 @@ folder/classes.toml             optional: prompts of each class
 from dataclasses import dataclass
 from pathlib import Path
 
-from protocol.errors import InvalidInputError
-from protocol.topics import check_name
+from fedmedclip.protocol.errors import InvalidInputError
+from fedmedclip.protocol.topics import check_name
 
 GLOBAL_TEST = "global_test"
 SERVER_REFERENCE = "server_reference"

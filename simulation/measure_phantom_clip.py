@@ -1,6 +1,6 @@
 """Measure the demo's small CLIP on freshly drawn phantoms: zero-shot and linear probe at each site.
 
-python -m simulation.measure_phantom_clip --model simulation/assets/phantom-clip --seed 1
+python -m fedmedclip.simulation.measure_phantom_clip --model simulation/assets/phantom-clip --seed 1
 """
 
 import tempfile
@@ -11,12 +11,11 @@ from typing import Annotated
 import numpy as np
 import numpy.typing as npt
 import typer
-
-from export.class_embeddings import embed_classes
-from export.model import LoadedModel, load_model
-from export.prompts import read_class_prompts
-from simulation.phantom_anatomy import FINDINGS
-from simulation.phantoms import SITES, write_federation
+from fedmedclip.export.class_embeddings import embed_classes
+from fedmedclip.export.model import LoadedModel, load_model
+from fedmedclip.export.prompts import read_class_prompts
+from fedmedclip.simulation.phantom_anatomy import FINDINGS
+from fedmedclip.simulation.phantoms import SITES, write_federation
 
 Floats = npt.NDArray[np.float32]
 PROBE_REGULARISATION = 0.1

@@ -10,8 +10,7 @@ from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
-
-from simulation.phantom_looks import Look, Plane, smooth_field, take_picture
+from fedmedclip.simulation.phantom_looks import Look, Plane, smooth_field, take_picture
 
 FINDINGS = ("midline_shift", "no_finding", "ring_lesion", "solid_mass")
 SCALP = 0.06

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
-
-from simulation.phantom_looks import WEIGHTINGS
+from fedmedclip.simulation.phantom_looks import WEIGHTINGS
 
 Choice = TypeVar("Choice")
 

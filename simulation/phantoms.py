@@ -11,12 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from fedmedclip.protocol.seeds import derive_seed
+from fedmedclip.simulation.phantom_anatomy import FINDINGS, render_phantom
+from fedmedclip.simulation.phantom_captions import PROMPT_PHRASES, PROMPT_TEMPLATES
+from fedmedclip.simulation.phantom_looks import (
+    GLOBAL_TEST_LOOK,
+    HOSPITAL_LOOKS,
+    SERVER_REFERENCE_LOOK,
+    Look,
+    vary,
+)
 from PIL import Image
-
-from protocol.seeds import derive_seed
-from simulation.phantom_anatomy import FINDINGS, render_phantom
-from simulation.phantom_captions import PROMPT_PHRASES, PROMPT_TEMPLATES
-from simulation.phantom_looks import GLOBAL_TEST_LOOK, HOSPITAL_LOOKS, SERVER_REFERENCE_LOOK, Look, vary
 
 LEAST_PER_CLASS = 10
 

@@ -1,6 +1,6 @@
 """Pretrain the small CLIP that the demo ships, from generated pairs of phantom and caption.
 
-    python -m simulation.pretrain --out simulation/assets/phantom-clip --seed 7
+    python -m fedmedclip.simulation.pretrain --out simulation/assets/phantom-clip --seed 7
 
 Recipe, all of it in `Recipe` and `PairsRecipe`:
 
@@ -31,14 +31,10 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
-from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from torch import Tensor, nn
-from torch.nn import functional
-
-from export.torchvision_operators import declare_missing_operators
-from protocol.seeds import derive_seed
-from simulation.phantom_anatomy import FINDINGS
-from simulation.pretrain_pairs import (
+from fedmedclip.export.torchvision_operators import declare_missing_operators
+from fedmedclip.protocol.seeds import derive_seed
+from fedmedclip.simulation.phantom_anatomy import FINDINGS
+from fedmedclip.simulation.pretrain_pairs import (
     DEVIATION,
     MEAN,
     SIDE,
@@ -48,6 +44,9 @@ from simulation.pretrain_pairs import (
     draw_batch,
     render_examples,
 )
+from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor, nn
+from torch.nn import functional
 
 MODEL_CONFIG: dict[str, Any] = {
     "embed_dim": 128,
@@ -87,7 +86,7 @@ def main(
         examples = _render(recipe, seed, progress)
         model = train(recipe, examples, seed, progress)
     save(model, out)
-    print(f"Wrote {out}. To measure it: python -m simulation.measure_phantom_clip --model {out}")
+    print(f"Wrote {out}. To measure it: python -m fedmedclip.simulation.measure_phantom_clip --model {out}")
 
 
 def train(recipe: Recipe, examples: Examples, seed: int, progress: Progress) -> Any:

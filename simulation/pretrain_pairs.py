@@ -5,12 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from fedmedclip.simulation.phantom_anatomy import FINDINGS, render_phantom
+from fedmedclip.simulation.phantom_captions import Report, draw_caption, draw_report
+from fedmedclip.simulation.phantom_looks import WEIGHTINGS, draw_pretraining_look
 from PIL import Image
 from torch import Tensor
-
-from simulation.phantom_anatomy import FINDINGS, render_phantom
-from simulation.phantom_captions import Report, draw_caption, draw_report
-from simulation.phantom_looks import WEIGHTINGS, draw_pretraining_look
 
 SIDE = 96
 MEAN, DEVIATION = 0.25, 0.25

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from protocol.errors import FedMedClipError
+from fedmedclip.protocol.errors import FedMedClipError
 
 _STOP_SECONDS = 15.0
 

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 import msgspec
-
-from protocol.errors import InvalidInputError
+from fedmedclip.protocol.errors import InvalidInputError
 
 Run = TypeVar("Run", bound=msgspec.Struct)
 Key = TypeVar("Key", bound=Hashable)

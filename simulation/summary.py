@@ -12,22 +12,21 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from fedmedclip.aggregator.store import Store
+from fedmedclip.edge_client.evaluation import evaluate
+from fedmedclip.edge_client.feature_store import FeatureStore
+from fedmedclip.edge_client.heads_file import Heads
+from fedmedclip.edge_client.metrics import Metrics
+from fedmedclip.edge_client.site_features import load_labelled_features
+from fedmedclip.edge_client.site_state import SiteState
+from fedmedclip.protocol.bundle import Bundle, open_bundle
+from fedmedclip.protocol.codecs import decode_head
+from fedmedclip.protocol.error_feedback import apply_delta
+from fedmedclip.protocol.head import NamedArrays, head_digest
+from fedmedclip.protocol.shared_heads import initial_shared_head, shared_head_specification
+from fedmedclip.simulation.federation_folder import FederationFolder
 from rich.console import Console
 from rich.table import Table
-
-from aggregator.store import Store
-from edge_client.evaluation import evaluate
-from edge_client.feature_store import FeatureStore
-from edge_client.heads_file import Heads
-from edge_client.metrics import Metrics
-from edge_client.site_features import load_labelled_features
-from edge_client.site_state import SiteState
-from protocol.bundle import Bundle, open_bundle
-from protocol.codecs import decode_head
-from protocol.error_feedback import apply_delta
-from protocol.head import NamedArrays, head_digest
-from protocol.shared_heads import initial_shared_head, shared_head_specification
-from simulation.federation_folder import FederationFolder
 
 Report = dict[str, Any]
 

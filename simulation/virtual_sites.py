@@ -8,10 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-
-from edge_client.split import DEFAULT_FRACTIONS, ContentLabel, draw_parts
-from protocol.errors import InvalidInputError
-from protocol.seeds import derive_seed
+from fedmedclip.edge_client.split import DEFAULT_FRACTIONS, ContentLabel, draw_parts
+from fedmedclip.protocol.errors import InvalidInputError
+from fedmedclip.protocol.seeds import derive_seed
 
 Indices = npt.NDArray[np.int64]
 

@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-from protocol.errors import InvalidInputError
-from simulation.brokers import EmbeddedBroker, MosquittoBroker, find_mosquitto
+from fedmedclip.protocol.errors import InvalidInputError
+from fedmedclip.simulation.brokers import EmbeddedBroker, MosquittoBroker, find_mosquitto
 
 
 def pytest_configure() -> None:

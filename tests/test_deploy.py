@@ -6,14 +6,14 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from fedmedclip.aggregator.configuration import AggregatorConfiguration
+from fedmedclip.edge_client.site_configuration import SiteConfiguration
+from fedmedclip.edge_client.training_settings import TrainingSettings
+from fedmedclip.protocol.configuration import read_configuration
+from fedmedclip.protocol.errors import InvalidInputError
+from fedmedclip.protocol.link import Connected, Received
+from fedmedclip.simulation.brokers import MosquittoBroker
 
-from aggregator.configuration import AggregatorConfiguration
-from edge_client.site_configuration import SiteConfiguration
-from edge_client.training_settings import TrainingSettings
-from protocol.configuration import read_configuration
-from protocol.errors import InvalidInputError
-from protocol.link import Connected, Received
-from simulation.brokers import MosquittoBroker
 from tests.protocol.link_helpers import open_link, unique, wait_for
 
 DEPLOY = Path(__file__).resolve().parents[1] / "deploy"

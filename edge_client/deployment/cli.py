@@ -19,7 +19,7 @@ def deploy_command(
 
     With a site's heads it holds the private head, so it stays with that site.
     """
-    from edge_client.deployment.deploy import deploy
+    from fedmedclip.edge_client.deployment.deploy import deploy
 
     written = deploy(bundle, heads, out, force=force)
     print(f"model    {written.path}, {written.bytes / 1e6:.1f} MB")

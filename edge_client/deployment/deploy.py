@@ -10,9 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import onnxruntime
-
-from edge_client.classification import predict, zero_shot
-from edge_client.deployment.graph import (
+from fedmedclip.edge_client.classification import predict, zero_shot
+from fedmedclip.edge_client.deployment.graph import (
     EMBEDDING,
     IMAGE,
     PROBABILITIES,
@@ -20,11 +19,11 @@ from edge_client.deployment.graph import (
     check_encoder,
     deployed_model,
 )
-from edge_client.encoder import Encoder
-from edge_client.heads_file import Heads, load_heads
-from protocol.bundle import Bundle, open_bundle
-from protocol.errors import BundleError, InvalidInputError
-from protocol.self_test import read_self_test
+from fedmedclip.edge_client.encoder import Encoder
+from fedmedclip.edge_client.heads_file import Heads, load_heads
+from fedmedclip.protocol.bundle import Bundle, open_bundle
+from fedmedclip.protocol.errors import BundleError, InvalidInputError
+from fedmedclip.protocol.self_test import read_self_test
 
 TOLERANCE = 1e-5
 # A protocol buffer, and so an ONNX file that holds its own weights, ends at 2 GiB.

@@ -12,15 +12,14 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 import numpy as np
+from fedmedclip.edge_client.classification import predict, zero_shot
+from fedmedclip.edge_client.deployment.recorder import Recorded, Recording
+from fedmedclip.edge_client.encoder import is_transformer
+from fedmedclip.edge_client.heads import Floats
+from fedmedclip.edge_client.heads_file import Heads
+from fedmedclip.protocol.bundle import Bundle
+from fedmedclip.protocol.errors import BundleError
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
-
-from edge_client.classification import predict, zero_shot
-from edge_client.deployment.recorder import Recorded, Recording
-from edge_client.encoder import is_transformer
-from edge_client.heads import Floats
-from edge_client.heads_file import Heads
-from protocol.bundle import Bundle
-from protocol.errors import BundleError
 
 IMAGE = "image"
 EMBEDDING = "embedding"

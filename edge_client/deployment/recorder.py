@@ -15,10 +15,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from fedmedclip.protocol.errors import FedMedClipError
 from numpy.lib.mixins import NDArrayOperatorsMixin
 from onnx import NodeProto, TensorProto, helper, numpy_helper
-
-from protocol.errors import FedMedClipError
 
 _ELEMENTWISE: dict[Any, str] = {
     np.absolute: "Abs",

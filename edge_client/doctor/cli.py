@@ -19,8 +19,8 @@ def doctor_command(
 
     Exit code 0: fit; 1: not fit; 2: bundle or configuration cannot be used. Nothing is changed.
     """
-    from edge_client.doctor.examination import examine
-    from edge_client.doctor.finding import State
+    from fedmedclip.edge_client.doctor.examination import examine
+    from fedmedclip.edge_client.doctor.finding import State
 
     findings = examine(bundle, config)
     fit = all(finding.state is not State.BAD for finding in findings)
@@ -30,7 +30,7 @@ def doctor_command(
         report = msgspec.json.encode({"fit": fit, "findings": findings})
         print(msgspec.json.format(report, indent=2).decode())
     else:
-        from edge_client.doctor.table import print_table
+        from fedmedclip.edge_client.doctor.table import print_table
 
         print_table(findings, fit)
     raise typer.Exit(0 if fit else 1)

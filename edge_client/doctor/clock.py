@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from edge_client.doctor.finding import Finding, bad, good, note
+from fedmedclip.edge_client.doctor.finding import Finding, bad, good, note
 
 # adjtimex(2): the status bit of a clock that no time service keeps.
 _UNSYNCHRONISED = 0x40

@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from edge_client.doctor.broker import reach
-from edge_client.doctor.clock import clock
-from edge_client.doctor.finding import Finding, bad, good
-from edge_client.doctor.machine import disk, memory, processor
-from edge_client.doctor.work import features, self_test, speed, training_packages
-from edge_client.site_configuration import SiteConfiguration
-from protocol.bundle import MANIFEST, Bundle, open_bundle
-from protocol.configuration import beside, read_configuration
+from fedmedclip.edge_client.doctor.broker import reach
+from fedmedclip.edge_client.doctor.clock import clock
+from fedmedclip.edge_client.doctor.finding import Finding, bad, good
+from fedmedclip.edge_client.doctor.machine import disk, memory, processor
+from fedmedclip.edge_client.doctor.work import features, self_test, speed, training_packages
+from fedmedclip.edge_client.site_configuration import SiteConfiguration
+from fedmedclip.protocol.bundle import MANIFEST, Bundle, open_bundle
+from fedmedclip.protocol.configuration import beside, read_configuration
 
 
 def examine(bundle_folder: Path | None, configuration_file: Path | None) -> list[Finding]:

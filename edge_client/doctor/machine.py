@@ -5,8 +5,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from edge_client.cores import available_cores
-from edge_client.doctor.finding import Finding, bad, good, note
+from fedmedclip.edge_client.cores import available_cores
+from fedmedclip.edge_client.doctor.finding import Finding, bad, good, note
 
 MEGABYTE = 1 << 20
 # Python, numpy, ONNX Runtime and Pillow; with PyTorch for training.

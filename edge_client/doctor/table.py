@@ -1,10 +1,9 @@
 """The doctor's findings for a person."""
 
+from fedmedclip.edge_client.doctor.finding import Finding, State
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
-
-from edge_client.doctor.finding import Finding, State
 
 _COLOURS = {State.OK: "green", State.NOTE: "yellow", State.BAD: "red"}
 

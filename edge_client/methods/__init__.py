@@ -10,20 +10,20 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from protocol.errors import InvalidInputError
+from fedmedclip.protocol.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from edge_client.methods.closed_form import ClosedFormMethod
-    from edge_client.methods.method import Method
+    from fedmedclip.edge_client.methods.closed_form import ClosedFormMethod
+    from fedmedclip.edge_client.methods.method import Method
 
 _MODULES = {
-    "clip-adapter": "edge_client.methods.clip_adapter",
-    "faa-clip": "edge_client.methods.faa_clip",
-    "facmic": "edge_client.methods.facmic",
-    "fedclip": "edge_client.methods.fedclip",
-    "fedmedclip": "edge_client.methods.fedmedclip",
-    "linear-probe": "edge_client.methods.linear_probe",
-    "whitened-memory": "edge_client.methods.whitened_memory",
+    "clip-adapter": "fedmedclip.edge_client.methods.clip_adapter",
+    "faa-clip": "fedmedclip.edge_client.methods.faa_clip",
+    "facmic": "fedmedclip.edge_client.methods.facmic",
+    "fedclip": "fedmedclip.edge_client.methods.fedclip",
+    "fedmedclip": "fedmedclip.edge_client.methods.fedmedclip",
+    "linear-probe": "fedmedclip.edge_client.methods.linear_probe",
+    "whitened-memory": "fedmedclip.edge_client.methods.whitened_memory",
 }
 
 ADAPTING_METHODS = frozenset({"facmic", "faa-clip"})

@@ -5,14 +5,13 @@ arXiv:2110.04544): its visual adapter with residual ratio 0.2 and the classes' t
 Departure: its linear layers have biases here.
 """
 
+from fedmedclip.edge_client.forward_passes import ADAPTER_SHARE
+from fedmedclip.edge_client.methods.layers import no_private_head
+from fedmedclip.edge_client.methods.losses import classification_loss
+from fedmedclip.edge_client.methods.method import Batch, Method
+from fedmedclip.edge_client.training_settings import TrainingSettings
 from torch import Tensor, nn
 from torch.nn.functional import normalize, relu
-
-from edge_client.forward_passes import ADAPTER_SHARE
-from edge_client.methods.layers import no_private_head
-from edge_client.methods.losses import classification_loss
-from edge_client.methods.method import Batch, Method
-from edge_client.training_settings import TrainingSettings
 
 
 class ResidualAdapter(nn.Module):

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-
-from protocol.head import NamedArrays
+from fedmedclip.protocol.head import NamedArrays
 
 Fit = Callable[
     [NamedArrays, npt.NDArray[np.float32], npt.NDArray[np.int64], int, int],

@@ -8,14 +8,13 @@ absent.
 """
 
 import torch
+from fedmedclip.edge_client.methods.layers import BatchNorm, NormalisedAttention, ReversedGradient
+from fedmedclip.edge_client.methods.losses import image_text_loss
+from fedmedclip.edge_client.methods.method import Batch, Method
+from fedmedclip.edge_client.private_heads import DISCRIMINATOR_WIDTH
+from fedmedclip.edge_client.training_settings import TrainingSettings
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, relu
-
-from edge_client.methods.layers import BatchNorm, NormalisedAttention, ReversedGradient
-from edge_client.methods.losses import image_text_loss
-from edge_client.methods.method import Batch, Method
-from edge_client.private_heads import DISCRIMINATOR_WIDTH
-from edge_client.training_settings import TrainingSettings
 
 
 class Discriminator(nn.Module):

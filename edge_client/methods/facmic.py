@@ -6,13 +6,12 @@ is a reference set of embeddings (`edge_client.references`) in place of images o
 one the head trains on the contrastive term alone; running statistics are aggregated like weights.
 """
 
+from fedmedclip.edge_client.methods.layers import NormalisedAttention, no_private_head
+from fedmedclip.edge_client.methods.losses import image_text_loss, local_maximum_mean_discrepancy
+from fedmedclip.edge_client.methods.method import Batch, Method
+from fedmedclip.edge_client.training_settings import TrainingSettings
 from torch import Tensor, nn
 from torch.nn.functional import normalize, softmax
-
-from edge_client.methods.layers import NormalisedAttention, no_private_head
-from edge_client.methods.losses import image_text_loss, local_maximum_mean_discrepancy
-from edge_client.methods.method import Batch, Method
-from edge_client.training_settings import TrainingSettings
 
 
 def loss(

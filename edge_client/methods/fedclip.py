@@ -5,13 +5,12 @@ Data Engineering Bulletin 2023, arXiv:2302.13485).
 """
 
 import torch
+from fedmedclip.edge_client.methods.layers import no_private_head
+from fedmedclip.edge_client.methods.losses import image_text_loss
+from fedmedclip.edge_client.methods.method import Batch, Method
+from fedmedclip.edge_client.training_settings import TrainingSettings
 from torch import Tensor, nn
 from torch.nn.functional import normalize, softmax
-
-from edge_client.methods.layers import no_private_head
-from edge_client.methods.losses import image_text_loss
-from edge_client.methods.method import Batch, Method
-from edge_client.training_settings import TrainingSettings
 
 
 class TanhAttention(nn.Module):

@@ -7,15 +7,14 @@ thresholds receive a gradient (see `masked_linear`), and entropies are those of 
 """
 
 import torch
+from fedmedclip.edge_client.ensemble import ENTROPY_FLOOR
+from fedmedclip.edge_client.methods.layers import BatchNorm
+from fedmedclip.edge_client.methods.losses import classification_loss, image_text_loss
+from fedmedclip.edge_client.methods.masked_linear import MaskedLinear
+from fedmedclip.edge_client.methods.method import Batch, Method
+from fedmedclip.edge_client.training_settings import TrainingSettings
 from torch import Tensor, nn
 from torch.nn.functional import kl_div, layer_norm, log_softmax, normalize, relu, softmax
-
-from edge_client.ensemble import ENTROPY_FLOOR
-from edge_client.methods.layers import BatchNorm
-from edge_client.methods.losses import classification_loss, image_text_loss
-from edge_client.methods.masked_linear import MaskedLinear
-from edge_client.methods.method import Batch, Method
-from edge_client.training_settings import TrainingSettings
 
 
 class FeatureAdaptationModule(nn.Module):

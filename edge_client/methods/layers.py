@@ -1,10 +1,9 @@
 """Layers that several methods share."""
 
 import torch
+from fedmedclip.edge_client.forward_passes import LEAKY_SLOPE
 from torch import Tensor, nn
 from torch.nn.functional import normalize, softmax
-
-from edge_client.forward_passes import LEAKY_SLOPE
 
 
 class BatchNorm(nn.BatchNorm1d):

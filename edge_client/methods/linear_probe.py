@@ -1,11 +1,10 @@
 """A federated linear probe: one linear layer on the embeddings, without the classes' text embeddings."""
 
+from fedmedclip.edge_client.methods.layers import no_private_head
+from fedmedclip.edge_client.methods.losses import classification_loss
+from fedmedclip.edge_client.methods.method import Batch, Method
+from fedmedclip.edge_client.training_settings import TrainingSettings
 from torch import Tensor, nn
-
-from edge_client.methods.layers import no_private_head
-from edge_client.methods.losses import classification_loss
-from edge_client.methods.method import Batch, Method
-from edge_client.training_settings import TrainingSettings
 
 
 class LinearProbe(nn.Module):

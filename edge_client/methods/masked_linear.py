@@ -3,9 +3,8 @@
 from typing import Any
 
 import torch
+from fedmedclip.edge_client.forward_passes import MASK_MARGIN, SMALLEST_KEPT_SHARE
 from torch import Tensor, nn
-
-from edge_client.forward_passes import MASK_MARGIN, SMALLEST_KEPT_SHARE
 
 
 class LongTailedStep(torch.autograd.Function):

@@ -3,9 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from fedmedclip.edge_client.training_settings import TrainingSettings
 from torch import Tensor, nn
-
-from edge_client.training_settings import TrainingSettings
 
 
 @dataclass(frozen=True)

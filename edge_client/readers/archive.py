@@ -15,9 +15,8 @@ from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
+from fedmedclip.edge_client.readers.refusal import RefusedFileError, check_size
 from PIL import Image
-
-from edge_client.readers.refusal import RefusedFileError, check_size
 
 PARTS = ("train", "val", "test")
 

@@ -5,10 +5,9 @@ Nothing that a header says leaves this module: reasons are fixed words, and what
 
 from typing import BinaryIO
 
+from fedmedclip.edge_client.readers.refusal import RefusedFileError, reason_of_decoding_error
+from fedmedclip.edge_client.readers.settings import ReaderSettings
 from PIL import Image
-
-from edge_client.readers.refusal import RefusedFileError, reason_of_decoding_error
-from edge_client.readers.settings import ReaderSettings
 
 _ADVICE = "DICOM: pip install 'fedmedclip-edge[dicom]'"
 
@@ -27,9 +26,9 @@ def is_dicom(head: bytes) -> bool:
 def read_dicom(file: BinaryIO, frame: int | None, settings: ReaderSettings) -> Image.Image:
     """Read one frame as RGB; `frame` counts from 1; None: as the settings say. Raises RefusedFileError."""
     _require_pydicom()
-    from edge_client.readers.dicom_display import display
-    from edge_client.readers.dicom_file import open_dicom
-    from edge_client.readers.dicom_frame import read_frame
+    from fedmedclip.edge_client.readers.dicom_display import display
+    from fedmedclip.edge_client.readers.dicom_file import open_dicom
+    from fedmedclip.edge_client.readers.dicom_frame import read_frame
 
     try:
         source = open_dicom(file)
@@ -50,7 +49,7 @@ def dicom_frames(file: BinaryIO) -> int:
     """Return the number of frames; 1 when that cannot be told."""
     try:
         _require_pydicom()
-        from edge_client.readers.dicom_file import open_dicom
+        from fedmedclip.edge_client.readers.dicom_file import open_dicom
 
         return open_dicom(file).frames
     except Exception:

@@ -10,12 +10,8 @@ from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
-from pydicom.dataset import Dataset
-from pydicom.pixels.processing import apply_color_lut
-
-from edge_client.readers.dicom_file import DicomFile, number
-from edge_client.readers.grey_values import (
+from fedmedclip.edge_client.readers.dicom_file import DicomFile, number
+from fedmedclip.edge_client.readers.grey_values import (
     Floats,
     Transform,
     all_values,
@@ -25,8 +21,11 @@ from edge_client.readers.grey_values import (
     look_up,
     to_eight_bits,
 )
-from edge_client.readers.refusal import RefusedFileError
-from edge_client.readers.settings import ReaderSettings
+from fedmedclip.edge_client.readers.refusal import RefusedFileError
+from fedmedclip.edge_client.readers.settings import ReaderSettings
+from PIL import Image
+from pydicom.dataset import Dataset
+from pydicom.pixels.processing import apply_color_lut
 
 
 def display(

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, cast
 
 import pydicom.config
+from fedmedclip.edge_client.readers.refusal import RefusedFileError, check_size
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
@@ -23,8 +24,6 @@ from pydicom.uid import (
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
 )
-
-from edge_client.readers.refusal import RefusedFileError, check_size
 
 for _name in ("pydicom", "pylibjpeg", "openjpeg", "libjpeg"):
     logging.getLogger(_name).setLevel(logging.CRITICAL + 1)

@@ -10,13 +10,12 @@ from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
+from fedmedclip.edge_client.readers.dicom_file import DicomFile, number
+from fedmedclip.edge_client.readers.refusal import MAX_PIXELS, RefusedFileError
 from pydicom import uid
 from pydicom.encaps import encapsulate, get_frame
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.utils import as_pixel_options
-
-from edge_client.readers.dicom_file import DicomFile, number
-from edge_client.readers.refusal import MAX_PIXELS, RefusedFileError
 
 # One decoder for each syntax, so that a frame gives the same pixels whatever else is installed. Those of
 # pylibjpeg-libjpeg, which is under the GPL, come last: for what nothing else reads.

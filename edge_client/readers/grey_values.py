@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from fedmedclip.edge_client.readers.refusal import RefusedFileError
+from fedmedclip.edge_client.readers.settings import ReaderSettings
 from PIL import Image
-
-from edge_client.readers.refusal import RefusedFileError
-from edge_client.readers.settings import ReaderSettings
 
 Floats = npt.NDArray[np.float64]
 Transform = Callable[[Floats], Floats]

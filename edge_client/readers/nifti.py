@@ -15,11 +15,16 @@ from typing import IO, Any, BinaryIO, cast
 
 import numpy as np
 import numpy.typing as npt
+from fedmedclip.edge_client.readers.grey_values import (
+    Floats,
+    chosen_window,
+    grey_image,
+    linear_window,
+    to_eight_bits,
+)
+from fedmedclip.edge_client.readers.refusal import RefusedFileError, check_size
+from fedmedclip.edge_client.readers.settings import ReaderSettings
 from PIL import Image
-
-from edge_client.readers.grey_values import Floats, chosen_window, grey_image, linear_window, to_eight_bits
-from edge_client.readers.refusal import RefusedFileError, check_size
-from edge_client.readers.settings import ReaderSettings
 
 _HEADER_BYTES = 348
 # Unpacking to the slice takes time, though no memory; this is some seconds of it.

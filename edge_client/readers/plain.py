@@ -6,11 +6,10 @@ How each becomes 8-bit RGB is told in docs/images.md.
 from typing import BinaryIO
 
 import numpy as np
+from fedmedclip.edge_client.readers.grey_values import chosen_window, grey_image, to_eight_bits
+from fedmedclip.edge_client.readers.refusal import RefusedFileError, check_size, reason_of_decoding_error
+from fedmedclip.edge_client.readers.settings import ReaderSettings
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
-
-from edge_client.readers.grey_values import chosen_window, grey_image, to_eight_bits
-from edge_client.readers.refusal import RefusedFileError, check_size, reason_of_decoding_error
-from edge_client.readers.settings import ReaderSettings
 
 # Only these decoders ever see a file: others that Pillow has start programs or fetch further files.
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")

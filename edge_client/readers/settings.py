@@ -3,9 +3,8 @@
 from typing import Annotated, Literal
 
 import msgspec
+from fedmedclip.protocol.errors import InvalidInputError
 from msgspec import Meta
-
-from protocol.errors import InvalidInputError
 
 WindowNumber = Annotated[int, Meta(ge=1, le=1000)]
 # Not tuple[float, float]: beside an int and a text, msgspec 0.22 decodes that to objects that crash the next

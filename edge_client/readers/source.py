@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from edge_client.readers.refusal import RefusedFileError
+from fedmedclip.edge_client.readers.refusal import RefusedFileError
 
 MAX_SOURCE_BYTES = 8 * 1024 * 1024 * 1024
 # Up to here a file is held in memory; beyond, it is hashed and then read where the pixels are.

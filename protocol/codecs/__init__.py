@@ -5,8 +5,8 @@
 `presets.py` names the compositions; `dense.py`, `sparse.py` and `low_rank.py` are one each.
 """
 
-from protocol.codecs.codec import Codec, Encoded
-from protocol.codecs.presets import (
+from fedmedclip.protocol.codecs.codec import Codec, Encoded
+from fedmedclip.protocol.codecs.presets import (
     codec_named,
     decode_delta,
     decode_head,

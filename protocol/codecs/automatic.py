@@ -12,15 +12,15 @@ import struct
 from dataclasses import dataclass
 from itertools import pairwise
 
-from protocol.codecs.codec import Encoded
-from protocol.codecs.dense import IntegerCodec
-from protocol.codecs.groups import Group, groups_of
-from protocol.codecs.low_rank import LARGEST_RANK, LowRankCodec
-from protocol.codecs.quantiser import Quantiser
-from protocol.codecs.scales import mean_magnitudes
-from protocol.envelope import OVERHEAD_BYTES
-from protocol.errors import HeadError
-from protocol.head import HeadSpecification, NamedArrays
+from fedmedclip.protocol.codecs.codec import Encoded
+from fedmedclip.protocol.codecs.dense import IntegerCodec
+from fedmedclip.protocol.codecs.groups import Group, groups_of
+from fedmedclip.protocol.codecs.low_rank import LARGEST_RANK, LowRankCodec
+from fedmedclip.protocol.codecs.quantiser import Quantiser
+from fedmedclip.protocol.codecs.scales import mean_magnitudes
+from fedmedclip.protocol.envelope import OVERHEAD_BYTES
+from fedmedclip.protocol.errors import HeadError
+from fedmedclip.protocol.head import HeadSpecification, NamedArrays
 
 log = logging.getLogger("fedmedclip.codec")
 

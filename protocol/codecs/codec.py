@@ -4,8 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy.typing as npt
-
-from protocol.head import HeadSpecification, NamedArrays
+from fedmedclip.protocol.head import HeadSpecification, NamedArrays
 
 
 @dataclass(frozen=True)

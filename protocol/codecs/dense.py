@@ -10,15 +10,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-
-from protocol.codecs.codec import Decoded, Encoded
-from protocol.codecs.container import unwrap, wrap
-from protocol.codecs.packing import largest_packed_size, pack, unpack
-from protocol.codecs.quantiser import INTEGER_BITS, Quantiser
-from protocol.codecs.reader import Reader
-from protocol.codecs.scales import SCALE_BYTES, scales_from_bytes, scales_to_bytes
-from protocol.errors import CodecError, HeadError
-from protocol.head import HeadSpecification, NamedArrays, TensorSpecification
+from fedmedclip.protocol.codecs.codec import Decoded, Encoded
+from fedmedclip.protocol.codecs.container import unwrap, wrap
+from fedmedclip.protocol.codecs.packing import largest_packed_size, pack, unpack
+from fedmedclip.protocol.codecs.quantiser import INTEGER_BITS, Quantiser
+from fedmedclip.protocol.codecs.reader import Reader
+from fedmedclip.protocol.codecs.scales import SCALE_BYTES, scales_from_bytes, scales_to_bytes
+from fedmedclip.protocol.errors import CodecError, HeadError
+from fedmedclip.protocol.head import HeadSpecification, NamedArrays, TensorSpecification
 
 IDENTIFIER = 1
 _FLOATS: dict[int, npt.DTypeLike] = {32: "<f4", 16: "<f2"}

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-
-from protocol.codecs.scales import mean_magnitudes
-from protocol.head import HeadSpecification, NamedArrays, TensorSpecification
+from fedmedclip.protocol.codecs.scales import mean_magnitudes
+from fedmedclip.protocol.head import HeadSpecification, NamedArrays, TensorSpecification
 
 LARGEST_EXPONENT = 60
 

@@ -13,17 +13,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-
-from protocol.codecs.codec import Decoded, Encoded
-from protocol.codecs.container import unwrap, wrap
-from protocol.codecs.groups import LARGEST_EXPONENT, Group, groups_of, join, split
-from protocol.codecs.packing import pack, packed_size, unpack, unzigzag, zigzag
-from protocol.codecs.positions import positions_from_bytes, positions_to_bytes
-from protocol.codecs.reader import Reader
-from protocol.codecs.scales import SCALE_BYTES, round_scales, scales_from_bytes, scales_to_bytes
-from protocol.codecs.subspace import Factors, Grid, factorise, integer_matrix
-from protocol.errors import CodecError
-from protocol.head import HeadSpecification, NamedArrays
+from fedmedclip.protocol.codecs.codec import Decoded, Encoded
+from fedmedclip.protocol.codecs.container import unwrap, wrap
+from fedmedclip.protocol.codecs.groups import LARGEST_EXPONENT, Group, groups_of, join, split
+from fedmedclip.protocol.codecs.packing import pack, packed_size, unpack, unzigzag, zigzag
+from fedmedclip.protocol.codecs.positions import positions_from_bytes, positions_to_bytes
+from fedmedclip.protocol.codecs.reader import Reader
+from fedmedclip.protocol.codecs.scales import SCALE_BYTES, round_scales, scales_from_bytes, scales_to_bytes
+from fedmedclip.protocol.codecs.subspace import Factors, Grid, factorise, integer_matrix
+from fedmedclip.protocol.errors import CodecError
+from fedmedclip.protocol.head import HeadSpecification, NamedArrays
 
 IDENTIFIER = 3
 LARGEST_RANK = 64

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from protocol.errors import InvalidInputError
+from fedmedclip.protocol.errors import InvalidInputError
 
 
 @dataclass(frozen=True)

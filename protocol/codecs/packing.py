@@ -4,8 +4,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-
-from protocol.errors import CodecError
+from fedmedclip.protocol.errors import CodecError
 
 Integers = npt.NDArray[np.integer[Any]]
 

@@ -9,11 +9,10 @@ import zlib
 from dataclasses import dataclass
 
 import numpy as np
-
-from protocol.codecs.codec import Decoded, Encoded
-from protocol.codecs.reader import Reader
-from protocol.errors import CodecError
-from protocol.head import HeadSpecification, NamedArrays
+from fedmedclip.protocol.codecs.codec import Decoded, Encoded
+from fedmedclip.protocol.codecs.reader import Reader
+from fedmedclip.protocol.errors import CodecError
+from fedmedclip.protocol.head import HeadSpecification, NamedArrays
 
 IDENTIFIER = 4
 

@@ -6,11 +6,10 @@ takes what Golomb-Rice code takes, and less where positions crowd in some rows, 
 
 import numpy as np
 import numpy.typing as npt
-
-from protocol.codecs.container import unwrap, wrap
-from protocol.codecs.packing import pack, unpack
-from protocol.codecs.reader import Reader, variable_integer
-from protocol.errors import CodecError
+from fedmedclip.protocol.codecs.container import unwrap, wrap
+from fedmedclip.protocol.codecs.packing import pack, unpack
+from fedmedclip.protocol.codecs.reader import Reader, variable_integer
+from fedmedclip.protocol.errors import CodecError
 
 Positions = npt.NDArray[np.int64]
 

@@ -4,20 +4,19 @@ from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
-
-from protocol.codecs import dense, low_rank, paper, sparse
-from protocol.codecs.automatic import AutomaticCodec
-from protocol.codecs.codec import Codec, Decoded, Encoded
-from protocol.codecs.dense import FloatCodec, IntegerCodec
-from protocol.codecs.low_rank import GRIDS, LARGEST_RANK, LowRankCodec
-from protocol.codecs.names import CodecName, parse_name
-from protocol.codecs.paper import PaperCodec
-from protocol.codecs.quantiser import INTEGER_BITS, Quantiser
-from protocol.codecs.reader import Reader
-from protocol.codecs.sparse import SparseCodec
-from protocol.envelope import OVERHEAD_BYTES
-from protocol.errors import CodecError, InvalidInputError
-from protocol.head import HeadSpecification, NamedArrays
+from fedmedclip.protocol.codecs import dense, low_rank, paper, sparse
+from fedmedclip.protocol.codecs.automatic import AutomaticCodec
+from fedmedclip.protocol.codecs.codec import Codec, Decoded, Encoded
+from fedmedclip.protocol.codecs.dense import FloatCodec, IntegerCodec
+from fedmedclip.protocol.codecs.low_rank import GRIDS, LARGEST_RANK, LowRankCodec
+from fedmedclip.protocol.codecs.names import CodecName, parse_name
+from fedmedclip.protocol.codecs.paper import PaperCodec
+from fedmedclip.protocol.codecs.quantiser import INTEGER_BITS, Quantiser
+from fedmedclip.protocol.codecs.reader import Reader
+from fedmedclip.protocol.codecs.sparse import SparseCodec
+from fedmedclip.protocol.envelope import OVERHEAD_BYTES
+from fedmedclip.protocol.errors import CodecError, InvalidInputError
+from fedmedclip.protocol.head import HeadSpecification, NamedArrays
 
 _LEAST_BUDGET = 256
 

@@ -4,10 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-
-from protocol.codecs.packing import unzigzag, zigzag
-from protocol.codecs.scales import mean_magnitudes, round_scales
-from protocol.errors import CodecError
+from fedmedclip.protocol.codecs.packing import unzigzag, zigzag
+from fedmedclip.protocol.codecs.scales import mean_magnitudes, round_scales
+from fedmedclip.protocol.errors import CodecError
 
 Floats = npt.NDArray[np.float32]
 Symbols = npt.NDArray[np.uint8]

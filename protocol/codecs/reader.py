@@ -1,6 +1,6 @@
 """Reading an encoded head byte by byte, and writing the integers in it."""
 
-from protocol.errors import CodecError
+from fedmedclip.protocol.errors import CodecError
 
 
 class Reader:

@@ -6,8 +6,7 @@ the same on every machine.
 
 import numpy as np
 import numpy.typing as npt
-
-from protocol.errors import CodecError, HeadError
+from fedmedclip.protocol.errors import CodecError, HeadError
 
 SCALE_BYTES = 2
 _SMALLEST, _LARGEST = np.float32(2.0**-100), np.float32(2.0**100)

@@ -12,16 +12,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-
-from protocol.codecs.codec import Decoded, Encoded
-from protocol.codecs.container import unwrap, wrap
-from protocol.codecs.packing import pack, packed_size, unpack
-from protocol.codecs.positions import positions_from_bytes, positions_to_bytes
-from protocol.codecs.quantiser import INTEGER_BITS, Quantiser
-from protocol.codecs.reader import Reader
-from protocol.codecs.scales import SCALE_BYTES, scales_from_bytes, scales_to_bytes
-from protocol.errors import CodecError
-from protocol.head import HeadSpecification, NamedArrays
+from fedmedclip.protocol.codecs.codec import Decoded, Encoded
+from fedmedclip.protocol.codecs.container import unwrap, wrap
+from fedmedclip.protocol.codecs.packing import pack, packed_size, unpack
+from fedmedclip.protocol.codecs.positions import positions_from_bytes, positions_to_bytes
+from fedmedclip.protocol.codecs.quantiser import INTEGER_BITS, Quantiser
+from fedmedclip.protocol.codecs.reader import Reader
+from fedmedclip.protocol.codecs.scales import SCALE_BYTES, scales_from_bytes, scales_to_bytes
+from fedmedclip.protocol.errors import CodecError
+from fedmedclip.protocol.head import HeadSpecification, NamedArrays
 
 IDENTIFIER = 2
 

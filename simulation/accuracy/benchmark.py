@@ -7,25 +7,24 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import numpy.typing as npt
+from fedmedclip.protocol.errors import InvalidInputError
+from fedmedclip.protocol.state_folder import claim_state_folder
+from fedmedclip.simulation.accuracy.ablations import Ablation, ablations_of
+from fedmedclip.simulation.accuracy.cases import Case, leave_one_out, read_cases
+from fedmedclip.simulation.accuracy.content import Content, gather
+from fedmedclip.simulation.accuracy.document import to_html, to_markdown
+from fedmedclip.simulation.accuracy.features import Source, load_features, target_digest
+from fedmedclip.simulation.accuracy.figures import draw
+from fedmedclip.simulation.accuracy.report import percent, report_items
+from fedmedclip.simulation.accuracy.results import SITES, Evidence
+from fedmedclip.simulation.accuracy.runs import GLOBAL, Run, deal, run_case
+from fedmedclip.simulation.accuracy.targets import SERVER_REFERENCE, Target
+from fedmedclip.simulation.bandwidth.feature_pool import FeaturePool
+from fedmedclip.simulation.run_file import RunFile
 from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
-
-from protocol.errors import InvalidInputError
-from protocol.state_folder import claim_state_folder
-from simulation.accuracy.ablations import Ablation, ablations_of
-from simulation.accuracy.cases import Case, leave_one_out, read_cases
-from simulation.accuracy.content import Content, gather
-from simulation.accuracy.document import to_html, to_markdown
-from simulation.accuracy.features import Source, load_features, target_digest
-from simulation.accuracy.figures import draw
-from simulation.accuracy.report import percent, report_items
-from simulation.accuracy.results import SITES, Evidence
-from simulation.accuracy.runs import GLOBAL, Run, deal, run_case
-from simulation.accuracy.targets import SERVER_REFERENCE, Target
-from simulation.bandwidth.feature_pool import FeaturePool
-from simulation.run_file import RunFile
 
 DEFAULT_REFERENCE = "fedmedclip"
 

@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-
-from edge_client.ensemble import EnsembleRule
-from edge_client.methods import ADAPTING_METHODS
-from edge_client.training_settings import TrainingSettings
-from protocol.codecs import delta_codec_named
-from protocol.errors import InvalidInputError
-from protocol.shared_heads import known_methods
-from simulation.accuracy.targets import Target
+from fedmedclip.edge_client.ensemble import EnsembleRule
+from fedmedclip.edge_client.methods import ADAPTING_METHODS
+from fedmedclip.edge_client.training_settings import TrainingSettings
+from fedmedclip.protocol.codecs import delta_codec_named
+from fedmedclip.protocol.errors import InvalidInputError
+from fedmedclip.protocol.shared_heads import known_methods
+from fedmedclip.simulation.accuracy.targets import Target
 
 ZERO_SHOT = "zero-shot"
 LOCAL_ONLY = "local-only"

@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from statistics import fmean
 
 import msgspec
-
-from simulation.accuracy.ablations import Ablation
-from simulation.accuracy.cases import Case
-from simulation.accuracy.results import (
+from fedmedclip.simulation.accuracy.ablations import Ablation
+from fedmedclip.simulation.accuracy.cases import Case
+from fedmedclip.simulation.accuracy.results import (
     SITES,
     Evidence,
     MethodResult,
@@ -19,8 +18,8 @@ from simulation.accuracy.results import (
     spread,
     test_parts,
 )
-from simulation.accuracy.runs import GLOBAL, Run
-from simulation.accuracy.significance import Comparison
+from fedmedclip.simulation.accuracy.runs import GLOBAL, Run
+from fedmedclip.simulation.accuracy.significance import Comparison
 
 
 class LeftOut(msgspec.Struct, frozen=True):

@@ -7,19 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from fedmedclip.edge_client.feature_store import FeatureStore
+from fedmedclip.edge_client.progress import progress_bar
+from fedmedclip.edge_client.site_features import load_labelled_features
+from fedmedclip.protocol.bundle import open_bundle
+from fedmedclip.protocol.errors import InvalidInputError
+from fedmedclip.simulation.accuracy.runs import GLOBAL
+from fedmedclip.simulation.accuracy.targets import SERVER_REFERENCE
+from fedmedclip.simulation.bandwidth.feature_pool import FeaturePool, pool_of_file, pool_of_folder
+from fedmedclip.simulation.demo import PHANTOM_CLIP
+from fedmedclip.simulation.phantoms import write_federation
+from fedmedclip.simulation.processes import run_command
 from rich.console import Console
-
-from edge_client.feature_store import FeatureStore
-from edge_client.progress import progress_bar
-from edge_client.site_features import load_labelled_features
-from protocol.bundle import open_bundle
-from protocol.errors import InvalidInputError
-from simulation.accuracy.runs import GLOBAL
-from simulation.accuracy.targets import SERVER_REFERENCE
-from simulation.bandwidth.feature_pool import FeaturePool, pool_of_file, pool_of_folder
-from simulation.demo import PHANTOM_CLIP
-from simulation.phantoms import write_federation
-from simulation.processes import run_command
 
 Floats = npt.NDArray[np.float32]
 

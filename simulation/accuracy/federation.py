@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from aggregator.rules import weighted_mean
-from protocol import topics
-from protocol.codecs import delta_codec_named
-from protocol.envelope import NO_IDENTITY, seal
-from protocol.error_feedback import Compressed, apply_delta, change_to_send, compress
-from protocol.head import NamedArrays, head_digest
-from protocol.link_settings import SMALLEST_COMMON_LIMIT
-from protocol.messages import (
+from fedmedclip.aggregator.rules import weighted_mean
+from fedmedclip.protocol import topics
+from fedmedclip.protocol.codecs import delta_codec_named
+from fedmedclip.protocol.envelope import NO_IDENTITY, seal
+from fedmedclip.protocol.error_feedback import Compressed, apply_delta, change_to_send, compress
+from fedmedclip.protocol.head import NamedArrays, head_digest
+from fedmedclip.protocol.link_settings import SMALLEST_COMMON_LIMIT
+from fedmedclip.protocol.messages import (
     Announcement,
     Join,
     JoinAnswer,
@@ -24,14 +24,14 @@ from protocol.messages import (
     Status,
     Update,
 )
-from protocol.objects import blocks_of, refer_to
-from protocol.shared_heads import shared_head_specification
-from protocol.signature import fingerprint
-from simulation.accuracy.trainer import Trainer
-from simulation.bandwidth.feature_pool import FeaturePool
-from simulation.bandwidth.federation import FEDERATION, FederationPlan, derived_key, wire_plan
-from simulation.bandwidth.traffic import Traffic
-from simulation.virtual_sites import VirtualSite
+from fedmedclip.protocol.objects import blocks_of, refer_to
+from fedmedclip.protocol.shared_heads import shared_head_specification
+from fedmedclip.protocol.signature import fingerprint
+from fedmedclip.simulation.accuracy.trainer import Trainer
+from fedmedclip.simulation.bandwidth.feature_pool import FeaturePool
+from fedmedclip.simulation.bandwidth.federation import FEDERATION, FederationPlan, derived_key, wire_plan
+from fedmedclip.simulation.bandwidth.traffic import Traffic
+from fedmedclip.simulation.virtual_sites import VirtualSite
 
 
 class Federation(Protocol):

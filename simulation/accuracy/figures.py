@@ -6,10 +6,10 @@ from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from simulation.accuracy.document import Figure
-from simulation.accuracy.results import SITES, MethodResult, TestSet
-from simulation.accuracy.runs import GLOBAL
-from simulation.accuracy.scores import THRESHOLDS
+from fedmedclip.simulation.accuracy.document import Figure
+from fedmedclip.simulation.accuracy.results import SITES, MethodResult, TestSet
+from fedmedclip.simulation.accuracy.runs import GLOBAL
+from fedmedclip.simulation.accuracy.scores import THRESHOLDS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

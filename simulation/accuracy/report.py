@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from simulation.accuracy.cases import ZERO_SHOT
-from simulation.accuracy.content import Content
-from simulation.accuracy.document import Figure, Heading, Item, Table, Text
-from simulation.accuracy.results import METRICS, SITES, MethodResult, Spread
-from simulation.accuracy.runs import CLASSIFIERS, GLOBAL
-from simulation.accuracy.significance import Comparison
+from fedmedclip.simulation.accuracy.cases import ZERO_SHOT
+from fedmedclip.simulation.accuracy.content import Content
+from fedmedclip.simulation.accuracy.document import Figure, Heading, Item, Table, Text
+from fedmedclip.simulation.accuracy.results import METRICS, SITES, MethodResult, Spread
+from fedmedclip.simulation.accuracy.runs import CLASSIFIERS, GLOBAL
+from fedmedclip.simulation.accuracy.significance import Comparison
 
 _METRIC_HEADINGS = ("accuracy", "balanced", "macro F1", "AUROC", "calibration error")
 _TEST_SETS = {SITES: "the sites' tests, ensemble", GLOBAL: "the global test, shared head"}

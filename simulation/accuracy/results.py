@@ -8,11 +8,10 @@ from statistics import fmean, stdev
 import msgspec
 import numpy as np
 import numpy.typing as npt
-
-from protocol.seeds import derive_seed
-from simulation.accuracy.cases import Case
-from simulation.accuracy.runs import CLASSIFIERS, GLOBAL, Run, all_images
-from simulation.accuracy.scores import (
+from fedmedclip.protocol.seeds import derive_seed
+from fedmedclip.simulation.accuracy.cases import Case
+from fedmedclip.simulation.accuracy.runs import CLASSIFIERS, GLOBAL, Run, all_images
+from fedmedclip.simulation.accuracy.scores import (
     ReliabilityBin,
     Scores,
     negative_class,
@@ -20,9 +19,9 @@ from simulation.accuracy.scores import (
     reliability,
     score,
 )
-from simulation.accuracy.significance import Comparison, compare, holm
-from simulation.bandwidth.feature_pool import FeaturePool
-from simulation.virtual_sites import VirtualSite
+from fedmedclip.simulation.accuracy.significance import Comparison, compare, holm
+from fedmedclip.simulation.bandwidth.feature_pool import FeaturePool
+from fedmedclip.simulation.virtual_sites import VirtualSite
 
 SITES = "sites"
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "auroc", "ece")

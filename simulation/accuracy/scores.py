@@ -5,8 +5,7 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 import numpy.typing as npt
-
-from edge_client.metrics import measure
+from fedmedclip.edge_client.metrics import measure
 
 Probabilities = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]

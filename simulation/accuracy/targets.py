@@ -6,8 +6,7 @@ from typing import Literal
 import msgspec
 import numpy as np
 import numpy.typing as npt
-
-from edge_client.references import (
+from fedmedclip.edge_client.references import (
     SURROGATES,
     Reference,
     decode_reference,
@@ -16,7 +15,7 @@ from edge_client.references import (
     summarised,
     target_embeddings,
 )
-from protocol.errors import InvalidInputError
+from fedmedclip.protocol.errors import InvalidInputError
 
 Floats = npt.NDArray[np.float32]
 

@@ -4,16 +4,15 @@ from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
-
-from edge_client.heads import initial_private_head
-from edge_client.training import train_round
-from protocol.head import NamedArrays
-from protocol.seeds import derive_seed
-from protocol.shared_heads import initial_shared_head
-from simulation.accuracy.cases import Case
-from simulation.accuracy.targets import PublishedTarget
-from simulation.bandwidth.feature_pool import FeaturePool
-from simulation.virtual_sites import VirtualSite
+from fedmedclip.edge_client.heads import initial_private_head
+from fedmedclip.edge_client.training import train_round
+from fedmedclip.protocol.head import NamedArrays
+from fedmedclip.protocol.seeds import derive_seed
+from fedmedclip.protocol.shared_heads import initial_shared_head
+from fedmedclip.simulation.accuracy.cases import Case
+from fedmedclip.simulation.accuracy.targets import PublishedTarget
+from fedmedclip.simulation.bandwidth.feature_pool import FeaturePool
+from fedmedclip.simulation.virtual_sites import VirtualSite
 
 ALWAYS_KEPT = -10.0
 """A threshold that no row of a masked layer falls below, so far away that its step's gradient is 0."""

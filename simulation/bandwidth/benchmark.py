@@ -6,19 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-from edge_client.feature_store import FeatureStore
-from edge_client.progress import progress_bar
-from protocol.bundle import Bundle, open_bundle
-from protocol.errors import InvalidInputError
-from protocol.shared_heads import shared_head_specification
-from protocol.state_folder import claim_state_folder
-from simulation.bandwidth.feature_pool import FeaturePool, pool_of_file, pool_of_folder
-from simulation.bandwidth.full_model import encoder_parameter_bytes
-from simulation.bandwidth.plots import draw
-from simulation.bandwidth.results import (
+from fedmedclip.edge_client.feature_store import FeatureStore
+from fedmedclip.edge_client.progress import progress_bar
+from fedmedclip.protocol.bundle import Bundle, open_bundle
+from fedmedclip.protocol.errors import InvalidInputError
+from fedmedclip.protocol.shared_heads import shared_head_specification
+from fedmedclip.protocol.state_folder import claim_state_folder
+from fedmedclip.simulation.bandwidth.feature_pool import FeaturePool, pool_of_file, pool_of_folder
+from fedmedclip.simulation.bandwidth.full_model import encoder_parameter_bytes
+from fedmedclip.simulation.bandwidth.plots import draw
+from fedmedclip.simulation.bandwidth.results import (
     breakdown,
     compare,
     difference_to_uncompressed,
@@ -26,7 +23,7 @@ from simulation.bandwidth.results import (
     target_accuracy,
     write_curves,
 )
-from simulation.bandwidth.runs import (
+from fedmedclip.simulation.bandwidth.runs import (
     WORKING_PREFIX,
     CodecChoice,
     Experiment,
@@ -35,9 +32,11 @@ from simulation.bandwidth.runs import (
     open_runs,
     run_federation,
 )
-from simulation.bandwidth.table import print_rows
-from simulation.bandwidth.thin_link import ThinLink, parse_link
-from simulation.run_file import RunFile
+from fedmedclip.simulation.bandwidth.table import print_rows
+from fedmedclip.simulation.bandwidth.thin_link import ThinLink, parse_link
+from fedmedclip.simulation.run_file import RunFile
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-
-from edge_client.dataset import load_dataset
-from edge_client.feature_store import FeatureStore
-from edge_client.features import extract_features, summarize_skipped
-from edge_client.site_features import LabelledFeatures, load_labelled_features
-from protocol.bundle import Bundle
-from protocol.errors import InvalidInputError
-from simulation.federation_folder import open_federation_folder
+from fedmedclip.edge_client.dataset import load_dataset
+from fedmedclip.edge_client.feature_store import FeatureStore
+from fedmedclip.edge_client.features import extract_features, summarize_skipped
+from fedmedclip.edge_client.site_features import LabelledFeatures, load_labelled_features
+from fedmedclip.protocol.bundle import Bundle
+from fedmedclip.protocol.errors import InvalidInputError
+from fedmedclip.simulation.federation_folder import open_federation_folder
 
 _REQUIRED = ("embeddings", "labels", "sites", "class_embeddings", "logit_scale")
 _GLOBAL = ("global_embeddings", "global_labels")

@@ -12,27 +12,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
-from aggregator.configuration import AggregatorConfiguration, FederationSettings
-from aggregator.coordinator import Coordinator, Outgoing
-from aggregator.global_head import GlobalHead
-from aggregator.store import Store
-from edge_client.head_follower import ASK_AGAIN_SECONDS
-from edge_client.site_agent import Identity, SiteAgent
-from edge_client.site_state import SiteState
-from edge_client.training_settings import TrainingSettings
-from protocol import topics
-from protocol.envelope import NO_IDENTITY, open_envelope, seal
-from protocol.errors import FedMedClipError
-from protocol.head import NamedArrays, head_digest
-from protocol.link_settings import SMALLEST_COMMON_LIMIT
-from protocol.messages import JoinAnswer, Message, Plan, Status, Update
-from protocol.shared_heads import initial_shared_head, shared_head_specification
-from protocol.signature import SigningKey
-from simulation.bandwidth.feature_pool import FeaturePool
-from simulation.bandwidth.learner import CodecMeasurements, VirtualLearner
-from simulation.bandwidth.traffic import Traffic
-from simulation.virtual_sites import VirtualSite
+from fedmedclip.aggregator.configuration import AggregatorConfiguration, FederationSettings
+from fedmedclip.aggregator.coordinator import Coordinator, Outgoing
+from fedmedclip.aggregator.global_head import GlobalHead
+from fedmedclip.aggregator.store import Store
+from fedmedclip.edge_client.head_follower import ASK_AGAIN_SECONDS
+from fedmedclip.edge_client.site_agent import Identity, SiteAgent
+from fedmedclip.edge_client.site_state import SiteState
+from fedmedclip.edge_client.training_settings import TrainingSettings
+from fedmedclip.protocol import topics
+from fedmedclip.protocol.envelope import NO_IDENTITY, open_envelope, seal
+from fedmedclip.protocol.errors import FedMedClipError
+from fedmedclip.protocol.head import NamedArrays, head_digest
+from fedmedclip.protocol.link_settings import SMALLEST_COMMON_LIMIT
+from fedmedclip.protocol.messages import JoinAnswer, Message, Plan, Status, Update
+from fedmedclip.protocol.shared_heads import initial_shared_head, shared_head_specification
+from fedmedclip.protocol.signature import SigningKey
+from fedmedclip.simulation.bandwidth.feature_pool import FeaturePool
+from fedmedclip.simulation.bandwidth.learner import CodecMeasurements, VirtualLearner
+from fedmedclip.simulation.bandwidth.traffic import Traffic
+from fedmedclip.simulation.virtual_sites import VirtualSite
 
 FEDERATION = "bench"
 # The coordinator's clock stands still: here no round is ever late.

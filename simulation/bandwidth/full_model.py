@@ -3,7 +3,7 @@
 import math
 from pathlib import Path
 
-from protocol.errors import BundleError
+from fedmedclip.protocol.errors import BundleError
 
 
 def encoder_parameter_bytes(image_encoder: Path) -> int:

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from simulation.bandwidth.results import UNCOMPRESSED, Row, difference_to_uncompressed, mean_curve
-from simulation.bandwidth.runs import Run
+from fedmedclip.simulation.bandwidth.results import UNCOMPRESSED, Row, difference_to_uncompressed, mean_curve
+from fedmedclip.simulation.bandwidth.runs import Run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

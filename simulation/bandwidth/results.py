@@ -7,9 +7,8 @@ from statistics import fmean, stdev
 from typing import Any
 
 import msgspec
-
-from simulation.bandwidth.runs import Round, Run
-from simulation.bandwidth.thin_link import ThinLink
+from fedmedclip.simulation.bandwidth.runs import Round, Run
+from fedmedclip.simulation.bandwidth.thin_link import ThinLink
 
 UNCOMPRESSED = "lossless"
 PAPERS = "paper-fp16-zlib"

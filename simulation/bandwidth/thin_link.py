@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from protocol.errors import InvalidInputError
+from fedmedclip.protocol.errors import InvalidInputError
 
 _RATE_UNITS = {"bit/s": 1.0, "kbit/s": 1e3, "Mbit/s": 1e6, "Gbit/s": 1e9}
 _TIME_UNITS = {"ms": 1e-3, "s": 1.0}

@@ -3,8 +3,8 @@
 from collections import Counter
 from dataclasses import dataclass, field
 
-from protocol.envelope import open_envelope
-from protocol.messages import Block
+from fedmedclip.protocol.envelope import open_envelope
+from fedmedclip.protocol.messages import Block
 
 
 @dataclass

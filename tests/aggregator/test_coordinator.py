@@ -2,13 +2,10 @@
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-
-from protocol import topics
-from protocol.codecs import codec_named, encode_head
-from protocol.envelope import seal
-from protocol.messages import (
+from fedmedclip.protocol import topics
+from fedmedclip.protocol.codecs import codec_named, encode_head
+from fedmedclip.protocol.envelope import seal
+from fedmedclip.protocol.messages import (
     Announcement,
     Block,
     BlockRequest,
@@ -20,9 +17,12 @@ from protocol.messages import (
     Status,
     Update,
 )
-from protocol.objects import blocks_of, refer_to
-from protocol.shared_heads import initial_shared_head
-from protocol.signature import fingerprint, new_signing_key
+from fedmedclip.protocol.objects import blocks_of, refer_to
+from fedmedclip.protocol.shared_heads import initial_shared_head
+from fedmedclip.protocol.signature import fingerprint, new_signing_key
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
 from tests.simulation.loopback import BUNDLE, FEDERATION, MESSAGE_LIMIT, Loopback
 
 KEY = new_signing_key()

@@ -1,7 +1,4 @@
-from hypothesis import given
-from hypothesis import strategies as st
-
-from aggregator.round_logic import (
+from fedmedclip.aggregator.round_logic import (
     CloseRound,
     HeadAdvanced,
     ReportOverdue,
@@ -13,6 +10,8 @@ from aggregator.round_logic import (
     UpdateStored,
     handle,
 )
+from hypothesis import given
+from hypothesis import strategies as st
 
 SETTINGS = RoundSettings(rounds=3, minimum_sites=2, timeout_seconds=100.0)
 

@@ -4,11 +4,10 @@ import subprocess
 import sys
 
 import pytest
-
-from aggregator.store import Store, StoredHead, StoredUpdate, StoredVersion
-from protocol.errors import StorageError
-from protocol.messages import Plan, Update
-from protocol.objects import refer_to
+from fedmedclip.aggregator.store import Store, StoredHead, StoredUpdate, StoredVersion
+from fedmedclip.protocol.errors import StorageError
+from fedmedclip.protocol.messages import Plan, Update
+from fedmedclip.protocol.objects import refer_to
 
 PLAN = Plan(bytes(16), bytes(32), "fedmedclip", bytes(32), 8, 3, 1, "int8", "int8", {"batch_size": 32})
 
@@ -78,7 +77,7 @@ def test_a_kill_in_the_middle_of_a_write_loses_only_that_write(tmp_path):
     script = (
         "import os, signal\n"
         "from pathlib import Path\n"
-        "from aggregator.store import Store\n"
+        "from fedmedclip.aggregator.store import Store\n"
         "from tests.aggregator.test_store import PLAN\n"
         f"store = Store(Path({str(tmp_path / 'aggregator.db')!r}))\n"
         "store.begin(PLAN, b'head', bytes(32))\n"

@@ -10,10 +10,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 import pytest
-from onnx import ModelProto, TensorProto, helper, numpy_helper
-from PIL import Image
-
-from protocol.bundle import (
+from fedmedclip.protocol.bundle import (
     CLASS_EMBEDDINGS,
     FORMAT,
     IMAGE_ENCODER,
@@ -25,6 +22,8 @@ from protocol.bundle import (
     Preprocessing,
     open_bundle,
 )
+from onnx import ModelProto, TensorProto, helper, numpy_helper
+from PIL import Image
 
 CLASS_NAMES = ("glioma", "healthy", "stroke")
 # Not square, so that a swap of height and width shows.

@@ -3,10 +3,9 @@
 from pathlib import Path
 
 import numpy as np
-
-from edge_client.heads import initial_private_head, unit_rows
-from protocol.bundle import Bundle, ClassPrompts, Manifest, Parity, Preprocessing
-from protocol.shared_heads import initial_shared_head
+from fedmedclip.edge_client.heads import initial_private_head, unit_rows
+from fedmedclip.protocol.bundle import Bundle, ClassPrompts, Manifest, Parity, Preprocessing
+from fedmedclip.protocol.shared_heads import initial_shared_head
 
 SIZE, CLASSES, SCALE = 24, 4, 12.7
 

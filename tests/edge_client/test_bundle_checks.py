@@ -5,14 +5,13 @@ import hashlib
 import msgspec
 import numpy as np
 import pytest
-
-from edge_client.bundle_report import show, sign, verify
-from edge_client.encoder import Encoder
-from edge_client.self_test import PASSED_FILE, require_self_test_once, run_self_test
-from protocol.bundle import MANIFEST, open_bundle
-from protocol.bundle_signature import SIGNATURE_FILE, signer
-from protocol.errors import BundleError, InvalidInputError
-from protocol.self_test import (
+from fedmedclip.edge_client.bundle_report import show, sign, verify
+from fedmedclip.edge_client.encoder import Encoder
+from fedmedclip.edge_client.self_test import PASSED_FILE, require_self_test_once, run_self_test
+from fedmedclip.protocol.bundle import MANIFEST, open_bundle
+from fedmedclip.protocol.bundle_signature import SIGNATURE_FILE, signer
+from fedmedclip.protocol.errors import BundleError, InvalidInputError
+from fedmedclip.protocol.self_test import (
     SELF_TEST_EMBEDDINGS,
     SELF_TEST_IMAGES,
     compare,

@@ -8,15 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fedmedclip.edge_client.encoder import Encoder
+from fedmedclip.edge_client.evaluation import predict
+from fedmedclip.edge_client.heads import initial_private_head
+from fedmedclip.edge_client.heads_file import Heads, save_heads
+from fedmedclip.edge_client.images import read_image
+from fedmedclip.protocol.preprocessing import fit
+from fedmedclip.protocol.shared_heads import initial_shared_head
 from PIL import Image
-
-from edge_client.encoder import Encoder
-from edge_client.evaluation import predict
-from edge_client.heads import initial_private_head
-from edge_client.heads_file import Heads, save_heads
-from edge_client.images import read_image
-from protocol.preprocessing import fit
-from protocol.shared_heads import initial_shared_head
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -30,7 +29,7 @@ def fedmedclip(*arguments, without_torch=False):
     )
     code = f"{blocked}sys.argv = ['fedmedclip', *{[str(argument) for argument in arguments]!r}]\n"
     return subprocess.run(
-        [sys.executable, "-c", code + "import fedmedclip; fedmedclip.main()"],
+        [sys.executable, "-c", code + "from fedmedclip.command import main; main()"],
         capture_output=True, text=True, cwd=ROOT, check=False,
     )  # fmt: skip
 

@@ -3,11 +3,10 @@
 from pathlib import Path
 
 import pytest
+from fedmedclip.edge_client.dataset import list_images, load_dataset
+from fedmedclip.protocol.errors import InvalidInputError
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-
-from edge_client.dataset import list_images, load_dataset
-from protocol.errors import InvalidInputError
 
 from .conftest import CLASS_NAMES, MakeImage
 

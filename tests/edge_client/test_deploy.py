@@ -9,24 +9,24 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from fedmedclip.edge_client.classification import predict, zero_shot
+from fedmedclip.edge_client.deployment.deploy import deploy
+from fedmedclip.edge_client.deployment.graph import deployed_model
+from fedmedclip.edge_client.deployment.recorder import Recording, UnsupportedError
+from fedmedclip.edge_client.encoder import Encoder
+from fedmedclip.edge_client.ensemble import EnsembleRule
+from fedmedclip.edge_client.forward_passes import unit_rows
+from fedmedclip.edge_client.heads import _FORWARD_PASSES, initial_private_head
+from fedmedclip.edge_client.heads_file import Heads, save_heads
+from fedmedclip.edge_client.images import read_image
+from fedmedclip.edge_client.whitened_memory import fit as fit_memory
+from fedmedclip.protocol.bundle import open_bundle
+from fedmedclip.protocol.errors import BundleError, InvalidInputError
+from fedmedclip.protocol.preprocessing import fit
+from fedmedclip.protocol.shared_heads import initial_shared_head
 from onnx import helper
 from PIL import Image
 
-from edge_client.classification import predict, zero_shot
-from edge_client.deployment.deploy import deploy
-from edge_client.deployment.graph import deployed_model
-from edge_client.deployment.recorder import Recording, UnsupportedError
-from edge_client.encoder import Encoder
-from edge_client.ensemble import EnsembleRule
-from edge_client.forward_passes import unit_rows
-from edge_client.heads import _FORWARD_PASSES, initial_private_head
-from edge_client.heads_file import Heads, save_heads
-from edge_client.images import read_image
-from edge_client.whitened_memory import fit as fit_memory
-from protocol.bundle import open_bundle
-from protocol.errors import BundleError, InvalidInputError
-from protocol.preprocessing import fit
-from protocol.shared_heads import initial_shared_head
 from tests.edge_client.heads_examples import example_heads
 
 DOCUMENTATION = Path(__file__).resolve().parents[2] / "docs" / "deploy.md"
@@ -127,7 +127,7 @@ def test_an_encoder_in_two_files_becomes_one(tmp_path, make_bundle):
 
 def test_an_encoder_that_one_file_cannot_hold_is_refused(tmp_path, make_bundle, monkeypatch):
     bundle = in_two_files(tmp_path / "bundle", make_bundle)
-    monkeypatch.setattr("edge_client.deployment.deploy.MAX_FILE_BYTES", 2000)
+    monkeypatch.setattr("fedmedclip.edge_client.deployment.deploy.MAX_FILE_BYTES", 2000)
     with pytest.raises(InvalidInputError, match=r"the encoder has .* GB.*--precision int8 or fp16"):
         deployed(bundle, None, tmp_path / "model.onnx")
     assert not (tmp_path / "model.onnx").exists()

@@ -8,15 +8,14 @@ import numpy as np
 import numpy.typing as npt
 import pydicom
 import pytest
+from fedmedclip.edge_client.dataset import list_images
+from fedmedclip.edge_client.images import UnreadableImageError, decode_image, frames_of, read_image
+from fedmedclip.edge_client.readers.settings import ReaderSettings
 from PIL import Image
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi_lut, pixel_array
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
-
-from edge_client.dataset import list_images
-from edge_client.images import UnreadableImageError, decode_image, frames_of, read_image
-from edge_client.readers.settings import ReaderSettings
 
 FOLDER = Path(pydicom.__file__).parent / "data" / "test_files"
 GREY = [
@@ -298,7 +297,7 @@ def test_hostile_headers_are_refused_before_anything_is_allocated(
 
 
 def test_a_deflated_bomb_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge_client.readers.dicom_file._MAX_INFLATED_BYTES", 1 << 20)
+    monkeypatch.setattr("fedmedclip.edge_client.readers.dicom_file._MAX_INFLATED_BYTES", 1 << 20)
     content = made(np.zeros((2000, 2000), np.uint8), "1.2.840.10008.1.2.1.99")
     assert len(content) < 10_000
     with pytest.raises(UnreadableImageError, match="file too large"):

@@ -11,17 +11,17 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding
+from fedmedclip.edge_client.doctor.broker import own_certificates, reach
+from fedmedclip.edge_client.doctor.clock import clock
+from fedmedclip.edge_client.doctor.examination import examine
+from fedmedclip.edge_client.doctor.finding import State, bad, good
+from fedmedclip.edge_client.doctor.machine import disk, memory, processor
+from fedmedclip.edge_client.doctor.table import print_table
+from fedmedclip.edge_client.doctor.work import features
+from fedmedclip.edge_client.feature_store import FeatureStore
+from fedmedclip.protocol.errors import BundleError
+from fedmedclip.protocol.link_settings import LinkSettings
 
-from edge_client.doctor.broker import own_certificates, reach
-from edge_client.doctor.clock import clock
-from edge_client.doctor.examination import examine
-from edge_client.doctor.finding import State, bad, good
-from edge_client.doctor.machine import disk, memory, processor
-from edge_client.doctor.table import print_table
-from edge_client.doctor.work import features
-from edge_client.feature_store import FeatureStore
-from protocol.errors import BundleError
-from protocol.link_settings import LinkSettings
 from tests.edge_client.test_commands import fedmedclip
 
 

@@ -6,11 +6,10 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import pytest
+from fedmedclip.edge_client.encoder import Encoder, encoded_images
+from fedmedclip.protocol.bundle import Bundle
+from fedmedclip.protocol.errors import BundleError
 from onnxruntime.quantization import QuantType, quantize_dynamic
-
-from edge_client.encoder import Encoder, encoded_images
-from protocol.bundle import Bundle
-from protocol.errors import BundleError
 
 from .conftest import EMBEDDING_SIZE, HEIGHT, WIDTH, MakeBundle, tiny_encoder
 

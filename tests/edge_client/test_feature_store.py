@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-
-from edge_client.feature_store import FeatureStore
-from protocol.errors import StorageError
+from fedmedclip.edge_client.feature_store import FeatureStore
+from fedmedclip.protocol.errors import StorageError
 
 BUNDLE, OTHER_BUNDLE = b"b" * 32, b"o" * 32
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -130,8 +129,8 @@ def test_refuses_a_path_that_cannot_be(tmp_path: Path) -> None:
 FULL_DISK = """
 import resource, signal, sys
 from pathlib import Path
-from edge_client.feature_store import FeatureStore
-from protocol.errors import StorageError
+from fedmedclip.edge_client.feature_store import FeatureStore
+from fedmedclip.protocol.errors import StorageError
 from tests.edge_client.test_feature_store import BUNDLE, assert_stored, vectors
 
 path = Path(sys.argv[1])
@@ -177,7 +176,7 @@ def test_a_full_disk_is_one_clear_line(tmp_path: Path) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from edge_client.feature_store import FeatureStore
+from fedmedclip.edge_client.feature_store import FeatureStore
 from tests.edge_client.test_feature_store import BUNDLE, vectors
 
 first = int(sys.argv[2])

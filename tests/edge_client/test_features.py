@@ -8,15 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fedmedclip.edge_client.encoder import Encoder, encoded_images
+from fedmedclip.edge_client.feature_store import FeatureStore
+from fedmedclip.edge_client.features import SkippedImage, extract_features, summarize_skipped
+from fedmedclip.edge_client.images import read_image
+from fedmedclip.protocol.bundle import Bundle
+from fedmedclip.protocol.errors import BundleError
+from fedmedclip.protocol.preprocessing import fit
 from PIL import Image
-
-from edge_client.encoder import Encoder, encoded_images
-from edge_client.feature_store import FeatureStore
-from edge_client.features import SkippedImage, extract_features, summarize_skipped
-from edge_client.images import read_image
-from protocol.bundle import Bundle
-from protocol.errors import BundleError
-from protocol.preprocessing import fit
 
 from .conftest import EMBEDDING_SIZE, MakeBundle, MakeImage, random_pixels
 
@@ -148,9 +147,9 @@ def test_an_unusable_encoder_is_a_bundle_error(
 EXTRACT = """
 import sys, time
 from pathlib import Path
-from edge_client.feature_store import FeatureStore
-from edge_client.features import extract_features
-from protocol.bundle import open_bundle
+from fedmedclip.edge_client.feature_store import FeatureStore
+from fedmedclip.edge_client.features import extract_features
+from fedmedclip.protocol.bundle import open_bundle
 
 def progress(done, total):
     print(done, flush=True)

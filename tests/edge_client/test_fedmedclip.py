@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 import torch
+from fedmedclip.edge_client.methods import load_method
+from fedmedclip.edge_client.methods.fedmedclip import METHOD
+from fedmedclip.edge_client.methods.losses import image_text_loss
+from fedmedclip.edge_client.methods.method import Batch
+from fedmedclip.edge_client.training_settings import TrainingSettings
+from fedmedclip.protocol.errors import InvalidInputError
 
-from edge_client.methods import load_method
-from edge_client.methods.fedmedclip import METHOD
-from edge_client.methods.losses import image_text_loss
-from edge_client.methods.method import Batch
-from edge_client.training_settings import TrainingSettings
-from protocol.errors import InvalidInputError
 from tests.edge_client import reference_fedmedclip as reference
 from tests.edge_client.heads_examples import CLASSES, SCALE, SIZE, example_data, example_heads
 

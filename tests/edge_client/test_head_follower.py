@@ -2,14 +2,13 @@
 
 import numpy as np
 import pytest
-
-from edge_client.head_follower import ASK_AGAIN_SECONDS, SILENCE_SECONDS, HeadFollower
-from protocol.codecs import codec_named, encode_head
-from protocol.error_feedback import apply_delta, compress
-from protocol.errors import CodecError, MessageError
-from protocol.head import HeadSpecification, TensorSpecification, head_digest
-from protocol.messages import Announcement, BlockRequest, HeadRequest, Snapshot
-from protocol.objects import blocks_of, refer_to
+from fedmedclip.edge_client.head_follower import ASK_AGAIN_SECONDS, SILENCE_SECONDS, HeadFollower
+from fedmedclip.protocol.codecs import codec_named, encode_head
+from fedmedclip.protocol.error_feedback import apply_delta, compress
+from fedmedclip.protocol.errors import CodecError, MessageError
+from fedmedclip.protocol.head import HeadSpecification, TensorSpecification, head_digest
+from fedmedclip.protocol.messages import Announcement, BlockRequest, HeadRequest, Snapshot
+from fedmedclip.protocol.objects import blocks_of, refer_to
 
 SPECIFICATION = HeadSpecification((TensorSpecification("weight", (40, 60), initial_bound=0.1),))
 SMALL, LARGE = 4096, 1 << 17

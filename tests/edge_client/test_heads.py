@@ -4,15 +4,19 @@ import sys
 import numpy as np
 import pytest
 import torch
+from fedmedclip.edge_client.ensemble import ENTROPY, EnsembleRule, fit_calibrated, softmax
+from fedmedclip.edge_client.heads import (
+    initial_private_head,
+    predict_probabilities,
+    private_head_specification,
+)
+from fedmedclip.edge_client.methods import load_method
+from fedmedclip.protocol.errors import InvalidInputError
+from fedmedclip.protocol.head import head_digest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from edge_client.ensemble import ENTROPY, EnsembleRule, fit_calibrated, softmax
-from edge_client.heads import initial_private_head, predict_probabilities, private_head_specification
-from edge_client.methods import load_method
-from protocol.errors import InvalidInputError
-from protocol.head import head_digest
 from tests.edge_client import reference_fedmedclip as reference
 from tests.edge_client.heads_examples import CLASSES, SCALE, SIZE, example_data, example_heads
 
@@ -152,6 +156,6 @@ def test_unknown_method_is_refused():
 def test_inference_training_settings_and_metrics_need_no_torch():
     modules = ["ensemble", "heads", "heads_file", "methods", "metrics", "training_settings"]
     imports = "; ".join(f"import edge_client.{module}" for module in modules)
-    program = f"import sys; import protocol.shared_heads; {imports}; print('torch' in sys.modules)"
+    program = f"import sys; import fedmedclip.protocol.shared_heads; {imports}; print('torch' in sys.modules)"
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "False"

@@ -5,15 +5,15 @@ import struct
 
 import numpy as np
 import pytest
+from fedmedclip.edge_client import heads_file
+from fedmedclip.edge_client.ensemble import EnsembleRule
+from fedmedclip.edge_client.heads_file import Heads, load_heads, save_heads
+from fedmedclip.protocol.errors import HeadError
+from fedmedclip.protocol.head import head_digest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load, save
 
-from edge_client import heads_file
-from edge_client.ensemble import EnsembleRule
-from edge_client.heads_file import Heads, load_heads, save_heads
-from protocol.errors import HeadError
-from protocol.head import head_digest
 from tests.edge_client.heads_examples import CLASSES, SIZE, example_bundle, example_heads
 
 BUNDLE = example_bundle()

@@ -11,11 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
-from PIL import Image
-
-from edge_client.images import (
+from fedmedclip.edge_client.images import (
     UnreadableImageError,
     decode_image,
     frames_of,
@@ -25,8 +21,11 @@ from edge_client.images import (
     read_identified,
     read_image,
 )
-from edge_client.readers.settings import ReaderSettings
-from protocol.errors import FedMedClipError
+from fedmedclip.edge_client.readers.settings import ReaderSettings
+from fedmedclip.protocol.errors import FedMedClipError
+from hypothesis import example, given
+from hypothesis import strategies as st
+from PIL import Image
 
 from .conftest import random_pixels
 

@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 import torch
-
-from edge_client.methods.masked_linear import LongTailedStep, MaskedLinear
+from fedmedclip.edge_client.methods.masked_linear import LongTailedStep, MaskedLinear
 
 
 def layer_with(weight, threshold):

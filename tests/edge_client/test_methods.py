@@ -3,20 +3,24 @@
 import numpy as np
 import pytest
 import torch
-
-from edge_client.heads import initial_private_head, predict_probabilities, private_head_specification
-from edge_client.methods import load_method
-from edge_client.methods.faa_clip import Discriminator, adversarial_loss
-from edge_client.methods.layers import BatchNorm
-from edge_client.methods.losses import (
+from fedmedclip.edge_client.heads import (
+    initial_private_head,
+    predict_probabilities,
+    private_head_specification,
+)
+from fedmedclip.edge_client.methods import load_method
+from fedmedclip.edge_client.methods.faa_clip import Discriminator, adversarial_loss
+from fedmedclip.edge_client.methods.layers import BatchNorm
+from fedmedclip.edge_client.methods.losses import (
     classification_loss,
     image_text_loss,
     local_maximum_mean_discrepancy,
 )
-from edge_client.methods.method import Batch
-from edge_client.training_settings import TrainingSettings
-from protocol.errors import InvalidInputError
-from protocol.shared_heads import initial_shared_head, shared_head_specification
+from fedmedclip.edge_client.methods.method import Batch
+from fedmedclip.edge_client.training_settings import TrainingSettings
+from fedmedclip.protocol.errors import InvalidInputError
+from fedmedclip.protocol.shared_heads import initial_shared_head, shared_head_specification
+
 from tests.edge_client import reference_methods as reference
 from tests.edge_client.heads_examples import CLASSES, SCALE, SIZE, example_data
 

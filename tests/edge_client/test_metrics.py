@@ -2,11 +2,10 @@ import json
 
 import numpy as np
 import pytest
+from fedmedclip.edge_client.metrics import expected_calibration_error, measure
+from fedmedclip.protocol.errors import InvalidInputError
 from hypothesis import given
 from hypothesis import strategies as st
-
-from edge_client.metrics import expected_calibration_error, measure
-from protocol.errors import InvalidInputError
 
 NAMES = ["glioma", "none", "pituitary"]
 

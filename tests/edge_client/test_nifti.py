@@ -6,9 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from edge_client.images import UnreadableImageError, decode_image, frames_of, read_image
-from edge_client.readers.settings import ReaderSettings
+from fedmedclip.edge_client.images import UnreadableImageError, decode_image, frames_of, read_image
+from fedmedclip.edge_client.readers.settings import ReaderSettings
 
 VOLUME = np.arange(3 * 4 * 5, dtype=np.int16).reshape(3, 4, 5)  # slices, rows, columns
 

@@ -1,11 +1,8 @@
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
-from edge_client.reference_command import run_reference
-from edge_client.references import (
+from fedmedclip.edge_client.reference_command import run_reference
+from fedmedclip.edge_client.references import (
     decode_reference,
     encode_reference,
     quantised,
@@ -13,10 +10,13 @@ from edge_client.references import (
     summarised,
     target_embeddings,
 )
-from protocol.bundle import REFERENCE_FILE, open_bundle
-from protocol.bundle_signature import SIGNATURE_FILE, sign_bundle, signer
-from protocol.errors import BundleError, InvalidInputError
-from protocol.signature import load_or_create_signing_key
+from fedmedclip.protocol.bundle import REFERENCE_FILE, open_bundle
+from fedmedclip.protocol.bundle_signature import SIGNATURE_FILE, sign_bundle, signer
+from fedmedclip.protocol.errors import BundleError, InvalidInputError
+from fedmedclip.protocol.signature import load_or_create_signing_key
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from tests.edge_client.conftest import EMBEDDING_SIZE
 from tests.edge_client.heads_examples import SIZE, example_data
 

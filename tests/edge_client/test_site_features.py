@@ -7,19 +7,18 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from fedmedclip.edge_client.dataset import list_images
+from fedmedclip.edge_client.encoder import Encoder
+from fedmedclip.edge_client.feature_store import FeatureStore
+from fedmedclip.edge_client.images import read_image
+from fedmedclip.edge_client.readers.settings import ReaderSettings, parse_window
+from fedmedclip.edge_client.site_configuration import ImageSettings
+from fedmedclip.edge_client.site_features import LabelledFeatures, load_labelled_features, load_site_features
+from fedmedclip.edge_client.split import read_split
+from fedmedclip.protocol.bundle import Bundle
+from fedmedclip.protocol.errors import InvalidInputError
+from fedmedclip.protocol.preprocessing import fit
 from PIL import Image
-
-from edge_client.dataset import list_images
-from edge_client.encoder import Encoder
-from edge_client.feature_store import FeatureStore
-from edge_client.images import read_image
-from edge_client.readers.settings import ReaderSettings, parse_window
-from edge_client.site_configuration import ImageSettings
-from edge_client.site_features import LabelledFeatures, load_labelled_features, load_site_features
-from edge_client.split import read_split
-from protocol.bundle import Bundle
-from protocol.errors import InvalidInputError
-from protocol.preprocessing import fit
 
 from .conftest import MakeImage, random_pixels
 

@@ -1,7 +1,6 @@
 import pytest
-
-from edge_client.site_state import OutgoingUpdate, SiteState
-from protocol.messages import Plan
+from fedmedclip.edge_client.site_state import OutgoingUpdate, SiteState
+from fedmedclip.protocol.messages import Plan
 
 PLAN = Plan(bytes(16), bytes(32), "fedmedclip", bytes(32), 8, 3, 1, "lowrank", "lowrank", {})
 

@@ -8,11 +8,17 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from fedmedclip.edge_client.split import (
+    DEFAULT_FRACTIONS,
+    ContentLabel,
+    Part,
+    draw_parts,
+    read_split,
+    split_images,
+)
+from fedmedclip.protocol.errors import InvalidInputError, StorageError
 from hypothesis import given
 from hypothesis import strategies as st
-
-from edge_client.split import DEFAULT_FRACTIONS, ContentLabel, Part, draw_parts, read_split, split_images
-from protocol.errors import InvalidInputError, StorageError
 
 
 def images(label: str, count: int, first: int = 0) -> list[ContentLabel]:

@@ -1,14 +1,18 @@
 import numpy as np
 import pytest
 import torch
+from fedmedclip.edge_client.heads import (
+    initial_private_head,
+    predict_probabilities,
+    private_head_specification,
+)
+from fedmedclip.edge_client.methods import load_method
+from fedmedclip.edge_client.training import train_round
+from fedmedclip.edge_client.training_settings import TrainingSettings
+from fedmedclip.protocol.errors import HeadError, InvalidInputError
+from fedmedclip.protocol.head import head_digest
+from fedmedclip.protocol.shared_heads import initial_shared_head, shared_head_specification
 
-from edge_client.heads import initial_private_head, predict_probabilities, private_head_specification
-from edge_client.methods import load_method
-from edge_client.training import train_round
-from edge_client.training_settings import TrainingSettings
-from protocol.errors import HeadError, InvalidInputError
-from protocol.head import head_digest
-from protocol.shared_heads import initial_shared_head, shared_head_specification
 from tests.edge_client import reference_fedmedclip as reference
 from tests.edge_client.heads_examples import CLASSES, SCALE, SIZE, example_data
 

@@ -3,16 +3,16 @@
 import numpy as np
 import pytest
 import torch
+from fedmedclip.edge_client.heads import initial_private_head
+from fedmedclip.edge_client.local_only import train_alone
+from fedmedclip.edge_client.local_steps import class_weights, epochs
+from fedmedclip.edge_client.methods import load_method
+from fedmedclip.edge_client.methods.settled_norms import settle
+from fedmedclip.edge_client.training import train_round
+from fedmedclip.edge_client.training_settings import TrainingSettings
+from fedmedclip.protocol.head import head_digest
+from fedmedclip.protocol.shared_heads import initial_shared_head
 
-from edge_client.heads import initial_private_head
-from edge_client.local_only import train_alone
-from edge_client.local_steps import class_weights, epochs
-from edge_client.methods import load_method
-from edge_client.methods.settled_norms import settle
-from edge_client.training import train_round
-from edge_client.training_settings import TrainingSettings
-from protocol.head import head_digest
-from protocol.shared_heads import initial_shared_head
 from tests.edge_client.heads_examples import CLASSES, SCALE, SIZE, example_data
 
 

@@ -1,15 +1,15 @@
 import numpy as np
 import pytest
+from fedmedclip.aggregator.rules import weighted_mean
+from fedmedclip.edge_client.heads import predict_probabilities, private_head_specification
+from fedmedclip.edge_client.training import train_round
+from fedmedclip.edge_client.training_settings import TrainingSettings
+from fedmedclip.edge_client.whitened_memory import CAPACITY, arrived, fit, statistics, whitening
+from fedmedclip.protocol.codecs import delta_codec_named
+from fedmedclip.protocol.error_feedback import apply_delta, change_to_send, compress
+from fedmedclip.protocol.head import head_digest
+from fedmedclip.protocol.shared_heads import initial_shared_head, shared_head_specification
 
-from aggregator.rules import weighted_mean
-from edge_client.heads import predict_probabilities, private_head_specification
-from edge_client.training import train_round
-from edge_client.training_settings import TrainingSettings
-from edge_client.whitened_memory import CAPACITY, arrived, fit, statistics, whitening
-from protocol.codecs import delta_codec_named
-from protocol.error_feedback import apply_delta, change_to_send, compress
-from protocol.head import head_digest
-from protocol.shared_heads import initial_shared_head, shared_head_specification
 from tests.edge_client.heads_examples import CLASSES, SCALE, SIZE, example_data
 
 METHOD = "whitened-memory"

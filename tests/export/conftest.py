@@ -5,9 +5,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-
-from export.torchvision_operators import declare_missing_operators
-from protocol.bundle import Bundle, ClassPrompts
+from fedmedclip.export.torchvision_operators import declare_missing_operators
+from fedmedclip.protocol.bundle import Bundle, ClassPrompts
 
 MakeModel = Callable[..., str]
 
@@ -82,7 +81,7 @@ def tiny_bundle(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Bundle:
     """The bundle of the tiny model, in either precision."""
-    from export.bundle import export_bundle
+    from fedmedclip.export.bundle import export_bundle
 
     return export_bundle(
         tiny_model, None, prompts, tmp_path_factory.mktemp("bundles") / "bundle", request.param
@@ -92,7 +91,7 @@ def tiny_bundle(
 @pytest.fixture(scope="session")
 def text_bundle(tiny_model: str, prompts: ClassPrompts, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """The bundle of the tiny model with its text tower."""
-    from export.bundle import export_bundle
+    from fedmedclip.export.bundle import export_bundle
 
     folder = tmp_path_factory.mktemp("bundles") / "with-text"
     return export_bundle(tiny_model, None, prompts, folder, with_text=True)

@@ -1,8 +1,7 @@
 import pytest
 import torch
+from fedmedclip.export.attention import attention_written_out
 from torch.nn import MultiheadAttention
-
-from export.attention import attention_written_out
 
 LENGTH, WIDTH, HEADS = 5, 12, 3
 

@@ -3,10 +3,9 @@
 from pathlib import Path
 
 import pytest
-
-from export.bundle_writer import new_bundle
-from protocol.bundle import IMAGE_ENCODER, MANIFEST
-from protocol.errors import InvalidInputError
+from fedmedclip.export.bundle_writer import new_bundle
+from fedmedclip.protocol.bundle import IMAGE_ENCODER, MANIFEST
+from fedmedclip.protocol.errors import InvalidInputError
 
 
 def write(out: Path, content: str, *, force: bool = False) -> None:

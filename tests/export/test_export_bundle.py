@@ -7,15 +7,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from fedmedclip.export.bundle import export_bundle
+from fedmedclip.export.model import load_model
+from fedmedclip.export.parity import INT8_COSINE_MIN, ParityError
+from fedmedclip.export.prompts import read_class_prompts
+from fedmedclip.protocol.bundle import Bundle, ClassPrompts, open_bundle
+from fedmedclip.protocol.errors import InvalidInputError
+from fedmedclip.protocol.preprocessing import fit
 from PIL import Image
-
-from export.bundle import export_bundle
-from export.model import load_model
-from export.parity import INT8_COSINE_MIN, ParityError
-from export.prompts import read_class_prompts
-from protocol.bundle import Bundle, ClassPrompts, open_bundle
-from protocol.errors import InvalidInputError
-from protocol.preprocessing import fit
 
 SIZES = [(60, 40), (33, 70), (200, 31), (41, 40), (17, 90)]
 
@@ -182,7 +181,7 @@ def leftovers(folder: Path) -> list[str]:
 def test_failed_parity_leaves_no_bundle(
     tiny_model: str, prompts: ClassPrompts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("export.parity.FP32_MAX_ABS_ERROR", 0.0)
+    monkeypatch.setattr("fedmedclip.export.parity.FP32_MAX_ABS_ERROR", 0.0)
     with pytest.raises(ParityError, match="the export was stopped"):
         export_bundle(tiny_model, None, prompts, tmp_path / "bundle", "fp32")
     assert leftovers(tmp_path) == []

@@ -5,9 +5,8 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
+from fedmedclip.export.graph_simplification import simplify
 from onnx import TensorProto, helper
-
-from export.graph_simplification import simplify
 
 
 @pytest.fixture

@@ -3,11 +3,10 @@
 from pathlib import Path
 
 import pytest
-
-from export.model import load_model
-from export.model_source import find_source
-from export.torchvision_operators import declare_missing_operators
-from protocol.errors import InvalidInputError
+from fedmedclip.export.model import load_model
+from fedmedclip.export.model_source import find_source
+from fedmedclip.export.torchvision_operators import declare_missing_operators
+from fedmedclip.protocol.errors import InvalidInputError
 
 declare_missing_operators()
 

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fedmedclip.edge_client.text_encoder import TextEncoder
+from fedmedclip.protocol.bundle import TEXT_ENCODER, TOKENIZER, Bundle, open_bundle
+from fedmedclip.protocol.errors import BundleError, InvalidInputError
 from PIL import Image
-
-from edge_client.text_encoder import TextEncoder
-from protocol.bundle import TEXT_ENCODER, TOKENIZER, Bundle, open_bundle
-from protocol.errors import BundleError, InvalidInputError
 
 ROOT = Path(__file__).resolve().parents[2]
 CLASSES = 'templates = ["a {}"]\n[classes]\ncat = ["cat &amp; café"]\ndog = ["dog"]\n'
@@ -28,9 +27,10 @@ def image(tmp_path: Path) -> Path:
 def predict(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
     """`fedmedclip predict`, and on standard error's last line which heavy modules it imported."""
     code = (
-        "import sys, fedmedclip\n"
+        "import sys\n"
+        "from fedmedclip.command import main\n"
         f"sys.argv = ['fedmedclip', 'predict', *{list(map(str, arguments))!r}]\n"
-        "try:\n    fedmedclip.main()\n"
+        "try:\n    main()\n"
         "finally:\n"
         "    print('heavy:', *sorted({'torch', 'open_clip', 'ftfy'} & set(sys.modules)), file=sys.stderr)\n"
     )
@@ -58,7 +58,7 @@ def test_heads_and_prompts_exclude_each_other(text_bundle: Bundle, image: Path, 
 
 
 def test_a_bundle_without_text_tower_says_what_to_do(tiny_bundle: Bundle, tmp_path: Path) -> None:
-    from edge_client.new_prompts import open_with_prompts
+    from fedmedclip.edge_client.new_prompts import open_with_prompts
 
     (tmp_path / "classes.toml").write_text(CLASSES)
     with pytest.raises(BundleError, match="export --with-text"):

@@ -5,15 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fedmedclip.edge_client.encoder import Encoder
+from fedmedclip.export.agreement import agreement_of_decisions, measure_agreement
+from fedmedclip.export.bundle import export_bundle
+from fedmedclip.export.parity import ParityError
+from fedmedclip.export.precision import Limits
+from fedmedclip.protocol.bundle import Bundle, ClassPrompts, open_bundle
+from fedmedclip.protocol.errors import InvalidInputError
 from PIL import Image
-
-from edge_client.encoder import Encoder
-from export.agreement import agreement_of_decisions, measure_agreement
-from export.bundle import export_bundle
-from export.parity import ParityError
-from export.precision import Limits
-from protocol.bundle import Bundle, ClassPrompts, open_bundle
-from protocol.errors import InvalidInputError
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +108,7 @@ def test_a_large_encoder_lies_in_two_files(
     tiny_model: str, prompts: ClassPrompts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = export_bundle(tiny_model, None, prompts, tmp_path / "whole", "fp32")
-    monkeypatch.setattr("export.onnx_weights.MAX_WEIGHT_BYTES_INSIDE", 10_000)
+    monkeypatch.setattr("fedmedclip.export.onnx_weights.MAX_WEIGHT_BYTES_INSIDE", 10_000)
     split = export_bundle(tiny_model, None, prompts, tmp_path / "split", "fp32")
     assert "image_encoder.onnx.data" in split.manifest.files
     assert split.image_encoder.stat().st_size < 100_000
@@ -130,7 +129,7 @@ def test_agreement_of_known_embeddings() -> None:
 
 
 def test_every_architecture_of_open_clip_is_counted() -> None:
-    from export.architectures import PARAMETERS, architectures
+    from fedmedclip.export.architectures import PARAMETERS, architectures
 
     found = {architecture.name: architecture for architecture in architectures()}
     assert found["ViT-B-32"].parameters == 151_277_313

@@ -3,9 +3,8 @@
 from pathlib import Path
 
 import pytest
-
-from export.prompts import read_class_prompts
-from protocol.errors import InvalidInputError
+from fedmedclip.export.prompts import read_class_prompts
+from fedmedclip.protocol.errors import InvalidInputError
 
 
 def write(path: Path, text: str) -> Path:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 def test_open_clip_imports_after_the_declaration() -> None:
     code = (
-        "from export.torchvision_operators import declare_missing_operators as declare\n"
+        "from fedmedclip.export.torchvision_operators import declare_missing_operators as declare\n"
         "declare(); declare()\n"
         "import open_clip\n"
         "declare()\n"

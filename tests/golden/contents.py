@@ -10,14 +10,13 @@ import msgspec
 import numpy as np
 import zstandard
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
-from protocol import messages, topics
-from protocol.codecs import codec_named, decode_head, encode_head
-from protocol.envelope import seal
-from protocol.head import HeadSpecification, NamedArrays, TensorSpecification, head_digest
-from protocol.objects import blocks_of
-from protocol.shared_heads import initial_shared_head, shared_head_specification
-from protocol.signature import SigningKey, fingerprint
+from fedmedclip.protocol import messages, topics
+from fedmedclip.protocol.codecs import codec_named, decode_head, encode_head
+from fedmedclip.protocol.envelope import seal
+from fedmedclip.protocol.head import HeadSpecification, NamedArrays, TensorSpecification, head_digest
+from fedmedclip.protocol.objects import blocks_of
+from fedmedclip.protocol.shared_heads import initial_shared_head, shared_head_specification
+from fedmedclip.protocol.signature import SigningKey, fingerprint
 
 FEDERATION, SITE, IDENTITY = "golden", "site-a", bytes(range(16))
 PRIVATE_KEYS = {"aggregator": bytes(range(32)), "site": bytes(range(32, 64))}

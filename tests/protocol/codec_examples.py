@@ -3,10 +3,9 @@
 import hashlib
 
 import numpy as np
-
-from protocol.codecs import codec_named, decode_head, encode_head
-from protocol.head import HeadSpecification, TensorSpecification, head_digest
-from protocol.shared_heads import masked_linear_tensors, shared_head_specification
+from fedmedclip.protocol.codecs import codec_named, decode_head, encode_head
+from fedmedclip.protocol.head import HeadSpecification, TensorSpecification, head_digest
+from fedmedclip.protocol.shared_heads import masked_linear_tensors, shared_head_specification
 
 SMALL = HeadSpecification(
     (

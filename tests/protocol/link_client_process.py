@@ -5,7 +5,7 @@ It prints each event's name, and never acknowledges a message.
 
 import sys
 
-from protocol.link import Link, LinkSettings, Message, Received
+from fedmedclip.protocol.link import Link, LinkSettings, Message, Received
 
 host, port, client_id, topic_filter, will_topic = sys.argv[1:]
 link = Link(LinkSettings(host=host, port=int(port)), client_id=client_id, will=Message(will_topic, b"gone"))

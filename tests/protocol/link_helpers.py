@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from protocol.link import Event, Link, LinkSettings, Message
-from simulation.brokers import BrokerProcess
+from fedmedclip.protocol.link import Event, Link, LinkSettings, Message
+from fedmedclip.simulation.brokers import BrokerProcess
 
 PATIENCE = 30.0
 EventKind = TypeVar("EventKind", bound=Event)

@@ -11,16 +11,16 @@ from typing import Any, get_args
 
 import pytest
 import yaml
+from fedmedclip.aggregator import service as aggregator_service
+from fedmedclip.edge_client import site_service
+from fedmedclip.protocol import messages, topics
+from fedmedclip.protocol.envelope import CARRIED, MAGIC, NO_IDENTITY, VERSION, seal
+from fedmedclip.protocol.link import Link
+from fedmedclip.protocol.link_client import Message as LinkMessage
+from fedmedclip.protocol.link_settings import LARGEST_MESSAGE_BYTES, LinkSettings
+from fedmedclip.protocol.signature import SIGNATURE_BYTES, new_signing_key
 from msgspec import inspect as structures
 
-import aggregator.service
-import edge_client.site_service
-from protocol import messages, topics
-from protocol.envelope import CARRIED, MAGIC, NO_IDENTITY, VERSION, seal
-from protocol.link import Link
-from protocol.link_client import Message as LinkMessage
-from protocol.link_settings import LARGEST_MESSAGE_BYTES, LinkSettings
-from protocol.signature import SIGNATURE_BYTES, new_signing_key
 from tests.simulation.loopback import FEDERATION, Loopback
 
 DOCUMENT = yaml.safe_load((Path(__file__).resolve().parents[2] / "docs" / "asyncapi.yaml").read_text())
@@ -155,7 +155,7 @@ class Recorder(Loopback):
         super().from_aggregator(outgoing)
 
     def from_site(self, site, sent):
-        post = edge_client.site_service._Post(FEDERATION, site, self.keys[site])
+        post = site_service._Post(FEDERATION, site, self.keys[site])
         for message in sent:
             published = post.up(message, self.plan.identity)
             self.note("receive", published.topic, message, published.retain)
@@ -163,7 +163,7 @@ class Recorder(Loopback):
 
     def publish_status(self, site):
         status = self.agents[site].status(online=True)
-        published = edge_client.site_service._Post(FEDERATION, site, self.keys[site]).status(status)
+        published = site_service._Post(FEDERATION, site, self.keys[site]).status(status)
         self.note("receive", published.topic, status, published.retain)
         super().publish_status(site)
 
@@ -194,7 +194,7 @@ def test_quality_of_service_and_session_are_those_of_the_services():
     for function in (Link.publish, Link.subscribe):
         assert inspect.signature(function).parameters["qos"].default == 1
     assert LinkMessage("topic", b"").qos == 1
-    for service in (aggregator.service, edge_client.site_service):
+    for service in (aggregator_service, site_service):
         assert "qos" not in inspect.getsource(service)  # both take the default
     binding = DOCUMENT["servers"]["broker"]["bindings"]["mqtt"]
     assert binding["keepAlive"] == LinkSettings().keepalive_seconds

@@ -4,13 +4,13 @@ import logging
 
 import numpy as np
 import pytest
+from fedmedclip.protocol.codecs import codec_named, decode_head, encode_head
+from fedmedclip.protocol.envelope import NO_IDENTITY, OVERHEAD_BYTES, seal
+from fedmedclip.protocol.messages import Announcement, Update
+from fedmedclip.protocol.objects import refer_to
+from fedmedclip.protocol.shared_heads import shared_head_specification
+from fedmedclip.protocol.signature import new_signing_key
 
-from protocol.codecs import codec_named, decode_head, encode_head
-from protocol.envelope import NO_IDENTITY, OVERHEAD_BYTES, seal
-from protocol.messages import Announcement, Update
-from protocol.objects import refer_to
-from protocol.shared_heads import shared_head_specification
-from protocol.signature import new_signing_key
 from tests.protocol.codec_examples import FAM, encoded, noise, round_trip, squared_error, structured
 
 

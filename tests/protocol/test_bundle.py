@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fedmedclip.protocol.bundle import CLASS_EMBEDDINGS, IMAGE_ENCODER, MANIFEST, decode_manifest, open_bundle
+from fedmedclip.protocol.errors import BundleError
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from protocol.bundle import CLASS_EMBEDDINGS, IMAGE_ENCODER, MANIFEST, decode_manifest, open_bundle
-from protocol.errors import BundleError
 
 EMBEDDINGS = np.eye(2, 4, dtype=np.float32)
 

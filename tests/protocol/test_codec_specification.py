@@ -1,9 +1,9 @@
 import struct
 
 import pytest
+from fedmedclip.protocol.codecs import codec_named, decode_head, encode_head
+from fedmedclip.protocol.shared_heads import shared_head_specification
 
-from protocol.codecs import codec_named, decode_head, encode_head
-from protocol.shared_heads import shared_head_specification
 from tests.protocol import independent_decoder
 from tests.protocol.codec_examples import FAM, PRESETS, SMALL, noise, structured
 

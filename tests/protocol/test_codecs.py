@@ -7,10 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zstandard
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
-
-from protocol.codecs import (
+from fedmedclip.protocol.codecs import (
     codec_named,
     decode_head,
     delta_codec_named,
@@ -18,9 +15,12 @@ from protocol.codecs import (
     maximum_encoded_bytes,
     order0_entropy_bytes,
 )
-from protocol.errors import CodecError, HeadError, InvalidInputError
-from protocol.head import HeadSpecification, TensorSpecification, head_digest
-from protocol.shared_heads import shared_head_specification
+from fedmedclip.protocol.errors import CodecError, HeadError, InvalidInputError
+from fedmedclip.protocol.head import HeadSpecification, TensorSpecification, head_digest
+from fedmedclip.protocol.shared_heads import shared_head_specification
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
 from tests.protocol.codec_examples import (
     FAM,
     PRESETS,

@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
-
-from protocol.codecs import codec_named, decode_head, delta_codec_named
-from protocol.error_feedback import apply_delta, compress, difference
-from protocol.head import HeadSpecification, TensorSpecification, head_digest
+from fedmedclip.protocol.codecs import codec_named, decode_head, delta_codec_named
+from fedmedclip.protocol.error_feedback import apply_delta, compress, difference
+from fedmedclip.protocol.head import HeadSpecification, TensorSpecification, head_digest
 
 SPECIFICATION = HeadSpecification((TensorSpecification("weight", (8, 16), initial_bound=1.0),))
 

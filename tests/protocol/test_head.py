@@ -1,11 +1,10 @@
 import numpy as np
 import pytest
+from fedmedclip.protocol.errors import HeadError
+from fedmedclip.protocol.head import HeadSpecification, TensorSpecification, head_digest
+from fedmedclip.protocol.seeds import derive_seed
 from hypothesis import given
 from hypothesis import strategies as st
-
-from protocol.errors import HeadError
-from protocol.head import HeadSpecification, TensorSpecification, head_digest
-from protocol.seeds import derive_seed
 
 SPECIFICATION = HeadSpecification(
     (

@@ -4,9 +4,8 @@ import time
 from pathlib import Path
 
 import pytest
-
-from protocol.errors import LinkError
-from protocol.link import (
+from fedmedclip.protocol.errors import LinkError
+from fedmedclip.protocol.link import (
     Connected,
     Disconnected,
     Link,
@@ -16,9 +15,10 @@ from protocol.link import (
     PublishRefused,
     Received,
 )
-from protocol.link_events import UNREAD_LIMIT
-from protocol.link_session import SENDING_WINDOW
-from simulation.brokers import EmbeddedBroker, MosquittoBroker, free_port
+from fedmedclip.protocol.link_events import UNREAD_LIMIT
+from fedmedclip.protocol.link_session import SENDING_WINDOW
+from fedmedclip.simulation.brokers import EmbeddedBroker, MosquittoBroker, free_port
+
 from tests.protocol.link_helpers import open_link, unique, wait_for
 
 

@@ -4,9 +4,9 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from fedmedclip.protocol.link import Connected, Disconnected, Message, Published, Received
+from fedmedclip.simulation.brokers import MosquittoBroker
 
-from protocol.link import Connected, Disconnected, Message, Published, Received
-from simulation.brokers import MosquittoBroker
 from tests.protocol.link_helpers import open_link, quiet, start_client_process, unique, wait_for
 
 

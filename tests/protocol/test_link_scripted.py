@@ -5,7 +5,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from protocol.link import Connected, Disconnected, Link, LinkSettings, SubscriptionRefused
+from fedmedclip.protocol.link import Connected, Disconnected, Link, LinkSettings, SubscriptionRefused
+
 from tests.protocol.link_helpers import unique, wait_for
 
 ACCEPTED_5 = bytes([0x20, 3, 0, 0, 0])

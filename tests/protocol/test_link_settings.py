@@ -5,11 +5,10 @@ from pathlib import Path
 
 import msgspec
 import pytest
-
-from protocol.configuration import read_configuration
-from protocol.errors import InvalidInputError, LinkError
-from protocol.link import Link, LinkSettings
-from protocol.link_settings import read_password, split_host_port, tls_context
+from fedmedclip.protocol.configuration import read_configuration
+from fedmedclip.protocol.errors import InvalidInputError, LinkError
+from fedmedclip.protocol.link import Link, LinkSettings
+from fedmedclip.protocol.link_settings import read_password, split_host_port, tls_context
 
 
 class Configuration(msgspec.Struct, forbid_unknown_fields=True):

@@ -17,9 +17,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from fedmedclip.protocol.link import Connected, Disconnected, Link, Received
+from fedmedclip.simulation.brokers import MosquittoBroker, free_port
 
-from protocol.link import Connected, Disconnected, Link, Received
-from simulation.brokers import MosquittoBroker, free_port
 from tests.protocol.link_helpers import open_link, unique, wait_for
 
 

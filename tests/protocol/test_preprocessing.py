@@ -5,13 +5,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from fedmedclip.export.torchvision_operators import declare_missing_operators
+from fedmedclip.protocol.bundle import Preprocessing
+from fedmedclip.protocol.preprocessing import fit
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-
-from export.torchvision_operators import declare_missing_operators
-from protocol.bundle import Preprocessing
-from protocol.preprocessing import fit
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STANDARD_DEVIATION = (0.26862954, 0.26130258, 0.27577711)

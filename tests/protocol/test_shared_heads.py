@@ -3,10 +3,9 @@ import sys
 
 import numpy as np
 import pytest
-
-from protocol.errors import InvalidInputError
-from protocol.head import head_digest
-from protocol.shared_heads import initial_shared_head, known_methods, shared_head_specification
+from fedmedclip.protocol.errors import InvalidInputError
+from fedmedclip.protocol.head import head_digest
+from fedmedclip.protocol.shared_heads import initial_shared_head, known_methods, shared_head_specification
 
 
 def test_fam_has_two_masked_layers():
@@ -40,8 +39,8 @@ def test_version_0_depends_on_the_seed_alone():
 
 def test_version_0_is_the_same_in_another_process():
     program = (
-        "from protocol.head import head_digest\n"
-        "from protocol.shared_heads import initial_shared_head\n"
+        "from fedmedclip.protocol.head import head_digest\n"
+        "from fedmedclip.protocol.shared_heads import initial_shared_head\n"
         "print(head_digest(initial_shared_head('fedmedclip', 16, 7)).hex())"
     )
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

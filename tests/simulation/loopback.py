@@ -10,20 +10,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-
-from aggregator.configuration import AggregatorConfiguration, FederationSettings
-from aggregator.coordinator import Coordinator
-from aggregator.global_head import GlobalHead
-from aggregator.store import Store
-from edge_client.site_agent import Identity, SiteAgent
-from edge_client.site_state import SiteState
-from protocol import topics
-from protocol.envelope import NO_IDENTITY, seal
-from protocol.head import HeadSpecification, TensorSpecification, head_digest
-from protocol.messages import Plan
-from protocol.seeds import derive_seed
-from protocol.shared_heads import initial_shared_head, shared_head_specification
-from protocol.signature import new_signing_key
+from fedmedclip.aggregator.configuration import AggregatorConfiguration, FederationSettings
+from fedmedclip.aggregator.coordinator import Coordinator
+from fedmedclip.aggregator.global_head import GlobalHead
+from fedmedclip.aggregator.store import Store
+from fedmedclip.edge_client.site_agent import Identity, SiteAgent
+from fedmedclip.edge_client.site_state import SiteState
+from fedmedclip.protocol import topics
+from fedmedclip.protocol.envelope import NO_IDENTITY, seal
+from fedmedclip.protocol.head import HeadSpecification, TensorSpecification, head_digest
+from fedmedclip.protocol.messages import Plan
+from fedmedclip.protocol.seeds import derive_seed
+from fedmedclip.protocol.shared_heads import initial_shared_head, shared_head_specification
+from fedmedclip.protocol.signature import new_signing_key
 
 FEDERATION = "trial"
 BUNDLE = bytes(range(32))

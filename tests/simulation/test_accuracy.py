@@ -5,29 +5,35 @@ import json
 import math
 import re
 
+import fedmedclip.simulation.accuracy.benchmark as benchmark
 import msgspec
 import numpy as np
 import pytest
+from fedmedclip.edge_client.training_settings import TrainingSettings
+from fedmedclip.protocol.errors import InvalidInputError
+from fedmedclip.protocol.head import head_digest
+from fedmedclip.simulation.accuracy.benchmark import AccuracySettings, run_accuracy
+from fedmedclip.simulation.accuracy.cases import Case, read_cases
+from fedmedclip.simulation.accuracy.document import Figure, Heading, Table, Text, to_html, to_markdown
+from fedmedclip.simulation.accuracy.features import Source
+from fedmedclip.simulation.accuracy.federation import MemoryFederation
+from fedmedclip.simulation.accuracy.runs import deal, run_case
+from fedmedclip.simulation.accuracy.scores import (
+    THRESHOLDS,
+    macro_auroc,
+    negative_class,
+    net_benefit,
+    reliability,
+)
+from fedmedclip.simulation.accuracy.significance import Comparison, compare, holm, mcnemar, paired_bootstrap
+from fedmedclip.simulation.accuracy.targets import Target
+from fedmedclip.simulation.accuracy.trainer import Trainer
+from fedmedclip.simulation.bandwidth.feature_pool import pool_of_file
+from fedmedclip.simulation.bandwidth.federation import Federation, FederationPlan
 from rich.console import Console
 from typer.testing import CliRunner
 
-import simulation.accuracy.benchmark as benchmark
-from edge_client.training_settings import TrainingSettings
 from fedmedclip import app
-from protocol.errors import InvalidInputError
-from protocol.head import head_digest
-from simulation.accuracy.benchmark import AccuracySettings, run_accuracy
-from simulation.accuracy.cases import Case, read_cases
-from simulation.accuracy.document import Figure, Heading, Table, Text, to_html, to_markdown
-from simulation.accuracy.features import Source
-from simulation.accuracy.federation import MemoryFederation
-from simulation.accuracy.runs import deal, run_case
-from simulation.accuracy.scores import THRESHOLDS, macro_auroc, negative_class, net_benefit, reliability
-from simulation.accuracy.significance import Comparison, compare, holm, mcnemar, paired_bootstrap
-from simulation.accuracy.targets import Target
-from simulation.accuracy.trainer import Trainer
-from simulation.bandwidth.feature_pool import pool_of_file
-from simulation.bandwidth.federation import Federation, FederationPlan
 
 TRAINING = """
 batch_size = 16

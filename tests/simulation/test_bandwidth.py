@@ -7,18 +7,16 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import fedmedclip.simulation.bandwidth.federation as production
 import numpy as np
 import pytest
-from rich.console import Console
-
-import simulation.bandwidth.federation as production
-from protocol.envelope import seal
-from protocol.errors import InvalidInputError
-from simulation.bandwidth.benchmark import BandwidthSettings, run_bandwidth
-from simulation.bandwidth.feature_pool import pool_of_file
-from simulation.bandwidth.foreign_federation import ForeignFederation, WholeHeadCoder
-from simulation.bandwidth.results import Row, compare
-from simulation.bandwidth.runs import (
+from fedmedclip.protocol.envelope import seal
+from fedmedclip.protocol.errors import InvalidInputError
+from fedmedclip.simulation.bandwidth.benchmark import BandwidthSettings, run_bandwidth
+from fedmedclip.simulation.bandwidth.feature_pool import pool_of_file
+from fedmedclip.simulation.bandwidth.foreign_federation import ForeignFederation, WholeHeadCoder
+from fedmedclip.simulation.bandwidth.results import Row, compare
+from fedmedclip.simulation.bandwidth.runs import (
     Experiment,
     codec_choice,
     codec_choices,
@@ -26,7 +24,9 @@ from simulation.bandwidth.runs import (
     play,
     run_federation,
 )
-from simulation.bandwidth.thin_link import ThinLink, parse_link
+from fedmedclip.simulation.bandwidth.thin_link import ThinLink, parse_link
+from rich.console import Console
+
 from tests.edge_client.conftest import CLASS_NAMES, write_image, write_tiny_bundle
 
 KEYS = {
@@ -132,7 +132,7 @@ def test_finished_runs_are_not_run_again(finished, folder, monkeypatch):
     def fail(*_):
         raise AssertionError("a finished run was run again")
 
-    monkeypatch.setattr("simulation.bandwidth.benchmark.run_federation", fail)
+    monkeypatch.setattr("fedmedclip.simulation.bandwidth.benchmark.run_federation", fail)
     again, text = run(folder, out)
     assert again == content
     assert "4 of 4 runs are done already" in text
@@ -147,7 +147,7 @@ def test_an_interrupted_benchmark_goes_on_where_it_was(folder, tmp_path, finishe
         done.append(arguments[1].label)
         return run_federation(*arguments)
 
-    monkeypatch.setattr("simulation.bandwidth.benchmark.run_federation", interrupted)
+    monkeypatch.setattr("fedmedclip.simulation.bandwidth.benchmark.run_federation", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(folder, tmp_path)
     monkeypatch.undo()

@@ -3,12 +3,12 @@
 import socket
 import threading
 
+from fedmedclip.simulation.bandwidth.feature_pool import pool_of_file
 from rich.console import Console
 
 from benchmarks.counting_proxy import CountingProxy
 from benchmarks.peers import install
 from benchmarks.synthetic_features import write_features
-from simulation.bandwidth.feature_pool import pool_of_file
 
 
 def test_the_proxy_counts_every_byte_of_both_directions():

@@ -4,9 +4,8 @@ import socket
 from pathlib import Path
 
 import pytest
-
-from protocol.errors import InvalidInputError
-from simulation.brokers import EmbeddedBroker, MosquittoBroker, free_port
+from fedmedclip.protocol.errors import InvalidInputError
+from fedmedclip.simulation.brokers import EmbeddedBroker, MosquittoBroker, free_port
 
 
 def answers(port: int) -> bool:
@@ -58,7 +57,7 @@ def test_a_broker_that_cannot_start_says_why(mosquitto_installed: None) -> None:
 
 
 def test_without_mosquitto_it_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("simulation.brokers.shutil.which", lambda name, path: None)
+    monkeypatch.setattr("fedmedclip.simulation.brokers.shutil.which", lambda name, path: None)
     with pytest.raises(InvalidInputError, match="install mosquitto or use --broker embedded"):
         MosquittoBroker()
 

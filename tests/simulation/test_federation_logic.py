@@ -1,13 +1,13 @@
 """The whole protocol over a bad network, with killed parties, without a broker."""
 
 import pytest
+from fedmedclip.edge_client.site_state import SiteState
+from fedmedclip.protocol import topics
+from fedmedclip.protocol.envelope import open_envelope, seal
+from fedmedclip.protocol.messages import Join, Update
+from fedmedclip.protocol.objects import refer_to
+from fedmedclip.protocol.signature import new_signing_key
 
-from edge_client.site_state import SiteState
-from protocol import topics
-from protocol.envelope import open_envelope, seal
-from protocol.messages import Join, Update
-from protocol.objects import refer_to
-from protocol.signature import new_signing_key
 from tests.simulation.loopback import BUNDLE, FEDERATION, Loopback
 
 

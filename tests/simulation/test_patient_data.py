@@ -12,14 +12,14 @@ import numpy as np
 import pydicom
 import pytest
 import zstandard
+from fedmedclip.edge_client.evaluation import run_evaluation
+from fedmedclip.edge_client.prediction import run_prediction
+from fedmedclip.protocol.link_settings import LinkSettings
+from fedmedclip.simulation.brokers import MosquittoBroker
+from fedmedclip.simulation.configurations import write_aggregator_configuration, write_site_configuration
+from fedmedclip.simulation.processes import all_ended, start_command
 from pydicom.data import get_testdata_file
 
-from edge_client.evaluation import run_evaluation
-from edge_client.prediction import run_prediction
-from protocol.link_settings import LinkSettings
-from simulation.brokers import MosquittoBroker
-from simulation.configurations import write_aggregator_configuration, write_site_configuration
-from simulation.processes import all_ended, start_command
 from tests.edge_client.conftest import CLASS_NAMES, write_tiny_bundle
 
 PLANTED = {

@@ -8,15 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-
-from export.class_embeddings import embed_classes
-from export.model import LoadedModel, load_model
-from export.prompts import read_class_prompts
-from simulation.measure_phantom_clip import embed_site, is_zero_shot_right
-from simulation.phantom_anatomy import FINDINGS, draw_anatomy, render_phantom
-from simulation.phantom_captions import MISREADINGS, Report, draw_caption, draw_report
-from simulation.phantom_looks import (
+from fedmedclip.export.class_embeddings import embed_classes
+from fedmedclip.export.model import LoadedModel, load_model
+from fedmedclip.export.prompts import read_class_prompts
+from fedmedclip.simulation.measure_phantom_clip import embed_site, is_zero_shot_right
+from fedmedclip.simulation.phantom_anatomy import FINDINGS, draw_anatomy, render_phantom
+from fedmedclip.simulation.phantom_captions import MISREADINGS, Report, draw_caption, draw_report
+from fedmedclip.simulation.phantom_looks import (
     HOSPITAL_LOOKS,
     SERVER_REFERENCE_LOOK,
     WEIGHTINGS,
@@ -24,8 +22,9 @@ from simulation.phantom_looks import (
     draw_pretraining_look,
     vary,
 )
-from simulation.phantoms import LEAST_PER_CLASS, SITES, write_federation
-from simulation.pretrain_pairs import SIDE, PairsRecipe, draw_batch, render_examples
+from fedmedclip.simulation.phantoms import LEAST_PER_CLASS, SITES, write_federation
+from fedmedclip.simulation.pretrain_pairs import SIDE, PairsRecipe, draw_batch, render_examples
+from PIL import Image
 
 MODEL_FOLDER = Path(__file__).resolve().parents[2] / "simulation" / "assets" / "phantom-clip"
 SMALL = 0.15

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from fedmedclip.aggregator.store import Store
+from fedmedclip.edge_client.site_state import SiteState
+from fedmedclip.protocol.head import head_digest
+from fedmedclip.protocol.link_settings import LinkSettings
+from fedmedclip.simulation.brokers import MosquittoBroker
+from fedmedclip.simulation.configurations import write_aggregator_configuration, write_site_configuration
+from fedmedclip.simulation.processes import Running, all_ended, start_command
+from fedmedclip.simulation.summary import global_heads, newest_version
 
-from aggregator.store import Store
-from edge_client.site_state import SiteState
-from protocol.head import head_digest
-from protocol.link_settings import LinkSettings
-from simulation.brokers import MosquittoBroker
-from simulation.configurations import write_aggregator_configuration, write_site_configuration
-from simulation.processes import Running, all_ended, start_command
-from simulation.summary import global_heads, newest_version
 from tests.edge_client.conftest import write_image, write_tiny_bundle
 
 ROUNDS = 6

@@ -4,11 +4,10 @@ import hashlib
 
 import numpy as np
 import pytest
+from fedmedclip.protocol.errors import InvalidInputError
+from fedmedclip.simulation.virtual_sites import dirichlet_sites, natural_sites
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from protocol.errors import InvalidInputError
-from simulation.virtual_sites import dirichlet_sites, natural_sites
 
 
 def images(count, classes=4, seed=0):

@@ -9,14 +9,14 @@ import sys
 
 import typer
 
-from aggregator.cli import aggregator_command
-from edge_client.bundle_cli import bundle_app
-from edge_client.cli import evaluate_command, predict_command, reference_command, site_command
-from edge_client.deployment.cli import deploy_command
-from edge_client.doctor.cli import doctor_command
-from export.cli import export_command
-from protocol.errors import FedMedClipError
-from simulation.cli import bench_app, demo_command
+from fedmedclip.aggregator.cli import aggregator_command
+from fedmedclip.edge_client.bundle_cli import bundle_app
+from fedmedclip.edge_client.cli import evaluate_command, predict_command, reference_command, site_command
+from fedmedclip.edge_client.deployment.cli import deploy_command
+from fedmedclip.edge_client.doctor.cli import doctor_command
+from fedmedclip.export.cli import export_command
+from fedmedclip.protocol.errors import FedMedClipError
+from fedmedclip.simulation.cli import bench_app, demo_command
 
 app = typer.Typer(
     name="fedmedclip",
@@ -73,7 +73,3 @@ def _extra_of(module: str | None) -> str | None:
         "matplotlib": "bench",
     }
     return extras.get((module or "").split(".")[0])
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,5 @@
+"""`python -m fedmedclip` is the command."""
+
+from fedmedclip.command import main
+
+main()
