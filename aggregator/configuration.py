@@ -3,9 +3,10 @@
 from typing import Annotated, Literal
 
 import msgspec
-from fedmedclip.protocol.link_settings import LinkSettings
-from fedmedclip.protocol.messages import Setting
 from msgspec import Meta
+
+from fedmedclip.protocol.link.settings import LinkSettings
+from fedmedclip.protocol.messages import Setting
 
 PublicKeyInHexadecimal = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 

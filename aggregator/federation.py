@@ -4,12 +4,12 @@ import os
 
 from fedmedclip.aggregator.configuration import AggregatorConfiguration
 from fedmedclip.aggregator.store import Store
-from fedmedclip.protocol.bundle import Bundle
+from fedmedclip.protocol.bundle.bundle import Bundle
 from fedmedclip.protocol.codecs import delta_codec_named
 from fedmedclip.protocol.errors import InvalidInputError
-from fedmedclip.protocol.head import HeadSpecification, head_digest
+from fedmedclip.protocol.heads.head import HeadSpecification, head_digest
+from fedmedclip.protocol.heads.shared_heads import initial_shared_head, shared_head_specification
 from fedmedclip.protocol.messages import Plan
-from fedmedclip.protocol.shared_heads import initial_shared_head, shared_head_specification
 from fedmedclip.protocol.topics import check_name
 
 

@@ -3,9 +3,9 @@
 from fedmedclip.aggregator.rules import weighted_mean
 from fedmedclip.aggregator.store import Store, StoredHead, StoredVersion
 from fedmedclip.protocol.codecs import codec_named, decode_head, delta_codec_named, encode_head
-from fedmedclip.protocol.error_feedback import apply_delta, compress
+from fedmedclip.protocol.codecs.error_feedback import apply_delta, compress
 from fedmedclip.protocol.errors import MessageError
-from fedmedclip.protocol.head import HeadSpecification, head_digest
+from fedmedclip.protocol.heads.head import HeadSpecification, head_digest
 from fedmedclip.protocol.messages import Announcement, Block, ObjectReference, Snapshot
 from fedmedclip.protocol.objects import blocks_of, refer_to
 

@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 
 import numpy as np
-from fedmedclip.protocol.head import HeadSpecification, NamedArrays
+
+from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays
 
 
 def weighted_mean(

@@ -10,11 +10,11 @@ from fedmedclip.aggregator.federation import begin_or_resume
 from fedmedclip.aggregator.global_head import GlobalHead
 from fedmedclip.aggregator.store import Store
 from fedmedclip.protocol import topics
-from fedmedclip.protocol.bundle import open_bundle
+from fedmedclip.protocol.bundle.bundle import open_bundle
 from fedmedclip.protocol.configuration import beside, read_configuration
 from fedmedclip.protocol.envelope import seal
 from fedmedclip.protocol.errors import LinkError
-from fedmedclip.protocol.link import (
+from fedmedclip.protocol.link.link import (
     Connected,
     Disconnected,
     Link,

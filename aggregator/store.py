@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+
 from fedmedclip.protocol.database import Database
 from fedmedclip.protocol.messages import Plan, Update
 

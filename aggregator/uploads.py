@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fedmedclip.aggregator.store import Store
 from fedmedclip.protocol.codecs import maximum_encoded_bytes
 from fedmedclip.protocol.errors import MessageError
-from fedmedclip.protocol.head import HeadSpecification
+from fedmedclip.protocol.heads.head import HeadSpecification
 from fedmedclip.protocol.messages import Block, BlockRequest, Update
 from fedmedclip.protocol.objects import Assembly
 

@@ -60,7 +60,7 @@ def site_command(
     Its state lies in the configured folder: stop it (Ctrl-C) or kill it at any moment, start it again with
     the same configuration, and it goes on where it was. Images and the private head never leave.
     """
-    from fedmedclip.edge_client.site_service import run_site
+    from fedmedclip.edge_client.site.service import run_site
     from fedmedclip.protocol.console import log_to_terminal, stop_cleanly_when_asked
 
     log_to_terminal(verbose)
@@ -85,8 +85,8 @@ def predict_command(
     strict: StrictOption = False,
 ) -> None:
     """Classify images offline: label, probability per class, ensemble weight, time."""
-    from fedmedclip.edge_client.prediction import run_prediction
-    from fedmedclip.edge_client.readers.settings import ReaderSettings, parse_window
+    from fedmedclip.edge_client.images.readers.settings import ReaderSettings, parse_window
+    from fedmedclip.edge_client.inference.prediction import run_prediction
 
     settings = ReaderSettings(frames.value, parse_window(window))
     run_prediction(paths, bundle, heads, output_format.value, output, threads, settings, strict, prompts)
@@ -108,8 +108,8 @@ def evaluate_command(
     strict: StrictOption = False,
 ) -> None:
     """Measure zero-shot, shared head, private head and ensemble on labelled images."""
-    from fedmedclip.edge_client.evaluation import run_evaluation
-    from fedmedclip.edge_client.readers.settings import ReaderSettings, parse_window
+    from fedmedclip.edge_client.images.readers.settings import ReaderSettings, parse_window
+    from fedmedclip.edge_client.inference.evaluation import run_evaluation
 
     settings = ReaderSettings(frames.value, parse_window(window))
     run_evaluation(data, bundle, heads, output, threads, settings, strict, prompts)
@@ -137,7 +137,7 @@ def reference_command(
     They are of public images that look like those to be classified later. Do it before the federation begins:
     it changes the bundle, and every site needs the same one. A signature of the bundle as it was is removed.
     """
-    from fedmedclip.edge_client.reference_command import run_reference
+    from fedmedclip.edge_client.features.reference_command import run_reference
 
     run_reference(
         images,

@@ -2,7 +2,8 @@
 
 import numpy as np
 import numpy.typing as npt
-from fedmedclip.protocol.bundle import Agreement
+
+from fedmedclip.protocol.bundle.bundle import Agreement
 
 Floats = npt.NDArray[np.float32]
 # Of a probe on unit embeddings: small, for a class has few images, yet enough that it has one solution.

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+
 from fedmedclip.export.bundle_writer import check_target, new_bundle
 from fedmedclip.export.calibration import read_calibration
 from fedmedclip.export.class_embeddings import embed_classes
@@ -18,7 +19,7 @@ from fedmedclip.export.parity_images import generated_images, images_in
 from fedmedclip.export.precision import DEFAULT_LIMITS, Limits, in_precision
 from fedmedclip.export.self_test import golden_contents
 from fedmedclip.export.text_tower import text_versions, write_text_tower
-from fedmedclip.protocol.bundle import (
+from fedmedclip.protocol.bundle.bundle import (
     CLASS_EMBEDDINGS,
     FORMAT,
     IMAGE_ENCODER,
@@ -29,8 +30,8 @@ from fedmedclip.protocol.bundle import (
     Precision,
     open_bundle,
 )
+from fedmedclip.protocol.bundle.self_test import encode_array
 from fedmedclip.protocol.errors import InvalidInputError
-from fedmedclip.protocol.self_test import encode_array
 
 
 def export_bundle(

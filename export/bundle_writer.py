@@ -7,10 +7,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from fedmedclip.protocol.bundle import CLASS_EMBEDDINGS, ENCODER_FILES, MANIFEST, REFERENCE_FILE, TEXT_FILES
-from fedmedclip.protocol.bundle_signature import SIGNATURE_FILE
+from fedmedclip.protocol.bundle.bundle import (
+    CLASS_EMBEDDINGS,
+    ENCODER_FILES,
+    MANIFEST,
+    REFERENCE_FILE,
+    TEXT_FILES,
+)
+from fedmedclip.protocol.bundle.self_test import SELF_TEST_EMBEDDINGS, SELF_TEST_IMAGES
+from fedmedclip.protocol.bundle.signature import SIGNATURE_FILE
 from fedmedclip.protocol.errors import InvalidInputError
-from fedmedclip.protocol.self_test import SELF_TEST_EMBEDDINGS, SELF_TEST_IMAGES
 
 BUNDLE_FILES = {
     MANIFEST,

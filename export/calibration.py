@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
 from fedmedclip.export.agreement import Floats, agreement_of_decisions, measure_agreement
 from fedmedclip.export.onnx_session import session_of
 from fedmedclip.export.parity_images import labelled_images_in
@@ -22,8 +23,8 @@ from fedmedclip.export.quantize import (
     quantize_matrix_products,
     quantized_matrix,
 )
-from fedmedclip.protocol.bundle import Candidate, Preprocessing, Quantization
-from fedmedclip.protocol.preprocessing import fit
+from fedmedclip.protocol.bundle.bundle import Candidate, Preprocessing, Quantization
+from fedmedclip.protocol.bundle.preprocessing import fit
 
 GRANULARITIES: tuple[Granularity, ...] = ("tensor", "channel")
 # Of all products, these shares are tried in float; each costs speed and size.

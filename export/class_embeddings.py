@@ -2,10 +2,11 @@
 
 import numpy as np
 import numpy.typing as npt
+
 from fedmedclip.export.model import LoadedModel
 from fedmedclip.export.one_thread import one_thread
-from fedmedclip.protocol.bundle import ClassPrompts
-from fedmedclip.protocol.class_prompts import prompt_ensemble, prompt_texts
+from fedmedclip.protocol.bundle.bundle import ClassPrompts
+from fedmedclip.protocol.bundle.prompts import prompt_ensemble, prompt_texts
 from fedmedclip.protocol.errors import InvalidInputError
 
 PROMPTS_PER_BATCH = 64
@@ -14,7 +15,7 @@ PROMPTS_PER_BATCH = 64
 def embed_classes(loaded: LoadedModel, prompts: ClassPrompts) -> npt.NDArray[np.float32]:
     """Return float32 (classes, D), rows of unit length, in the order of `prompts.classes`.
 
-    Every template is filled with every phrase of a class, as `protocol.class_prompts` says.
+    Every template is filled with every phrase of a class, as `protocol.bundle.prompts` says.
 
     Raises InvalidInputError when an embedding is not finite, as with weights that are damaged.
     """

@@ -8,7 +8,7 @@ import typer
 
 if TYPE_CHECKING:
     from fedmedclip.export.architectures import Architecture
-    from fedmedclip.protocol.bundle import Agreement, Bundle
+    from fedmedclip.protocol.bundle.bundle import Agreement, Bundle
 
 
 class PrecisionName(StrEnum):

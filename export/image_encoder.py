@@ -1,14 +1,14 @@
 """The image tower as an ONNX graph: uint8 images in, unit-length embeddings out.
 
 Normalisation and layout are part of the graph, so that the edge hands over the pixels that
-`protocol.preprocessing.fit` gives and nothing else.
+`protocol.bundle.preprocessing.fit` gives and nothing else.
 """
 
 from typing import TYPE_CHECKING, Any
 
 from fedmedclip.export.model import LoadedModel
 from fedmedclip.export.torch_to_onnx import inference_form, module_to_onnx
-from fedmedclip.protocol.bundle import Preprocessing
+from fedmedclip.protocol.bundle.bundle import Preprocessing
 
 if TYPE_CHECKING:
     import torch

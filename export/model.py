@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fedmedclip.export.model_source import LOCAL_PREFIX, ModelSource, find_source
 from fedmedclip.export.quiet import quiet
 from fedmedclip.export.torchvision_operators import declare_missing_operators
-from fedmedclip.protocol.bundle import Preprocessing
+from fedmedclip.protocol.bundle.bundle import Preprocessing
 from fedmedclip.protocol.errors import InvalidInputError
 
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
 """Compare the exported encoder with open_clip: an export is not done until both give the same embeddings.
 
-One side is open_clip's own preprocessing and its model in PyTorch; the other is `protocol.preprocessing.fit`
-and ONNX Runtime, as on the edge.
+One side is open_clip's own preprocessing and its model in PyTorch; the other is
+`protocol.bundle.preprocessing.fit` and ONNX Runtime, as on the edge.
 """
 
 from collections.abc import Iterable, Iterator
@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+
 from fedmedclip.export.image_encoder import INPUT_NAME, OUTPUT_NAME
 from fedmedclip.export.model import LoadedModel
 from fedmedclip.export.one_thread import one_thread
 from fedmedclip.export.onnx_session import open_session
-from fedmedclip.protocol.bundle import Parity, Precision
+from fedmedclip.protocol.bundle.bundle import Parity, Precision
+from fedmedclip.protocol.bundle.preprocessing import fit
 from fedmedclip.protocol.errors import FedMedClipError
-from fedmedclip.protocol.preprocessing import fit
 
 if TYPE_CHECKING:
     from PIL.Image import Image

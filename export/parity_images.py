@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.seeds import derive_seed
 

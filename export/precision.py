@@ -9,7 +9,7 @@ from fedmedclip.export.calibration import Calibration, choose_eight_bit
 from fedmedclip.export.half_precision import store_in_half_precision
 from fedmedclip.export.parity import INT8_COSINE_MIN, ParityError
 from fedmedclip.export.quantize import quantize_matrix_products
-from fedmedclip.protocol.bundle import Agreement, Precision, Quantization
+from fedmedclip.protocol.bundle.bundle import Agreement, Precision, Quantization
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from fedmedclip.protocol.bundle import ClassPrompts
-from fedmedclip.protocol.class_prompts import DEFAULT_TEMPLATE, read_classes_toml, require_distinguishable
+from fedmedclip.protocol.bundle.bundle import ClassPrompts
+from fedmedclip.protocol.bundle.prompts import DEFAULT_TEMPLATE, read_classes_toml, require_distinguishable
 from fedmedclip.protocol.errors import InvalidInputError
 
 CLASSES_FILE = "classes.toml"

@@ -12,8 +12,9 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+
 from fedmedclip.export.onnx_rewrite import Replacement, replace_nodes
-from fedmedclip.protocol.bundle import Quantization
+from fedmedclip.protocol.bundle.bundle import Quantization
 from fedmedclip.protocol.errors import InvalidInputError
 
 QUANTIZED_OPERATORS = ("Gemm", "MatMul")

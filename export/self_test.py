@@ -4,12 +4,13 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+
 from fedmedclip.export.image_encoder import INPUT_NAME, OUTPUT_NAME
 from fedmedclip.export.onnx_session import open_session
 from fedmedclip.export.parity_images import generated_images
-from fedmedclip.protocol.bundle import Preprocessing
-from fedmedclip.protocol.preprocessing import fit
-from fedmedclip.protocol.self_test import IMAGES, SELF_TEST_EMBEDDINGS, SELF_TEST_IMAGES, encode_array
+from fedmedclip.protocol.bundle.bundle import Preprocessing
+from fedmedclip.protocol.bundle.preprocessing import fit
+from fedmedclip.protocol.bundle.self_test import IMAGES, SELF_TEST_EMBEDDINGS, SELF_TEST_IMAGES, encode_array
 
 
 def golden_contents(encoder: Path, preprocessing: Preprocessing) -> dict[str, bytes]:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from fedmedclip.export.class_embeddings import PROMPTS_PER_BATCH, embed_texts
 from fedmedclip.export.model import LoadedModel
 from fedmedclip.export.onnx_session import open_session
@@ -15,9 +16,9 @@ from fedmedclip.export.text_encoder import (
     text_encoder_to_onnx,
 )
 from fedmedclip.export.tokenizer_data import tokenizer_data
-from fedmedclip.protocol.bundle import TEXT_ENCODER, TOKENIZER, ClassPrompts, TextParity, TextTower
-from fedmedclip.protocol.class_prompts import prompt_texts
-from fedmedclip.protocol.tokenizer import TextLibraries, Tokenizer, open_tokenizer
+from fedmedclip.protocol.bundle.bundle import TEXT_ENCODER, TOKENIZER, ClassPrompts, TextParity, TextTower
+from fedmedclip.protocol.bundle.prompts import prompt_texts
+from fedmedclip.protocol.bundle.tokenizer import TextLibraries, Tokenizer, open_tokenizer
 
 MAX_ABS_ERROR = 1e-4
 # Accents, composed and not; emoji with joiners; CJK; right to left; entities, once and twice; wrongly decoded

@@ -5,16 +5,17 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import msgspec
-from fedmedclip.protocol.byte_pairs import CONTRACTIONS, WORD_END, BytePairs, Runs, byte_symbols
+
+from fedmedclip.protocol.bundle.byte_pairs import CONTRACTIONS, WORD_END, BytePairs, Runs, byte_symbols
+from fedmedclip.protocol.bundle.text_cleaning import Cleaning
 from fedmedclip.protocol.errors import InvalidInputError
-from fedmedclip.protocol.text_cleaning import Cleaning
 
 _EVERY_CHARACTER = "".join(map(chr, range(0x110000)))
 
 
 @dataclass(frozen=True)
 class TokenizerData:
-    """The content of `tokenizer.json`, and what `protocol.bundle.TextTower` says of it."""
+    """The content of `tokenizer.json`, and what `protocol.bundle.bundle.TextTower` says of it."""
 
     content: bytes
     kind: Literal["byte pairs", "hugging face"]

@@ -10,10 +10,10 @@ import sys
 import typer
 
 from fedmedclip.aggregator.cli import aggregator_command
-from fedmedclip.edge_client.bundle_cli import bundle_app
+from fedmedclip.edge_client.bundles.cli import bundle_app
 from fedmedclip.edge_client.cli import evaluate_command, predict_command, reference_command, site_command
-from fedmedclip.edge_client.deployment.cli import deploy_command
 from fedmedclip.edge_client.doctor.cli import doctor_command
+from fedmedclip.edge_client.inference.deployment.cli import deploy_command
 from fedmedclip.export.cli import export_command
 from fedmedclip.protocol.errors import FedMedClipError
 from fedmedclip.simulation.cli import bench_app, demo_command

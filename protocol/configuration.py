@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import msgspec
+
 from fedmedclip.protocol.errors import InvalidInputError
 
 Configuration = TypeVar("Configuration")

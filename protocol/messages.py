@@ -7,8 +7,9 @@ of bounds is a MessageError before anything else looks at it.
 from typing import Annotated
 
 import msgspec
-from fedmedclip.protocol.errors import MessageError
 from msgspec import Meta
+
+from fedmedclip.protocol.errors import MessageError
 
 Digest = Annotated[bytes, Meta(min_length=32, max_length=32)]
 PublicKey = Annotated[bytes, Meta(min_length=32, max_length=32)]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
 from fedmedclip.protocol.errors import InvalidInputError
 
 SIGNATURE_BYTES = 64

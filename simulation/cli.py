@@ -39,10 +39,11 @@ def demo_command(
     """
     # Read when numpy is imported: on few cores, threads for tiny products only wait for each other.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from rich.console import Console
+
     from fedmedclip.protocol.console import stop_cleanly_when_asked
     from fedmedclip.protocol.errors import InvalidInputError
-    from fedmedclip.simulation.demo import DemoSettings, run_demo
-    from rich.console import Console
+    from fedmedclip.simulation.demo.demo import DemoSettings, run_demo
 
     if bundle is not None and (model is not None or pretrained is not None):
         raise InvalidInputError("give either --bundle or --model with --pretrained, not both")
@@ -110,9 +111,10 @@ def bandwidth_command(
     Federations of production aggregator and site code run in one process on cached features, and every
     message is counted. The same command gives the same numbers, times excepted.
     """
+    from rich.console import Console
+
     from fedmedclip.protocol.console import stop_cleanly_when_asked
     from fedmedclip.simulation.bandwidth.benchmark import BandwidthSettings, run_bandwidth
-    from rich.console import Console
 
     stop_cleanly_when_asked()
     settings = BandwidthSettings(
@@ -175,10 +177,11 @@ def accuracy_command(
     import shlex
     import sys
 
+    from rich.console import Console
+
     from fedmedclip.protocol.console import stop_cleanly_when_asked
     from fedmedclip.simulation.accuracy.benchmark import AccuracySettings, run_accuracy
     from fedmedclip.simulation.accuracy.features import Source
-    from rich.console import Console
 
     stop_cleanly_when_asked()
     settings = AccuracySettings(

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from fedmedclip.protocol.errors import InvalidInputError
-from fedmedclip.simulation.brokers import EmbeddedBroker, MosquittoBroker, find_mosquitto
+from fedmedclip.simulation.processes.brokers import EmbeddedBroker, MosquittoBroker, find_mosquitto
+from tests import ROOT
 
 
 def pytest_configure() -> None:
@@ -52,7 +54,7 @@ def embedded_broker() -> Iterator[EmbeddedBroker]:
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of large models and real images beside the repository."""
-    folder = Path(__file__).resolve().parents[1].parent / "shared"
+    folder = ROOT.parent / "shared"
     if not folder.is_dir():
         missing(f"no folder {folder} with models and data")
     return folder

@@ -2,21 +2,21 @@
 
 import subprocess
 from contextlib import ExitStack
-from pathlib import Path
 
 import msgspec
 import pytest
+
 from fedmedclip.aggregator.configuration import AggregatorConfiguration
-from fedmedclip.edge_client.site_configuration import SiteConfiguration
-from fedmedclip.edge_client.training_settings import TrainingSettings
+from fedmedclip.edge_client.learning.settings import TrainingSettings
+from fedmedclip.edge_client.site.configuration import SiteConfiguration
 from fedmedclip.protocol.configuration import read_configuration
 from fedmedclip.protocol.errors import InvalidInputError
-from fedmedclip.protocol.link import Connected, Received
-from fedmedclip.simulation.brokers import MosquittoBroker
+from fedmedclip.protocol.link.link import Connected, Received
+from fedmedclip.simulation.processes.brokers import MosquittoBroker
+from tests import ROOT
+from tests.protocol.link.helpers import open_link, unique, wait_for
 
-from tests.protocol.link_helpers import open_link, unique, wait_for
-
-DEPLOY = Path(__file__).resolve().parents[1] / "deploy"
+DEPLOY = ROOT / "deploy"
 
 
 @pytest.mark.parametrize(

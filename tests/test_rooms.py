@@ -3,11 +3,11 @@
 import ast
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests import ROOT
+
 ROOMS = {"aggregator", "edge_client", "export", "protocol", "simulation"}
 MAY_IMPORT = {
     "protocol": set(),
@@ -19,7 +19,7 @@ MAY_IMPORT = {
 # What the base installation brings; everything else is an extra.
 PROTOCOL_LIBRARIES = {"numpy", "zstandard", "msgspec", "cryptography", "paho"}
 BASE_LIBRARIES = PROTOCOL_LIBRARIES | {"onnxruntime", "PIL", "typer", "rich", "safetensors"}
-MAY_USE_TORCH = {"edge_client/training.py", "edge_client/methods"}
+MAY_USE_TORCH = {"edge_client/learning/training.py", "edge_client/learning/methods"}
 
 
 def imported_modules(path):
@@ -55,13 +55,13 @@ def test_torch_and_extras_stay_where_they_belong(room):
     for path in (ROOT / room).rglob("*.py"):
         relative = path.relative_to(ROOT).as_posix()
         extras = {"torch"} if relative.startswith(tuple(MAY_USE_TORCH)) else set()
-        if relative == "edge_client/metrics.py":
+        if relative == "edge_client/heads/metrics.py":
             extras = {"sklearn"}
-        if relative.startswith("edge_client/deployment/"):
+        if relative.startswith("edge_client/inference/deployment/"):
             extras = {"onnx"}
-        if relative.startswith("edge_client/readers/dicom"):
+        if relative.startswith("edge_client/images/readers/dicom"):
             extras = {"pydicom"}
-        if relative == "edge_client/text_encoder.py":
+        if relative == "edge_client/features/text_encoder.py":
             extras = {"ftfy", "tokenizers"}
         used = {name for name, at_run_time in imported_modules(path) if at_run_time}
         unknown = used - set(sys.stdlib_module_names) - ROOMS - allowed - extras

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import msgspec
 from cryptography import x509
+
 from fedmedclip.edge_client.doctor.finding import Finding, bad, good, note
 from fedmedclip.protocol.errors import FedMedClipError
-from fedmedclip.protocol.link import Connected, Disconnected, Link
-from fedmedclip.protocol.link_proxy import open_tunnel
-from fedmedclip.protocol.link_reasons import connect_failure
-from fedmedclip.protocol.link_settings import LinkSettings, split_host_port, tls_context
+from fedmedclip.protocol.link.link import Connected, Disconnected, Link
+from fedmedclip.protocol.link.proxy import open_tunnel
+from fedmedclip.protocol.link.reasons import connect_failure
+from fedmedclip.protocol.link.settings import LinkSettings, split_host_port, tls_context
 
 _SECONDS = 10.0
 _MQTT_SECONDS = 20.0

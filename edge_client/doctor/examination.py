@@ -7,8 +7,8 @@ from fedmedclip.edge_client.doctor.clock import clock
 from fedmedclip.edge_client.doctor.finding import Finding, bad, good
 from fedmedclip.edge_client.doctor.machine import disk, memory, processor
 from fedmedclip.edge_client.doctor.work import features, self_test, speed, training_packages
-from fedmedclip.edge_client.site_configuration import SiteConfiguration
-from fedmedclip.protocol.bundle import MANIFEST, Bundle, open_bundle
+from fedmedclip.edge_client.site.configuration import SiteConfiguration
+from fedmedclip.protocol.bundle.bundle import MANIFEST, Bundle, open_bundle
 from fedmedclip.protocol.configuration import beside, read_configuration
 
 

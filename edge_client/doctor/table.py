@@ -1,9 +1,10 @@
 """The doctor's findings for a person."""
 
-from fedmedclip.edge_client.doctor.finding import Finding, State
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+from fedmedclip.edge_client.doctor.finding import Finding, State
 
 _COLOURS = {State.OK: "green", State.NOTE: "yellow", State.BAD: "red"}
 

@@ -7,11 +7,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+
 from fedmedclip.edge_client.doctor.finding import Finding, bad, good, note
-from fedmedclip.edge_client.encoder import Encoder
-from fedmedclip.edge_client.self_test import run_self_test
-from fedmedclip.protocol.bundle import Bundle
-from fedmedclip.protocol.self_test import demanded
+from fedmedclip.edge_client.features.encoder import Encoder
+from fedmedclip.edge_client.features.self_test import run_self_test
+from fedmedclip.protocol.bundle.bundle import Bundle
+from fedmedclip.protocol.bundle.self_test import demanded
 
 _SECONDS = 1.0
 # Multiplications and additions of a ViT-B/32 for one image, in units of 10^9.

@@ -20,7 +20,7 @@ from fedmedclip.protocol.codecs.quantiser import Quantiser
 from fedmedclip.protocol.codecs.scales import mean_magnitudes
 from fedmedclip.protocol.envelope import OVERHEAD_BYTES
 from fedmedclip.protocol.errors import HeadError
-from fedmedclip.protocol.head import HeadSpecification, NamedArrays
+from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays
 
 log = logging.getLogger("fedmedclip.codec")
 

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy.typing as npt
-from fedmedclip.protocol.head import HeadSpecification, NamedArrays
+
+from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays
 
 
 @dataclass(frozen=True)

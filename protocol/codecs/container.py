@@ -4,6 +4,7 @@ The frame goes without its magic number, which is the same four bytes each time.
 """
 
 import zstandard
+
 from fedmedclip.protocol.errors import CodecError
 
 _MAGIC = b"\x28\xb5\x2f\xfd"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
 from fedmedclip.protocol.codecs.codec import Decoded, Encoded
 from fedmedclip.protocol.codecs.container import unwrap, wrap
 from fedmedclip.protocol.codecs.packing import largest_packed_size, pack, unpack
@@ -17,7 +18,7 @@ from fedmedclip.protocol.codecs.quantiser import INTEGER_BITS, Quantiser
 from fedmedclip.protocol.codecs.reader import Reader
 from fedmedclip.protocol.codecs.scales import SCALE_BYTES, scales_from_bytes, scales_to_bytes
 from fedmedclip.protocol.errors import CodecError, HeadError
-from fedmedclip.protocol.head import HeadSpecification, NamedArrays, TensorSpecification
+from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays, TensorSpecification
 
 IDENTIFIER = 1
 _FLOATS: dict[int, npt.DTypeLike] = {32: "<f4", 16: "<f2"}

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
 from fedmedclip.protocol.codecs.scales import mean_magnitudes
-from fedmedclip.protocol.head import HeadSpecification, NamedArrays, TensorSpecification
+from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays, TensorSpecification
 
 LARGEST_EXPONENT = 60
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
 from fedmedclip.protocol.codecs.codec import Decoded, Encoded
 from fedmedclip.protocol.codecs.container import unwrap, wrap
 from fedmedclip.protocol.codecs.groups import LARGEST_EXPONENT, Group, groups_of, join, split
@@ -22,7 +23,7 @@ from fedmedclip.protocol.codecs.reader import Reader
 from fedmedclip.protocol.codecs.scales import SCALE_BYTES, round_scales, scales_from_bytes, scales_to_bytes
 from fedmedclip.protocol.codecs.subspace import Factors, Grid, factorise, integer_matrix
 from fedmedclip.protocol.errors import CodecError
-from fedmedclip.protocol.head import HeadSpecification, NamedArrays
+from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays
 
 IDENTIFIER = 3
 LARGEST_RANK = 64

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
 from fedmedclip.protocol.errors import CodecError
 
 Integers = npt.NDArray[np.integer[Any]]

@@ -9,10 +9,11 @@ import zlib
 from dataclasses import dataclass
 
 import numpy as np
+
 from fedmedclip.protocol.codecs.codec import Decoded, Encoded
 from fedmedclip.protocol.codecs.reader import Reader
 from fedmedclip.protocol.errors import CodecError
-from fedmedclip.protocol.head import HeadSpecification, NamedArrays
+from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays
 
 IDENTIFIER = 4
 

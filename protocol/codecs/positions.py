@@ -6,6 +6,7 @@ takes what Golomb-Rice code takes, and less where positions crowd in some rows, 
 
 import numpy as np
 import numpy.typing as npt
+
 from fedmedclip.protocol.codecs.container import unwrap, wrap
 from fedmedclip.protocol.codecs.packing import pack, unpack
 from fedmedclip.protocol.codecs.reader import Reader, variable_integer

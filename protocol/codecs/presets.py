@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
+
 from fedmedclip.protocol.codecs import dense, low_rank, paper, sparse
 from fedmedclip.protocol.codecs.automatic import AutomaticCodec
 from fedmedclip.protocol.codecs.codec import Codec, Decoded, Encoded
@@ -16,7 +17,7 @@ from fedmedclip.protocol.codecs.reader import Reader
 from fedmedclip.protocol.codecs.sparse import SparseCodec
 from fedmedclip.protocol.envelope import OVERHEAD_BYTES
 from fedmedclip.protocol.errors import CodecError, InvalidInputError
-from fedmedclip.protocol.head import HeadSpecification, NamedArrays
+from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays
 
 _LEAST_BUDGET = 256
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
 from fedmedclip.protocol.codecs.packing import unzigzag, zigzag
 from fedmedclip.protocol.codecs.scales import mean_magnitudes, round_scales
 from fedmedclip.protocol.errors import CodecError

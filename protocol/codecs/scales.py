@@ -6,6 +6,7 @@ the same on every machine.
 
 import numpy as np
 import numpy.typing as npt
+
 from fedmedclip.protocol.errors import CodecError, HeadError
 
 SCALE_BYTES = 2

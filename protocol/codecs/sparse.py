@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
 from fedmedclip.protocol.codecs.codec import Decoded, Encoded
 from fedmedclip.protocol.codecs.container import unwrap, wrap
 from fedmedclip.protocol.codecs.packing import pack, packed_size, unpack
@@ -20,7 +21,7 @@ from fedmedclip.protocol.codecs.quantiser import INTEGER_BITS, Quantiser
 from fedmedclip.protocol.codecs.reader import Reader
 from fedmedclip.protocol.codecs.scales import SCALE_BYTES, scales_from_bytes, scales_to_bytes
 from fedmedclip.protocol.errors import CodecError
-from fedmedclip.protocol.head import HeadSpecification, NamedArrays
+from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays
 
 IDENTIFIER = 2
 

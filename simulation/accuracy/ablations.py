@@ -4,9 +4,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import msgspec
-from fedmedclip.edge_client.ensemble import EnsembleRule
-from fedmedclip.edge_client.training_settings import TrainingSettings
-from fedmedclip.protocol.shared_heads import shared_head_specification
+
+from fedmedclip.edge_client.heads.ensemble import EnsembleRule
+from fedmedclip.edge_client.learning.settings import TrainingSettings
+from fedmedclip.protocol.heads.shared_heads import shared_head_specification
 from fedmedclip.simulation.accuracy.cases import ZERO_SHOT, Case
 
 _HEADS_VOTE = frozenset({"fedmedclip", "whitened-memory"})

@@ -7,6 +7,11 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import numpy.typing as npt
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.state_folder import claim_state_folder
 from fedmedclip.simulation.accuracy.ablations import Ablation, ablations_of
@@ -19,12 +24,8 @@ from fedmedclip.simulation.accuracy.report import percent, report_items
 from fedmedclip.simulation.accuracy.results import SITES, Evidence
 from fedmedclip.simulation.accuracy.runs import GLOBAL, Run, deal, run_case
 from fedmedclip.simulation.accuracy.targets import SERVER_REFERENCE, Target
-from fedmedclip.simulation.bandwidth.feature_pool import FeaturePool
-from fedmedclip.simulation.run_file import RunFile
-from rich import box
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from fedmedclip.simulation.federation.feature_pool import FeaturePool
+from fedmedclip.simulation.federation.run_file import RunFile
 
 DEFAULT_REFERENCE = "fedmedclip"
 

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from fedmedclip.edge_client.ensemble import EnsembleRule
-from fedmedclip.edge_client.methods import ADAPTING_METHODS
-from fedmedclip.edge_client.training_settings import TrainingSettings
+
+from fedmedclip.edge_client.heads.ensemble import EnsembleRule
+from fedmedclip.edge_client.learning.methods import ADAPTING_METHODS
+from fedmedclip.edge_client.learning.settings import TrainingSettings
 from fedmedclip.protocol.codecs import delta_codec_named
 from fedmedclip.protocol.errors import InvalidInputError
-from fedmedclip.protocol.shared_heads import known_methods
+from fedmedclip.protocol.heads.shared_heads import known_methods
 from fedmedclip.simulation.accuracy.targets import Target
 
 ZERO_SHOT = "zero-shot"

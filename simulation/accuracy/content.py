@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from statistics import fmean
 
 import msgspec
+
 from fedmedclip.simulation.accuracy.ablations import Ablation
 from fedmedclip.simulation.accuracy.cases import Case
 from fedmedclip.simulation.accuracy.results import (

@@ -7,18 +7,19 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from fedmedclip.edge_client.feature_store import FeatureStore
+from rich.console import Console
+
+from fedmedclip.edge_client.features.feature_store import FeatureStore
+from fedmedclip.edge_client.features.labelled import load_labelled_features
 from fedmedclip.edge_client.progress import progress_bar
-from fedmedclip.edge_client.site_features import load_labelled_features
-from fedmedclip.protocol.bundle import open_bundle
+from fedmedclip.protocol.bundle.bundle import open_bundle
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.simulation.accuracy.runs import GLOBAL
 from fedmedclip.simulation.accuracy.targets import SERVER_REFERENCE
-from fedmedclip.simulation.bandwidth.feature_pool import FeaturePool, pool_of_file, pool_of_folder
-from fedmedclip.simulation.demo import PHANTOM_CLIP
-from fedmedclip.simulation.phantoms import write_federation
-from fedmedclip.simulation.processes import run_command
-from rich.console import Console
+from fedmedclip.simulation.demo.demo import PHANTOM_CLIP
+from fedmedclip.simulation.federation.feature_pool import FeaturePool, pool_of_file, pool_of_folder
+from fedmedclip.simulation.phantoms.phantoms import write_federation
+from fedmedclip.simulation.processes.commands import run_command
 
 Floats = npt.NDArray[np.float32]
 

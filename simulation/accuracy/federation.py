@@ -11,10 +11,11 @@ from typing import Protocol
 from fedmedclip.aggregator.rules import weighted_mean
 from fedmedclip.protocol import topics
 from fedmedclip.protocol.codecs import delta_codec_named
+from fedmedclip.protocol.codecs.error_feedback import Compressed, apply_delta, change_to_send, compress
 from fedmedclip.protocol.envelope import NO_IDENTITY, seal
-from fedmedclip.protocol.error_feedback import Compressed, apply_delta, change_to_send, compress
-from fedmedclip.protocol.head import NamedArrays, head_digest
-from fedmedclip.protocol.link_settings import SMALLEST_COMMON_LIMIT
+from fedmedclip.protocol.heads.head import NamedArrays, head_digest
+from fedmedclip.protocol.heads.shared_heads import shared_head_specification
+from fedmedclip.protocol.link.settings import SMALLEST_COMMON_LIMIT
 from fedmedclip.protocol.messages import (
     Announcement,
     Join,
@@ -25,13 +26,12 @@ from fedmedclip.protocol.messages import (
     Update,
 )
 from fedmedclip.protocol.objects import blocks_of, refer_to
-from fedmedclip.protocol.shared_heads import shared_head_specification
 from fedmedclip.protocol.signature import fingerprint
 from fedmedclip.simulation.accuracy.trainer import Trainer
-from fedmedclip.simulation.bandwidth.feature_pool import FeaturePool
 from fedmedclip.simulation.bandwidth.federation import FEDERATION, FederationPlan, derived_key, wire_plan
-from fedmedclip.simulation.bandwidth.traffic import Traffic
-from fedmedclip.simulation.virtual_sites import VirtualSite
+from fedmedclip.simulation.federation.feature_pool import FeaturePool
+from fedmedclip.simulation.federation.traffic import Traffic
+from fedmedclip.simulation.federation.virtual_sites import VirtualSite
 
 
 class Federation(Protocol):

@@ -8,6 +8,7 @@ from statistics import fmean, stdev
 import msgspec
 import numpy as np
 import numpy.typing as npt
+
 from fedmedclip.protocol.seeds import derive_seed
 from fedmedclip.simulation.accuracy.cases import Case
 from fedmedclip.simulation.accuracy.runs import CLASSIFIERS, GLOBAL, Run, all_images
@@ -20,8 +21,8 @@ from fedmedclip.simulation.accuracy.scores import (
     score,
 )
 from fedmedclip.simulation.accuracy.significance import Comparison, compare, holm
-from fedmedclip.simulation.bandwidth.feature_pool import FeaturePool
-from fedmedclip.simulation.virtual_sites import VirtualSite
+from fedmedclip.simulation.federation.feature_pool import FeaturePool
+from fedmedclip.simulation.federation.virtual_sites import VirtualSite
 
 SITES = "sites"
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "auroc", "ece")

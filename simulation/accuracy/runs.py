@@ -7,17 +7,18 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from fedmedclip.edge_client.ensemble import softmax
-from fedmedclip.edge_client.forward_passes import unit_rows
-from fedmedclip.edge_client.heads import Predictions, predict_probabilities
+
+from fedmedclip.edge_client.heads.ensemble import softmax
+from fedmedclip.edge_client.heads.forward_passes import unit_rows
+from fedmedclip.edge_client.heads.heads import Predictions, predict_probabilities
 from fedmedclip.protocol.errors import InvalidInputError
-from fedmedclip.protocol.head import NamedArrays
+from fedmedclip.protocol.heads.head import NamedArrays
 from fedmedclip.simulation.accuracy.cases import ZERO_SHOT, Case
 from fedmedclip.simulation.accuracy.federation import Federation, LocalTraining, MemoryFederation, NoTraining
 from fedmedclip.simulation.accuracy.trainer import Trainer
-from fedmedclip.simulation.bandwidth.feature_pool import FeaturePool
 from fedmedclip.simulation.bandwidth.federation import FederationPlan
-from fedmedclip.simulation.virtual_sites import VirtualSite, VirtualSites, natural_sites
+from fedmedclip.simulation.federation.feature_pool import FeaturePool
+from fedmedclip.simulation.federation.virtual_sites import VirtualSite, VirtualSites, natural_sites
 
 Probabilities = npt.NDArray[np.float32]
 

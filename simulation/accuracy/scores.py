@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from fedmedclip.edge_client.metrics import measure
+
+from fedmedclip.edge_client.heads.metrics import measure
 
 Probabilities = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
@@ -17,7 +18,7 @@ THRESHOLDS = np.round(np.arange(0.02, 0.981, 0.02), 2)
 class Scores(msgspec.Struct, frozen=True):
     """Figures in [0, 1]. `auroc` is None when every image has the same class.
 
-    `ece` is the expected calibration error; see `edge_client.metrics` for it and for the first three.
+    `ece` is the expected calibration error; see `edge_client.heads.metrics` for it and for the first three.
     """
 
     accuracy: float

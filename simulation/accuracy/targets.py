@@ -6,7 +6,8 @@ from typing import Literal
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from fedmedclip.edge_client.references import (
+
+from fedmedclip.edge_client.features.references import (
     SURROGATES,
     Reference,
     decode_reference,

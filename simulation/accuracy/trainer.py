@@ -4,15 +4,16 @@ from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
-from fedmedclip.edge_client.heads import initial_private_head
-from fedmedclip.edge_client.training import train_round
-from fedmedclip.protocol.head import NamedArrays
+
+from fedmedclip.edge_client.heads.heads import initial_private_head
+from fedmedclip.edge_client.learning.training import train_round
+from fedmedclip.protocol.heads.head import NamedArrays
+from fedmedclip.protocol.heads.shared_heads import initial_shared_head
 from fedmedclip.protocol.seeds import derive_seed
-from fedmedclip.protocol.shared_heads import initial_shared_head
 from fedmedclip.simulation.accuracy.cases import Case
 from fedmedclip.simulation.accuracy.targets import PublishedTarget
-from fedmedclip.simulation.bandwidth.feature_pool import FeaturePool
-from fedmedclip.simulation.virtual_sites import VirtualSite
+from fedmedclip.simulation.federation.feature_pool import FeaturePool
+from fedmedclip.simulation.federation.virtual_sites import VirtualSite
 
 ALWAYS_KEPT = -10.0
 """A threshold that no row of a masked layer falls below, so far away that its step's gradient is 0."""

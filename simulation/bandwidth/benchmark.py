@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
-from fedmedclip.edge_client.feature_store import FeatureStore
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from fedmedclip.edge_client.features.feature_store import FeatureStore
 from fedmedclip.edge_client.progress import progress_bar
-from fedmedclip.protocol.bundle import Bundle, open_bundle
+from fedmedclip.protocol.bundle.bundle import Bundle, open_bundle
 from fedmedclip.protocol.errors import InvalidInputError
-from fedmedclip.protocol.shared_heads import shared_head_specification
+from fedmedclip.protocol.heads.shared_heads import shared_head_specification
 from fedmedclip.protocol.state_folder import claim_state_folder
-from fedmedclip.simulation.bandwidth.feature_pool import FeaturePool, pool_of_file, pool_of_folder
 from fedmedclip.simulation.bandwidth.full_model import encoder_parameter_bytes
 from fedmedclip.simulation.bandwidth.plots import draw
 from fedmedclip.simulation.bandwidth.results import (
@@ -34,9 +36,8 @@ from fedmedclip.simulation.bandwidth.runs import (
 )
 from fedmedclip.simulation.bandwidth.table import print_rows
 from fedmedclip.simulation.bandwidth.thin_link import ThinLink, parse_link
-from fedmedclip.simulation.run_file import RunFile
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from fedmedclip.simulation.federation.feature_pool import FeaturePool, pool_of_file, pool_of_folder
+from fedmedclip.simulation.federation.run_file import RunFile
 
 
 @dataclass(frozen=True)

@@ -12,26 +12,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from fedmedclip.aggregator.configuration import AggregatorConfiguration, FederationSettings
 from fedmedclip.aggregator.coordinator import Coordinator, Outgoing
 from fedmedclip.aggregator.global_head import GlobalHead
 from fedmedclip.aggregator.store import Store
-from fedmedclip.edge_client.head_follower import ASK_AGAIN_SECONDS
-from fedmedclip.edge_client.site_agent import Identity, SiteAgent
-from fedmedclip.edge_client.site_state import SiteState
-from fedmedclip.edge_client.training_settings import TrainingSettings
+from fedmedclip.edge_client.learning.settings import TrainingSettings
+from fedmedclip.edge_client.site.agent import Identity, SiteAgent
+from fedmedclip.edge_client.site.head_follower import ASK_AGAIN_SECONDS
+from fedmedclip.edge_client.site.state import SiteState
 from fedmedclip.protocol import topics
 from fedmedclip.protocol.envelope import NO_IDENTITY, open_envelope, seal
 from fedmedclip.protocol.errors import FedMedClipError
-from fedmedclip.protocol.head import NamedArrays, head_digest
-from fedmedclip.protocol.link_settings import SMALLEST_COMMON_LIMIT
+from fedmedclip.protocol.heads.head import NamedArrays, head_digest
+from fedmedclip.protocol.heads.shared_heads import initial_shared_head, shared_head_specification
+from fedmedclip.protocol.link.settings import SMALLEST_COMMON_LIMIT
 from fedmedclip.protocol.messages import JoinAnswer, Message, Plan, Status, Update
-from fedmedclip.protocol.shared_heads import initial_shared_head, shared_head_specification
 from fedmedclip.protocol.signature import SigningKey
-from fedmedclip.simulation.bandwidth.feature_pool import FeaturePool
 from fedmedclip.simulation.bandwidth.learner import CodecMeasurements, VirtualLearner
-from fedmedclip.simulation.bandwidth.traffic import Traffic
-from fedmedclip.simulation.virtual_sites import VirtualSite
+from fedmedclip.simulation.federation.feature_pool import FeaturePool
+from fedmedclip.simulation.federation.traffic import Traffic
+from fedmedclip.simulation.federation.virtual_sites import VirtualSite
 
 FEDERATION = "bench"
 # The coordinator's clock stands still: here no round is ever late.

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Protocol
 
 from fedmedclip.aggregator.rules import weighted_mean
-from fedmedclip.edge_client.heads import initial_private_head
+from fedmedclip.edge_client.heads.heads import initial_private_head
 from fedmedclip.protocol import topics
 from fedmedclip.protocol.codecs import codec_named, decode_head, encode_head
 from fedmedclip.protocol.envelope import NO_IDENTITY, seal
-from fedmedclip.protocol.head import HeadSpecification, NamedArrays, head_digest
-from fedmedclip.protocol.link_settings import SMALLEST_COMMON_LIMIT
+from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays, head_digest
+from fedmedclip.protocol.heads.shared_heads import initial_shared_head, shared_head_specification
+from fedmedclip.protocol.link.settings import SMALLEST_COMMON_LIMIT
 from fedmedclip.protocol.messages import (
     Announcement,
     Block,
@@ -27,13 +28,12 @@ from fedmedclip.protocol.messages import (
     Update,
 )
 from fedmedclip.protocol.objects import blocks_of, refer_to
-from fedmedclip.protocol.shared_heads import initial_shared_head, shared_head_specification
 from fedmedclip.protocol.signature import fingerprint
-from fedmedclip.simulation.bandwidth.feature_pool import FeaturePool
 from fedmedclip.simulation.bandwidth.federation import FEDERATION, FederationPlan, derived_key, wire_plan
 from fedmedclip.simulation.bandwidth.learner import CodecMeasurements, private_specification, train
-from fedmedclip.simulation.bandwidth.traffic import Traffic
-from fedmedclip.simulation.virtual_sites import VirtualSite
+from fedmedclip.simulation.federation.feature_pool import FeaturePool
+from fedmedclip.simulation.federation.traffic import Traffic
+from fedmedclip.simulation.federation.virtual_sites import VirtualSite
 
 AGGREGATOR = ""
 """Stands for the aggregator where a sender is named: no site can be called that."""

@@ -5,18 +5,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from statistics import median
 
-from fedmedclip.edge_client.heads import initial_private_head, private_head_specification
-from fedmedclip.edge_client.site_state import SiteState
-from fedmedclip.edge_client.training import train_round
-from fedmedclip.edge_client.training_settings import TrainingSettings
+from fedmedclip.edge_client.heads.heads import initial_private_head, private_head_specification
+from fedmedclip.edge_client.learning.settings import TrainingSettings
+from fedmedclip.edge_client.learning.training import train_round
+from fedmedclip.edge_client.site.state import SiteState
 from fedmedclip.protocol.codecs import Codec, codec_named, decode_head, encode_head, order0_entropy_bytes
-from fedmedclip.protocol.error_feedback import difference
-from fedmedclip.protocol.head import HeadSpecification, NamedArrays
+from fedmedclip.protocol.codecs.error_feedback import difference
+from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays
+from fedmedclip.protocol.heads.shared_heads import shared_head_specification
 from fedmedclip.protocol.messages import Plan
 from fedmedclip.protocol.seeds import derive_seed
-from fedmedclip.protocol.shared_heads import shared_head_specification
-from fedmedclip.simulation.bandwidth.feature_pool import FeaturePool
-from fedmedclip.simulation.virtual_sites import VirtualSite
+from fedmedclip.simulation.federation.feature_pool import FeaturePool
+from fedmedclip.simulation.federation.virtual_sites import VirtualSite
 
 _TIMED_REPEATS = 3
 

@@ -7,6 +7,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 import msgspec
+
 from fedmedclip.simulation.bandwidth.runs import Round, Run
 from fedmedclip.simulation.bandwidth.thin_link import ThinLink
 

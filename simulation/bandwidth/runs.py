@@ -10,20 +10,26 @@ from typing import Protocol
 
 import msgspec
 import numpy as np
-from fedmedclip.edge_client.heads import predict_probabilities
-from fedmedclip.edge_client.site_features import LabelledFeatures
-from fedmedclip.edge_client.training_settings import TrainingSettings
+
+from fedmedclip.edge_client.features.labelled import LabelledFeatures
+from fedmedclip.edge_client.heads.heads import predict_probabilities
+from fedmedclip.edge_client.learning.settings import TrainingSettings
 from fedmedclip.protocol.codecs import codec_named
 from fedmedclip.protocol.errors import InvalidInputError
-from fedmedclip.protocol.head import NamedArrays, head_digest
-from fedmedclip.protocol.shared_heads import shared_head_specification
-from fedmedclip.simulation.bandwidth.feature_pool import FeaturePool
+from fedmedclip.protocol.heads.head import NamedArrays, head_digest
+from fedmedclip.protocol.heads.shared_heads import shared_head_specification
 from fedmedclip.simulation.bandwidth.federation import Federation, FederationPlan
 from fedmedclip.simulation.bandwidth.foreign_federation import ForeignFederation, WholeHeadCoder
 from fedmedclip.simulation.bandwidth.learner import CodecMeasurements
-from fedmedclip.simulation.bandwidth.traffic import Traffic
-from fedmedclip.simulation.run_file import RunFile
-from fedmedclip.simulation.virtual_sites import VirtualSite, VirtualSites, dirichlet_sites, natural_sites
+from fedmedclip.simulation.federation.feature_pool import FeaturePool
+from fedmedclip.simulation.federation.run_file import RunFile
+from fedmedclip.simulation.federation.traffic import Traffic
+from fedmedclip.simulation.federation.virtual_sites import (
+    VirtualSite,
+    VirtualSites,
+    dirichlet_sites,
+    natural_sites,
+)
 
 WORKING_PREFIX = "federation-"
 

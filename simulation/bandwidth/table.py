@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 
-from fedmedclip.simulation.bandwidth.results import PAPERS, Row
 from rich import box
 from rich.console import Console
 from rich.table import Table
+
+from fedmedclip.simulation.bandwidth.results import PAPERS, Row
 
 
 def print_rows(console: Console, rows: Sequence[Row], link: str, target: str) -> None:

@@ -2,9 +2,13 @@
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
 from fedmedclip.protocol import topics
 from fedmedclip.protocol.codecs import codec_named, encode_head
 from fedmedclip.protocol.envelope import seal
+from fedmedclip.protocol.heads.shared_heads import initial_shared_head
 from fedmedclip.protocol.messages import (
     Announcement,
     Block,
@@ -18,12 +22,8 @@ from fedmedclip.protocol.messages import (
     Update,
 )
 from fedmedclip.protocol.objects import blocks_of, refer_to
-from fedmedclip.protocol.shared_heads import initial_shared_head
 from fedmedclip.protocol.signature import fingerprint, new_signing_key
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-
-from tests.simulation.loopback import BUNDLE, FEDERATION, MESSAGE_LIMIT, Loopback
+from tests.simulation.federation.loopback import BUNDLE, FEDERATION, MESSAGE_LIMIT, Loopback
 
 KEY = new_signing_key()
 

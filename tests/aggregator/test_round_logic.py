@@ -1,3 +1,6 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
 from fedmedclip.aggregator.round_logic import (
     CloseRound,
     HeadAdvanced,
@@ -10,8 +13,6 @@ from fedmedclip.aggregator.round_logic import (
     UpdateStored,
     handle,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 
 SETTINGS = RoundSettings(rounds=3, minimum_sites=2, timeout_seconds=100.0)
 

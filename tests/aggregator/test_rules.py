@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
-from fedmedclip.aggregator.rules import update_norm, weighted_mean
-from fedmedclip.protocol.head import HeadSpecification, TensorSpecification
 from hypothesis import given
 from hypothesis import strategies as st
+
+from fedmedclip.aggregator.rules import update_norm, weighted_mean
+from fedmedclip.protocol.heads.head import HeadSpecification, TensorSpecification
 
 SPECIFICATION = HeadSpecification((TensorSpecification("weight", (2, 3)), TensorSpecification("bias", (2,))))
 

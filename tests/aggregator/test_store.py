@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+
 from fedmedclip.aggregator.store import Store, StoredHead, StoredUpdate, StoredVersion
 from fedmedclip.protocol.errors import StorageError
 from fedmedclip.protocol.messages import Plan, Update

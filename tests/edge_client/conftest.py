@@ -10,7 +10,10 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 import pytest
-from fedmedclip.protocol.bundle import (
+from onnx import ModelProto, TensorProto, helper, numpy_helper
+from PIL import Image
+
+from fedmedclip.protocol.bundle.bundle import (
     CLASS_EMBEDDINGS,
     FORMAT,
     IMAGE_ENCODER,
@@ -22,8 +25,6 @@ from fedmedclip.protocol.bundle import (
     Preprocessing,
     open_bundle,
 )
-from onnx import ModelProto, TensorProto, helper, numpy_helper
-from PIL import Image
 
 CLASS_NAMES = ("glioma", "healthy", "stroke")
 # Not square, so that a swap of height and width shows.

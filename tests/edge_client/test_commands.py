@@ -4,20 +4,19 @@ import csv
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
-from fedmedclip.edge_client.encoder import Encoder
-from fedmedclip.edge_client.evaluation import predict
-from fedmedclip.edge_client.heads import initial_private_head
-from fedmedclip.edge_client.heads_file import Heads, save_heads
-from fedmedclip.edge_client.images import read_image
-from fedmedclip.protocol.preprocessing import fit
-from fedmedclip.protocol.shared_heads import initial_shared_head
 from PIL import Image
 
-ROOT = Path(__file__).resolve().parents[2]
+from fedmedclip.edge_client.features.encoder import Encoder
+from fedmedclip.edge_client.heads.heads import initial_private_head
+from fedmedclip.edge_client.heads.heads_file import Heads, save_heads
+from fedmedclip.edge_client.images.opening import read_image
+from fedmedclip.edge_client.inference.evaluation import predict
+from fedmedclip.protocol.bundle.preprocessing import fit
+from fedmedclip.protocol.heads.shared_heads import initial_shared_head
+from tests import ROOT
 
 
 def fedmedclip(*arguments, without_torch=False):

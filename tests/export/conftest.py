@@ -5,8 +5,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+
 from fedmedclip.export.torchvision_operators import declare_missing_operators
-from fedmedclip.protocol.bundle import Bundle, ClassPrompts
+from fedmedclip.protocol.bundle.bundle import Bundle, ClassPrompts
 
 MakeModel = Callable[..., str]
 

@@ -1,7 +1,8 @@
 import pytest
 import torch
-from fedmedclip.export.attention import attention_written_out
 from torch.nn import MultiheadAttention
+
+from fedmedclip.export.attention import attention_written_out
 
 LENGTH, WIDTH, HEADS = 5, 12, 3
 

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import pytest
+
 from fedmedclip.export.bundle_writer import new_bundle
-from fedmedclip.protocol.bundle import IMAGE_ENCODER, MANIFEST
+from fedmedclip.protocol.bundle.bundle import IMAGE_ENCODER, MANIFEST
 from fedmedclip.protocol.errors import InvalidInputError
 
 

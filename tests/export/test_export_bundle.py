@@ -7,14 +7,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from PIL import Image
+
 from fedmedclip.export.bundle import export_bundle
 from fedmedclip.export.model import load_model
 from fedmedclip.export.parity import INT8_COSINE_MIN, ParityError
 from fedmedclip.export.prompts import read_class_prompts
-from fedmedclip.protocol.bundle import Bundle, ClassPrompts, open_bundle
+from fedmedclip.protocol.bundle.bundle import Bundle, ClassPrompts, open_bundle
+from fedmedclip.protocol.bundle.preprocessing import fit
 from fedmedclip.protocol.errors import InvalidInputError
-from fedmedclip.protocol.preprocessing import fit
-from PIL import Image
+from tests import ROOT
 
 SIZES = [(60, 40), (33, 70), (200, 31), (41, 40), (17, 90)]
 
@@ -136,7 +138,7 @@ def test_same_inputs_give_the_same_bytes(
 
 def test_bundle_says_nothing_of_the_machine(tiny_bundle: Bundle, tiny_model: str) -> None:
     folder = tiny_model.removeprefix("local-dir:").encode()
-    project = str(Path(__file__).resolve().parents[2]).encode()
+    project = str(ROOT).encode()
     for path in tiny_bundle.folder.iterdir():
         content = path.read_bytes()
         assert folder not in content

@@ -5,9 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from fedmedclip.protocol.bundle import open_bundle
 
 from fedmedclip.command import main
+from fedmedclip.protocol.bundle.bundle import open_bundle
 
 CLASSES = 'templates = ["a {}."]\n[classes]\nwell = ["nothing"]\nill = ["a tumor"]\n'
 

@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
-from fedmedclip.export.graph_simplification import simplify
 from onnx import TensorProto, helper
+
+from fedmedclip.export.graph_simplification import simplify
 
 
 @pytest.fixture

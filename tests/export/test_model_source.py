@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from fedmedclip.export.model import load_model
 from fedmedclip.export.model_source import find_source
 from fedmedclip.export.torchvision_operators import declare_missing_operators

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fedmedclip.edge_client.text_encoder import TextEncoder
-from fedmedclip.protocol.bundle import TEXT_ENCODER, TOKENIZER, Bundle, open_bundle
-from fedmedclip.protocol.errors import BundleError, InvalidInputError
 from PIL import Image
 
-ROOT = Path(__file__).resolve().parents[2]
+from fedmedclip.edge_client.features.text_encoder import TextEncoder
+from fedmedclip.protocol.bundle.bundle import TEXT_ENCODER, TOKENIZER, Bundle, open_bundle
+from fedmedclip.protocol.errors import BundleError, InvalidInputError
+from tests import ROOT
+
 CLASSES = 'templates = ["a {}"]\n[classes]\ncat = ["cat &amp; café"]\ndog = ["dog"]\n'
 
 
@@ -58,7 +59,7 @@ def test_heads_and_prompts_exclude_each_other(text_bundle: Bundle, image: Path, 
 
 
 def test_a_bundle_without_text_tower_says_what_to_do(tiny_bundle: Bundle, tmp_path: Path) -> None:
-    from fedmedclip.edge_client.new_prompts import open_with_prompts
+    from fedmedclip.edge_client.features.new_prompts import open_with_prompts
 
     (tmp_path / "classes.toml").write_text(CLASSES)
     with pytest.raises(BundleError, match="export --with-text"):

@@ -5,14 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fedmedclip.edge_client.encoder import Encoder
+from PIL import Image
+
+from fedmedclip.edge_client.features.encoder import Encoder
 from fedmedclip.export.agreement import agreement_of_decisions, measure_agreement
 from fedmedclip.export.bundle import export_bundle
 from fedmedclip.export.parity import ParityError
 from fedmedclip.export.precision import Limits
-from fedmedclip.protocol.bundle import Bundle, ClassPrompts, open_bundle
+from fedmedclip.protocol.bundle.bundle import Bundle, ClassPrompts, open_bundle
 from fedmedclip.protocol.errors import InvalidInputError
-from PIL import Image
 
 
 @pytest.fixture(scope="module")

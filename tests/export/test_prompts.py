@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from fedmedclip.export.prompts import read_class_prompts
 from fedmedclip.protocol.errors import InvalidInputError
 

@@ -7,17 +7,25 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from fedmedclip.edge_client.new_prompts import embed_classes
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fedmedclip.edge_client.features.new_prompts import embed_classes
 from fedmedclip.export.bundle import export_bundle
 from fedmedclip.export.model import LoadedModel, load_model
 from fedmedclip.export.parity import ParityError
 from fedmedclip.export.text_tower import HARD_TEXTS, write_text_tower
 from fedmedclip.export.tokenizer_data import tokenizer_data
-from fedmedclip.protocol.bundle import TEXT_ENCODER, TOKENIZER, Bundle, ClassPrompts, TextParity, TextTower
+from fedmedclip.protocol.bundle.bundle import (
+    TEXT_ENCODER,
+    TOKENIZER,
+    Bundle,
+    ClassPrompts,
+    TextParity,
+    TextTower,
+)
+from fedmedclip.protocol.bundle.tokenizer import TextLibraries, Tokenizer, open_tokenizer
 from fedmedclip.protocol.errors import InvalidInputError
-from fedmedclip.protocol.tokenizer import TextLibraries, Tokenizer, open_tokenizer
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 LENGTH = 16
 
@@ -109,7 +117,7 @@ def test_an_export_with_text_is_the_same_every_time(
 def test_other_tokens_stop_the_export(
     tiny_model: str, prompts: ClassPrompts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fedmedclip.protocol.byte_pairs.CONTRACTIONS", ("'x",))
+    monkeypatch.setattr("fedmedclip.protocol.bundle.byte_pairs.CONTRACTIONS", ("'x",))
     with pytest.raises(ParityError, match="other tokens than open_clip's"):
         write_text_tower(load_model(tiny_model, None), prompts, tmp_path)
 

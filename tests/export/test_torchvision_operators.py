@@ -2,7 +2,8 @@
 
 import subprocess
 import sys
-from pathlib import Path
+
+from tests import ROOT
 
 
 def test_open_clip_imports_after_the_declaration() -> None:
@@ -13,5 +14,4 @@ def test_open_clip_imports_after_the_declaration() -> None:
         "declare()\n"
         "assert open_clip.list_models()\n"
     )
-    root = Path(__file__).resolve().parents[2]
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=root, capture_output=True)
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, capture_output=True)

@@ -10,12 +10,13 @@ import msgspec
 import numpy as np
 import zstandard
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from fedmedclip.protocol import messages, topics
 from fedmedclip.protocol.codecs import codec_named, decode_head, encode_head
 from fedmedclip.protocol.envelope import seal
-from fedmedclip.protocol.head import HeadSpecification, NamedArrays, TensorSpecification, head_digest
+from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays, TensorSpecification, head_digest
+from fedmedclip.protocol.heads.shared_heads import initial_shared_head, shared_head_specification
 from fedmedclip.protocol.objects import blocks_of
-from fedmedclip.protocol.shared_heads import initial_shared_head, shared_head_specification
 from fedmedclip.protocol.signature import SigningKey, fingerprint
 
 FEDERATION, SITE, IDENTITY = "golden", "site-a", bytes(range(16))

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+
 from fedmedclip.protocol import messages
 from fedmedclip.protocol.codecs import decode_head
 from fedmedclip.protocol.envelope import open_envelope
-from fedmedclip.protocol.head import HeadSpecification, TensorSpecification, head_digest
-
+from fedmedclip.protocol.heads.head import HeadSpecification, TensorSpecification, head_digest
 from tests.golden.contents import golden_files, readable
 
 FOLDER = Path(__file__).resolve().parent

@@ -6,24 +6,24 @@ That the document is valid AsyncAPI 3 at all is checked with the command at the 
 import inspect
 import json
 import random
-from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 import yaml
-from fedmedclip.aggregator import service as aggregator_service
-from fedmedclip.edge_client import site_service
-from fedmedclip.protocol import messages, topics
-from fedmedclip.protocol.envelope import CARRIED, MAGIC, NO_IDENTITY, VERSION, seal
-from fedmedclip.protocol.link import Link
-from fedmedclip.protocol.link_client import Message as LinkMessage
-from fedmedclip.protocol.link_settings import LARGEST_MESSAGE_BYTES, LinkSettings
-from fedmedclip.protocol.signature import SIGNATURE_BYTES, new_signing_key
 from msgspec import inspect as structures
 
-from tests.simulation.loopback import FEDERATION, Loopback
+from fedmedclip.aggregator import service as aggregator_service
+from fedmedclip.edge_client.site import service as site_service
+from fedmedclip.protocol import messages, topics
+from fedmedclip.protocol.envelope import CARRIED, MAGIC, NO_IDENTITY, VERSION, seal
+from fedmedclip.protocol.link.client import Message as LinkMessage
+from fedmedclip.protocol.link.link import Link
+from fedmedclip.protocol.link.settings import LARGEST_MESSAGE_BYTES, LinkSettings
+from fedmedclip.protocol.signature import SIGNATURE_BYTES, new_signing_key
+from tests import ROOT
+from tests.simulation.federation.loopback import FEDERATION, Loopback
 
-DOCUMENT = yaml.safe_load((Path(__file__).resolve().parents[2] / "docs" / "asyncapi.yaml").read_text())
+DOCUMENT = yaml.safe_load((ROOT / "docs" / "asyncapi.yaml").read_text())
 MESSAGES = {message.__name__: message for message in get_args(messages.Message)}
 
 

@@ -1,11 +1,12 @@
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from fedmedclip.protocol.envelope import NO_IDENTITY, open_envelope, seal
 from fedmedclip.protocol.errors import MessageError
 from fedmedclip.protocol.messages import HeadRequest, Join, Status, Update, decode_message, encode_message
 from fedmedclip.protocol.objects import refer_to
 from fedmedclip.protocol.signature import load_or_create_signing_key, new_signing_key
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 KEY = new_signing_key()
 TOPIC = "fmc1/trial/up/site-a"

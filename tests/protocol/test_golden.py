@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
 from fedmedclip.protocol import messages
 from fedmedclip.protocol.codecs import decode_head
 from fedmedclip.protocol.envelope import NO_IDENTITY, OVERHEAD_BYTES, seal
-from fedmedclip.protocol.head import HeadSpecification, TensorSpecification
-from fedmedclip.protocol.shared_heads import initial_shared_head
-
+from fedmedclip.protocol.heads.head import HeadSpecification, TensorSpecification
+from fedmedclip.protocol.heads.shared_heads import initial_shared_head
 from tests.golden.contents import KEYS, METHOD
 from tests.golden.make import FOLDER, differences
 from tests.protocol import independent_decoder

@@ -1,11 +1,12 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from fedmedclip.protocol.envelope import NO_IDENTITY, OVERHEAD_BYTES, seal
 from fedmedclip.protocol.errors import MessageError
 from fedmedclip.protocol.messages import MAXIMUM_REQUESTED_BLOCKS, BlockRequest, Update
 from fedmedclip.protocol.objects import Assembly, block_count, blocks_of, refer_to
 from fedmedclip.protocol.signature import new_signing_key
-from hypothesis import given
-from hypothesis import strategies as st
 
 LIMIT = 4096
 

@@ -1,0 +1,169 @@
+"""NNCodec and Flower beside ours: the same FAM, sites, seeds and rounds, bytes and accuracy in one table.
+
+    python -m benchmarks.peers.comparison --data DIR --bundle B --out DIR [--rounds 30] [--seeds 0,1,2]
+
+from the repository's root, in an environment with the extra [bench]. Each peer gets a virtual environment of
+its own below --out, which sees this one's PyTorch; or name an interpreter that has it with --nncodec-python,
+--flower-python. A peer that cannot be installed is left out, and the last line of pip says why.
+
+NNCodec (ISO/IEC 15938-17) codes the deltas of both directions, with error feedback, in our envelopes. Flower
+sends whole float32 heads over gRPC, as it does by default; its bytes are counted at the socket, so they hold
+HTTP/2 framing, which ours, counted as MQTT payloads, do not (an MQTT header has about 30 bytes).
+"""
+
+import argparse
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import msgspec
+from rich.console import Console
+
+from benchmarks.peers.flower_peer import run_flower
+from benchmarks.peers.nncodec_peer import run_nncodec
+from fedmedclip.edge_client.features.feature_store import FeatureStore
+from fedmedclip.protocol.bundle.bundle import open_bundle
+from fedmedclip.protocol.errors import FedMedClipError, InvalidInputError
+from fedmedclip.simulation.bandwidth.results import Row, make_rows, target_accuracy
+from fedmedclip.simulation.bandwidth.runs import (
+    Experiment,
+    Run,
+    codec_choices,
+    open_runs,
+    run_federation,
+)
+from fedmedclip.simulation.bandwidth.table import print_rows
+from fedmedclip.simulation.bandwidth.thin_link import parse_link
+from fedmedclip.simulation.federation.feature_pool import pool_of_file, pool_of_folder
+
+
+def main() -> None:
+    """Run everything and write `peers.json` and `peers.md` into --out."""
+    options = _options()
+    console = Console()
+    try:
+        run_peers(options, console)
+    except FedMedClipError as error:
+        sys.exit(f"peers: {error}")
+
+
+def run_peers(options: argparse.Namespace, console: Console) -> None:
+    """Play ours, then each peer that is there, skipping runs that --out holds already."""
+    options.out.mkdir(parents=True, exist_ok=True)
+    experiment = _experiment(options)
+    run_file = open_runs(options.out, experiment)
+    seeds = [int(seed) for seed in options.seeds.split(",")]
+    labels: list[str] = []
+
+    def have(label: str, seed: int) -> bool:
+        if label not in labels:
+            labels.append(label)
+        if (label, seed) in run_file.runs:
+            return True
+        console.print(f"{label}, seed {seed}", highlight=False)
+        return False
+
+    for choice in codec_choices(options.codecs):
+        for seed in seeds:
+            if not have(choice.label, seed):
+                run_file.add(run_federation(experiment, choice, seed, options.out, lambda: None))
+    nncodec = options.nncodec_python or install("nncodec", options.out, options.pip_options, console)
+    if nncodec is not None:
+        for qp in map(int, options.qp.split(",")):
+            for seed in seeds:
+                if not have(f"nncodec {qp}", seed):
+                    run_file.add(run_nncodec(experiment, nncodec, qp, seed, options.out))
+    flower = options.flower_python or install("flwr", options.out, options.pip_options, console)
+    if flower is not None:
+        for seed in seeds:
+            if not have("flower", seed):
+                run_file.add(run_flower(experiment, flower, seed, options.out))
+    runs = {label: [run_file.runs[label, seed] for seed in seeds] for label in labels}
+    _write(options, experiment, runs, console)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.peers.comparison",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--bundle", type=Path)
+    parser.add_argument("--features", type=Path, help="instead of --data and --bundle, as for the benchmark")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--method", default="fedmedclip")
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--codecs", default="lossless,paper-fp16-zlib,lowrank")
+    parser.add_argument("--qp", default="-32,-24,-20", help="NNCodec's quantisation parameters")
+    parser.add_argument("--nncodec-python", type=Path)
+    parser.add_argument("--flower-python", type=Path)
+    parser.add_argument("--pip-options", default="", help="for the peers' installation")
+    return parser.parse_args()
+
+
+def _experiment(options: argparse.Namespace) -> Experiment:
+    if options.features is not None:
+        pool = pool_of_file(options.features)
+    elif options.data is not None and options.bundle is not None:
+        with FeatureStore(options.out / "features.db") as store:
+            pool = pool_of_folder(options.data, open_bundle(options.bundle), store)
+    else:
+        raise InvalidInputError("give --data with --bundle, or --features")
+    return Experiment(pool, options.method, options.rounds, None, 0.0, None)
+
+
+def install(package: str, out: Path, pip_options: str, console: Console) -> Path | None:
+    """Return a Python with the package, made below `out` if needed; None, and a line why, where it fails."""
+    folder = out / f"environment-{package.split()[0]}"
+    python = folder / "bin" / "python"
+    if (folder / "complete").exists():
+        return python
+    console.print(f"installing {package} into {folder}", highlight=False)
+    subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
+    # Its own packages come first; PyTorch, which both need, is not downloaded again.
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    ours = folder / "lib" / version / "site-packages" / "ours.pth"
+    ours.write_text(sysconfig.get_path("purelib") + "\n")
+    pip = [str(python), "-m", "pip", "install", "--disable-pip-version-check", *pip_options.split()]
+    done = subprocess.run([*pip, package], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        why = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
+        console.print(f"{package} is left out, it cannot be installed: {' '.join(why)}", highlight=False)
+        return None
+    (folder / "complete").touch()
+    return python
+
+
+def _write(
+    options: argparse.Namespace, experiment: Experiment, runs: dict[str, list[Run]], console: Console
+) -> None:
+    target, source = target_accuracy(runs, None)
+    rows = make_rows(runs, parse_link("64kbit/s", "600ms"), target)
+    content = {"settings": experiment.description(), "rows": rows}
+    encoded = msgspec.json.format(msgspec.json.encode(content), indent=2)
+    (options.out / "peers.json").write_bytes(encoded + b"\n")
+    (options.out / "peers.md").write_text(_markdown(rows))
+    print_rows(console, rows, "64kbit/s, 600ms", f"{100 * target:.1f} % ({source})")
+    console.print(f"{options.out}: peers.json, peers.md", highlight=False)
+
+
+def _markdown(rows: list[Row]) -> str:
+    lines = [
+        "| codec | bytes up | bytes down | accuracy % | rounds to target | encode + decode ms |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        measured = row.encode_ms + row.decode_ms
+        lines.append(
+            f"| {row.codec} | {row.uplink_bytes_per_round:,.0f} | {row.downlink_bytes_per_round:,.0f} "
+            f"| {100 * row.accuracy:.1f} ± {100 * row.accuracy_std:.1f} | {row.rounds_to_target or '-'} "
+            f"| {f'{measured:.1f}' if measured else '-'} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""A target domain without its images: unlabelled reference embeddings, or only statistics of them.
+
+One MessagePack file, `reference.fmr`, in the bundle: `fedmedclip reference` makes it, the manifest names its
+SHA-256, and every site that has the bundle has it.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+from msgspec import Meta
+
+from fedmedclip.edge_client.heads.forward_passes import unit_rows
+from fedmedclip.protocol.bundle.bundle import REFERENCE_FILE, Bundle
+from fedmedclip.protocol.errors import InvalidInputError
+
+FORMAT = 1
+LIMIT = 64 << 20
+SURROGATES = 512
+"""How many embeddings are drawn a round where only statistics are known."""
+_STEPS = 127
+
+Floats = npt.NDArray[np.float32]
+Size = Annotated[int, Meta(ge=1, le=1 << 16)]
+
+
+class ReferenceEmbeddings(msgspec.Struct, frozen=True, tag="embeddings", forbid_unknown_fields=True):
+    """Unit vectors in 8 bits: row i is `values[i] * scales[i]`; `values` int8 (rows, D), `scales` float32."""
+
+    format: int
+    rows: Size
+    embedding_size: Size
+    scales: bytes
+    values: bytes
+
+
+class ReferenceStatistics(msgspec.Struct, frozen=True, tag="statistics", forbid_unknown_fields=True):
+    """Mean (D,), covariance factors (rank, D) and the deviation per value of what they leave out: float32.
+
+    Of no class, and of no single image once `noise` was added to them.
+    """
+
+    format: int
+    rank: Annotated[int, Meta(ge=0, le=4096)]
+    embedding_size: Size
+    mean: bytes
+    factors: bytes
+    remainder: Annotated[float, Meta(ge=0, le=1)]
+
+
+Reference = ReferenceEmbeddings | ReferenceStatistics
+
+
+def quantised(embeddings: Floats) -> ReferenceEmbeddings:
+    """Return the unit rows of embeddings (N, D) in 8 bits."""
+    unit = unit_rows(embeddings)
+    scales = (np.abs(unit).max(axis=1, keepdims=True) / _STEPS).astype("<f4")
+    values = np.rint(unit / np.maximum(scales, np.float32(1e-12))).astype(np.int8)
+    return ReferenceEmbeddings(FORMAT, len(unit), unit.shape[1], scales.tobytes(), values.tobytes())
+
+
+def summarised(embeddings: Floats, rank: int, noise: float, seed: int) -> ReferenceStatistics:
+    """Return mean and the `rank` largest covariance factors of the unit rows of (N, D).
+
+    Gaussian noise of deviation `noise` times the embeddings' own mean deviation per value, divided by the
+    root of N, is added to each value of mean and factors. That hides an image's part, without a formal
+    guarantee. Raises InvalidInputError when there are too few images.
+    """
+    unit = unit_rows(embeddings).astype(np.float64)
+    images, size = unit.shape
+    if images < 2:
+        raise InvalidInputError(f"statistics need at least 2 images, there are {images}")
+    rank = min(rank, size, images - 1)
+    mean = unit.mean(axis=0)
+    _, lengths, directions = np.linalg.svd((unit - mean) / np.sqrt(images - 1), full_matrices=False)
+    factors = lengths[:rank, None] * directions[:rank]
+    remainder = float(np.sqrt((lengths[rank:] ** 2).sum() / size))
+    draw = np.random.Generator(np.random.Philox(seed))
+    deviation = noise * float(unit.std(axis=0).mean()) / np.sqrt(images)
+    mean = mean + deviation * draw.standard_normal(mean.shape)
+    factors = factors + deviation * draw.standard_normal(factors.shape)
+    return ReferenceStatistics(
+        FORMAT, rank, size, mean.astype("<f4").tobytes(), factors.astype("<f4").tobytes(), remainder
+    )
+
+
+def target_embeddings(reference: Reference, number: int, seed: int) -> Floats:
+    """Return unit rows (n, D) of the target domain: all embeddings, or `number` drawn from the statistics."""
+    size = reference.embedding_size
+    if isinstance(reference, ReferenceEmbeddings):
+        values = np.frombuffer(reference.values, np.int8).reshape(-1, size).astype(np.float32)
+        return unit_rows(values * np.frombuffer(reference.scales, "<f4")[:, None])
+    mean = np.frombuffer(reference.mean, "<f4")
+    factors = np.frombuffer(reference.factors, "<f4").reshape(-1, size)
+    draw = np.random.Generator(np.random.Philox(seed))
+    along = draw.standard_normal((number, len(factors))) @ factors
+    across = reference.remainder * draw.standard_normal((number, size))
+    return unit_rows((mean + along + across).astype(np.float32))
+
+
+def encode_reference(reference: Reference) -> bytes:
+    """Return the file's bytes."""
+    return msgspec.msgpack.encode(reference)
+
+
+def decode_reference(encoded: bytes, embedding_size: int) -> Reference:
+    """Read a file's bytes; raise InvalidInputError unless they are whole and fit the encoder."""
+    try:
+        reference: Reference = msgspec.msgpack.decode(encoded, type=Reference)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        raise InvalidInputError(f"the reference set is damaged: {error}; make it again") from error
+    size = reference.embedding_size
+    if reference.format != FORMAT or size != embedding_size:
+        raise InvalidInputError(
+            f"the reference set has format {reference.format} and embeddings of {size} values, expected "
+            f"{FORMAT} and {embedding_size}; make it again with this bundle"
+        )
+    if isinstance(reference, ReferenceEmbeddings):
+        parts = [(reference.scales, 4 * reference.rows), (reference.values, reference.rows * size)]
+        floats = [reference.scales]
+    else:
+        parts = [(reference.mean, 4 * size), (reference.factors, 4 * reference.rank * size)]
+        floats = [reference.mean, reference.factors]
+    if any(len(part) != length for part, length in parts):
+        raise InvalidInputError("the reference set is damaged: an array has the wrong length; make it again")
+    if not all(np.isfinite(np.frombuffer(part, "<f4")).all() for part in floats):
+        raise InvalidInputError("the reference set is damaged: a value is not finite; make it again")
+    return reference
+
+
+def reference_of(bundle: Bundle) -> Reference | None:
+    """Return the bundle's reference set, or None when it has none. Its hash was checked with the bundle's."""
+    if REFERENCE_FILE not in bundle.manifest.files:
+        return None
+    path = Path(bundle.folder) / REFERENCE_FILE
+    with path.open("rb") as file:
+        return decode_reference(file.read(LIMIT), bundle.manifest.embedding_size)

@@ -1,0 +1,1 @@
+"""The heads in inference, numpy only: forward passes, ensemble, file and figures."""

@@ -1,0 +1,28 @@
+"""From embeddings to probabilities, with a bundle and, where there are some, a site's heads."""
+
+import numpy as np
+import numpy.typing as npt
+
+from fedmedclip.edge_client.heads.ensemble import softmax
+from fedmedclip.edge_client.heads.forward_passes import unit_rows
+from fedmedclip.edge_client.heads.heads import Predictions, predict_probabilities
+from fedmedclip.edge_client.heads.heads_file import Heads
+from fedmedclip.protocol.bundle.bundle import Bundle
+
+
+def predict(heads: Heads, bundle: Bundle, embeddings: npt.NDArray[np.float32]) -> Predictions:
+    """Classify embeddings, float32 (N, D), with a site's heads."""
+    return predict_probabilities(
+        heads.method,
+        heads.shared,
+        heads.private,
+        embeddings,
+        bundle.class_embeddings,
+        bundle.manifest.logit_scale,
+        heads.ensemble,
+    )
+
+
+def zero_shot(bundle: Bundle, embeddings: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return CLIP's own probabilities, float32 (N, C), without any head."""
+    return softmax(bundle.manifest.logit_scale * (unit_rows(embeddings) @ bundle.class_embeddings.T))

@@ -1,0 +1,195 @@
+"""The heads file: what a site saves after training and `fedmedclip predict --heads` reads.
+
+A safetensors file: arrays `shared.NAME` and, where the method has a private head and it is included,
+`private.NAME`, all float32; and one metadata entry, `fedmedclip`, a JSON object with the fields of
+`HeadsMetadata`. It holds the private head, so it stays at its site.
+"""
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from fedmedclip.edge_client.heads.ensemble import ENTROPY, EnsembleRule
+from fedmedclip.edge_client.heads.heads import private_head_specification
+from fedmedclip.protocol.bundle.bundle import Bundle
+from fedmedclip.protocol.errors import FedMedClipError, HeadError
+from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays
+from fedmedclip.protocol.heads.shared_heads import shared_head_specification
+
+FORMAT = 1
+METADATA_KEY = "fedmedclip"
+HEADER_LIMIT = 1 << 20
+"""Bytes. A header names some twenty arrays and the classes; more than this is not a heads file."""
+
+Name = Annotated[str, msgspec.Meta(max_length=256)]
+
+
+class HeadsMetadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Whose heads a file holds, and of which bundle. `bundle_digest` is 64 hexadecimal digits."""
+
+    format: int
+    method: Name
+    federation: Name
+    site: Name
+    version: Annotated[int, msgspec.Meta(ge=0)]
+    bundle_digest: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+    class_names: Annotated[list[Name], msgspec.Meta(max_length=65536)]
+    ensemble: EnsembleRule
+
+
+@dataclass(frozen=True)
+class Heads:
+    """The heads that classify at one site.
+
+    `private` is None when there is no private head: for a method without one, or to hand the shared head to
+    a site that did not train. `version` is that of the shared head.
+    """
+
+    method: str
+    shared: NamedArrays
+    private: NamedArrays | None
+    federation: str
+    site: str
+    version: int
+    ensemble: EnsembleRule = ENTROPY
+
+
+def save_heads(path: Path, heads: Heads, bundle: Bundle) -> None:
+    """Write the file whole or not at all: an earlier file stays in place until the new one is on disk.
+
+    Raises HeadError when it cannot be written.
+    """
+    metadata = HeadsMetadata(
+        FORMAT,
+        heads.method,
+        heads.federation,
+        heads.site,
+        heads.version,
+        bundle.digest.hex(),
+        bundle.manifest.class_names,
+        heads.ensemble,
+    )
+    arrays = {f"shared.{name}": np.ascontiguousarray(array) for name, array in heads.shared.items()}
+    for name, array in (heads.private or {}).items():
+        arrays[f"private.{name}"] = np.ascontiguousarray(array)
+    encoded = save(arrays, metadata={METADATA_KEY: msgspec.json.encode(metadata).decode()})
+    try:
+        _write_atomically(path, encoded)
+    except OSError as error:
+        raise HeadError(f"cannot write heads file {path}: {error.strerror}") from error
+
+
+def load_heads(path: Path, bundle: Bundle) -> Heads:
+    """Read and check a heads file that was made with this bundle.
+
+    Shapes are checked against the method's specification before any array is read. Raises HeadError when the
+    file is missing, damaged, of an unknown format or method, or belongs to another bundle.
+    """
+    try:
+        _check_header_size(path)
+        with safe_open(path, framework="numpy") as file:
+            metadata = _decode_metadata(file.metadata())
+            _check_bundle(metadata, bundle)
+            sizes = (bundle.manifest.embedding_size, len(bundle.manifest.class_names))
+            shared_specification = shared_head_specification(metadata.method, *sizes)
+            private_specification = None
+            if any(name.startswith("private.") for name in file.keys()):  # noqa: SIM118 - not a dict
+                private_specification = private_head_specification(metadata.method, *sizes)
+            _check_layout(file, shared_specification, private_specification)
+            shared = _read_head(file, "shared", shared_specification)
+            private = _read_head(file, "private", private_specification) if private_specification else None
+    except OSError as error:
+        raise HeadError(f"cannot read heads file {path}: {error.strerror or error}") from error
+    except (SafetensorError, UnicodeDecodeError) as error:
+        raise HeadError(f"heads file {path} is damaged ({error}); copy it again") from error
+    except FedMedClipError as error:
+        raise HeadError(f"heads file {path}: {error}") from error
+    return Heads(
+        metadata.method,
+        shared,
+        private,
+        metadata.federation,
+        metadata.site,
+        metadata.version,
+        metadata.ensemble,
+    )
+
+
+def _check_header_size(path: Path) -> None:
+    """Refuse a header that is too large before the safetensors reader allocates it."""
+    with path.open("rb") as file:
+        announced = int.from_bytes(file.read(8), "little")
+    if announced > HEADER_LIMIT:
+        raise HeadError(f"its header would be {announced} bytes, more than {HEADER_LIMIT}; not a heads file")
+
+
+def _decode_metadata(found: dict[str, str] | None) -> HeadsMetadata:
+    encoded = (found or {}).get(METADATA_KEY)
+    if encoded is None:
+        raise HeadError(f"it has no {METADATA_KEY!r} metadata; it was not written by fedmedclip")
+    try:
+        found_format = msgspec.json.decode(encoded, type=dict[str, object]).get("format")
+        if found_format != FORMAT:
+            raise HeadError(
+                f"format {found_format!r} is not known (this version reads {FORMAT}); update fedmedclip"
+            )
+        return msgspec.json.decode(encoded, type=HeadsMetadata)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise HeadError(f"its metadata is damaged ({error}); copy it again") from error
+
+
+def _check_bundle(metadata: HeadsMetadata, bundle: Bundle) -> None:
+    if metadata.bundle_digest != bundle.digest.hex():
+        raise HeadError(
+            f"these heads belong to bundle {metadata.bundle_digest[:12]}, "
+            f"{bundle.folder} is bundle {bundle.digest.hex()[:12]}; use the bundle they were trained with"
+        )
+    if metadata.class_names != bundle.manifest.class_names:
+        raise HeadError("its class names differ from the bundle's; the file was altered, copy it again")
+
+
+def _check_layout(file: Any, shared: HeadSpecification, private: HeadSpecification | None) -> None:
+    expected = {f"shared.{tensor.name}": tensor.shape for tensor in shared.tensors}
+    if private:
+        expected |= {f"private.{tensor.name}": tensor.shape for tensor in private.tensors}
+    names = set(file.keys())
+    if names != expected.keys():
+        differing = sorted(names ^ expected.keys())[:4]
+        raise HeadError(f"its arrays are not the method's (missing or unknown: {', '.join(differing)[:200]})")
+    for name, shape in expected.items():
+        part = file.get_slice(name)
+        if tuple(part.get_shape()) != shape or part.get_dtype() != "F32":
+            raise HeadError(
+                f"array {name!r} is {part.get_dtype()} {tuple(part.get_shape())}, expected F32 {shape}"
+            )
+
+
+def _read_head(file: Any, prefix: str, specification: HeadSpecification) -> NamedArrays:
+    head = {tensor.name: file.get_tensor(f"{prefix}.{tensor.name}") for tensor in specification.tensors}
+    specification.check(head)
+    return head
+
+
+def _write_atomically(path: Path, content: bytes) -> None:
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

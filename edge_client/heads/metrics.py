@@ -1,0 +1,98 @@
+"""What a classifier is worth on labelled images."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fedmedclip.protocol.errors import InvalidInputError
+
+CALIBRATION_BINS = 15
+
+
+@dataclass(frozen=True)
+class ClassMetrics:
+    """Precision and recall of one class, both 0 where undefined; `support` is its number of images."""
+
+    precision: float
+    recall: float
+    support: int
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Figures in [0, 1] over `images` labelled images.
+
+    `balanced_accuracy` is the mean recall and `macro_f1` the mean F1 over the classes that occur in the
+    labels (for F1: or in the predictions). `confusion[i][j]` counts images of class i that were called j,
+    in the order of the keys of `classes`.
+    """
+
+    images: int
+    accuracy: float
+    balanced_accuracy: float
+    macro_f1: float
+    expected_calibration_error: float
+    classes: dict[str, ClassMetrics]
+    confusion: tuple[tuple[int, ...], ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain dicts, numbers and tuples, as JSON takes them."""
+        return asdict(self)
+
+
+def measure(
+    probabilities: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], class_names: Sequence[str]
+) -> Metrics:
+    """Compare probabilities (N, C) with labels (N,) in [0, C).
+
+    Raises InvalidInputError when there are no images, or when shapes or labels do not fit the class names.
+    """
+    classes = len(class_names)
+    if len(labels) == 0:
+        raise InvalidInputError("there are no labelled images to evaluate on")
+    if probabilities.shape != (len(labels), classes) or labels.min() < 0 or labels.max() >= classes:
+        raise InvalidInputError(
+            f"probabilities {probabilities.shape} and labels from {labels.min()} to {labels.max()} "
+            f"do not fit {len(labels)} images of {classes} classes"
+        )
+    # scikit-learn takes a second to import, which `fedmedclip --help` must not pay.
+    from sklearn.metrics import confusion_matrix, f1_score, precision_recall_fscore_support
+
+    predicted = probabilities.argmax(axis=1)
+    precision, recall, _, support = precision_recall_fscore_support(
+        labels, predicted, labels=range(classes), zero_division=0
+    )
+    present = support > 0
+    confusion = confusion_matrix(labels, predicted, labels=range(classes))
+    return Metrics(
+        images=len(labels),
+        accuracy=float((predicted == labels).mean()),
+        balanced_accuracy=float(recall[present].mean()),
+        macro_f1=float(f1_score(labels, predicted, average="macro", zero_division=0)),
+        expected_calibration_error=expected_calibration_error(probabilities, labels),
+        classes={
+            name: ClassMetrics(float(precision[i]), float(recall[i]), int(support[i]))
+            for i, name in enumerate(class_names)
+        },
+        confusion=tuple(tuple(int(count) for count in row) for row in confusion),
+    )
+
+
+def expected_calibration_error(
+    probabilities: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], bins: int = CALIBRATION_BINS
+) -> float:
+    """Return the gap between confidence and accuracy, averaged over images, in [0, 1].
+
+    Images are put into equal-width bins by the probability of their predicted class, bin m holding
+    ((m-1)/M, m/M]; each bin's gap counts by its share of the images (Guo et al. 2017, "On Calibration of
+    Modern Neural Networks", equation 3).
+    """
+    confidence = probabilities.max(axis=1).astype(np.float64)
+    correct = (probabilities.argmax(axis=1) == labels).astype(np.float64)
+    edges = np.linspace(0, 1, bins + 1)[1:-1]
+    chosen = np.digitize(confidence, edges, right=True)
+    gap_sums = np.bincount(chosen, weights=correct - confidence, minlength=bins)
+    return float(np.abs(gap_sums).sum() / len(labels))

@@ -1,0 +1,1 @@
+"""Answers about images, offline: prediction, evaluation, one deployable file."""

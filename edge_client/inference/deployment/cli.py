@@ -1,0 +1,27 @@
+"""`fedmedclip deploy`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def deploy_command(
+    bundle: Annotated[Path, typer.Option("--bundle", "-b", help="Folder that `fedmedclip export` wrote.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The ONNX file to write.")],
+    heads: Annotated[
+        Path | None,
+        typer.Option("--heads", "-H", help="heads.safetensors of a site; without it, zero-shot only."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
+) -> None:
+    """Make one ONNX file that classifies: uint8 images in, probabilities out, with nothing of ours to run.
+
+    With a site's heads it holds the private head, so it stays with that site.
+    """
+    from fedmedclip.edge_client.inference.deployment.deploy import deploy
+
+    written = deploy(bundle, heads, out, force=force)
+    print(f"model    {written.path}, {written.bytes / 1e6:.1f} MB")
+    print(f"outputs  {', '.join(written.outputs)}")
+    print(f"checked  as `fedmedclip predict` to {written.largest_difference:.1g} on {written.images} images")

@@ -1,0 +1,167 @@
+"""`fedmedclip deploy`: a bundle and a site's heads become one ONNX file, checked before it is in place."""
+
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime
+
+from fedmedclip.edge_client.features.encoder import Encoder
+from fedmedclip.edge_client.heads.classification import predict, zero_shot
+from fedmedclip.edge_client.heads.heads_file import Heads, load_heads
+from fedmedclip.edge_client.inference.deployment.graph import (
+    EMBEDDING,
+    IMAGE,
+    PROBABILITIES,
+    WEIGHT,
+    check_encoder,
+    deployed_model,
+)
+from fedmedclip.protocol.bundle.bundle import Bundle, open_bundle
+from fedmedclip.protocol.bundle.self_test import read_self_test
+from fedmedclip.protocol.errors import BundleError, InvalidInputError
+
+TOLERANCE = 1e-5
+# A protocol buffer, and so an ONNX file that holds its own weights, ends at 2 GiB.
+MAX_FILE_BYTES = 2**31 - 1
+_CHECKED_IMAGES = 3
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """A written file: its size in bytes, and how far its outputs are from `fedmedclip predict`."""
+
+    path: Path
+    bytes: int
+    largest_difference: float
+    images: int
+    outputs: list[str]
+
+
+def deploy(bundle_folder: Path, heads_file: Path | None, out: Path, *, force: bool = False) -> Deployed:
+    """Write the model to `out`, whole and checked or not at all.
+
+    Without heads it classifies zero-shot. Raises InvalidInputError when `out` exists (without `force`) or the
+    model is above 2 GiB, BundleError and HeadError for files that cannot be used, and BundleError when the
+    model does not give what `fedmedclip predict` gives.
+    """
+    if out.exists() and not force:
+        raise InvalidInputError(f"{out} exists; replace it with --force or choose another --out")
+    bundle = open_bundle(bundle_folder)
+    heads = None if heads_file is None else load_heads(heads_file, bundle)
+    encoder = read_encoder(bundle)
+    model = deployed_model(encoder, bundle, heads, metadata(bundle, heads))
+    del encoder
+    if model.ByteSize() > MAX_FILE_BYTES:
+        raise InvalidInputError(
+            "encoder and heads together are above the 2 GiB of an ONNX file; export the bundle with "
+            "--precision int8 or fp16"
+        )
+    onnx.checker.check_model(model)
+    partial = out.with_name(f".{out.name}.partial")
+    try:
+        partial.write_bytes(model.SerializeToString(deterministic=True))
+        outputs = [value.name for value in model.graph.output]
+        del model
+        images = _images(bundle)
+        difference = largest_difference(partial, images, bundle, heads)
+        if not difference <= TOLERANCE:
+            raise BundleError(
+                f"the model differs from `fedmedclip predict` by {difference:g}, allowed is {TOLERANCE:g}; "
+                "nothing was written"
+            )
+        partial.replace(out)
+    finally:
+        partial.unlink(missing_ok=True)
+    return Deployed(out, out.stat().st_size, difference, len(images), outputs)
+
+
+def read_encoder(bundle: Bundle) -> onnx.ModelProto:
+    """Read the bundle's image encoder, its weights included where they lie in a second file.
+
+    Raises InvalidInputError, before anything is read, when they cannot be in one file; BundleError for an
+    encoder that is none.
+    """
+    size = bundle.image_encoder_bytes
+    if size > MAX_FILE_BYTES:
+        raise InvalidInputError(
+            f"the encoder has {size / 1e9:.2f} GB, and one ONNX file holds at most "
+            f"{MAX_FILE_BYTES / 1e9:.2f} GB; export the bundle with --precision int8 or fp16, or use "
+            "`fedmedclip predict`"
+        )
+    try:
+        encoder = onnx.load_model(bundle.image_encoder)
+    except Exception as error:  # of protobuf, which onnx does not name, and of the file system
+        raise BundleError(
+            f"{bundle.image_encoder} cannot be read: {error}; export the bundle again"
+        ) from error
+    check_encoder(encoder, bundle)
+    return encoder
+
+
+def metadata(bundle: Bundle, heads: Heads | None) -> dict[str, str]:
+    """Return what the file says about itself: plain text, lists and objects as JSON."""
+    manifest = bundle.manifest
+    found: dict[str, Any] = {
+        "class_names": manifest.class_names,
+        "preprocessing": manifest.preprocessing,
+        "model": manifest.model,
+        "pretrained": manifest.pretrained,
+        "precision": manifest.precision,
+        "logit_scale": manifest.logit_scale,
+        "bundle_sha256": bundle.digest.hex(),
+        "made_with": f"onnx {version('onnx')}",
+    }
+    if heads is not None:
+        found |= {
+            "method": heads.method,
+            "federation": heads.federation,
+            "site": heads.site,
+            "head_version": heads.version,
+            "ensemble": heads.ensemble,
+            "private_head": heads.private is not None,
+        }
+    return {
+        f"fedmedclip.{name}": value if isinstance(value, str) else msgspec.json.encode(value).decode()
+        for name, value in found.items()
+    }
+
+
+def largest_difference(
+    model: Path, images: npt.NDArray[np.uint8], bundle: Bundle, heads: Heads | None
+) -> float:
+    """Return the largest difference between the model's outputs and what `fedmedclip predict` computes.
+
+    `images` uint8 (N, height, width, 3), given to the model as one batch.
+    """
+    options = onnxruntime.SessionOptions()
+    errors_only = 3
+    options.log_severity_level = errors_only
+    session: Any = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    names = [PROBABILITIES, WEIGHT, EMBEDDING]
+    found = dict(zip(names, session.run(names, {IMAGE: images}), strict=True))
+    del session
+    with Encoder(bundle) as encoder:
+        embeddings = encoder.encode(images)
+    if heads is None:
+        expected = {PROBABILITIES: zero_shot(bundle, embeddings), WEIGHT: np.zeros(len(images))}
+    else:
+        predictions = predict(heads, bundle, embeddings)
+        expected = {PROBABILITIES: predictions.ensemble, WEIGHT: predictions.ensemble_weight}
+    expected[EMBEDDING] = embeddings
+    return max(float(np.abs(found[name] - value).max()) for name, value in expected.items())
+
+
+def _images(bundle: Bundle) -> npt.NDArray[np.uint8]:
+    """Return images to compare on: the bundle's own, or, where it has none, noise."""
+    test = read_self_test(bundle)
+    if test is not None:
+        return test.images
+    preprocessing = bundle.manifest.preprocessing
+    shape = (_CHECKED_IMAGES, preprocessing.height, preprocessing.width, 3)
+    return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)

@@ -1,0 +1,114 @@
+"""How good zero-shot, shared head, private head and ensemble are on labelled images."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+from rich.console import Console
+from rich.table import Table
+
+from fedmedclip.edge_client.features.feature_store import FeatureStore
+from fedmedclip.edge_client.features.labelled import load_labelled_features
+from fedmedclip.edge_client.features.new_prompts import open_with_prompts
+from fedmedclip.edge_client.heads.classification import predict, zero_shot
+from fedmedclip.edge_client.heads.heads_file import Heads, load_heads
+from fedmedclip.edge_client.heads.metrics import Metrics, measure
+from fedmedclip.edge_client.images.readers.settings import DEFAULT_READING, ReaderSettings
+from fedmedclip.edge_client.progress import progress_bar
+from fedmedclip.protocol.bundle.bundle import Bundle
+
+
+def evaluate(
+    heads: Heads | None,
+    bundle: Bundle,
+    embeddings: npt.NDArray[np.float32],
+    labels: npt.NDArray[np.int64],
+) -> dict[str, Metrics]:
+    """Return the metrics of each classifier that there is: `zero_shot` and, with heads, `shared`, `private`
+    (where the method has one) and `ensemble`.
+
+    `embeddings` float32 (N, D), `labels` int64 (N,). Raises InvalidInputError when there are no images.
+    """
+    names = bundle.manifest.class_names
+    if heads is None:
+        return {"zero_shot": measure(zero_shot(bundle, embeddings), labels, names)}
+    predictions = predict(heads, bundle, embeddings)
+    found = {
+        "zero_shot": predictions.zero_shot,
+        "shared": predictions.shared,
+        "private": predictions.private,
+        "ensemble": predictions.ensemble,
+    }
+    return {
+        name: measure(probabilities, labels, names)
+        for name, probabilities in found.items()
+        if probabilities is not None
+    }
+
+
+def run_evaluation(
+    data: Path,
+    bundle_folder: Path,
+    heads_file: Path | None,
+    output: Path | None,
+    threads: int | None,
+    settings: ReaderSettings = DEFAULT_READING,
+    strict: bool = False,
+    prompts_file: Path | None = None,
+) -> None:
+    """`fedmedclip evaluate`: print a table and write JSON where asked.
+
+    Raises InvalidInputError for unusable data and, with `strict`, when any image cannot be used.
+    """
+    bundle = open_with_prompts(bundle_folder, prompts_file, heads_file, threads)
+    heads = None if heads_file is None else load_heads(heads_file, bundle)
+    with (
+        TemporaryDirectory() as folder,
+        FeatureStore(Path(folder) / "features.db") as store,
+        progress_bar("computing features") as progress,
+    ):
+        embeddings, labels, found = load_labelled_features(
+            data, bundle, store, settings=settings, strict=strict, threads=threads, progress=progress
+        )
+    figures = evaluate(heads, bundle, embeddings, labels)
+    console = Console()
+    for line in found.lines():
+        console.print(line, highlight=False)
+    console.print(_table(figures))
+    for name, metrics in figures.items():
+        console.print(_class_table(name, metrics))
+    if output is not None:
+        report = {
+            "images": len(labels),
+            "skipped": {image.path.as_posix(): image.reason for image in found.skipped},
+            "classifiers": {name: metrics.as_dict() for name, metrics in figures.items()},
+        }
+        output.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
+
+
+def _table(figures: dict[str, Metrics]) -> Table:
+    table = Table(title=f"{next(iter(figures.values())).images} images")
+    table.add_column("classifier")
+    for heading in ("accuracy", "balanced", "macro F1", "calibration error"):
+        table.add_column(heading, justify="right")
+    for name, metrics in figures.items():
+        table.add_row(
+            name.replace("_", "-"),
+            f"{metrics.accuracy:.3f}",
+            f"{metrics.balanced_accuracy:.3f}",
+            f"{metrics.macro_f1:.3f}",
+            f"{metrics.expected_calibration_error:.3f}",
+        )
+    return table
+
+
+def _class_table(name: str, metrics: Metrics) -> Table:
+    table = Table(title=f"{name.replace('_', '-')}: rows are true classes, columns what they were called")
+    table.add_column("class")
+    for heading in (*metrics.classes, "precision", "recall"):
+        table.add_column(heading, justify="right")
+    for (class_name, figures), row in zip(metrics.classes.items(), metrics.confusion, strict=True):
+        table.add_row(class_name, *map(str, row), f"{figures.precision:.3f}", f"{figures.recall:.3f}")
+    return table

@@ -1,0 +1,76 @@
+"""The masked linear layer: whole rows of the weight are switched off by learned thresholds."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fedmedclip.edge_client.heads.forward_passes import MASK_MARGIN, SMALLEST_KEPT_SHARE
+
+
+class LongTailedStep(torch.autograd.Function):
+    """Heaviside step whose backward pass is the long-tailed estimator.
+
+    Forward: 1 where x > 0, else 0. Backward: the incoming gradient times 2 - 4|x| for |x| <= 0.4, 0.4 for
+    0.4 < |x| <= 1, 0 beyond (Liu et al. 2020, "Dynamic Sparse Training", equation 5).
+
+    FedMedCLIP's published code passes the gradient only where |x| > 1. Mean absolute weights are a few
+    hundredths, so its thresholds never receive a gradient and its mask never changes; with the estimator
+    above they do.
+    """
+
+    @staticmethod
+    def forward(context: Any, x: Tensor) -> Tensor:
+        """Step of x, of any shape, as float."""
+        context.save_for_backward(x)
+        return (x > 0).to(x.dtype)
+
+    @staticmethod
+    def backward(context: Any, *gradients: Any) -> Tensor:
+        """Gradient with respect to x."""
+        (x,) = context.saved_tensors
+        distance = x.abs()
+        near = 2 - 4 * distance
+        tail = torch.full_like(x, 0.4)
+        estimate = torch.where(distance <= 0.4, near, tail).masked_fill(distance > 1, 0.0)
+        product: Tensor = gradients[0] * estimate
+        return product
+
+
+def _step(x: Tensor) -> Tensor:
+    mask: Tensor = LongTailedStep.apply(x)  # type: ignore[no-untyped-call]
+    return mask
+
+
+class MaskedLinear(nn.Module):
+    """y = (W with dropped rows zeroed) x + b; float32 (B, inputs) to (B, outputs).
+
+    Row o is kept when mean_i |W_oi| - r_o exceeds 0.01, r the learned thresholds. The step's argument is the
+    distance from that 0.01, so the estimator is centred on the point where the mask changes. The mask's
+    gradient reaches both r and W. When less than 1 % of the rows are kept, the thresholds are reset to 0: in
+    training for good, in inference for that pass.
+
+    The values come from the head's specification (`protocol.heads.shared_heads`), not from here. Its first
+    weights have a mean size of 0.5/sqrt(inputs), which keeps every row up to about 2500 inputs.
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(outputs, inputs))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+        self.threshold = nn.Parameter(torch.zeros(outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the masked layer to x (B, inputs)."""
+        return nn.functional.linear(x, self.weight * self._mask().unsqueeze(1), self.bias)
+
+    def _mask(self) -> Tensor:
+        strength = self.weight.abs().mean(dim=1) - MASK_MARGIN
+        mask = _step(strength - self.threshold)
+        if mask.mean() >= SMALLEST_KEPT_SHARE:
+            return mask
+        if self.training:
+            with torch.no_grad():
+                self.threshold.zero_()
+            return _step(strength - self.threshold)
+        return (strength > 0).to(strength.dtype)

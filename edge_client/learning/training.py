@@ -1,0 +1,260 @@
+"""One round of local training: heads in, heads out. It sees embeddings only, never an image or encoder."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from fedmedclip.edge_client.heads.heads import predict_probabilities, private_head_specification
+from fedmedclip.edge_client.learning.local_steps import class_weights, epochs
+from fedmedclip.edge_client.learning.methods import load_method
+from fedmedclip.edge_client.learning.methods.closed_form import ClosedFormMethod
+from fedmedclip.edge_client.learning.methods.method import Batch, Method
+from fedmedclip.edge_client.learning.methods.settled_norms import settle
+from fedmedclip.edge_client.learning.settings import TrainingSettings
+from fedmedclip.protocol.errors import HeadError, InvalidInputError
+from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays
+from fedmedclip.protocol.heads.shared_heads import shared_head_specification
+
+Floats = npt.NDArray[np.float32]
+Labels = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class TrainedHeads:
+    """What one round of local training gives.
+
+    `loss` is the mean loss per image over the last epoch, `loss_terms` its named parts.
+    """
+
+    shared: NamedArrays
+    private: NamedArrays
+    loss: float
+    loss_terms: dict[str, float]
+
+
+@dataclass
+class _Training:
+    """A site's data and heads in the middle of a round; `start` are the shared weights it began with."""
+
+    method: Method
+    shared: nn.Module
+    private: nn.Module
+    embeddings: torch.Tensor
+    labels: torch.Tensor
+    captions: torch.Tensor
+    logit_scale: float
+    settings: TrainingSettings
+    optimizer: torch.optim.Optimizer
+    weights: torch.Tensor | None
+    target: torch.Tensor | None
+    target_order: np.random.Generator
+    start: list[torch.Tensor] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.start = [weight.detach().clone() for weight in self.shared.parameters()]
+
+    def epoch(self, batches: list[npt.NDArray[np.int64]]) -> dict[str, float]:
+        """Take one step per batch; return the mean of each term per image."""
+        sums: dict[str, float] = {}
+        for indices in batches:
+            terms = self._step(torch.from_numpy(indices))
+            for name, term in terms.items():
+                sums[name] = sums.get(name, 0.0) + term * len(indices)
+        images = sum(map(len, batches))
+        return {name: total / images for name, total in sums.items()}
+
+    def _step(self, indices: torch.Tensor) -> dict[str, float]:
+        batch = Batch(
+            self.embeddings[indices],
+            self.labels[indices],
+            self.captions,
+            self.logit_scale,
+            None if self.weights is None else self.weights[indices],
+            self._target(len(indices)),
+        )
+        terms = self.method.loss(self.shared, self.private, batch, self.settings)
+        if self.settings.proximal_weight > 0:
+            terms["proximal"] = self.settings.proximal_weight / 2 * self._squared_distance()
+        self.optimizer.zero_grad()
+        torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
+        if self.settings.gradient_clip > 0:
+            weights = [*self.shared.parameters(), *self.private.parameters()]
+            nn.utils.clip_grad_norm_(weights, self.settings.gradient_clip)
+        self.optimizer.step()
+        return {name: term.item() for name, term in terms.items()}
+
+    def _target(self, number: int) -> torch.Tensor | None:
+        if self.target is None:
+            return None
+        number = min(number, len(self.target))
+        return self.target[self.target_order.choice(len(self.target), number, replace=False)]
+
+    def _squared_distance(self) -> torch.Tensor:
+        weights = zip(self.shared.parameters(), self.start, strict=True)
+        return torch.stack([(weight - before).pow(2).sum() for weight, before in weights]).sum()
+
+
+def train_round(
+    method: str,
+    shared: NamedArrays,
+    private: NamedArrays,
+    embeddings: Floats,
+    labels: Labels,
+    class_embeddings: Floats,
+    logit_scale: float,
+    settings: TrainingSettings,
+    *,
+    round_number: int,
+    seed: int,
+    validation: tuple[Floats, Labels] | None = None,
+    target: Floats | None = None,
+) -> TrainedHeads:
+    """Train both heads on a site's embeddings for the epochs or steps of `settings`.
+
+    `embeddings` float32 (N, D), `labels` int64 (N,) in [0, C), `class_embeddings` float32 (C, D) of unit
+    rows, `logit_scale` the bundle's. `round_number` counts from 1 and sets the learning rates; `seed` is
+    this site's and round's own and sets the order of the images. `validation` (embeddings, labels) is for
+    early stopping, `target` float32 (T, D) what facmic and faa-clip adapt to. The optimiser starts afresh
+    each round. The given arrays are not changed. Same input, same bits on the same machine.
+
+    Raises InvalidInputError for data or a round number that cannot be trained on, HeadError for heads that do
+    not match the method or when training diverges.
+    """
+    _check_data(embeddings, labels, class_embeddings)
+    if round_number < 1:
+        raise InvalidInputError(f"round {round_number} cannot be trained; rounds count from 1")
+    parts = load_method(method)
+    classes, size = class_embeddings.shape
+    shared_specification = shared_head_specification(method, size, classes)
+    private_specification = private_head_specification(method, size, classes) or HeadSpecification(())
+    if isinstance(parts, ClosedFormMethod):
+        shared_specification.check(shared)
+        fitted_shared, fitted_private, loss = parts.fit(shared, embeddings, labels, classes, seed)
+        return TrainedHeads(fitted_shared, fitted_private, loss, {"left_out": loss})
+    with _fixed_threads(settings.threads):
+        shared_head = _filled(parts.build_shared_head(size, classes), shared, shared_specification)
+        private_head = _filled(parts.build_private_head(size, classes), private, private_specification)
+        training = _Training(
+            parts,
+            shared_head,
+            private_head,
+            torch.tensor(embeddings),
+            torch.tensor(labels),
+            torch.tensor(class_embeddings),
+            logit_scale,
+            settings,
+            _optimizer(shared_head, private_head, settings, round_number),
+            torch.from_numpy(class_weights(labels)) if settings.class_balanced else None,
+            None if target is None else torch.tensor(target),
+            np.random.Generator(np.random.Philox(key=[seed, 1])),
+        )
+        common_means = shared if round_number > 1 else None
+
+        def finished(terms: dict[str, float]) -> TrainedHeads:
+            settle(
+                shared_head,
+                private_head if parts.private_classifies else None,
+                training.embeddings,
+                common_means,
+            )
+            return TrainedHeads(
+                _arrays(shared_head, shared_specification),
+                _arrays(private_head, private_specification),
+                sum(terms.values()),
+                terms,
+            )
+
+        def unlikelihood(heads: TrainedHeads, held_out: tuple[Floats, Labels]) -> float:
+            found = predict_probabilities(
+                method, heads.shared, heads.private, held_out[0], class_embeddings, logit_scale
+            ).ensemble
+            return float(-np.log(found[np.arange(len(held_out[1])), held_out[1]] + 1e-12).mean())
+
+        order = np.random.Generator(np.random.Philox(seed))
+        terms: dict[str, float] = {}
+        best: TrainedHeads | None = None
+        lowest, epochs_since = np.inf, 0
+        for batches in epochs(
+            order, len(labels), settings.batch_size, settings.local_epochs, settings.local_steps
+        ):
+            terms = training.epoch(batches)
+            if settings.early_stopping_patience == 0 or validation is None or len(validation[1]) == 0:
+                continue
+            heads = finished(terms)
+            loss = unlikelihood(heads, validation)
+            if loss < lowest:
+                best, lowest, epochs_since = heads, loss, 0
+            else:
+                epochs_since += 1
+            if epochs_since >= settings.early_stopping_patience:
+                break
+        return best or finished(terms)
+
+
+def _check_data(embeddings: Floats, labels: npt.NDArray[np.int64], class_embeddings: Floats) -> None:
+    if embeddings.ndim != 2 or embeddings.shape[1] != class_embeddings.shape[1]:
+        raise InvalidInputError(
+            f"embeddings are {embeddings.shape}, expected (images, {class_embeddings.shape[1]}); "
+            "were they computed with this bundle?"
+        )
+    if len(embeddings) < 2 or len(embeddings) != len(labels):
+        raise InvalidInputError(
+            f"training needs at least 2 labelled images, there are {len(embeddings)} embeddings "
+            f"and {len(labels)} labels"
+        )
+    if labels.min() < 0 or labels.max() >= len(class_embeddings):
+        raise InvalidInputError(
+            f"labels run from {labels.min()} to {labels.max()}, "
+            f"the bundle has {len(class_embeddings)} classes"
+        )
+    if not np.isfinite(embeddings).all():
+        raise InvalidInputError("an embedding has a NaN or infinite value; compute the features again")
+
+
+def _optimizer(
+    shared: nn.Module, private: nn.Module, settings: TrainingSettings, round_number: int
+) -> torch.optim.Optimizer:
+    decay = settings.learning_rate_decay ** (round_number - 1)
+    groups = [
+        {"params": list(shared.parameters()), "lr": settings.shared_learning_rate * decay},
+        {"params": list(private.parameters()), "lr": settings.private_learning_rate * decay},
+    ]
+    return torch.optim.AdamW(
+        groups,
+        betas=(settings.beta1, settings.beta2),
+        eps=settings.epsilon,
+        weight_decay=settings.weight_decay,
+    )
+
+
+def _filled(module: nn.Module, arrays: NamedArrays, specification: HeadSpecification) -> nn.Module:
+    """Return the module with copies of the arrays; from_numpy would warn of decoded ones, as read-only."""
+    specification.check(arrays)
+    with torch.no_grad():
+        for name, tensor in module.state_dict().items():
+            tensor.copy_(torch.tensor(arrays[name]))
+    return module.train()
+
+
+def _arrays(module: nn.Module, specification: HeadSpecification) -> NamedArrays:
+    arrays = {name: tensor.numpy().copy() for name, tensor in module.state_dict().items()}
+    try:
+        specification.check(arrays)
+    except HeadError as error:
+        raise HeadError(f"training diverged: {error}; lower the learning rates") from error
+    return arrays
+
+
+@contextmanager
+def _fixed_threads(threads: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,79 @@
+"""What `site.toml` holds; `deploy/site.toml` is an example of every setting."""
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from fedmedclip.edge_client.images.readers.settings import ReaderSettings
+from fedmedclip.protocol.codecs import delta_codec_named
+from fedmedclip.protocol.errors import InvalidInputError
+from fedmedclip.protocol.link.settings import LinkSettings
+
+Share = Annotated[float, Meta(ge=0, lt=1)]
+
+
+class SiteSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The table `[site]`. Paths are relative to the configuration file.
+
+    `data` is a folder with one sub-folder per class, a CSV of path,label, or an `.npz` archive.
+    `aggregator_key` is the aggregator's public key in hexadecimal; without it, the first aggregator heard is
+    trusted and remembered. `ensemble` says how the heads vote: as the method has it, per image by entropy, or
+    by one weight fitted on the validation split. `uplink_codec` replaces the federation's for what this site
+    sends, say a budget for its own thin link. `feature_store` may be shared by several federations; by
+    default it lies in the state folder. Raises InvalidInputError for an unknown codec.
+    """
+
+    federation: str
+    name: str
+    bundle: str
+    data: str
+    state: str = "site-state"
+    feature_store: str | None = None
+    ensemble: Literal["method", "entropy", "calibrated"] = "method"
+    uplink_codec: str | None = None
+    aggregator_key: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")] | None = None
+
+    def __post_init__(self) -> None:
+        if self.uplink_codec is not None:
+            delta_codec_named(self.uplink_codec)
+
+
+class SplitSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The table `[split]`: shares of the images for validation and test, and the seed of the draw.
+
+    Raises InvalidInputError when nothing would be left to train on.
+    """
+
+    validation: Share = 0.1
+    test: Share = 0.2
+    seed: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)] = 0
+
+    def __post_init__(self) -> None:
+        if self.validation + self.test >= 1:
+            raise InvalidInputError(
+                f"split.validation {self.validation} and split.test {self.test} leave nothing to train on"
+            )
+
+
+class ImageSettings(ReaderSettings, frozen=True, forbid_unknown_fields=True):
+    """The table `[images]`: how image files are read. With `strict` the site stops at files it cannot use."""
+
+    strict: bool = False
+
+
+class ResourceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The table `[resources]`: what this box gives to the work."""
+
+    threads: Annotated[int, Meta(ge=1, le=256)] = 1
+    feature_batch: Annotated[int, Meta(ge=1, le=1024)] = 16
+
+
+class SiteConfiguration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The whole file."""
+
+    site: SiteSettings
+    split: SplitSettings = SplitSettings()
+    images: ImageSettings = ImageSettings()
+    resources: ResourceSettings = ResourceSettings()
+    broker: LinkSettings = LinkSettings()

@@ -1,0 +1,141 @@
+"""Following the global head: apply each delta, ask for what is missing, prove that the bits are the same."""
+
+import logging
+from collections.abc import Callable
+
+from fedmedclip.protocol.codecs import decode_head, maximum_encoded_bytes
+from fedmedclip.protocol.codecs.error_feedback import apply_delta
+from fedmedclip.protocol.errors import MessageError
+from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays, head_digest
+from fedmedclip.protocol.messages import Announcement, Block, BlockRequest, HeadRequest, Snapshot
+from fedmedclip.protocol.objects import Assembly
+
+log = logging.getLogger("fedmedclip.site")
+
+ASK_AGAIN_SECONDS = 20.0
+# A broker may lose even what it promised to deliver: after this long a silence, ask.
+SILENCE_SECONDS = 300.0
+WHOLE_HEAD = -1
+
+Request = HeadRequest | BlockRequest
+
+
+class HeadFollower:
+    """Holds the newest global head that this site has; `install(version, head, finished)` is told of each.
+
+    Every head is checked against the digest that was announced for it before it is installed.
+    """
+
+    def __init__(
+        self,
+        specification: HeadSpecification,
+        version: int,
+        head: NamedArrays,
+        install: Callable[[int, NamedArrays, bool], None],
+    ) -> None:
+        self._specification = specification
+        self.version = version
+        self.head = head
+        self._install = install
+        self._newest_announced = version
+        self._incoming: tuple[Announcement | Snapshot, Assembly] | None = None
+        self._asked_at: float | None = None
+        self._asked_for_blocks = False
+        self._heard_at: float | None = None
+
+    @property
+    def behind(self) -> bool:
+        """Whether a newer version than the one here was announced."""
+        return self._newest_announced > self.version
+
+    def take(self, carrier: Announcement | Snapshot, now: float) -> list[Request]:
+        """Take an announcement or a snapshot; return what has to be asked for. Raises MessageError."""
+        self._newest_announced = max(self._newest_announced, carrier.version)
+        self._heard_at = now
+        if carrier.version < self.version:
+            return []
+        if carrier.version == self.version:
+            return self._confirm(carrier, now)
+        if isinstance(carrier, Announcement) and carrier.version > self.version + 1:
+            return self._ask_for_head(now)
+        if carrier.payload is None:
+            raise MessageError(f"version {carrier.version} is announced without its payload")
+        if self._incoming is None or self._incoming[0] != carrier:
+            assembly = Assembly(carrier.payload, maximum_encoded_bytes(self._specification))
+            self._incoming = (carrier, assembly)
+            self._asked_at = now
+        return self._finish(now)
+
+    def add_block(self, block: Block, now: float) -> list[Request]:
+        """Take one block of what was announced; others are ignored. Raises MessageError."""
+        if self._incoming is None or self._incoming[1].digest != block.object_digest:
+            return []
+        self._incoming[1].add(block.index, block.data)
+        self._asked_at, self._asked_for_blocks = now, False
+        return self._finish(now)
+
+    def tick(self, now: float) -> list[Request]:
+        """Ask again for what was promised and stays away, and for news after a long silence.
+
+        The aggregator keeps the newest snapshot only, so blocks asked for in vain may be of one that is gone:
+        then, in turn, ask for whatever leads to the newest version.
+        """
+        if self._heard_at is None:
+            self._heard_at = now
+        if now - self._heard_at >= SILENCE_SECONDS:
+            self._heard_at = now
+            return [HeadRequest(self.version)]
+        if self._asked_at is None or now - self._asked_at < ASK_AGAIN_SECONDS:
+            return []
+        self._asked_at = now
+        self._asked_for_blocks = not self._asked_for_blocks
+        if self._asked_for_blocks and self._incoming and (request := self._incoming[1].request()):
+            return [request]
+        if self._incoming or self.behind:
+            return [HeadRequest(self.version)]
+        self._asked_at = None
+        return []
+
+    def _confirm(self, carrier: Announcement | Snapshot, now: float) -> list[Request]:
+        if carrier.head_digest == head_digest(self.head):
+            if carrier.finished:
+                self._install(self.version, self.head, True)
+            return []
+        if isinstance(carrier, Snapshot) and carrier.payload is not None:
+            self._incoming = (
+                carrier,
+                Assembly(carrier.payload, maximum_encoded_bytes(self._specification)),
+            )
+            self._asked_at = now
+            return self._finish(now)
+        log.warning("version %d differs from the announced one; asking for a whole head", self.version)
+        self._asked_at = now
+        return [HeadRequest(WHOLE_HEAD)]
+
+    def _ask_for_head(self, now: float) -> list[Request]:
+        if self._incoming is not None or self._asked_at is not None:
+            return []
+        self._asked_at = now
+        return [HeadRequest(self.version)]
+
+    def _finish(self, now: float) -> list[Request]:
+        if self._incoming is None or not self._incoming[1].complete:
+            return []
+        carrier, assembly = self._incoming
+        encoded = assembly.data()
+        self._incoming = None
+        arrays = decode_head(encoded, self._specification)
+        head = (
+            arrays if isinstance(carrier, Snapshot) else apply_delta(self.head, arrays, self._specification)
+        )
+        if head_digest(head) != carrier.head_digest:
+            log.warning(
+                "version %d does not match its announced digest; asking for a whole head", carrier.version
+            )
+            self._asked_at = now
+            return [HeadRequest(WHOLE_HEAD)]
+        self._specification.check(head)
+        self._asked_at = None
+        self.version, self.head = carrier.version, head
+        self._install(carrier.version, head, carrier.finished)
+        return self._ask_for_head(now) if self.behind else []

@@ -1,0 +1,193 @@
+"""What a site learns from its own images: local rounds, and how good each version is here."""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from fedmedclip.edge_client.features.encoder import encoded_images
+from fedmedclip.edge_client.features.labelled import LabelledFeatures, SiteFeatures
+from fedmedclip.edge_client.features.references import SURROGATES, reference_of, target_embeddings
+from fedmedclip.edge_client.heads.classification import predict
+from fedmedclip.edge_client.heads.ensemble import ENTROPY, fit_calibrated
+from fedmedclip.edge_client.heads.heads import ensemble_of, initial_private_head, private_head_specification
+from fedmedclip.edge_client.heads.heads_file import Heads, save_heads
+from fedmedclip.edge_client.heads.metrics import Metrics
+from fedmedclip.edge_client.inference.evaluation import evaluate
+from fedmedclip.edge_client.learning.methods import ADAPTING_METHODS
+from fedmedclip.edge_client.learning.settings import TrainingSettings
+from fedmedclip.edge_client.learning.training import train_round
+from fedmedclip.edge_client.site.state import SiteState
+from fedmedclip.protocol.bundle.bundle import Bundle
+from fedmedclip.protocol.errors import InvalidInputError
+from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays
+from fedmedclip.protocol.messages import Plan
+from fedmedclip.protocol.seeds import derive_seed
+
+log = logging.getLogger("fedmedclip.site")
+
+
+@dataclass(frozen=True)
+class LearnerFiles:
+    """Where a site's results lie: heads for `fedmedclip predict`, and the last version's figures."""
+
+    heads: Path
+    evaluation: Path
+
+
+@dataclass(frozen=True)
+class _Counted:
+    sent_bytes: int = 0
+    received_bytes: int = 0
+    encoded_images: int = 0
+
+
+class SiteLearner:
+    """The `Learner` of a site. `traffic()` returns the MQTT payload bytes sent and received so far."""
+
+    def __init__(
+        self,
+        site: str,
+        federation: str,
+        bundle: Bundle,
+        features: SiteFeatures,
+        state: SiteState,
+        files: LearnerFiles,
+        threads: int,
+        ensemble: str,
+        traffic: Callable[[], tuple[int, int]],
+    ) -> None:
+        self._site = site
+        self._federation = federation
+        self._bundle = bundle
+        self._features = features
+        self._state = state
+        self._files = files
+        self._threads = threads
+        self._ensemble = ensemble
+        self._traffic = traffic
+        self._train_seconds: dict[int, float] = {}
+        self._counted = _Counted(encoded_images=encoded_images())
+        self._reference = reference_of(bundle)
+        self.samples = len(features.train.labels)
+
+    def private_specification(self, plan: Plan) -> HeadSpecification:
+        """Return the private head's specification; an empty one for a method without private head."""
+        manifest = self._bundle.manifest
+        specification = private_head_specification(
+            plan.method, manifest.embedding_size, len(manifest.class_names)
+        )
+        return specification or HeadSpecification(())
+
+    def initial_private_head(self, plan: Plan) -> NamedArrays:
+        """Return the private head before the first round."""
+        manifest = self._bundle.manifest
+        return initial_private_head(
+            plan.method, manifest.embedding_size, len(manifest.class_names), plan.seed, self._site
+        )
+
+    def train(
+        self, plan: Plan, shared: NamedArrays, private: NamedArrays, round_number: int
+    ) -> tuple[NamedArrays, NamedArrays]:
+        """Return both heads after one local round on the cached embeddings; the encoder does not run."""
+        started = time.monotonic()
+        trained = train_round(
+            plan.method,
+            shared,
+            private,
+            self._features.train.embeddings,
+            self._features.train.labels,
+            self._bundle.class_embeddings,
+            self._bundle.manifest.logit_scale,
+            self._settings(plan),
+            round_number=round_number,
+            seed=derive_seed(plan.seed, site=self._site, round_number=round_number, purpose="training"),
+            validation=(self._features.validation.embeddings, self._features.validation.labels),
+            target=self._target(plan, round_number),
+        )
+        self._train_seconds[round_number] = time.monotonic() - started
+        log.info(
+            "round %d of %d: trained on %d images in %.2f s, loss %.3f",
+            round_number,
+            plan.rounds,
+            self.samples,
+            self._train_seconds[round_number],
+            trained.loss,
+        )
+        return trained.shared, trained.private
+
+    def _target(self, plan: Plan, round_number: int) -> npt.NDArray[np.float32] | None:
+        """Return what an adapting method adapts to; None for the others, and without a reference set."""
+        if plan.method not in ADAPTING_METHODS:
+            return None
+        if self._reference is None:
+            if not self._train_seconds:
+                log.info("the bundle has no reference set: %s trains without adaptation", plan.method)
+            return None
+        seed = derive_seed(plan.seed, site=self._site, round_number=round_number, purpose="reference")
+        return target_embeddings(self._reference, SURROGATES, seed)
+
+    def _settings(self, plan: Plan) -> TrainingSettings:
+        try:
+            return msgspec.convert({**plan.training, "threads": self._threads}, TrainingSettings)
+        except msgspec.ValidationError as error:
+            raise InvalidInputError(
+                f"the federation's training settings cannot be used here: {error}; update fedmedclip"
+            ) from error
+
+    def installed(
+        self, plan: Plan, version: int, shared: NamedArrays, private: NamedArrays, finished: bool
+    ) -> None:
+        """Evaluate a new version on the validation split, keep its heads, and write the journal."""
+        rule = ENTROPY if self._ensemble == "entropy" else ensemble_of(plan.method)
+        heads = Heads(plan.method, shared, private or None, self._federation, self._site, version, rule)
+        if self._ensemble == "calibrated":
+            heads = self._calibrated(heads)
+        save_heads(self._files.heads, heads, self._bundle)
+        if version not in self._state.journal():
+            accuracy = self._accuracy(heads, self._features.validation)
+            self._state.write_journal(version, self._report(version, accuracy))
+            log.info("version %d: accuracy on validation: %s", version, _in_words(accuracy))
+        if finished:
+            figures = self._figures(heads, self._features.test)
+            report = {name: metrics.as_dict() for name, metrics in figures.items()}
+            self._files.evaluation.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2))
+            test = {name: metrics.accuracy for name, metrics in figures.items()}
+            log.info("federation finished at version %d: accuracy on test: %s", version, _in_words(test))
+
+    def _calibrated(self, heads: Heads) -> Heads:
+        """Fit the ensemble's weight on the validation split; without one the method's rule stays."""
+        part = self._features.validation
+        if heads.private is None or len(part.labels) == 0:
+            return heads
+        found = predict(heads, self._bundle, part.embeddings)
+        assert found.private is not None
+        return replace(heads, ensemble=fit_calibrated(found.shared, found.private, part.labels))
+
+    def _accuracy(self, heads: Heads, part: LabelledFeatures) -> dict[str, float]:
+        return {name: round(metrics.accuracy, 6) for name, metrics in self._figures(heads, part).items()}
+
+    def _figures(self, heads: Heads, part: LabelledFeatures) -> dict[str, Metrics]:
+        """Return the metrics on a part; none when a small site's part has no images."""
+        return evaluate(heads, self._bundle, part.embeddings, part.labels) if len(part.labels) else {}
+
+    def _report(self, version: int, accuracy: dict[str, float]) -> dict[str, Any]:
+        before, self._counted = self._counted, _Counted(*self._traffic(), encoded_images())
+        return {
+            "installed_at": time.time(),
+            "uplink_bytes": self._counted.sent_bytes - before.sent_bytes,
+            "downlink_bytes": self._counted.received_bytes - before.received_bytes,
+            "encoder_images": self._counted.encoded_images - before.encoded_images,
+            "train_seconds": round(self._train_seconds.get(version, 0.0), 4),
+            "accuracy": accuracy,
+        }
+
+
+def _in_words(accuracy: dict[str, float]) -> str:
+    return ", ".join(f"{name.replace('_', '-')} {value:.3f}" for name, value in accuracy.items())

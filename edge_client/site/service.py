@@ -1,0 +1,204 @@
+"""A site as a process: features, state folder, MQTT link and agent, in one loop."""
+
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedmedclip.edge_client.features.feature_store import FeatureStore
+from fedmedclip.edge_client.features.labelled import SiteFeatures, load_site_features
+from fedmedclip.edge_client.features.self_test import require_self_test_once
+from fedmedclip.edge_client.progress import progress_bar
+from fedmedclip.edge_client.site.agent import Identity, SiteAgent
+from fedmedclip.edge_client.site.configuration import SiteConfiguration
+from fedmedclip.edge_client.site.learner import LearnerFiles, SiteLearner
+from fedmedclip.edge_client.site.state import SiteState
+from fedmedclip.protocol import topics
+from fedmedclip.protocol.bundle.bundle import Bundle, open_bundle
+from fedmedclip.protocol.configuration import beside, read_configuration
+from fedmedclip.protocol.envelope import NO_IDENTITY, seal
+from fedmedclip.protocol.errors import LinkError
+from fedmedclip.protocol.link.link import (
+    Connected,
+    Disconnected,
+    Link,
+    Message,
+    PublishRefused,
+    Received,
+    SubscriptionRefused,
+)
+from fedmedclip.protocol.messages import Message as ProtocolMessage
+from fedmedclip.protocol.messages import Status
+from fedmedclip.protocol.seeds import derive_seed
+from fedmedclip.protocol.signature import SigningKey, fingerprint, load_or_create_signing_key
+from fedmedclip.protocol.state_folder import claim_state_folder
+
+log = logging.getLogger("fedmedclip.site")
+
+_TICK_SECONDS = 1.0
+_PATIENCE_SECONDS = 20.0
+
+
+def run_site(configuration_file: Path, *, once: bool) -> None:
+    """Take part in the federation of `configuration_file`; with `once`, return when it is over.
+
+    Raises FedMedClipError for anything that the operator has to mend; KeyboardInterrupt ends it cleanly.
+    """
+    configuration = read_configuration(configuration_file, SiteConfiguration)
+    settings = configuration.site
+    topics.check_name("federation", settings.federation)
+    topics.check_name("site", settings.name)
+    state_folder = beside(configuration_file, settings.state)
+    with claim_state_folder(state_folder):
+        key = load_or_create_signing_key(state_folder / "site.key")
+        bundle = open_bundle(beside(configuration_file, settings.bundle))
+        if require_self_test_once(bundle, state_folder, configuration.resources.threads):
+            log.info("self-test passed: this machine computes what the bundle's maker computed")
+        features = _features(configuration, configuration_file, bundle, state_folder)
+        state = SiteState(state_folder / "site.db")
+        broker = configuration.broker.relative_to(configuration_file.resolve().parent)
+        will = Status(fingerprint(key.public_key), online=False, version=-1)
+        post = _Post(settings.federation, settings.name, key)
+        link = Link(
+            broker,
+            client_id=f"fmc-{settings.federation}-{settings.name}-{fingerprint(key.public_key).hex()}",
+            will=post.status(will),
+        )
+        learner = SiteLearner(
+            settings.name,
+            settings.federation,
+            bundle,
+            features,
+            state,
+            LearnerFiles(state_folder / "heads.safetensors", state_folder / "evaluation.json"),
+            configuration.resources.threads,
+            settings.ensemble,
+            lambda: (link.sent_bytes, link.received_bytes),
+        )
+        pinned = settings.aggregator_key
+        identity = Identity(
+            settings.federation,
+            settings.name,
+            key.public_key,
+            bundle.digest,
+            None if pinned is None else bytes.fromhex(pinned),
+            len(bundle.manifest.class_names),
+        )
+        agent = SiteAgent(identity, state, learner, broker.maximum_message_bytes, settings.uplink_codec)
+        log.info("site %s, key %s", settings.name, key.public_key.hex())
+        link.subscribe(
+            topics.plan(settings.federation),
+            topics.head(settings.federation),
+            topics.blocks(settings.federation),
+            topics.down(settings.federation, settings.name),
+        )
+        link.start()
+        try:
+            _serve(agent, link, post, once)
+        except KeyboardInterrupt:
+            log.info("stopped at version %d; start again to go on", agent.version)
+            raise
+        finally:
+            link.close([post.status(agent.status(online=False))])
+            state.close()
+
+
+def _features(
+    configuration: SiteConfiguration, configuration_file: Path, bundle: Bundle, state_folder: Path
+) -> SiteFeatures:
+    settings, split = configuration.site, configuration.split
+    store_path = settings.feature_store and beside(configuration_file, settings.feature_store)
+    with (
+        FeatureStore(store_path or state_folder / "features.db") as store,
+        progress_bar("computing features") as progress,
+    ):
+        features = load_site_features(
+            beside(configuration_file, settings.data),
+            bundle,
+            store,
+            split_file=state_folder / "split.csv",
+            seed=derive_seed(split.seed, site=settings.name, purpose="split"),
+            fractions={
+                "train": 1 - split.validation - split.test,
+                "validation": split.validation,
+                "test": split.test,
+            },
+            settings=configuration.images,
+            strict=configuration.images.strict,
+            batch_size=configuration.resources.feature_batch,
+            threads=configuration.resources.threads,
+            progress=progress,
+        )
+    for line in features.report.lines():
+        log.info("%s", line)
+    for image in features.report.skipped:
+        log.warning("skipped %s: %s", image.path, image.reason)
+    return features
+
+
+@dataclass(frozen=True)
+class _Post:
+    """Signs this site's messages for their topics."""
+
+    federation: str
+    site: str
+    key: SigningKey
+
+    def up(self, message: ProtocolMessage, plan_identity: bytes) -> Message:
+        topic = topics.up(self.federation, self.site)
+        return Message(topic, seal(message, topic, self.key, plan_identity))
+
+    def status(self, status: Status) -> Message:
+        topic = topics.status(self.federation, self.site)
+        return Message(topic, seal(status, topic, self.key, NO_IDENTITY), retain=True)
+
+
+def _serve(agent: SiteAgent, link: Link, post: _Post, once: bool) -> None:
+    """Handle what arrives; train and ask only when nothing more waits, so that no round trains in vain."""
+    said: Status | None = None
+    patience_ends: float | None = None
+    while True:
+        event = link.next_event(0.0)
+        if event is None:
+            _publish(link, post, agent, agent.tick(time.monotonic()))
+            if agent.joined and agent.status(online=True) != said:
+                said = agent.status(online=True)
+                _send(link, post.status(said))
+            if once and agent.finished and agent.joined and link.unfinished == 0:
+                return
+            event = link.next_event(_TICK_SECONDS)
+        now = time.monotonic()
+        match event:
+            case Received(topic, payload, _, acknowledge):
+                answers = agent.receive(topic, payload, now)
+                acknowledge()
+                _publish(link, post, agent, answers)
+            case Connected(_, protocol):
+                log.info("connected to the broker (MQTT %s)", protocol)
+                agent.connected()
+                said, patience_ends = None, now + _PATIENCE_SECONDS
+            case Disconnected(reason, fatal):
+                if fatal:
+                    raise LinkError(reason)
+                log.warning("%s", reason)
+                agent.disconnected()
+                patience_ends = None
+            case PublishRefused(_, topic, reason):
+                log.error("the broker refused a message on %s: %s", topic, reason)
+            case SubscriptionRefused(topic_filter, reason):
+                raise LinkError(f"the broker refuses the subscription to {topic_filter}: {reason}")
+            case _:
+                if patience_ends is not None and now >= patience_ends and not agent.joined:
+                    log.info(
+                        "still waiting for an answer of the aggregator of federation %s", post.federation
+                    )
+                    patience_ends = now + 10 * _PATIENCE_SECONDS
+
+
+def _publish(link: Link, post: _Post, agent: SiteAgent, messages: list[ProtocolMessage]) -> None:
+    for message in messages:
+        _send(link, post.up(message, agent.plan_identity))
+
+
+def _send(link: Link, message: Message) -> None:
+    link.publish(message.topic, message.payload, retain=message.retain)

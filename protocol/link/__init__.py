@@ -1,0 +1,1 @@
+"""The way over MQTT: one durable link, whatever the broker, the proxy and the network do."""

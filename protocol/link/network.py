@@ -1,0 +1,254 @@
+"""The network thread of the MQTT link: connects, serves the connection, connects again.
+
+It is the only thread that touches paho-mqtt; others hand it work with `post`, and it answers through the
+inbox. paho's own thread is not used: its reconnection has no jitter and hides the cause of a failure, and an
+exception in a callback ends it silently.
+"""
+
+import logging
+import random
+import select
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import LogLevel
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from fedmedclip.protocol.link.client import ClientFactory, ProtocolChoice, connect
+from fedmedclip.protocol.link.events import Connected, Disconnected, Inbox
+from fedmedclip.protocol.link.reasons import (
+    MESSAGE_REASONS,
+    Ending,
+    broken_connection,
+    connect_failure,
+    connection_refused,
+    repeated_ending,
+)
+from fedmedclip.protocol.link.session import Session
+from fedmedclip.protocol.link.settings import LinkSettings
+
+logger = logging.getLogger(__name__)
+
+HANDSHAKE_SECONDS = 30.0
+# Shorter while it is not known whether the broker understands MQTT 5: a misreading one never answers.
+UNDECIDED_HANDSHAKE_SECONDS = 5.0
+GOODBYE_SECONDS = 2.0
+# A connection that lasted this long was a good one: the next failure starts again with the shortest wait.
+STABLE_SECONDS = 10.0
+# Connections in a row that ended sooner than that before it is worth a remark.
+SUSPICIOUS_ENDINGS = 3
+
+
+class NetworkThread:
+    """Keeps one MQTT session connected until it is closed or a failure is fatal."""
+
+    def __init__(self, settings: LinkSettings, factory: ClientFactory, inbox: Inbox, name: str) -> None:
+        self.session = Session(inbox, self.post)
+        self._name = name
+        self._settings = settings
+        self._factory = factory
+        self._inbox = inbox
+        self._choice = ProtocolChoice(settings.protocol)
+        self._commands: deque[Callable[[], None]] = deque()
+        self._wake_reader, self._wake_writer = socket.socketpair()
+        self._wake_reader.setblocking(False)
+        self._wake_writer.setblocking(False)
+        self._clients: dict[str, paho.Client] = {}
+        self._accepted = False
+        self._ending: Ending | None = None
+        self._last_error = ""
+        self._failures = 0
+        self._closing_deadline: float | None = None
+        self._thread = threading.Thread(target=self._run, name=f"mqtt-{name}", daemon=True)
+
+    def start(self) -> None:
+        """Start connecting."""
+        self._thread.start()
+
+    def is_alive(self) -> bool:
+        """False once the thread has ended: closed, given up, or by a bug."""
+        return self._thread.is_alive()
+
+    def post(self, command: Callable[[], None]) -> None:
+        """Run `command` on the network thread soon, in the order of posting."""
+        self._commands.append(command)
+        # A full buffer wakes the thread as well as one byte more; a thread that ended needs no waking.
+        with suppress(OSError):
+            self._wake_writer.send(b"\0")
+
+    def close(self, timeout: float) -> None:
+        """Send what is queued while connected, at most `timeout` seconds; disconnect; end the thread."""
+
+        def command() -> None:
+            self._closing_deadline = time.monotonic() + timeout
+
+        self.post(command)
+        self._thread.join(timeout + GOODBYE_SECONDS)
+        self._wake_writer.close()
+
+    def _run(self) -> None:
+        try:
+            while self._closing_deadline is None:
+                ending = self._one_connection()
+                if self._closing_deadline is not None or self._choice.failed(ending):
+                    continue
+                if ending.fatal:
+                    self._inbox.put(Disconnected(ending.reason, fatal=True))
+                    return
+                delay = self._next_delay()
+                self._inbox.put(Disconnected(f"{ending.reason}; trying again in {delay:.2g} s", fatal=False))
+                self._pause(delay)
+        finally:
+            self._wake_reader.close()
+
+    def _one_connection(self) -> Ending:
+        """Connect, serve until the connection ends, and say why it ended."""
+        protocol = self._choice.current
+        if protocol not in self._clients:
+            self._clients = {protocol: self._new_client(protocol)}
+        client = self._clients[protocol]
+        self._accepted = False
+        self._ending = None
+        self._last_error = ""
+        started = time.monotonic()
+        try:
+            connect(client, self._settings, protocol)
+            self._serve(client, started)
+        except OSError as error:
+            self._ending = connect_failure(error, self._settings)
+        except Exception as error:
+            # Also what a callback raised. The connection is given up, so the broker delivers again.
+            logger.exception("error in the network thread of the MQTT link")
+            self._ending = Ending(f"internal error of the MQTT link ({type(error).__name__}: {error})")
+        ending = self._ending or broken_connection(self._last_error, self._settings)
+        close_socket(client)
+        self.session.disconnected(blames_message=self._accepted and ending.blames_message)
+        if not self._accepted:
+            return ending
+        if time.monotonic() - started > STABLE_SECONDS:
+            self._failures = 0
+        return repeated_ending(ending, self._name) if self._failures >= SUSPICIOUS_ENDINGS else ending
+
+    def _serve(self, client: paho.Client, started: float) -> None:
+        while (connection := client.socket()) is not None:
+            readable = self._wait(connection, client.want_write())
+            self._run_commands()
+            if readable:
+                client.loop_read()
+            self.session.send_waiting()
+            if self._closing_deadline is not None and self._may_leave():
+                say_goodbye(client)
+                return
+            if client.want_write():
+                client.loop_write()
+            client.loop_misc()
+            if not self._accepted and time.monotonic() - started > self._handshake_seconds():
+                self._ending = Ending(
+                    f"no MQTT answer from {self._settings.address}", silent=True, unanswered=True
+                )
+                return
+
+    def _handshake_seconds(self) -> float:
+        return UNDECIDED_HANDSHAKE_SECONDS if self._choice.undecided else HANDSHAKE_SECONDS
+
+    def _may_leave(self) -> bool:
+        late = self._closing_deadline is not None and time.monotonic() > self._closing_deadline
+        return self.session.idle or late
+
+    def _wait(self, connection: Any, wants_write: bool) -> bool:
+        """Wait for the network or for work, at most a second; return whether there is something to read."""
+        if self._inbox.full:
+            select.select([self._wake_reader], [connection] if wants_write else [], [], 0.05)
+            return False
+        # TLS may hold decrypted bytes that select does not see.
+        buffered = hasattr(connection, "pending") and connection.pending() > 0
+        seconds = 0.0 if buffered or self.session.can_send else 1.0
+        readers = [self._wake_reader, connection]
+        readable, _, _ = select.select(readers, [connection] if wants_write else [], [], seconds)
+        return buffered or connection in readable
+
+    def _pause(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while self._closing_deadline is None and (remaining := until - time.monotonic()) > 0:
+            select.select([self._wake_reader], [], [], remaining)
+            self._run_commands()
+
+    def _run_commands(self) -> None:
+        with suppress(BlockingIOError):
+            while self._wake_reader.recv(4096):
+                continue
+        while self._commands:
+            self._commands.popleft()()
+
+    def _next_delay(self) -> float:
+        """Seconds to wait, doubling with each failure.
+
+        Random on purpose, unlike every other draw of the project: hundreds of sites that lost one broker
+        must not come back in step.
+        """
+        longest = self._settings.longest_retry_seconds
+        base = min(longest / 2, self._settings.first_retry_seconds * 2.0 ** min(self._failures, 20))
+        self._failures += 1
+        return random.SystemRandom().uniform(base, 2 * base)
+
+    def _new_client(self, protocol: str) -> paho.Client:
+        client = self._factory.make(protocol)
+        client.on_connect = self._on_connect
+        client.on_disconnect = self._on_disconnect
+        client.on_log = self._on_log
+        self.session.attach(client)
+        return client
+
+    def _on_connect(
+        self, client: paho.Client, data: Any, flags: Any, reason: ReasonCode, properties: Properties | None
+    ) -> None:
+        if reason.is_failure:
+            self._ending = connection_refused(reason.getName(), self._settings)
+            return
+        self._accepted = True
+        self._choice.succeeded()
+        self._inbox.put(Connected(bool(flags.session_present), self._choice.current))
+        self.session.connected(client, properties)
+
+    def _on_disconnect(
+        self, client: paho.Client, data: Any, flags: Any, reason: ReasonCode, properties: Any
+    ) -> None:
+        if self._ending is not None:
+            return
+        name = reason.getName()
+        if flags.is_disconnect_packet_from_server:
+            self._ending = connection_refused(name, self._settings)
+        elif name == "Keep alive timeout":
+            seconds = self._settings.keepalive_seconds
+            self._ending = Ending(f"{self._settings.address} has not answered for {seconds} s")
+        elif name in MESSAGE_REASONS:
+            self._ending = Ending(f"{name.lower()} talking to {self._settings.address}", blames_message=True)
+
+    def _on_log(self, client: paho.Client, data: Any, level: int, text: str) -> None:
+        # The only place where paho tells the cause of a broken connection.
+        if level == LogLevel.MQTT_LOG_ERR:
+            self._last_error = text.removeprefix("failed to receive on socket: ")
+            logger.debug("paho: %s", text)
+
+
+def say_goodbye(client: paho.Client) -> None:
+    """Send DISCONNECT, so that the broker does not publish the last will."""
+    client.disconnect()
+    until = time.monotonic() + GOODBYE_SECONDS
+    while (connection := client.socket()) is not None and time.monotonic() < until:
+        select.select([], [connection], [], 0.1)
+        client.loop_write()
+
+
+def close_socket(client: paho.Client) -> None:
+    """Close what is left of a connection."""
+    if (connection := client.socket()) is not None:
+        with suppress(OSError):
+            connection.close()

@@ -1,0 +1,103 @@
+"""Why a connection failed, in words, and whether trying again can help."""
+
+import socket
+import ssl
+from dataclasses import dataclass, replace
+
+from fedmedclip.protocol.link.settings import LinkSettings
+
+# Names of MQTT reason codes after which only a person can help (MQTT 5, section 2.4; paho gives the return
+# codes of MQTT 3.1.1 the same names).
+FATAL_REASONS = {
+    "Bad user name or password": "check broker.username and broker.password_file",
+    "Not authorized": "check this client's user name, certificate and the broker's access rules",
+    "Banned": "ask who runs the broker",
+    "Bad authentication method": "check how the broker authenticates clients",
+    "Client identifier not valid": "check the name of this site or aggregator",
+    "Session taken over": "another client with the same name connected; every site needs its own name",
+    "Unsupported protocol version": 'set broker.protocol to "auto", or check what listens there',
+}
+# Reasons that lie in something we sent: sending it again would end the next connection too.
+MESSAGE_REASONS = {
+    "Malformed packet",
+    "Protocol error",
+    "Implementation specific error",
+    "Topic name invalid",
+    "Packet too large",
+    "Payload format invalid",
+    "Retain not supported",
+    "QoS not supported",
+}
+# OpenSSL: X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED. These can heal without anyone at
+# the site: a small machine without a battery clock has the wrong date until it has reached a time server.
+HEALING_CERTIFICATE_ERRORS = {9, 10}
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How one connection, or the attempt at it, ended."""
+
+    reason: str
+    fatal: bool = False
+    unsupported_protocol: bool = False
+    blames_message: bool = False
+    unanswered: bool = False
+    silent: bool = False  # closed by the other side without a word, as some old brokers answer MQTT 5
+
+
+def connect_failure(error: OSError, settings: LinkSettings) -> Ending:
+    """Describe what kept the network connection from being made."""
+    address = settings.address
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return Ending(
+            f"the certificate of {address} is not accepted ({error.verify_message}); check broker.ca_file, "
+            "broker.host and the date of this machine",
+            fatal=error.verify_code not in HEALING_CERTIFICATE_ERRORS,
+        )
+    if isinstance(error, ssl.SSLError):
+        return broken_connection(str(error), settings)
+    if isinstance(error, socket.gaierror):
+        return Ending(f"host name {settings.host} cannot be resolved ({error.strerror})")
+    if isinstance(error, ConnectionRefusedError):
+        return Ending(f"no broker at {address} (connection refused)")
+    if isinstance(error, TimeoutError):
+        return Ending(f"no answer from {address}")
+    return Ending(f"cannot connect to {address} ({(error.strerror or str(error)).lower()})")
+
+
+def connection_refused(reason: str, settings: LinkSettings) -> Ending:
+    """Describe a CONNACK or DISCONNECT packet of the broker with the named reason."""
+    advice = FATAL_REASONS.get(reason)
+    words = f"the broker at {settings.address} says: {reason.lower()}"
+    return Ending(
+        f"{words}; {advice}" if advice else words,
+        fatal=advice is not None,
+        unsupported_protocol=reason == "Unsupported protocol version",
+        blames_message=reason in MESSAGE_REASONS,
+    )
+
+
+def broken_connection(detail: str, settings: LinkSettings) -> Ending:
+    """Describe a connection that broke; `detail` is the network or TLS layer's text, possibly empty."""
+    folded = detail.upper().replace(" ", "_")
+    if "_ALERT_" in folded and ("CERTIFICATE" in folded or "UNKNOWN_CA" in folded):
+        return Ending(
+            f"the broker at {settings.address} refuses the certificate of this machine ({detail}); "
+            "check broker.certificate_file and broker.key_file",
+            fatal=True,
+        )
+    if detail:
+        return Ending(f"connection to {settings.address} lost ({detail})", silent="SSL" not in folded)
+    return Ending(f"connection closed by {settings.address}", silent=True)
+
+
+def repeated_ending(ending: Ending, client_id: str) -> Ending:
+    """Add what usually lies behind connections that are accepted and soon closed, again and again.
+
+    MQTT 3.1.1 brokers do not say it.
+    """
+    return replace(
+        ending,
+        reason=f"{ending.reason}, again; does another client use the name {client_id}, "
+        "or is a message above the broker's limit?",
+    )

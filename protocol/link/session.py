@@ -1,0 +1,227 @@
+"""What of the MQTT session outlives a connection: messages to send, subscriptions, counters.
+
+Everything here runs on the network thread; `Traffic` and `finished` may be read from any thread.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+from fedmedclip.protocol.link.client import Message
+from fedmedclip.protocol.link.events import Inbox, Published, PublishRefused, Received, SubscriptionRefused
+
+logger = logging.getLogger(__name__)
+
+# Messages handed to paho and not yet acknowledged by the broker.
+SENDING_WINDOW = 8
+# Fixed header, lengths, packet identifier and empty properties around topic and payload, at most.
+PACKET_OVERHEAD = 16
+
+
+@dataclass
+class Traffic:
+    """MQTT payload bytes and messages since the start.
+
+    A message that is sent again after a reconnect counts once; one that arrives again counts again.
+    """
+
+    sent_bytes: int = 0
+    sent_messages: int = 0
+    received_bytes: int = 0
+    received_messages: int = 0
+
+
+class Session:
+    """Sends and receives over whichever connection there is. `post` runs a command on the network thread."""
+
+    def __init__(self, inbox: Inbox, post: Callable[[Callable[[], None]], None]) -> None:
+        self.traffic = Traffic()
+        self.finished = 0
+        self._inbox = inbox
+        self._post = post
+        self._client: paho.Client | None = None
+        self._connection = 0
+        self._outgoing: deque[tuple[int, Message]] = deque()
+        self._window: dict[int, tuple[int, Message]] = {}
+        self._window_size = SENDING_WINDOW
+        self._broker_limit: int | None = None
+        self._suspect: int | None = None
+        self._one_at_a_time = False
+        self._filters: dict[str, int] = {}
+        self._granted: set[str] = set()
+        self._asked: dict[int, list[str]] = {}
+
+    @property
+    def idle(self) -> bool:
+        """True when nothing waits to be sent or acknowledged."""
+        return not self._outgoing and not self._window
+
+    @property
+    def can_send(self) -> bool:
+        """True when a message waits and the window has room."""
+        limit = 1 if self._one_at_a_time else self._window_size
+        return self._client is not None and bool(self._outgoing) and len(self._window) < limit
+
+    def attach(self, client: paho.Client) -> None:
+        """Take the callbacks of a new client that concern messages."""
+        client.on_message = self._on_message
+        client.on_publish = self._on_publish
+        client.on_subscribe = self._on_subscribe
+        self._outgoing.extendleft(reversed(self._window.values()))
+        self._window.clear()
+
+    def connected(self, client: paho.Client, properties: Properties | None) -> None:
+        """Begin on an accepted connection: mind the broker's limits, subscribe again.
+
+        Called before paho sends again what was not acknowledged.
+        """
+        self._client = client
+        self._broker_limit = getattr(properties, "MaximumPacketSize", None)
+        self._window_size = min(SENDING_WINDOW, getattr(properties, "ReceiveMaximum", SENDING_WINDOW))
+        unacceptable = any(self._above_broker_limit(message) for _, message in self._window.values())
+        if self._one_at_a_time or unacceptable or len(self._window) > self._window_size:
+            client.drop_out_messages()
+            self._outgoing.extendleft(reversed(self._window.values()))
+            self._window.clear()
+        if self._filters:
+            self._ask(client, self._filters)
+
+    def disconnected(self, *, blames_message: bool) -> None:
+        """Stop using the connection. `blames_message`: the broker ended it over something that we sent.
+
+        A message that the broker cannot take would be sent again, and end the connection, for ever. So after
+        such an ending the messages go one at a time, and one that ends the connection again is refused.
+        """
+        self._client = None
+        self._connection += 1
+        self._asked.clear()
+        lost = {packet: entry for packet, entry in self._window.items() if entry[1].qos == 0}
+        for packet, (token, message) in lost.items():
+            del self._window[packet]
+            self._refuse(token, message, "the connection was lost")
+        if blames_message and self._window:
+            oldest = next(iter(self._window.values()))[0]
+            self._suspect = oldest if self._one_at_a_time else None
+            self._one_at_a_time = True
+
+    def publish(self, token: int, message: Message) -> None:
+        """Queue a message; QoS 0 is not queued while there is no connection."""
+        if message.qos == 0 and self._client is None:
+            self._refuse(token, message, "there is no connection")
+        else:
+            self._outgoing.append((token, message))
+
+    def subscribe(self, filters: dict[str, int]) -> None:
+        """Subscribe to topic filters with their QoS, now if connected and after every reconnect."""
+        self._filters.update(filters)
+        if self._client is not None:
+            self._ask(self._client, filters)
+
+    def send_waiting(self) -> None:
+        """Hand messages to paho as far as the window allows."""
+        if self._client is None:
+            return
+        if self._one_at_a_time and self.idle:
+            self._one_at_a_time = False
+        while self.can_send:
+            token, message = self._outgoing.popleft()
+            if self._above_broker_limit(message):
+                self._refuse(
+                    token, message, f"the broker takes packets of at most {self._broker_limit} bytes"
+                )
+            elif token == self._suspect:
+                self._one_at_a_time = False
+                self._refuse(token, message, "the broker ended the connection each time it was sent")
+            else:
+                self._hand_over(self._client, token, message)
+
+    def _hand_over(self, client: paho.Client, token: int, message: Message) -> None:
+        info = client.publish(message.topic, message.payload, message.qos, message.retain)
+        if info.rc == MQTTErrorCode.MQTT_ERR_QUEUE_SIZE:
+            raise RuntimeError(f"packet identifier {info.mid} is still in use after 65535 messages")
+        self._window[info.mid] = (token, message)
+        self.traffic.sent_messages += 1
+        self.traffic.sent_bytes += len(message.payload)
+
+    def _above_broker_limit(self, message: Message) -> bool:
+        size = len(message.payload) + len(message.topic.encode()) + PACKET_OVERHEAD
+        return self._broker_limit is not None and size > self._broker_limit
+
+    def _refuse(self, token: int, message: Message, reason: str) -> None:
+        self.finished += 1
+        size = len(message.payload)
+        self._inbox.put(PublishRefused(token, message.topic, f"message of {size} bytes: {reason}"))
+
+    def _ask(self, client: paho.Client, filters: dict[str, int]) -> None:
+        """Send a SUBSCRIBE packet.
+
+        MQTT 5 lets us skip the retained messages that this process has received before; on a thin link a
+        reconnect must not cost a download. MQTT 3.1.1 always sends them again.
+        """
+        requests: Any = list(filters.items())
+        if client.protocol == MQTTProtocolVersion.MQTTv5:
+            requests = []
+            for topic_filter, qos in filters.items():
+                known = topic_filter in self._granted
+                handling = (
+                    SubscribeOptions.RETAIN_SEND_IF_NEW_SUB
+                    if known
+                    else (SubscribeOptions.RETAIN_SEND_ON_SUBSCRIBE)
+                )
+                requests.append((topic_filter, SubscribeOptions(qos=qos, retainHandling=handling)))
+        _, packet = client.subscribe(requests)
+        if packet is not None:
+            self._asked[packet] = list(filters)
+
+    def _on_subscribe(
+        self, client: paho.Client, data: Any, packet: int, codes: list[ReasonCode], properties: Any
+    ) -> None:
+        for topic_filter, code in zip(self._asked.pop(packet, []), codes, strict=False):
+            if code.is_failure:
+                self._inbox.put(SubscriptionRefused(topic_filter, code.getName().lower()))
+            else:
+                self._granted.add(topic_filter)
+
+    def _on_publish(
+        self, client: paho.Client, data: Any, packet: int, code: ReasonCode, properties: Any
+    ) -> None:
+        entry = self._window.pop(packet, None)
+        if entry is None:
+            return
+        token, message = entry
+        if code.is_failure:
+            self._refuse(token, message, f"the broker says: {code.getName().lower()}")
+        else:
+            self.finished += 1
+            self._inbox.put(Published(token))
+
+    def _on_message(self, client: paho.Client, data: Any, message: paho.MQTTMessage) -> None:
+        self.traffic.received_messages += 1
+        self.traffic.received_bytes += len(message.payload)
+        acknowledge = self._acknowledgement(client, message.mid, message.qos)
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:
+            logger.warning("message dropped: its topic is not UTF-8")
+            acknowledge()
+            return
+        self._inbox.put(Received(topic, bytes(message.payload), message.retain, acknowledge))
+
+    def _acknowledgement(self, client: paho.Client, packet: int, qos: int) -> Callable[[], None]:
+        connection = self._connection
+        waiting = [packet] if qos else []
+
+        def send() -> None:
+            # Once, and only on the connection that delivered it: the broker uses the identifier again.
+            if self._connection == connection and waiting:
+                client.ack(waiting.pop(), qos)
+
+        return lambda: self._post(send)

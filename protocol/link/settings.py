@@ -1,0 +1,139 @@
+"""How to reach the broker: the `[broker]` table of every configuration file."""
+
+import ssl
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+
+from fedmedclip.protocol.errors import InvalidInputError
+
+Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=3600)]
+
+# Of the large cloud brokers the smallest limit is 128 KiB (AWS IoT Core).
+SMALLEST_COMMON_LIMIT = 128 * 1024
+LARGEST_MESSAGE_BYTES = 16 * 1024 * 1024
+ONE_WEEK = 7 * 24 * 3600
+PATH_FIELDS = ("ca_file", "certificate_file", "key_file", "password_file")
+
+
+class LinkSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Address, identity and limits of one client of an MQTT broker.
+
+    Without `port` the usual one of the transport is taken: 1883, with TLS 8883, for WebSockets 80 and 443.
+    `maximum_message_bytes` bounds the payload of one message, envelope included; larger content is chunked
+    by the caller. `proxy` is an HTTP proxy, host:port, that allows CONNECT. `session_expiry_seconds` is how
+    long an MQTT 5 broker keeps messages for a client that is away.
+
+    Raises InvalidInputError when values do not fit together.
+    """
+
+    host: str = "localhost"
+    port: Port | None = None
+    transport: Literal["tcp", "websockets"] = "tcp"
+    websocket_path: str = "/mqtt"
+    tls: bool = False
+    ca_file: str | None = None
+    certificate_file: str | None = None
+    key_file: str | None = None
+    username: str | None = None
+    password_file: str | None = None
+    proxy: str | None = None
+    protocol: Literal["auto", "5", "3.1.1"] = "auto"
+    keepalive_seconds: Annotated[int, msgspec.Meta(ge=5, le=3600)] = 60
+    session_expiry_seconds: Annotated[int, msgspec.Meta(ge=60, le=0xFFFFFFFE)] = ONE_WEEK
+    maximum_message_bytes: Annotated[int, msgspec.Meta(ge=4096, le=LARGEST_MESSAGE_BYTES)] = (
+        SMALLEST_COMMON_LIMIT
+    )
+    first_retry_seconds: Seconds = 1.0
+    longest_retry_seconds: Seconds = 60.0
+
+    def __post_init__(self) -> None:
+        if not self.host or "/" in self.host or any(character.isspace() for character in self.host):
+            raise InvalidInputError(
+                f"broker.host is {self.host!r}; give a host name or address alone, without mqtt:// or a path"
+            )
+        if not self.websocket_path.startswith("/"):
+            raise InvalidInputError(f"broker.websocket_path is {self.websocket_path!r}; it must start with /")
+        if not self.tls and (self.ca_file or self.certificate_file or self.key_file):
+            raise InvalidInputError("broker names certificate files but tls is off; add tls = true")
+        if (self.certificate_file is None) != (self.key_file is None):
+            raise InvalidInputError("broker.certificate_file and broker.key_file are needed together")
+        if self.password_file is not None and not self.username:
+            raise InvalidInputError("broker.password_file needs broker.username")
+        if self.longest_retry_seconds < self.first_retry_seconds:
+            raise InvalidInputError("broker.longest_retry_seconds is below broker.first_retry_seconds")
+        if self.proxy is not None:
+            split_host_port(self.proxy, "broker.proxy")
+
+    @property
+    def broker_port(self) -> int:
+        """The configured port, or the usual one of the transport."""
+        if self.port is not None:
+            return self.port
+        if self.transport == "websockets":
+            return 443 if self.tls else 80
+        return 8883 if self.tls else 1883
+
+    @property
+    def address(self) -> str:
+        """host:port, for messages to people."""
+        return f"{self.host}:{self.broker_port}"
+
+    def relative_to(self, folder: Path) -> "LinkSettings":
+        """Return the settings with relative file names taken from `folder`, where the configuration lies."""
+        values = {name: getattr(self, name) for name in PATH_FIELDS}
+        found = {name: str(folder / value) for name, value in values.items() if value is not None}
+        return msgspec.structs.replace(self, **found)
+
+
+def split_host_port(text: str, name: str) -> tuple[str, int]:
+    """Split "host:port" or "[IPv6 address]:port"; InvalidInputError calls the setting by `name`."""
+    host, _, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not host or "/" in host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
+        raise InvalidInputError(f"{name} is {text!r}; expected host:port, for example proxy.example.org:3128")
+    return host, int(port)
+
+
+def tls_context(settings: LinkSettings) -> ssl.SSLContext | None:
+    """Return the TLS context with its certificates loaded, None when TLS is off.
+
+    Raises InvalidInputError for a file that is missing or no usable certificate or key.
+    """
+    if not settings.tls:
+        return None
+    for name in ("ca_file", "certificate_file", "key_file"):
+        path = getattr(settings, name)
+        if path is not None and not Path(path).is_file():
+            raise InvalidInputError(f"broker.{name}: no file at {path}")
+    try:
+        context = ssl.create_default_context(cafile=settings.ca_file)
+    except (ssl.SSLError, OSError) as error:
+        raise InvalidInputError(
+            f"broker.ca_file {settings.ca_file} holds no readable PEM certificate ({error})"
+        ) from error
+    if settings.certificate_file is not None:
+        try:
+            # An empty password keeps OpenSSL from asking for one on the terminal of a service.
+            context.load_cert_chain(settings.certificate_file, settings.key_file, password="")
+        except (ssl.SSLError, OSError) as error:
+            raise InvalidInputError(
+                f"broker.certificate_file {settings.certificate_file} and broker.key_file "
+                f"{settings.key_file} are not a matching pair of PEM files without pass phrase ({error})"
+            ) from error
+    return context
+
+
+def read_password(settings: LinkSettings) -> str | None:
+    """Return the first line of the password file, None without one; InvalidInputError when unreadable."""
+    if settings.password_file is None:
+        return None
+    try:
+        lines = Path(settings.password_file).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInputError(f"broker.password_file {settings.password_file}: {error}") from error
+    if not lines or not lines[0]:
+        raise InvalidInputError(f"broker.password_file {settings.password_file} is empty")
+    return lines[0]

@@ -1,0 +1,254 @@
+"""`fedmedclip demo`: a whole federation on this machine, with the real commands in real processes.
+
+images -> export -> broker, aggregator and sites -> rounds -> offline predictions -> summary
+"""
+
+import secrets
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from fedmedclip.protocol import topics
+from fedmedclip.protocol.bundle.bundle import open_bundle
+from fedmedclip.protocol.codecs import delta_codec_named
+from fedmedclip.protocol.errors import InvalidInputError
+from fedmedclip.protocol.heads.shared_heads import known_methods
+from fedmedclip.protocol.link.link import Link
+from fedmedclip.protocol.link.settings import LinkSettings, split_host_port
+from fedmedclip.simulation.demo.summary import newest_version, print_summary, summarise, write_summary
+from fedmedclip.simulation.federation.folder import FederationFolder, open_federation_folder
+from fedmedclip.simulation.phantoms.phantoms import write_federation
+from fedmedclip.simulation.processes.brokers import EmbeddedBroker, MosquittoBroker, find_mosquitto
+from fedmedclip.simulation.processes.commands import all_ended, run_command, running
+from fedmedclip.simulation.processes.configurations import (
+    write_aggregator_configuration,
+    write_site_configuration,
+)
+
+PHANTOM_CLIP = Path(__file__).parents[1] / "assets" / "phantom-clip"
+_MARKER = ".fedmedclip-demo"
+
+
+@dataclass(frozen=True)
+class DemoSettings:
+    """What the demo is asked to do; `data`, `model` and `bundle` None: what the package brings along."""
+
+    out: Path
+    data: Path | None = None
+    model: str | None = None
+    pretrained: str | None = None
+    bundle: Path | None = None
+    method: str = "fedmedclip"
+    rounds: int = 10
+    broker: str = "embedded"
+    codec: str | None = None
+    seed: int = 0
+
+
+@dataclass
+class Phases:
+    """Wall-clock seconds of each phase, by name, in order."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def measured(self, name: str) -> Iterator[None]:
+        """Time a phase."""
+        started = time.monotonic()
+        yield
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - started
+
+
+def run_demo(settings: DemoSettings, console: Console) -> None:
+    """Run the federation and write everything into `settings.out`.
+
+    Raises FedMedClipError when something cannot be used or a process fails.
+    """
+    phases = Phases()
+    started = time.monotonic()
+    _check(settings)
+    _prepare(settings.out)
+    logs = settings.out / "logs"
+    columns = (TextColumn("{task.description:<44}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as progress:
+        folder = _images(settings, phases, progress)
+        bundle = _bundle(settings, folder, phases, progress, logs)
+        with broker_for(settings.broker) as broker:
+            _federate(settings, folder, bundle, broker, phases, progress, logs)
+        _predict(settings, folder, bundle, phases, progress, logs)
+    with phases.measured("summary"):
+        summary = summarise(settings.out, settings.method, settings.seed, folder, bundle)
+    phases.seconds["total"] = time.monotonic() - started
+    summary["phases"] = {name: round(seconds, 2) for name, seconds in phases.seconds.items()}
+    write_summary(settings.out, summary)
+    print_summary(console, settings.out, summary, bundle)
+
+
+def _check(settings: DemoSettings) -> None:
+    """Refuse what cannot work before anything is made, above all before anything is deleted."""
+    if settings.data is not None:
+        open_federation_folder(settings.data)
+    if settings.bundle is not None:
+        open_bundle(settings.bundle)
+    if settings.method not in known_methods():
+        raise InvalidInputError(f"unknown method {settings.method!r}; known: {', '.join(known_methods())}")
+    if settings.codec is not None:
+        delta_codec_named(settings.codec)
+    match settings.broker:
+        case "embedded":
+            pass
+        case "mosquitto":
+            find_mosquitto()
+        case address:
+            split_host_port(address, "--broker")
+
+
+def _prepare(out: Path) -> None:
+    """Make an empty output folder; only what an earlier demo wrote is ever deleted."""
+    if out.exists() and not out.is_dir():
+        raise InvalidInputError(f"output {out} is a file; give a folder with --out")
+    if out.is_dir() and any(out.iterdir()):
+        if not (out / _MARKER).exists():
+            raise InvalidInputError(f"output folder {out} is not empty; give another with --out")
+        shutil.rmtree(out)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / _MARKER).touch()
+
+
+def _images(settings: DemoSettings, phases: Phases, progress: Progress) -> FederationFolder:
+    if settings.data is not None:
+        return open_federation_folder(settings.data)
+    task = progress.add_task("images: brain-like phantoms of three hospitals", total=None)
+    with phases.measured("images"):
+        folder = settings.out / "images"
+        write_federation(
+            folder,
+            settings.seed,
+            on_image=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    return open_federation_folder(folder)
+
+
+def _bundle(
+    settings: DemoSettings, folder: FederationFolder, phases: Phases, progress: Progress, logs: Path
+) -> Path:
+    if settings.bundle is not None:
+        return settings.bundle
+    task = progress.add_task("export: CLIP to an ONNX bundle", total=1)
+    bundle = settings.out / "bundle"
+    model = settings.model or f"local-dir:{PHANTOM_CLIP}"
+    arguments = ["export", "--model", model, "--classes", str(folder.path), "--out", str(bundle)]
+    # Heads, codecs and rounds are what a demo compares; its figures shall not depend on how int8 was chosen.
+    arguments += ["--precision", "fp32"]
+    if settings.pretrained is not None:
+        arguments += ["--pretrained", settings.pretrained]
+    with phases.measured("export"):
+        run_command("export", arguments, logs)
+    progress.update(task, completed=1)
+    return bundle
+
+
+@contextmanager
+def broker_for(choice: str) -> Iterator[LinkSettings]:
+    """Give the address of the broker: one of our own (`embedded`, `mosquitto`) or HOST:PORT."""
+    match choice:
+        case "embedded":
+            with EmbeddedBroker() as embedded:
+                yield LinkSettings(host=embedded.host, port=embedded.port, protocol=embedded.protocol)
+        case "mosquitto":
+            with MosquittoBroker() as mosquitto:
+                yield LinkSettings(host=mosquitto.host, port=mosquitto.port, protocol=mosquitto.protocol)
+        case _:
+            host, port = split_host_port(choice, "--broker")
+            yield LinkSettings(host=host, port=port)
+
+
+def _federate(
+    settings: DemoSettings,
+    folder: FederationFolder,
+    bundle: Path,
+    broker: LinkSettings,
+    phases: Phases,
+    progress: Progress,
+    logs: Path,
+) -> None:
+    # A broker that serves others too may still hold the retained messages of an earlier demo.
+    federation = f"demo-{secrets.token_hex(4)}"
+    aggregator = settings.out / "aggregator"
+    write_aggregator_configuration(
+        aggregator / "aggregator.toml",
+        federation=federation,
+        bundle=bundle,
+        method=settings.method,
+        rounds=settings.rounds,
+        sites=len(folder.sites),
+        seed=settings.seed,
+        broker=broker,
+        codec=settings.codec,
+    )
+    commands = {"aggregator": ["aggregator", "--config", str(aggregator / "aggregator.toml"), "--once"]}
+    for site, data in folder.sites.items():
+        configuration = settings.out / "sites" / site / "site.toml"
+        write_site_configuration(
+            configuration,
+            federation=federation,
+            site=site,
+            bundle=bundle,
+            data=data,
+            seed=settings.seed,
+            broker=broker,
+        )
+        commands[site] = ["site", "--config", str(configuration), "--once"]
+    starting = progress.add_task(f"features: {len(folder.sites)} sites run the encoder once", total=1)
+    training = progress.add_task("rounds: local training, MQTT, aggregation", total=settings.rounds)
+    started = time.monotonic()
+    first_round_at: float | None = None
+    with running(commands, logs) as processes:
+        while not all_ended(processes):
+            version = newest_version(aggregator)
+            if first_round_at is None and (version > 0 or _all_joined(settings.out, folder)):
+                first_round_at = time.monotonic()
+                progress.update(starting, completed=1)
+            progress.update(training, completed=version)
+            time.sleep(0.1)
+        progress.update(training, completed=newest_version(aggregator))
+    _forget_retained(federation, folder, broker)
+    phases.seconds["features"] = (first_round_at or time.monotonic()) - started
+    phases.seconds["rounds"] = time.monotonic() - (first_round_at or started)
+
+
+def _forget_retained(federation: str, folder: FederationFolder, broker: LinkSettings) -> None:
+    """Leave nothing behind on the broker: an empty retained message deletes the one before."""
+    statuses = [topics.status(federation, site) for site in folder.sites]
+    with Link(broker, client_id=f"{federation}-cleanup") as link:
+        for topic in (topics.plan(federation), topics.head(federation), *statuses):
+            link.publish(topic, b"", retain=True)
+
+
+def _all_joined(out: Path, folder: FederationFolder) -> bool:
+    return all((out / "sites" / site / "heads.safetensors").exists() for site in folder.sites)
+
+
+def _predict(
+    settings: DemoSettings,
+    folder: FederationFolder,
+    bundle: Path,
+    phases: Phases,
+    progress: Progress,
+    logs: Path,
+) -> None:
+    """Classify images that no site trained on, as a clinic's device would: no broker, no PyTorch."""
+    if folder.global_test is None:
+        return
+    task = progress.add_task("predictions: offline, images of no site", total=1)
+    heads = settings.out / "sites" / next(iter(folder.sites)) / "heads.safetensors"
+    arguments = ["predict", "--bundle", str(bundle), "--heads", str(heads), str(folder.global_test)]
+    with phases.measured("predictions"):
+        run_command("predict", [*arguments, "--output", str(settings.out / "predictions.csv")], logs)
+    progress.update(task, completed=1)

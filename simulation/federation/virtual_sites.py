@@ -1,0 +1,126 @@
+"""Sites for a simulation: the natural ones, or the pooled images dealt out again among any number of sites.
+
+A site here is only a name and three lists of image numbers; ten thousand of them are a few megabytes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from fedmedclip.edge_client.images.split import DEFAULT_FRACTIONS, ContentLabel, draw_parts
+from fedmedclip.protocol.errors import InvalidInputError
+from fedmedclip.protocol.seeds import derive_seed
+
+Indices = npt.NDArray[np.int64]
+
+MINIMUM_TRAINING_IMAGES = 2
+MAXIMUM_SITES = 10_000
+
+
+@dataclass(frozen=True)
+class VirtualSite:
+    """A site's name and its images: indices into the pool, int64, train 70 %, validation 10 %, test 20 %."""
+
+    name: str
+    train: Indices
+    validation: Indices
+    test: Indices
+
+
+@dataclass(frozen=True)
+class VirtualSites:
+    """The sites that can take part, by name; `left_out` have fewer than two training images."""
+
+    sites: tuple[VirtualSite, ...]
+    left_out: int
+
+    @property
+    def test(self) -> Indices:
+        """The test images of all sites that can take part."""
+        return np.concatenate([site.test for site in self.sites])
+
+    def participants(self, number: int | None, seed: int, round_number: int) -> tuple[VirtualSite, ...]:
+        """Return `number` different sites drawn for a round, in the order of their names; None: all."""
+        if number is None or number >= len(self.sites):
+            return self.sites
+        draw = np.random.Generator(
+            np.random.Philox(derive_seed(seed, round_number=round_number, purpose="participation"))
+        )
+        return tuple(self.sites[i] for i in sorted(draw.choice(len(self.sites), number, replace=False)))
+
+
+def natural_sites(
+    labels: Indices, content_hashes: Sequence[bytes], site_of: Indices, names: Sequence[str], seed: int
+) -> VirtualSites:
+    """Return the sites as they are; `site_of` (N,) are indices into `names`."""
+    members = [np.flatnonzero(site_of == number) for number in range(len(names))]
+    return _split(list(names), members, labels, content_hashes, seed)
+
+
+def dirichlet_sites(
+    labels: Indices, content_hashes: Sequence[bytes], number: int, alpha: float, seed: int
+) -> VirtualSites:
+    """Deal the images out among `number` sites.
+
+    For each class the sites' shares are drawn from a symmetric Dirichlet distribution of concentration
+    `alpha` (Hsu et al. 2019, "Measuring the effects of non-identical data distribution"; per class as in Li
+    et al. 2022, "Federated learning on non-IID data silos"): large alpha gives equal sites, small alpha sites
+    of one class. Raises InvalidInputError for numbers that cannot be used.
+    """
+    if not 1 <= number <= MAXIMUM_SITES:
+        raise InvalidInputError(f"{number} sites cannot be simulated; give 1 to {MAXIMUM_SITES}")
+    if not 1e-3 <= alpha <= 1e6:
+        raise InvalidInputError(f"alpha is {alpha}; give a number from 0.001 to 1000000")
+    draw = np.random.Generator(np.random.Philox(derive_seed(seed, purpose="virtual sites")))
+    site_of = np.empty(len(labels), dtype=np.int64)
+    for label in np.unique(labels):
+        images = draw.permutation(np.flatnonzero(labels == label))
+        shares = np.cumsum(draw.dirichlet(np.full(number, alpha)))
+        ends = np.rint(shares / shares[-1] * len(images)).astype(np.int64)
+        site_of[images] = np.repeat(np.arange(number), np.diff(ends, prepend=0))
+    order = np.argsort(site_of, kind="stable")
+    members = np.split(order, np.searchsorted(site_of[order], np.arange(1, number)))
+    width = len(str(number - 1))
+    names = [f"site-{index:0{width}}" for index in range(number)]
+    return _split(names, members, labels, content_hashes, seed)
+
+
+def _split(
+    names: list[str],
+    members: list[Indices],
+    labels: Indices,
+    content_hashes: Sequence[bytes],
+    seed: int,
+) -> VirtualSites:
+    sites = []
+    for name, images in zip(names, members, strict=True):
+        site = _split_site(
+            name, images, labels, content_hashes, derive_seed(seed, site=name, purpose="split")
+        )
+        if len(site.train) >= MINIMUM_TRAINING_IMAGES:
+            sites.append(site)
+    if not sites or not any(len(site.test) for site in sites):
+        raise InvalidInputError(
+            f"none of {len(names)} sites has two training images, or none has a test image; "
+            "give fewer sites or a larger alpha"
+        )
+    return VirtualSites(tuple(sites), len(names) - len(sites))
+
+
+def _split_site(
+    name: str, images: Indices, labels: Indices, content_hashes: Sequence[bytes], seed: int
+) -> VirtualSite:
+    by_content = {content_hashes[image]: int(image) for image in images}
+    parts = draw_parts(
+        (ContentLabel(str(labels[image]), str(image), content) for content, image in by_content.items()),
+        {},
+        seed,
+        DEFAULT_FRACTIONS,
+    )
+    of_part: dict[str, list[int]] = {"train": [], "validation": [], "test": []}
+    for content, image in by_content.items():
+        of_part[parts[content]].append(image)
+    arrays = {part: np.array(numbers, dtype=np.int64) for part, numbers in of_part.items()}
+    return VirtualSite(name, arrays["train"], arrays["validation"], arrays["test"])

@@ -1,0 +1,1 @@
+"""Generated images of brains, and the small CLIP that knows them."""

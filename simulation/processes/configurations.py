@@ -1,0 +1,80 @@
+"""The configuration files that the demo writes: the same that an operator would write by hand."""
+
+import json
+from pathlib import Path
+
+from fedmedclip.protocol.link.settings import LinkSettings
+
+Tables = dict[str, dict[str, object]]
+
+
+def write_aggregator_configuration(
+    path: Path,
+    *,
+    federation: str,
+    bundle: Path,
+    method: str,
+    rounds: int,
+    sites: int,
+    seed: int,
+    broker: LinkSettings,
+    codec: str | None = None,
+) -> None:
+    """Write `aggregator.toml` for a federation in which every round waits for every site.
+
+    `codec` is that of both directions; None leaves the default.
+    """
+    codecs = {} if codec is None else {"uplink_codec": codec, "downlink_codec": codec}
+    tables: Tables = {
+        "federation": {
+            "name": federation,
+            "bundle": str(bundle.resolve()),
+            "method": method,
+            "rounds": rounds,
+            "minimum_sites": sites,
+            "round_timeout_seconds": 120.0,
+            "seed": seed,
+            "state": ".",
+            **codecs,
+        },
+        "broker": _broker(broker),
+    }
+    _write(path, tables)
+
+
+def write_site_configuration(
+    path: Path,
+    *,
+    federation: str,
+    site: str,
+    bundle: Path,
+    data: Path,
+    seed: int,
+    broker: LinkSettings,
+) -> None:
+    """Write `site.toml` with all of the site's state beside it."""
+    tables: Tables = {
+        "site": {
+            "federation": federation,
+            "name": site,
+            "bundle": str(bundle.resolve()),
+            "data": str(data.resolve()),
+            "state": ".",
+        },
+        "split": {"seed": seed},
+        "broker": _broker(broker),
+    }
+    _write(path, tables)
+
+
+def _broker(broker: LinkSettings) -> dict[str, object]:
+    return {"host": broker.host, "port": broker.broker_port, "protocol": broker.protocol}
+
+
+def _write(path: Path, tables: Tables) -> None:
+    lines = ["# Written by `fedmedclip demo`."]
+    for table, values in tables.items():
+        # A JSON string, number or boolean is also one in TOML.
+        lines += ["", f"[{table}]", *(f"{key} = {json.dumps(value)}" for key, value in values.items())]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -1,0 +1,183 @@
+"""A split depends on content and seed alone, is kept for ever, and gives each class its share."""
+
+import hashlib
+import random
+import resource
+import signal
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedmedclip.edge_client.images.split import (
+    DEFAULT_FRACTIONS,
+    ContentLabel,
+    Part,
+    draw_parts,
+    read_split,
+    split_images,
+)
+from fedmedclip.protocol.errors import InvalidInputError, StorageError
+
+
+def images(label: str, count: int, first: int = 0) -> list[ContentLabel]:
+    numbers = range(first, first + count)
+    return [
+        ContentLabel(label, f"{label}/{number}.png", hashlib.sha256(f"{label}{number}".encode()).digest())
+        for number in numbers
+    ]
+
+
+def sizes(parts: dict[bytes, Part]) -> dict[str, int]:
+    return dict(Counter(parts.values()))
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [
+        (1, {"train": 1}),
+        (2, {"train": 1, "test": 1}),
+        (3, {"train": 1, "validation": 1, "test": 1}),
+        (10, {"train": 7, "validation": 1, "test": 2}),
+        (100, {"train": 70, "validation": 10, "test": 20}),
+    ],
+)
+def test_sizes_of_a_class(tmp_path: Path, count: int, expected: dict[str, int]) -> None:
+    assert sizes(split_images(images("a", count), tmp_path / "split.csv", seed=1)) == expected
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=4), st.integers(0, 1 << 62), st.randoms())
+def test_each_class_is_in_every_part_whatever_the_order(
+    counts: list[int], seed: int, shuffler: random.Random
+) -> None:
+    classes = [images(f"class {index}", count) for index, count in enumerate(counts)]
+    everything = [image for members in classes for image in members]
+    parts = draw_parts(everything, {}, seed, DEFAULT_FRACTIONS)
+    shuffled = shuffler.sample(everything, len(everything))
+    assert draw_parts(shuffled, {}, seed, DEFAULT_FRACTIONS) == parts
+    for members in classes:
+        found = Counter(parts[image.content_hash] for image in members)
+        assert len(found) == min(len(members), 3)
+        for part, fraction in DEFAULT_FRACTIONS.items():
+            assert abs(found[part] - fraction * len(members)) < 1.5
+        # A class is drawn by itself: other classes do not move its images.
+        assert draw_parts(members, {}, seed, DEFAULT_FRACTIONS).items() <= parts.items()
+
+
+def test_seeds_differ(tmp_path: Path) -> None:
+    first = split_images(images("a", 50), tmp_path / "1.csv", seed=1)
+    assert first == split_images(images("a", 50), tmp_path / "again.csv", seed=1)
+    assert first != split_images(images("a", 50), tmp_path / "2.csv", seed=2)
+
+
+def test_recorded_images_keep_their_part(tmp_path: Path) -> None:
+    record = tmp_path / "state" / "split.csv"
+    first = split_images(images("a", 20), record, seed=1)
+    grown = split_images(images("a", 40), record, seed=2)
+    assert first.items() <= grown.items()
+    assert sizes(grown) == {"train": 28, "validation": 4, "test": 8}
+    # Images that are away for a while come back to where they were.
+    assert split_images(images("a", 5), record, seed=1).items() <= grown.items()
+    assert split_images(images("a", 40), record, seed=3) == grown
+
+
+def test_an_unchanged_record_is_not_written_again(tmp_path: Path) -> None:
+    record = tmp_path / "split.csv"
+    split_images(images("a", 20), record, seed=1)
+    before = record.stat().st_ino
+    split_images(images("a", 20), record, seed=1)
+    assert record.stat().st_ino == before
+    assert [path.name for path in tmp_path.iterdir()] == ["split.csv"]
+
+
+def test_copies_and_relabelled_images_keep_one_part(tmp_path: Path) -> None:
+    record = tmp_path / "split.csv"
+    members = images("a", 9) + images("b", 9)
+    copies = [ContentLabel("b", f"b/copy of {image.name}", image.content_hash) for image in members[:4]]
+    parts = split_images(members + copies, record, seed=1)
+    assert len(parts) == len(members)
+    renamed = [ContentLabel("b", f"new/{image.name}", image.content_hash) for image in members]
+    assert split_images(renamed, record, seed=1) == parts
+    assert {image.label for image, _ in read_split(record).values()} == {"b"}
+
+
+def test_the_record_holds_any_file_name(tmp_path: Path) -> None:
+    record = tmp_path / "split.csv"
+    odd = [
+        ContentLabel("a", name, hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest())
+        for name in (
+            'a,"b".png',
+            "new\nline.png",
+            "Größe.png",
+            b"\xff\xfe.png".decode("utf-8", "surrogateescape"),
+        )
+    ]
+    parts = split_images(odd, record, seed=1)
+    assert read_split(record) == {image.content_hash: (image, parts[image.content_hash]) for image in odd}
+
+
+@pytest.mark.parametrize(
+    ("damage", "line"),
+    [
+        (lambda lines: [], 1),
+        (lambda lines: lines[1:], 1),
+        (lambda lines: [*lines[:3], lines[3][:40]], 4),
+        (lambda lines: [*lines, lines[2]], 12),
+        (
+            lambda lines: [
+                lines[0],
+                lines[1].replace(",train", ",training").replace(",test", ",tests"),
+                *lines[2:],
+            ],
+            2,
+        ),
+    ],
+)
+def test_a_damaged_record_is_refused_and_kept(tmp_path: Path, damage: object, line: int) -> None:
+    record = tmp_path / "split.csv"
+    split_images(images("a", 10), record, seed=1)
+    lines = record.read_text().splitlines()
+    damaged = "".join(f"{line}\n" for line in damage(lines))  # type: ignore[operator]
+    record.write_text(damaged)
+    with pytest.raises(InvalidInputError, match=rf"split\.csv, line {line}"):
+        split_images(images("a", 10), record, seed=1)
+    assert record.read_text() == damaged
+
+
+@pytest.mark.parametrize(
+    "values", [(0.5, 0.1, 0.1), (0.0, 0.5, 0.5), (1.2, -0.1, -0.1), (float("nan"), 0.5, 0.5)]
+)
+def test_refuses_fractions(tmp_path: Path, values: tuple[float, float, float]) -> None:
+    fractions: dict[Part, float] = dict(zip(DEFAULT_FRACTIONS, values, strict=True))
+    with pytest.raises(InvalidInputError, match="fractions"):
+        split_images(images("a", 10), tmp_path / "split.csv", 1, fractions)
+
+
+def test_a_part_can_be_left_out() -> None:
+    parts = draw_parts(images("a", 10), {}, 1, {"train": 0.8, "validation": 0.0, "test": 0.2})
+    assert sizes(parts) == {"train": 8, "test": 2}
+
+
+def test_a_record_that_cannot_be_written_is_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StorageError, match=r"split\.csv cannot be written"):
+        split_images(images("a", 10), tmp_path / "file" / "split.csv", seed=1)
+
+
+def test_a_write_that_fails_leaves_the_old_record(tmp_path: Path) -> None:
+    record = tmp_path / "split.csv"
+    split_images(images("a", 10), record, seed=1)
+    before = record.read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
+    try:
+        with pytest.raises(StorageError, match="check the path and the free space"):
+            split_images(images("a", 100), record, seed=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, handler)
+    assert record.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["split.csv"]

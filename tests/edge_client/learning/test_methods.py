@@ -1,0 +1,231 @@
+"""Each trained method against its formulas, and against its numpy forward pass."""
+
+import numpy as np
+import pytest
+import torch
+
+from fedmedclip.edge_client.heads.heads import (
+    initial_private_head,
+    predict_probabilities,
+    private_head_specification,
+)
+from fedmedclip.edge_client.learning.methods import load_method
+from fedmedclip.edge_client.learning.methods.faa_clip import Discriminator, adversarial_loss
+from fedmedclip.edge_client.learning.methods.layers import BatchNorm
+from fedmedclip.edge_client.learning.methods.losses import (
+    classification_loss,
+    image_text_loss,
+    local_maximum_mean_discrepancy,
+)
+from fedmedclip.edge_client.learning.methods.method import Batch
+from fedmedclip.edge_client.learning.settings import TrainingSettings
+from fedmedclip.protocol.errors import InvalidInputError
+from fedmedclip.protocol.heads.shared_heads import initial_shared_head, shared_head_specification
+from tests.edge_client.heads.heads_examples import CLASSES, SCALE, SIZE, example_data
+from tests.edge_client.learning import reference_methods as reference
+
+TRAINED = ["clip-adapter", "faa-clip", "facmic", "fedclip", "linear-probe"]
+ADAPTED = {
+    "facmic": reference.normalised_attention,
+    "faa-clip": reference.normalised_attention,
+    "fedclip": reference.tanh_attention,
+    "clip-adapter": reference.adapter,
+    "linear-probe": None,
+}
+TARGET = example_data(9, seed=5)[0]
+
+
+def shared_head(method, seed=3):
+    """A head with nothing at a special value: statistics and scales as after some training."""
+    generator = np.random.default_rng(seed)
+    head = initial_shared_head(method, SIZE, seed, CLASSES)
+    return {
+        name: (np.abs(array) + generator.uniform(0.1, 0.5, array.shape)).astype(np.float32)
+        if name.endswith(("running_var", "norm.weight"))
+        else (array + 0.1 * generator.normal(size=array.shape)).astype(np.float32)
+        for name, array in head.items()
+    }
+
+
+def module(method, head):
+    built = load_method(method).build_shared_head(SIZE, CLASSES)
+    built.load_state_dict({name: torch.tensor(array) for name, array in head.items()}, strict=False)
+    return built.double().train()
+
+
+def doubles(head):
+    return {name: array.astype(np.float64) for name, array in head.items()}
+
+
+def expected_loss(method, head, data, mean=None):
+    e, labels, captions = data
+    if method == "linear-probe":
+        return reference.classification(SCALE * reference.linear(head, "classifier", e), labels)
+    adapted = ADAPTED[method](head, e)
+    cosines = adapted @ captions.T
+    if method == "clip-adapter":
+        return reference.classification(SCALE * cosines, labels)
+    return reference.image_text(cosines, labels, SCALE)
+
+
+@pytest.mark.parametrize("method", TRAINED)
+def test_loss_and_gradient_are_the_formulas(method):
+    head, (e, labels, captions) = shared_head(method), example_data(13)
+    data = e.astype(np.float64), labels, captions.astype(np.float64)
+    built = module(method, head)
+    batch = Batch(torch.tensor(data[0]), torch.tensor(labels), torch.tensor(data[2]), SCALE)
+    loss = sum(load_method(method).loss(built, torch.nn.Module(), batch, TrainingSettings()).values())
+    assert loss.item() == pytest.approx(expected_loss(method, doubles(head), data), rel=1e-9)
+    loss.backward()
+    for name, parameter in built.named_parameters():
+        index = np.unravel_index(parameter.numel() // 2, parameter.shape)
+        values = []
+        for step in (1e-5, -1e-5):
+            moved = doubles(head)
+            moved[name][index] += step
+            values.append(expected_loss(method, moved, data))
+        numeric = (values[0] - values[1]) / 2e-5
+        assert parameter.grad[index].item() == pytest.approx(numeric, rel=1e-4, abs=1e-8), name
+
+
+@pytest.mark.parametrize("method", TRAINED)
+def test_numpy_and_torch_agree_in_evaluation(method):
+    head, (e, _, captions) = shared_head(method), example_data(11)
+    found = predict_probabilities(method, head, None, e, captions, SCALE).shared
+    with torch.no_grad():
+        output = module(method, head).eval()(torch.tensor(e, dtype=torch.float64)).numpy()
+    logits = output if method == "linear-probe" else output @ captions.T
+    np.testing.assert_allclose(found, reference.softmax(SCALE * logits), atol=1e-5)
+
+
+@pytest.mark.parametrize("method", [*TRAINED, "fedmedclip"])
+def test_modules_have_exactly_the_specified_arrays(method):
+    parts = load_method(method)
+    private = private_head_specification(method, SIZE, CLASSES)
+    for built, specification in (
+        (parts.build_shared_head(SIZE, CLASSES), shared_head_specification(method, SIZE, CLASSES)),
+        (parts.build_private_head(SIZE, CLASSES), private),
+    ):
+        found = {name: tuple(tensor.shape) for name, tensor in built.state_dict().items()}
+        assert found == {
+            tensor.name: tensor.shape for tensor in (specification.tensors if specification else ())
+        }
+
+
+def test_lmmd_and_its_gradient_are_the_formula():
+    generator = np.random.default_rng(0)
+    source = reference.unit(generator.normal(size=(8, 6)))
+    target = reference.unit(generator.normal(size=(7, 6)) + 0.5)
+    labels = np.array([0, 0, 1, 1, 1, 3, 3, 0])
+    probabilities = reference.softmax(generator.normal(size=(7, 4)) * 2)
+    mine = torch.tensor(source, requires_grad=True)
+    loss = local_maximum_mean_discrepancy(
+        mine, torch.tensor(labels), torch.tensor(target), torch.tensor(probabilities)
+    )
+    assert loss.item() == pytest.approx(reference.lmmd(source, labels, target, probabilities), rel=1e-9)
+    loss.backward()
+    _, mean = reference.kernels(np.concatenate([source, target]))
+    for index in ((0, 0), (3, 2), (5, 5)):
+        values = []
+        for step in (1e-6, -1e-6):
+            moved = source.copy()
+            moved[index] += step
+            values.append(reference.lmmd(moved, labels, target, probabilities, mean))
+        assert mine.grad[index].item() == pytest.approx((values[0] - values[1]) / 2e-6, rel=1e-5)
+
+
+def test_lmmd_without_a_common_class_is_zero_and_has_a_gradient():
+    mine = torch.ones(1, 3, dtype=torch.float64, requires_grad=True)
+    loss = local_maximum_mean_discrepancy(
+        mine, torch.tensor([0]), torch.ones(1, 3, dtype=torch.float64), torch.tensor([[0.1, 0.9]])
+    )
+    loss.backward()
+    assert loss.item() == 0
+    assert not mine.grad.any()
+
+
+def test_adversarial_term_is_the_formula_and_its_gradient_is_reversed():
+    torch.manual_seed(0)
+    built = Discriminator(6, width=5).double().train()
+    head = {name: tensor.numpy().copy() for name, tensor in built.state_dict().items()}
+    generator = np.random.default_rng(1)
+    source, target = generator.normal(size=(5, 6)), generator.normal(size=(4, 6)) + 1
+    mine = torch.tensor(source, requires_grad=True)
+    logits = built(torch.cat([mine, torch.tensor(target)]))
+    loss = adversarial_loss(logits[:5], logits[5:])
+    assert loss.item() == pytest.approx(reference.adversarial(head, source, target), rel=1e-9)
+    loss.backward()
+    for index in ((0, 0), (2, 3)):
+        values = []
+        for step in (1e-6, -1e-6):
+            moved = source.copy()
+            moved[index] += step
+            values.append(reference.adversarial(head, moved, target))
+        assert mine.grad[index].item() == pytest.approx(-(values[0] - values[1]) / 2e-6, rel=1e-4)
+
+
+@pytest.mark.parametrize("method", ["facmic", "faa-clip"])
+def test_adaptation_term_needs_a_target_and_uses_adapted_and_plain_features(method):
+    parts, head, (e, labels, captions) = load_method(method), shared_head(method), example_data(8)
+    private = parts.build_private_head(SIZE, CLASSES).double()
+    e, captions = e.astype(np.float64), captions.astype(np.float64)
+    tensors = torch.tensor(e), torch.tensor(labels), torch.tensor(captions)
+    settings = TrainingSettings(adaptation_weight=2.0)
+    assert set(parts.loss(module(method, head), private, Batch(*tensors, SCALE), settings)) == {"image_text"}
+    target = TARGET.astype(np.float64)
+    batch = Batch(*tensors, SCALE, target=torch.tensor(target))
+    found = parts.loss(module(method, head), private, batch, settings)["adaptation"].item()
+    source = reference.normalised_attention(doubles(head), e)
+    adapted = reference.normalised_attention(doubles(head), target)
+    if method == "facmic":
+        guessed = reference.softmax(SCALE * adapted @ captions.T)
+        expected = 2 * reference.lmmd(source, labels, reference.unit(target), guessed)
+    else:
+        arrays = {name: tensor.numpy() for name, tensor in private.state_dict().items()}
+        expected = 2 * reference.adversarial(arrays, source, adapted)
+    assert found == pytest.approx(expected, rel=1e-6)
+
+
+def test_weighted_and_focal_losses_are_the_formulas():
+    generator = np.random.default_rng(2)
+    logits, labels = generator.normal(size=(9, 3)), generator.integers(0, 3, 9)
+    weights = generator.uniform(0.5, 2, 9)
+    found = classification_loss(torch.tensor(logits), torch.tensor(labels), torch.tensor(weights), 2.0)
+    assert found.item() == pytest.approx(reference.classification(logits, labels, weights, 2.0), rel=1e-9)
+    cosines = torch.tensor(np.tanh(logits))
+    plain = image_text_loss(cosines, torch.tensor(labels), 5.0)
+    same = image_text_loss(cosines, torch.tensor(labels), 5.0, torch.ones(9, dtype=torch.float64))
+    focal = image_text_loss(cosines, torch.tensor(labels), 5.0, None, 2.0)
+    assert same.item() == pytest.approx(plain.item())
+    assert focal.item() < plain.item()
+
+
+@pytest.mark.parametrize("method", [*TRAINED, "fedmedclip"])
+def test_a_batch_of_one_gives_a_finite_loss_and_gradient(method):
+    parts, (e, labels, captions) = load_method(method), example_data(1)
+    shared, private = parts.build_shared_head(SIZE, CLASSES), parts.build_private_head(SIZE, CLASSES)
+    batch = Batch(
+        torch.tensor(e), torch.tensor(labels), torch.tensor(captions), SCALE, None, torch.tensor(TARGET[:1])
+    )
+    loss = sum(parts.loss(shared.train(), private.train(), batch, TrainingSettings()).values())
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert all(torch.isfinite(weight.grad).all() for weight in shared.parameters())
+
+
+def test_batch_norm_of_one_image_leaves_its_statistics():
+    norm = BatchNorm(3).train()
+    norm(torch.tensor([[1.0, 2.0, 3.0]]))
+    assert not norm.running_mean.any()
+
+
+@pytest.mark.parametrize("method", ["zero-shot", "local-only"])
+def test_baselines_that_federate_nothing_say_so(method):
+    with pytest.raises(InvalidInputError, match="nothing is federated"):
+        shared_head_specification(method, SIZE, CLASSES)
+
+
+def test_the_discriminator_is_kept_at_the_site():
+    names = set(initial_private_head("faa-clip", SIZE, CLASSES, 0, "a"))
+    assert {"linear1.weight", "norm2.running_var", "linear3.bias"} <= names
+    assert not names & {tensor.name for tensor in shared_head_specification("faa-clip", SIZE).tensors}

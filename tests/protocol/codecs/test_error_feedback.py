@@ -1,0 +1,77 @@
+import numpy as np
+import pytest
+
+from fedmedclip.protocol.codecs import codec_named, decode_head, delta_codec_named
+from fedmedclip.protocol.codecs.error_feedback import apply_delta, compress, difference
+from fedmedclip.protocol.heads.head import HeadSpecification, TensorSpecification, head_digest
+
+SPECIFICATION = HeadSpecification((TensorSpecification("weight", (8, 16), initial_bound=1.0),))
+
+
+@pytest.mark.parametrize(
+    "name", ["int8", "int2", "sign", "topk:share=0.05", "lowrank:rank=2", "auto:bytes=256"]
+)
+def test_what_a_codec_leaves_out_arrives_in_later_rounds(name):
+    generator = np.random.default_rng(3)
+    codec, residual, memory = codec_named(name), None, b""
+    truth = np.zeros((8, 16))
+    with_feedback = {"weight": np.zeros((8, 16), np.float32)}
+    without = np.zeros((8, 16))
+    for _ in range(60):
+        delta = {"weight": (0.1 * generator.standard_normal((8, 16))).astype(np.float32)}
+        delta["weight"][0, 0] = 1.0
+        # A steady drift in one place, small beside the rest: what is left out of it each time adds up.
+        delta["weight"][3] = 0.05
+        truth += delta["weight"]
+        without += compress(codec, delta, None, b"", SPECIFICATION).decoded["weight"]
+        compressed = compress(codec, delta, residual, memory, SPECIFICATION)
+        residual, memory = compressed.residual, compressed.memory
+        with_feedback = apply_delta(
+            with_feedback, decode_head(compressed.encoded, SPECIFICATION), SPECIFICATION
+        )
+    errors = [np.square(found - truth).sum() for found in (with_feedback["weight"], without)]
+    assert errors[0] < 0.3 * errors[1]
+    np.testing.assert_allclose(with_feedback["weight"] + residual["weight"], truth, atol=1e-4)
+
+
+def test_a_lossless_codec_leaves_nothing_out():
+    head = SPECIFICATION.initial(5)
+    compressed = compress(codec_named("lossless"), head, None, b"", SPECIFICATION)
+    assert not any(array.any() for array in compressed.residual.values())
+    assert head_digest(compressed.decoded) == head_digest(head)
+
+
+def test_apply_undoes_difference():
+    old, new = SPECIFICATION.initial(1), SPECIFICATION.initial(2)
+    moved = apply_delta(old, difference(new, old), SPECIFICATION)
+    np.testing.assert_allclose(moved["weight"], new["weight"], atol=1e-7)
+
+
+@pytest.mark.parametrize("name", ["sign", "int2", "topk", "lowrank:rank=1"])
+def test_a_running_variance_never_becomes_negative(name):
+    specification = HeadSpecification(
+        (
+            TensorSpecification("weight", (8, 4), initial_bound=1.0),
+            TensorSpecification("running_var", (8,), initial_value=1.0, lowest=0.0),
+        )
+    )
+    head = specification.initial(1)
+    head["running_var"] = np.linspace(0.0, 0.02, 8, dtype=np.float32)
+    target = {"weight": head["weight"] + np.float32(1), "running_var": head["running_var"] / 2}
+    residual, lowest = None, []
+    for _ in range(20):
+        delta = difference(target, head)
+        compressed = compress(codec_named(name), delta, residual, b"", specification)
+        residual = compressed.residual
+        lowest.append((head["running_var"] + compressed.decoded["running_var"]).min())
+        head = apply_delta(head, compressed.decoded, specification)
+        assert (head["running_var"] >= 0).all()
+    assert name == "topk" or min(lowest) < 0
+
+
+def test_arrays_that_are_measured_anew_keep_no_residual():
+    specification = HeadSpecification((TensorSpecification("running_mean", (40,), measured=True),))
+    delta = {"running_mean": np.random.default_rng(0).normal(size=40).astype(np.float32)}
+    found = compress(delta_codec_named("int4"), delta, None, b"", specification)
+    assert (found.decoded["running_mean"] != delta["running_mean"]).any()
+    assert not found.residual["running_mean"].any()

@@ -1,0 +1,351 @@
+"""The accuracy benchmark as a person runs it: the same numbers each time, resumed, and a whole report."""
+
+import dataclasses
+import json
+import math
+import re
+
+import msgspec
+import numpy as np
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+import fedmedclip.simulation.accuracy.benchmark as benchmark
+from fedmedclip.command import app
+from fedmedclip.edge_client.learning.settings import TrainingSettings
+from fedmedclip.protocol.errors import InvalidInputError
+from fedmedclip.protocol.heads.head import head_digest
+from fedmedclip.simulation.accuracy.benchmark import AccuracySettings, run_accuracy
+from fedmedclip.simulation.accuracy.cases import Case, read_cases
+from fedmedclip.simulation.accuracy.document import Figure, Heading, Table, Text, to_html, to_markdown
+from fedmedclip.simulation.accuracy.features import Source
+from fedmedclip.simulation.accuracy.federation import MemoryFederation
+from fedmedclip.simulation.accuracy.runs import deal, run_case
+from fedmedclip.simulation.accuracy.scores import (
+    THRESHOLDS,
+    macro_auroc,
+    negative_class,
+    net_benefit,
+    reliability,
+)
+from fedmedclip.simulation.accuracy.significance import Comparison, compare, holm, mcnemar, paired_bootstrap
+from fedmedclip.simulation.accuracy.targets import Target
+from fedmedclip.simulation.accuracy.trainer import Trainer
+from fedmedclip.simulation.bandwidth.federation import Federation, FederationPlan
+from fedmedclip.simulation.federation.feature_pool import pool_of_file
+
+TRAINING = """
+batch_size = 16
+[eager]
+method = "fedmedclip"
+shared_learning_rate = 0.01
+[adapting]
+method = "facmic"
+target = { images = "global_test", form = "statistics" }
+"""
+METHODS = ["zero-shot", "local-only", "fedmedclip", "adapting"]
+
+
+@pytest.fixture(scope="module")
+def features(tmp_path_factory):
+    """150 images of three overlapping classes at three sites, and 30 of no site; 8 values each."""
+    draw = np.random.default_rng(0)
+    captions = np.linalg.qr(draw.normal(size=(8, 3)))[0].T.astype(np.float32)
+
+    def images(count):
+        labels = draw.integers(0, 3, count)
+        return (captions[labels] + 0.4 * draw.normal(size=(count, 8))).astype(np.float32), labels
+
+    path = tmp_path_factory.mktemp("features") / "features.npz"
+    embeddings, labels = images(150)
+    global_embeddings, global_labels = images(30)
+    np.savez(
+        path, embeddings=embeddings, labels=labels, sites=np.arange(150) % 3, class_embeddings=captions,
+        logit_scale=10.0, global_embeddings=global_embeddings, global_labels=global_labels,
+    )  # fmt: skip
+    return path
+
+
+@pytest.fixture(scope="module")
+def training(tmp_path_factory):
+    path = tmp_path_factory.mktemp("training") / "training.toml"
+    path.write_text(TRAINING)
+    return path
+
+
+def run(features, training, out, **changes):
+    settings = AccuracySettings(
+        out, Source(features=features), methods=",".join(METHODS), training=training, rounds=1, seeds="0,1"
+    )
+    console = Console(width=100, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    run_accuracy(dataclasses.replace(settings, **changes), console)
+    return json.loads((out / "accuracy.json").read_text()), console.export_text()
+
+
+@pytest.fixture(scope="module")
+def finished(features, training, tmp_path_factory):
+    out = tmp_path_factory.mktemp("out")
+    return out, *run(features, training, out)
+
+
+def case(**changes):
+    return Case(
+        **{
+            "label": "fedmedclip", "method": "fedmedclip", "rounds": 2, "settings": TrainingSettings(),
+            "uplink_codec": "lowrank", "downlink_codec": "lowrank", **changes,
+        }
+    )  # fmt: skip
+
+
+def test_the_report_has_every_section_and_stands_alone(finished):
+    out, content, text = finished
+    markdown, html = (out / "report.md").read_text(), (out / "report.html").read_text()
+    for section in (
+        "Summary", "Against fedmedclip", "A hospital that did not take part", "With a part switched off",
+        "Calibration", "Decisions", "Confusion", "Every score", "How it was measured",
+    ):  # fmt: skip
+        assert section in markdown
+        assert section in html
+    for part in ("mask", "MLP", "distillation", "adaptive distillation", "compression", "domain adaptation"):
+        assert f"\n| without {part} |" in markdown
+    for name in ("balanced", "macro F1", "AUROC", "calibration error", "Holm", "bootstrap"):
+        assert name in markdown
+    assert not re.search(r'src="(?!data:)|href=|https?://', html)
+    for name in re.findall(r"\]\((.*?)\)", markdown):
+        assert (out / name).read_text().startswith("<?xml")
+    assert len(re.findall(r'src="data:image/svg', html)) == 8
+    assert [row["label"] for row in content["methods"]] == METHODS
+    assert "adapting" in text
+
+
+def test_scores_are_of_every_test_set_and_classifier_over_the_seeds(finished):
+    _, content, _ = finished
+    zero_shot, alone, federated, _ = content["methods"]
+    scores = federated["scores"]
+    assert set(scores) == {"site-0", "site-1", "site-2", "sites", "global_test"}
+    for table in scores.values():
+        assert set(table) == {"zero_shot", "shared", "private", "ensemble"}
+        for metrics in table.values():
+            assert set(metrics) == {"accuracy", "balanced_accuracy", "macro_f1", "auroc", "ece"}
+            for figure in metrics.values():
+                assert len(figure["values"]) == 2
+                assert figure["mean"] == pytest.approx(np.mean(figure["values"]), abs=1e-6)
+                assert 0 <= figure["mean"] <= 1
+    assert {(row["label"], row["site"]) for row in content["leave_one_out"]} == {
+        (label, f"site-{number}") for label in ("fedmedclip", "adapting") for number in range(3)
+    }
+    assert {row["images"] for row in content["leave_one_out"]} == {50}
+    # Who shares nothing has no head for others, and sends nothing; only what adapts has a reference set.
+    assert "shared" not in alone["scores"]["global_test"]
+    assert [row["uplink_bytes_per_round"] > 0 for row in content["methods"]] == [False, False, True, True]
+    assert [row["target_bytes"] > 0 for row in content["methods"]] == [False, False, False, True]
+    assert zero_shot["scores"]["sites"]["ensemble"] == zero_shot["scores"]["sites"]["zero_shot"]
+    ablations = {row["part"]: row for row in content["ablations"]}
+    assert ablations["domain adaptation"]["label"] == "adapting"
+    assert ablations["compression"]["bytes_per_round"] > federated["uplink_bytes_per_round"]
+
+
+def test_the_same_command_gives_the_same_numbers_and_pictures(finished, features, training, tmp_path):
+    out, content, _ = finished
+    again, _ = run(features, training, tmp_path, leave_one_out=False, ablations=False)
+    for one, other in zip(content["methods"], again["methods"], strict=True):
+        assert one | {"seconds": 0} == other | {"seconds": 0}
+    assert again["comparisons"] == content["comparisons"]
+    assert again["leave_one_out"] == again["ablations"] == []
+    for figure in (out / "figures").iterdir():
+        assert (tmp_path / "figures" / figure.name).read_bytes() == figure.read_bytes()
+
+
+def test_a_run_that_was_stopped_goes_on_where_it_was(finished, features, training, tmp_path, monkeypatch):
+    out, content, _ = finished
+    lines = (out / "runs.jsonl").read_bytes().splitlines(keepends=True)
+    # Two finished runs, and a third that a kill cut short.
+    (tmp_path / "runs.jsonl").write_bytes(b"".join(lines[:3]) + lines[3][:100])
+    played = []
+
+    def counting(*arguments):
+        played.append(arguments)
+        if len(played) == 3:
+            raise KeyboardInterrupt
+        return run_case(*arguments)
+
+    monkeypatch.setattr(benchmark, "run_case", counting)
+    with pytest.raises(KeyboardInterrupt):
+        run(features, training, tmp_path, ablations=False)
+    resumed, text = run(features, training, tmp_path, leave_one_out=False, ablations=False)
+    # Two were kept, and two more had been played before the interruption.
+    assert "4 of 8 runs are done already" in text
+    assert len(played) == 3 + 4
+    assert resumed["comparisons"] == content["comparisons"]
+
+
+def test_heads_and_bytes_are_those_of_the_production_agents(features, tmp_path):
+    pool = pool_of_file(features)
+    sites = deal(pool, 3).sites
+    plan = FederationPlan("fedmedclip", "int8", "lowrank", 3, 3, len(sites), TrainingSettings())
+    trainer = Trainer(case(), 3, pool, {})
+    production, memory = Federation(plan, pool, tmp_path), MemoryFederation(plan, pool, sites, trainer)
+    for number in (1, 2, 3):
+        expected = production.play_round(number, sites)
+        memory.play_round(number)
+        traffic = memory.take_traffic()
+        assert (traffic.uplink, traffic.downlink) == (expected.uplink, expected.downlink)
+    assert head_digest(memory.head) == head_digest(production.head)
+    production.close()
+
+
+def test_ablations_change_what_they_say(features):
+    pool = pool_of_file(features)
+    sites = deal(pool, 0).sites
+    plan = FederationPlan("fedmedclip", "lossless", "lossless", 2, 0, len(sites), TrainingSettings())
+    federation = MemoryFederation(plan, pool, sites, Trainer(case(masked=False), 0, pool, {}))
+    federation.play_round(1)
+    for head in (federation.head, federation.private_head("site-1")):
+        thresholds = np.concatenate([head[name] for name in head if name.endswith("threshold")])
+        np.testing.assert_allclose(thresholds, -10, rtol=1e-3)
+    no_mlp = TrainingSettings(classification_weight=0.0, distillation_weight=0.0)
+    whole, without = (run_case(case(settings=settings), 0, pool, lambda: None)
+                      for settings in (TrainingSettings(), no_mlp))  # fmt: skip
+    assert whole.parts["site-0"]["shared"] != without.parts["site-0"]["shared"]
+
+
+def test_a_case_is_known_by_what_it_does_not_by_its_name(training):
+    reference = Target("server_reference")
+    first, second, third, alone = read_cases(
+        "fedmedclip, eager, facmic, local-only", training, "lowrank/int8", 5, reference
+    )
+    assert (third.target, first.target) == (reference, None)
+    assert (alone.method, alone.federated, first.federated) == ("fedmedclip", False, True)
+    assert (second.method, second.settings.shared_learning_rate, second.settings.batch_size) == (
+        "fedmedclip", 0.01, 16,
+    )  # fmt: skip
+    assert (first.uplink_codec, first.downlink_codec) == ("lowrank", "int8")
+    assert first.identity != second.identity
+    assert first.identity == msgspec.structs.replace(first, label="another").identity
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["--methods", "nothing"], "unknown method 'nothing'"),
+        (["--methods", ","], "--methods is empty"),
+        (["--codec", "gzip"], "gzip"),
+        (["--seeds", "a"], "--seeds"),
+        (["--rounds", "0"], "--rounds is 0"),
+        (["--reference-method", "eager"], "--reference-method 'eager'"),
+        (["--training", "missing.toml"], "missing.toml"),
+        (["--bundle", "bundle"], "--features alone"),
+        (["--training", "{folder}/target.toml"], "no images 'moon'"),
+    ],
+)
+def test_bad_input_is_one_line(features, tmp_path, arguments, problem):
+    (tmp_path / "target.toml").write_text('[facmic]\ntarget = { images = "moon" }\n')
+    arguments = [argument.format(folder=tmp_path) for argument in arguments]
+    settings = [
+        "bench",
+        "accuracy",
+        "--methods",
+        "facmic",
+        "--rounds",
+        "1",
+        "--seeds",
+        "0",
+        "--features",
+        str(features),
+        "--out",
+        str(tmp_path),
+        *arguments,
+    ]
+    found = CliRunner().invoke(app, settings)
+    assert isinstance(found.exception, InvalidInputError)
+    assert problem in str(found.exception)
+    assert "\n" not in str(found.exception)
+
+
+def test_training_settings_that_do_not_exist_are_refused(tmp_path):
+    path = tmp_path / "training.toml"
+    path.write_text("[fedmedclip]\nlearning_speed = 3\n")
+    with pytest.raises(InvalidInputError, match=r"'fedmedclip'.*learning_speed"):
+        read_cases("fedmedclip", path, "lowrank", 1)
+
+
+def test_mcnemar_has_the_p_values_of_the_binomial_distribution():
+    assert mcnemar(0, 0) == 1.0
+    assert mcnemar(5, 5) == pytest.approx(1.0)
+    assert mcnemar(10, 2) == pytest.approx(2 * sum(math.comb(12, k) for k in range(3)) / 2**12)
+    assert mcnemar(2, 10) == mcnemar(10, 2)
+
+
+def test_an_image_that_several_seeds_test_counts_once():
+    correct = np.array([True, True, False, True, True])
+    reference = np.array([False, False, True, True, False])
+    found = compare(correct, reference, np.array([7, 7, 8, 9, 8]), seed=0)
+    # Image 7 gains twice, image 8 once and loses once, image 9 is a tie.
+    assert (found.better, found.worse, found.images) == (1, 0, 3)
+    assert found.difference == pytest.approx(2 / 5)
+    assert found.p == 1.0
+
+
+def test_the_bootstrap_interval_is_that_of_the_mean():
+    draw = np.random.default_rng(1)
+    gains = draw.choice([-1.0, 0.0, 1.0], size=400, p=[0.1, 0.6, 0.3])
+    low, high = paired_bootstrap(gains, np.ones(400), seed=5)
+    error = gains.std() / 20
+    assert low == pytest.approx(gains.mean() - 1.96 * error, abs=0.01)
+    assert high == pytest.approx(gains.mean() + 1.96 * error, abs=0.01)
+    assert (low, high) == paired_bootstrap(gains, np.ones(400), seed=5)
+
+
+def test_holm_multiplies_the_smallest_by_all_the_next_by_one_less():
+    ps = {"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.005}
+    found = holm({name: Comparison(0, 0, 0, 0, 0, 1, p) for name, p in ps.items()})
+    # The example of Holm's procedure in many textbooks: 0.03, 0.06, 0.06, 0.02.
+    assert {name: round(value.p_corrected, 6) for name, value in found.items()} == {
+        "a": 0.03, "b": 0.06, "c": 0.06, "d": 0.02,
+    }  # fmt: skip
+    assert [name for name, value in found.items() if value.significant] == ["a", "d"]
+
+
+def test_auroc_is_the_share_of_pairs_in_the_right_order():
+    probabilities = np.array([[0.9, 0.1, 0], [0.4, 0.6, 0], [0.6, 0.4, 0], [0.2, 0.8, 0]], np.float32)
+    # Class 0 against 1: of four pairs, three are in order, for either class. Class 2 has no image.
+    assert macro_auroc(probabilities, np.array([0, 0, 1, 1])) == pytest.approx(0.75)
+    assert macro_auroc(probabilities, np.zeros(4, int)) is None
+
+
+def test_net_benefit_at_a_known_threshold():
+    risk = np.array([0.9, 0.8, 0.3, 0.6, 0.1])
+    positive = np.array([True, True, True, False, False])
+    curve = dict(zip(THRESHOLDS.tolist(), net_benefit(risk, positive), strict=True))
+    assert curve[0.5] == pytest.approx(2 / 5 - 1 / 5)
+    assert curve[0.2] == pytest.approx(3 / 5 - 1 / 5 * 0.25)
+    everyone = dict(zip(THRESHOLDS.tolist(), net_benefit(np.ones(5), positive), strict=True))
+    assert everyone[0.6] == pytest.approx(3 / 5 - 2 / 5 * 1.5)
+
+
+def test_reliability_bins_hold_what_falls_into_them():
+    probabilities = np.array([[0.95, 0.05], [0.91, 0.09], [0.45, 0.55]], np.float32)
+    found = reliability(probabilities, np.array([0, 1, 1]))
+    assert [bin_.images for bin_ in found] == [1, 2]
+    assert [bin_.accuracy for bin_ in found] == [1.0, 0.5]
+    assert found[1].confidence == pytest.approx(0.93)
+
+
+def test_the_class_that_means_nothing_found_is_known_by_its_name():
+    assert negative_class(["glioma", "no_tumor"]) == 1
+    assert negative_class(["normal", "pneumonia"]) == 0
+    assert negative_class(["nodule", "cyst"]) is None
+
+
+def test_a_document_escapes_what_its_formats_mean_by_it(tmp_path):
+    svg = tmp_path / "plot.svg"
+    svg.write_text("<?xml version='1.0'?><svg/>")
+    items = [Heading("A & B"), Text("x < y"), Text("one\ntwo", code=True), Table(["a", "b"], [["p|q", "1"]]),
+             Figure(svg, "Plot", "What it shows.")]  # fmt: skip
+    markdown = to_markdown("Title", items, figures="figures/")
+    assert "## A & B\n\nx < y\n\n    one\n    two\n\n| a | b |\n| --- | ---: |\n| p\\|q | 1 |" in markdown
+    assert "![Plot](figures/plot.svg)" in markdown
+    html = to_html("Title", items)
+    assert "<h2>A &amp; B</h2>\n<p>x &lt; y</p>\n<pre>one\ntwo</pre>" in html
+    assert "data:image/svg+xml;base64," in html

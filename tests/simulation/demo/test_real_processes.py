@@ -1,0 +1,201 @@
+"""A federation of real processes over a real Mosquitto: aggregator and sites as an operator starts them.
+
+Only the encoder is a small stand-in (a real ONNX file whose embedding depends on the image), for speed.
+"""
+
+import signal
+import time
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from fedmedclip.aggregator.store import Store
+from fedmedclip.edge_client.site.state import SiteState
+from fedmedclip.protocol.heads.head import head_digest
+from fedmedclip.protocol.link.settings import LinkSettings
+from fedmedclip.simulation.demo.summary import global_heads, newest_version
+from fedmedclip.simulation.processes.brokers import MosquittoBroker
+from fedmedclip.simulation.processes.commands import Running, all_ended, start_command
+from fedmedclip.simulation.processes.configurations import (
+    write_aggregator_configuration,
+    write_site_configuration,
+)
+from tests.edge_client.conftest import write_image, write_tiny_bundle
+
+ROUNDS = 6
+SITES = ("site-a", "site-b", "site-c")
+DEADLINE_SECONDS = 90.0
+
+
+class Federation:
+    """Configurations in a folder, and the processes started from them."""
+
+    def __init__(self, folder: Path, broker: MosquittoBroker, data: Path) -> None:
+        self.folder = folder
+        self.broker = LinkSettings(host=broker.host, port=broker.port)
+        self.bundle = write_tiny_bundle(folder / "bundle").folder
+        self.processes: dict[str, Running] = {}
+        write_aggregator_configuration(
+            folder / "aggregator" / "aggregator.toml",
+            federation="trial", bundle=self.bundle, method="fedmedclip", rounds=ROUNDS,
+            sites=len(SITES), seed=3,
+            broker=self.broker,
+        )  # fmt: skip
+        for site in SITES:
+            self.configure_site(site, data / site)
+
+    def configure_site(self, name: str, data: Path, folder: str | None = None) -> None:
+        write_site_configuration(
+            self.folder / (folder or name) / "site.toml",
+            federation="trial", site=name, bundle=self.bundle, data=data, seed=3, broker=self.broker,
+        )  # fmt: skip
+
+    def start(self, *names: str) -> None:
+        for name in names:
+            room = "aggregator" if name == "aggregator" else "site"
+            configuration = self.folder / name / f"{room}.toml"
+            arguments = [room, "--config", str(configuration), "--once"]
+            self.processes[name] = start_command(name, arguments, self.folder / "logs")
+
+    def kill(self, name: str) -> None:
+        self.processes[name].process.send_signal(signal.SIGKILL)
+        self.processes.pop(name).process.wait()
+
+    def wait_for_version(self, version: int) -> None:
+        until = time.monotonic() + DEADLINE_SECONDS
+        while newest_version(self.folder / "aggregator") < version:
+            assert time.monotonic() < until, f"version {version} did not come; logs in {self.folder / 'logs'}"
+            all_ended(list(self.processes.values()))
+            time.sleep(0.005)
+
+    def wait_for_end(self) -> None:
+        until = time.monotonic() + DEADLINE_SECONDS
+        while not all_ended(list(self.processes.values())):
+            assert time.monotonic() < until, f"the federation did not end; logs in {self.folder / 'logs'}"
+            time.sleep(0.05)
+
+    def final_digest(self) -> str:
+        store = Store(self.folder / "aggregator" / "aggregator.db")
+        head = dict(global_heads(store, None))[ROUNDS]
+        return head_digest(head).hex()
+
+    def log_of(self, name: str) -> str:
+        return (self.folder / "logs" / f"{name}.log").read_text()
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    for offset, site in enumerate(SITES):
+        for label, name in enumerate(("glioma", "healthy", "stroke")):
+            for number in range(10 + 3 * offset):
+                write_image(
+                    folder / site / name / f"{number:02}.png", seed=1000 * label + 100 * offset + number
+                )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, data, mosquitto_installed):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    with MosquittoBroker() as broker:
+        federation = Federation(folder, broker, data)
+        federation.start("aggregator", *SITES)
+        federation.wait_for_end()
+    return federation
+
+
+def test_every_process_ends_well_and_leaves_heads_and_figures(undisturbed):
+    for site in SITES:
+        assert (undisturbed.folder / site / "heads.safetensors").exists()
+        figures = msgspec.json.decode((undisturbed.folder / site / "evaluation.json").read_bytes())
+        assert set(figures) == {"zero_shot", "shared", "private", "ensemble"}
+
+
+def test_no_round_runs_the_encoder(undisturbed):
+    for site in SITES:
+        journal = SiteState(undisturbed.folder / site / "site.db").journal()
+        assert sorted(journal) == list(range(ROUNDS + 1))
+        assert [entry["encoder_images"] for entry in journal.values()] == [0] * (ROUNDS + 1)
+        assert all(entry["uplink_bytes"] > 0 for version, entry in journal.items() if version)
+
+
+def test_killed_parties_and_a_killed_broker_change_no_bit_of_the_result(tmp_path, data, undisturbed):
+    with MosquittoBroker() as broker:
+        federation = Federation(tmp_path, broker, data)
+        federation.start("aggregator", *SITES)
+        federation.wait_for_version(1)
+        federation.kill("site-b")
+        federation.start("site-b")
+        federation.wait_for_version(2)
+        federation.kill("aggregator")
+        federation.start("aggregator")
+        federation.wait_for_version(3)
+        broker.kill()
+        federation.kill("site-c")
+        broker.restart()
+        federation.start("site-c")
+        federation.wait_for_end()
+    assert federation.final_digest() == undisturbed.final_digest()
+
+
+def test_a_second_site_of_the_same_name_ends_with_code_2_and_one_line(tmp_path, data, mosquitto_installed):
+    with MosquittoBroker() as broker:
+        federation = Federation(tmp_path, broker, data)
+        federation.configure_site("site-a", data / "site-b", folder="impostor")
+        federation.start("aggregator", "site-a")
+        until = time.monotonic() + DEADLINE_SECONDS
+        while "joined federation" not in federation.log_of("site-a"):
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        federation.start("impostor")
+        impostor = federation.processes.pop("impostor")
+        assert impostor.process.wait(DEADLINE_SECONDS) == 2
+        last_line = federation.log_of("impostor").splitlines()[-1]
+        assert "belongs to another site" in last_line
+        assert federation.processes["site-a"].process.poll() is None
+        for running in federation.processes.values():
+            running.process.send_signal(signal.SIGTERM)
+            assert running.process.wait(30) == 130
+        assert "start again to go on" in federation.log_of("site-a")
+
+
+def test_without_a_broker_a_site_waits_says_so_and_stops_cleanly(tmp_path, data, mosquitto_installed):
+    with MosquittoBroker() as broker:
+        federation = Federation(tmp_path, broker, data)
+    federation.start("site-a")
+    process = federation.processes["site-a"].process
+    until = time.monotonic() + DEADLINE_SECONDS
+    while "trying again" not in federation.log_of("site-a"):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 130
+    assert "Traceback" not in federation.log_of("site-a")
+
+
+def test_a_state_folder_serves_one_process(tmp_path, data, undisturbed):
+    broker = undisturbed.broker
+    write_site_configuration(
+        tmp_path / "site.toml",
+        federation="trial",
+        site="x",
+        bundle=undisturbed.bundle,
+        data=data / "site-a",
+        seed=1,
+        broker=broker,
+    )
+    first = start_command("first", ["site", "--config", str(tmp_path / "site.toml")], tmp_path / "logs")
+    try:
+        until = time.monotonic() + DEADLINE_SECONDS
+        while not (tmp_path / "site.db").exists():
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        second = start_command("second", ["site", "--config", str(tmp_path / "site.toml")], tmp_path / "logs")
+        assert second.process.wait(DEADLINE_SECONDS) == 2
+        assert "another process is using the state folder" in second.log_file.read_text()
+    finally:
+        first.process.kill()
+        first.process.wait()

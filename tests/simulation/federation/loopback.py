@@ -1,0 +1,202 @@
+"""A federation without broker or encoder: real coordinator, agents, stores, codecs and signatures.
+
+The network is a queue that loses, repeats and delays messages, and any party can be killed between two
+messages. Only the learner is a stand-in (a seeded drift of the heads): its numbers do not matter here.
+"""
+
+import os
+import random
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from fedmedclip.aggregator.configuration import AggregatorConfiguration, FederationSettings
+from fedmedclip.aggregator.coordinator import Coordinator
+from fedmedclip.aggregator.global_head import GlobalHead
+from fedmedclip.aggregator.store import Store
+from fedmedclip.edge_client.site.agent import Identity, SiteAgent
+from fedmedclip.edge_client.site.state import SiteState
+from fedmedclip.protocol import topics
+from fedmedclip.protocol.envelope import NO_IDENTITY, seal
+from fedmedclip.protocol.heads.head import HeadSpecification, TensorSpecification, head_digest
+from fedmedclip.protocol.heads.shared_heads import initial_shared_head, shared_head_specification
+from fedmedclip.protocol.messages import Plan
+from fedmedclip.protocol.seeds import derive_seed
+from fedmedclip.protocol.signature import new_signing_key
+
+FEDERATION = "trial"
+BUNDLE = bytes(range(32))
+PRIVATE = HeadSpecification((TensorSpecification("private", (5,)),))
+MESSAGE_LIMIT = 4096
+
+
+@dataclass
+class DriftingLearner:
+    """Moves both heads by seeded steps; keeps the digest of every head that was installed."""
+
+    site: str
+    samples: int
+    trained: list[int] = field(default_factory=list)
+    digests: dict[int, bytes] = field(default_factory=dict)
+
+    def private_specification(self, plan):
+        return PRIVATE
+
+    def initial_private_head(self, plan):
+        return PRIVATE.initial(1)
+
+    def train(self, plan, shared, private, round_number):
+        self.trained.append(round_number)
+        seed = derive_seed(plan.seed, site=self.site, round_number=round_number, purpose="drift")
+        generator = np.random.default_rng(seed)
+        moved = {
+            name: array + np.float32(0.01) * generator.standard_normal(array.shape).astype(np.float32)
+            for name, array in shared.items()
+        }
+        return moved, {"private": private["private"] + np.float32(round_number)}
+
+    def installed(self, plan, version, shared, private, finished):
+        self.digests[version] = head_digest(shared)
+
+
+class Loopback:
+    """Runs a federation to its end under a given share of lost messages and kills."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        sites=3,
+        rounds=4,
+        embedding_size=24,
+        minimum_sites=None,
+        enrolment="open",
+        listed=None,
+        codec="lowrank",
+        keys_of: "Loopback | None" = None,
+        own_codecs=None,
+    ):
+        self.folder = folder
+        self.now = 0.0
+        self.queue: list[tuple[str, str, bytes]] = []
+        self.retained: dict[str, bytes] = {}
+        settings = FederationSettings(
+            FEDERATION, "unused", rounds, minimum_sites=minimum_sites or sites, seed=11, enrolment=enrolment
+        )
+        self.configuration = AggregatorConfiguration(settings, sites=listed or {})
+        self.aggregator_key = keys_of.aggregator_key if keys_of else new_signing_key()
+        self.keys = (
+            keys_of.keys if keys_of else {f"site-{index}": new_signing_key() for index in range(sites)}
+        )
+        self.learners = {
+            site: DriftingLearner(site, 100 + 50 * index) for index, site in enumerate(self.keys)
+        }
+        self.plan = Plan(
+            os.urandom(16), self.aggregator_key.public_key, "fedmedclip", BUNDLE, embedding_size,
+            rounds, 11, codec, codec, {},
+        )  # fmt: skip
+        self.specification = shared_head_specification("fedmedclip", embedding_size)
+        self.own_codecs = own_codecs or {}
+        self.agents: dict[str, SiteAgent] = {}
+        self.start_aggregator()
+        for site in self.keys:
+            self.start_site(site)
+
+    def start_aggregator(self):
+        self.store = Store(self.folder / "aggregator.db")
+        if self.store.plan() is None:
+            head = initial_shared_head("fedmedclip", self.plan.embedding_size, self.plan.seed)
+            self.store.begin(self.plan, self.specification.to_bytes(head), head_digest(head))
+        head = GlobalHead(
+            self.store, self.specification, self.plan.downlink_codec, self.plan.rounds, MESSAGE_LIMIT
+        )
+        self.coordinator = Coordinator(self.configuration, self.plan, self.store, head, self.now)
+        for topic, payload in sorted(self.retained.items()):
+            if "/status/" in topic:
+                self.queue.append(("aggregator", topic, payload))
+        self.from_aggregator(self.coordinator.opening())
+
+    def start_site(self, site):
+        identity = Identity(FEDERATION, site, self.keys[site].public_key, BUNDLE, None)
+        state = SiteState(self.folder / f"{site}.db")
+        self.agents[site] = SiteAgent(
+            identity, state, self.learners[site], MESSAGE_LIMIT, self.own_codecs.get(site)
+        )
+        self.agents[site].connected()
+        for topic, payload in sorted(self.retained.items()):
+            if "/status/" not in topic:
+                self.queue.append((site, topic, payload))
+
+    def from_aggregator(self, outgoing):
+        for item in outgoing:
+            payload = seal(item.message, item.topic, self.aggregator_key, self.plan.identity)
+            if item.retain:
+                self.retained[item.topic] = payload
+            for site in self.agents:
+                if "/down/" not in item.topic or topics.site_of(item.topic) == site:
+                    self.queue.append((site, item.topic, payload))
+
+    def from_site(self, site, messages):
+        topic = topics.up(FEDERATION, site)
+        identity = self.agents[site].plan_identity
+        for message in messages:
+            self.queue.append(("aggregator", topic, seal(message, topic, self.keys[site], identity)))
+
+    def publish_status(self, site):
+        if not self.agents[site].joined:
+            return
+        topic = topics.status(FEDERATION, site)
+        payload = seal(self.agents[site].status(online=True), topic, self.keys[site], NO_IDENTITY)
+        if self.retained.get(topic) != payload:
+            self.retained[topic] = payload
+            self.queue.append(("aggregator", topic, payload))
+
+    def deliver(self, receiver, topic, payload):
+        if receiver == "aggregator":
+            self.from_aggregator(self.coordinator.receive(topic, payload, self.now))
+        elif receiver in self.agents:
+            self.from_site(receiver, self.agents[receiver].receive(topic, payload, self.now))
+            self.publish_status(receiver)
+
+    def idle(self):
+        self.now += 7.0
+        self.from_aggregator(self.coordinator.tick(self.now))
+        for site, agent in self.agents.items():
+            self.from_site(site, agent.tick(self.now))
+            self.publish_status(site)
+
+    def step(self, *, loss=0.0, repeats=0.0, kills=0.0, chance=None):
+        chance = chance or random.Random(0)
+        if not self.queue:
+            self.idle()
+            return
+        position = 0 if chance.random() < 0.8 else chance.randrange(len(self.queue))
+        receiver, topic, payload = self.queue.pop(position)
+        if chance.random() < repeats:
+            self.queue.append((receiver, topic, payload))
+        # The plan is retained: a broker hands it out again whenever a site subscribes.
+        if topic.endswith("/plan") or chance.random() >= loss:
+            self.deliver(receiver, topic, payload)
+        if chance.random() < kills:
+            self.kill(chance.choice(["aggregator", *self.agents]))
+
+    def kill(self, victim):
+        if victim == "aggregator":
+            self.store.close()
+            self.start_aggregator()
+        else:
+            self.start_site(victim)
+
+    def run(self, *, loss=0.0, repeats=0.0, kills=0.0, seed=0, steps=20_000):
+        chance = random.Random(seed)
+        for _ in range(steps):
+            if all(agent.finished for agent in self.agents.values()) and not self.queue:
+                return
+            self.step(loss=loss, repeats=repeats, kills=kills, chance=chance)
+        raise AssertionError(f"not finished at version {self.coordinator.global_head.version}")
+
+    def final_digest(self):
+        digests = {self.learners[site].digests[self.plan.rounds] for site in self.agents}
+        assert digests == {self.coordinator.global_head.digest}
+        return digests.pop()

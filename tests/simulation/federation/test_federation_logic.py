@@ -1,0 +1,164 @@
+"""The whole protocol over a bad network, with killed parties, without a broker."""
+
+import pytest
+
+from fedmedclip.edge_client.site.state import SiteState
+from fedmedclip.protocol import topics
+from fedmedclip.protocol.envelope import open_envelope, seal
+from fedmedclip.protocol.messages import Join, Update
+from fedmedclip.protocol.objects import refer_to
+from fedmedclip.protocol.signature import new_signing_key
+from tests.simulation.federation.loopback import BUNDLE, FEDERATION, Loopback
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    federation = Loopback(tmp_path_factory.mktemp("undisturbed"))
+    federation.run()
+    return federation
+
+
+def test_a_quiet_federation_ends_with_the_same_bits_everywhere(undisturbed):
+    assert undisturbed.final_digest()
+    for learner in undisturbed.learners.values():
+        assert learner.trained == [1, 2, 3, 4]
+        assert len(set(learner.digests.values())) == 5
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_loss_repetition_and_kills_change_no_bit_of_the_result(tmp_path, undisturbed, seed):
+    federation = Loopback(tmp_path)
+    federation.run(loss=0.15, repeats=0.1, kills=0.03, seed=seed)
+    assert federation.final_digest() == undisturbed.final_digest()
+
+
+@pytest.mark.parametrize("codec", ["auto:bytes=600", "topk:share=0.05", "int4"])
+def test_every_codec_ends_with_the_same_bits_after_kills(tmp_path, codec):
+    quiet = Loopback(tmp_path / "quiet", codec=codec)
+    quiet.run()
+    noisy = Loopback(tmp_path / "noisy", codec=codec)
+    noisy.run(loss=0.15, repeats=0.1, kills=0.05, seed=7)
+    assert noisy.final_digest() == quiet.final_digest()
+    for site in quiet.agents:
+        state, again = (SiteState(run.folder / f"{site}.db").load() for run in (quiet, noisy))
+        assert (state.residual, state.codec_memory) == (again.residual, again.codec_memory)
+
+
+def test_a_site_on_a_thinner_link_keeps_to_its_own_budget(tmp_path):
+    federation = Loopback(tmp_path, minimum_sites=4, codec="int8", own_codecs={"site-1": "auto:bytes=600"})
+    sites = tuple(federation.agents)
+    while len(federation.store.updated_sites(1)) < 3:
+        federation.step()
+    sizes = {update.site: len(update.payload) for update in federation.store.updates(1, sites)}
+    assert 0 < sizes["site-1"] < 600 < min(sizes["site-0"], sizes["site-2"])
+
+
+def test_large_heads_survive_it_too(tmp_path):
+    quiet = Loopback(tmp_path / "quiet", rounds=2, embedding_size=80, codec="int8")
+    quiet.run()
+    assert len(quiet.store.newest_version().payload) > 3 * 4096
+    noisy = Loopback(tmp_path / "noisy", rounds=2, embedding_size=80, codec="int8")
+    noisy.run(loss=0.15, repeats=0.1, kills=0.03, seed=4)
+    assert noisy.final_digest() == quiet.final_digest()
+
+
+def test_a_site_that_comes_late_catches_up_and_takes_part(tmp_path):
+    federation = Loopback(tmp_path, sites=3, rounds=5, minimum_sites=2)
+    del federation.agents["site-2"]
+    while federation.coordinator.global_head.version < 3:
+        federation.step()
+    federation.start_site("site-2")
+    federation.run()
+    assert federation.final_digest()
+    assert federation.learners["site-2"].trained[-1] == 5
+    assert set(federation.learners["site-0"].trained) == {1, 2, 3, 4, 5}
+
+
+def test_a_site_that_missed_many_versions_gets_the_smaller_of_deltas_and_snapshot(tmp_path):
+    federation = Loopback(tmp_path, sites=2, rounds=12, minimum_sites=1, codec="int8")
+    del federation.agents["site-1"]
+    federation.run()
+    head = federation.coordinator.global_head
+    near, far = head.catch_up(10), head.catch_up(0)
+    assert [type(answer).__name__ for answer in near] == ["Announcement", "Announcement"]
+    assert [type(answer).__name__ for answer in far] == ["Snapshot"]
+    federation.start_site("site-1")
+    federation.run()
+    assert federation.final_digest()
+
+
+def test_a_second_site_of_the_same_name_is_refused_and_disturbs_nobody(tmp_path, undisturbed):
+    federation = Loopback(tmp_path)
+    while not federation.coordinator.global_head.version:
+        federation.step()
+    impostor = new_signing_key()
+    topic = topics.up(FEDERATION, "site-1")
+    join = Join(impostor.public_key, BUNDLE, 10)
+    answers = federation.coordinator.receive(
+        topic, seal(join, topic, impostor, federation.plan.identity), federation.now
+    )
+    assert [answer.message.accepted for answer in answers] == [False]
+    assert "belongs to another site" in answers[0].message.reason
+    forged = seal(Update(2, 10**6, refer_to(b"x", 4096)), topic, impostor, federation.plan.identity)
+    assert federation.coordinator.receive(topic, forged, federation.now) == []
+    federation.run()
+    assert federation.final_digest() == undisturbed.final_digest()
+
+
+def test_a_site_without_connection_lets_nothing_pile_up_and_delivers_afterwards(tmp_path):
+    federation = Loopback(tmp_path, sites=2, rounds=1, embedding_size=80, codec="int8")
+    agent = federation.agents["site-0"]
+    lost: list = []
+    while not any(isinstance(message, Update) for message in lost):
+        federation.step()
+        lost = agent.tick(federation.now) if agent.joined else []
+    assert len(lost) > 3  # the update and its blocks
+    agent.disconnected()
+    assert [agent.tick(federation.now + 20.0 * count) for count in range(1, 181)] == [[]] * 180
+    agent.connected()
+    federation.run()
+    assert federation.final_digest()
+
+
+def test_a_damaged_head_is_replaced_on_disk_too(tmp_path):
+    federation = Loopback(tmp_path, sites=1, rounds=1)
+    while (stored := federation.agents["site-0"]._state.load()) is None:
+        federation.step()
+    federation.agents["site-0"]._state.install(0, bytes(len(stored.shared_head)), False)
+    federation.start_site("site-0")
+    while federation.agents["site-0"]._state.load().shared_head != stored.shared_head:
+        federation.step()
+    federation.run()
+    assert federation.final_digest()
+
+
+class Overheard(Loopback):
+    """Keeps whatever passes through the network."""
+
+    def __init__(self, *arguments, **settings):
+        self.heard: list[tuple[str, str, bytes]] = []
+        super().__init__(*arguments, **settings)
+
+    def deliver(self, receiver, topic, payload):
+        self.heard.append((receiver, topic, payload))
+        super().deliver(receiver, topic, payload)
+
+
+def test_messages_of_an_earlier_federation_with_the_same_name_and_keys_count_nowhere(tmp_path, caplog):
+    earlier = Overheard(tmp_path / "earlier", embedding_size=80, rounds=2, codec="int8")
+    earlier.run()
+    signed = [item for item in earlier.heard if not item[1].endswith("/plan") and "/status/" not in item[1]]
+    kinds = {type(open_envelope(payload, topic).message).__name__ for _, topic, payload in signed}
+    assert kinds >= {"Join", "JoinAnswer", "Announcement", "Update", "Block", "Receipt"}
+    later = Loopback(tmp_path / "later", embedding_size=80, rounds=2, codec="int8", keys_of=earlier)
+    while not all(agent.joined for agent in later.agents.values()):
+        later.step()
+    caplog.clear()
+    for receiver, topic, payload in signed:
+        party = later.coordinator if receiver == "aggregator" else later.agents[receiver]
+        assert party.receive(topic, payload, later.now) == []
+    assert len(caplog.messages) == len(signed)
+    assert all("sent in another federation of this name" in message for message in caplog.messages)
+    assert later.store.updated_sites(1) == []
+    later.run()
+    assert later.final_digest() == earlier.final_digest()
