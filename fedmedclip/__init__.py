@@ -1,3 +1,39 @@
-"""Federated training of small heads on a frozen CLIP, for hospitals with small machines and thin links."""
+"""Federated training of small heads on a frozen CLIP, for hospitals with small machines and thin links.
+
+    import fedmedclip
+
+    with fedmedclip.load("bundle", "heads.safetensors") as classifier:
+        for prediction in classifier.predict("scans/"):
+            print(prediction.path, prediction.label, prediction.probabilities)
+
+What is in `__all__` is public and kept; everything else may change from one version to the next.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fedmedclip.edge_client.inference.classifier import Classifier, Prediction, load
+    from fedmedclip.protocol.errors import FedMedClipError
 
 __version__ = "0.1.0"
+
+__all__ = ["Classifier", "FedMedClipError", "Prediction", "load"]
+
+_HOMES = {
+    "Classifier": "edge_client.inference.classifier",
+    "FedMedClipError": "protocol.errors",
+    "Prediction": "edge_client.inference.classifier",
+    "load": "edge_client.inference.classifier",
+}
+
+
+def __getattr__(name: str) -> object:
+    # Imported when asked for, so that `fedmedclip --help` needs neither numpy nor ONNX Runtime.
+    if name not in _HOMES:
+        raise AttributeError(f"module 'fedmedclip' has no attribute {name!r}")
+    return getattr(import_module(f"fedmedclip.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -7,14 +7,16 @@ its content.
 """
 
 import hashlib
+import re
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 
 from PIL import Image
 
+from fedmedclip.edge_client.images import readers
 from fedmedclip.edge_client.images.readers.address import Address, frame_address, parse_address
 from fedmedclip.edge_client.images.readers.archive import PARTS, read_archive_image
 from fedmedclip.edge_client.images.readers.dicom import dicom_frames, is_dicom, read_dicom
@@ -36,6 +38,8 @@ _READER_VERSION = 1
 _WITHOUT_CHOICE = (b"\xff\xd8\xff", b"BM")
 # The index of a DICOM medium: it is a DICOM file, and never an image.
 _DICOM_INDEX = "DICOMDIR"
+# Whose warnings say nothing that a refusal does not.
+_DECODERS = rf"PIL\.|pydicom|pylibjpeg|openjpeg|libjpeg|{re.escape(readers.__name__)}"
 
 
 class UnreadableImageError(FedMedClipError):
@@ -141,18 +145,40 @@ def frames_of(path: Path, settings: ReaderSettings) -> list[Path]:
     return [path] if count == 1 else [frame_address(path, number) for number in range(1, count + 1)]
 
 
-@contextmanager
-def quiet_decoders() -> Iterator[None]:
+class _Quiet:
+    """Python's warning filters while anybody wants them quiet: set by the first, put back by the last.
+
+    All threads share the filters, and `warnings.catch_warnings` alone would put back another thread's.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._holders = 0
+        self._filters = ExitStack()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._holders == 0:
+                self._filters.enter_context(warnings.catch_warnings())
+                warnings.filterwarnings("ignore", module=_DECODERS)
+            self._holders += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._holders -= 1
+            if self._holders == 0:
+                self._filters.close()
+
+
+_quiet = _Quiet()
+
+
+def quiet_decoders() -> AbstractContextManager[None]:
     """Silence the decoders' warnings about odd files, whose refusal is reported anyway, inside the block.
 
-    To be entered by the thread that owns a reading loop, not by each reader: Python's warning filters are
-    shared by all threads.
+    To be entered by who owns a reading loop, not by each reader.
     """
-    with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", module=r"(PIL\.|pydicom|pylibjpeg|openjpeg|libjpeg|edge_client\.readers)"
-        )
-        yield
+    return _quiet
 
 
 def _decode(source: Source, path: Path, frame: int | None, settings: ReaderSettings) -> Image.Image:

@@ -29,7 +29,7 @@ from fedmedclip.edge_client.images.readers.refusal import RefusedFileError, chec
 for _name in ("pydicom", "pylibjpeg", "openjpeg", "libjpeg"):
     logging.getLogger(_name).setLevel(logging.CRITICAL + 1)
     logging.getLogger(_name).propagate = False
-warnings.filterwarnings("ignore", module=r"(pydicom|pylibjpeg|openjpeg|libjpeg|edge_client\.readers\.dicom)")
+warnings.filterwarnings("ignore", module=r"pydicom|pylibjpeg|openjpeg|libjpeg|fedmedclip\..*\.dicom")
 pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
 
 _HEADER = (

@@ -1,0 +1,223 @@
+"""The classifier in memory: a bundle's encoder and a site's heads, opened once, asked many times. No PyTorch.
+
+path or array -> pixels as the encoder takes them -> embedding -> heads, ensemble -> Prediction
+"""
+
+import time
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from fedmedclip.edge_client.features.encoder import Encoder
+from fedmedclip.edge_client.features.extraction import SkippedImage
+from fedmedclip.edge_client.features.new_prompts import open_with_prompts
+from fedmedclip.edge_client.features.opening import open_with_encoder
+from fedmedclip.edge_client.heads.classification import predict, zero_shot
+from fedmedclip.edge_client.heads.heads_file import Heads, load_heads
+from fedmedclip.edge_client.images.dataset import list_images
+from fedmedclip.edge_client.images.opening import UnreadableImageError
+from fedmedclip.edge_client.images.readers.settings import DEFAULT_READING, ReaderSettings
+from fedmedclip.edge_client.images.reading import decode_images
+from fedmedclip.protocol.bundle.bundle import Bundle
+from fedmedclip.protocol.bundle.preprocessing import fit
+from fedmedclip.protocol.errors import InvalidInputError
+
+Pixels = npt.NDArray[np.uint8]
+Images = str | Path | Pixels | Sequence[str | Path | Pixels]
+"""A path or an array, or a sequence of them.
+
+A path is a file, a folder (with its sub-folders), a pattern such as `scans/*.dcm` or an `.npz` archive. An
+array is uint8: one image (height, width) grey or (height, width, 3) RGB, or several (N, height, width, 3).
+"""
+
+_BATCH = 16
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One image's result: the ensemble's where there is a private head, else the best that there is.
+
+    `path` is None for an array. `probabilities` by class name sum to 1; `label` is the most probable class.
+    `ensemble_weight` is the private head's share in it, from 0 to 1. `milliseconds` is the image's share of
+    the time for its batch: reading, encoding, classifying.
+    """
+
+    path: str | None
+    label: str
+    probabilities: dict[str, float]
+    ensemble_weight: float
+    milliseconds: float
+
+
+class Classifier:
+    """An open bundle with the heads of a site or, without any, zero-shot. `fedmedclip.load` makes it.
+
+    Several threads may ask at the same time. Closing it, which leaving its `with` block does, frees the
+    encoder's memory.
+    """
+
+    def __init__(self, bundle: Bundle, encoder: Encoder, heads: Heads | None) -> None:
+        self.bundle = bundle
+        self.heads = heads
+        self._encoder = encoder
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes, in the order of the probabilities."""
+        return tuple(self.bundle.manifest.class_names)
+
+    def predict(self, images: Images, *, skip_unreadable: bool = False) -> list[Prediction]:
+        """Classify images, in the order given; those of a folder in the order of their names.
+
+        Raises InvalidInputError when a path names no image, or an array is not one; UnreadableImageError for
+        the first file that cannot be read, or with `skip_unreadable` leaves such files out.
+        """
+        with closing(self._ready(images, skip_unreadable)) as ready:
+            return list(self._predictions(ready))
+
+    def embed(self, images: Images, *, skip_unreadable: bool = False) -> npt.NDArray[np.float32]:
+        """Return the encoder's unit embeddings, float32 (N, D), of images as `predict` takes them.
+
+        Raises what `predict` does.
+        """
+        with closing(self._ready(images, skip_unreadable)) as ready:
+            parts = [self._encode(batch) for batch in _batches(ready)]
+        return np.concatenate([np.empty((0, self.bundle.manifest.embedding_size), np.float32), *parts])
+
+    def predict_files(
+        self, paths: Sequence[Path], skipped: list[SkippedImage], settings: ReaderSettings = DEFAULT_READING
+    ) -> Iterator[Prediction]:
+        """Yield a prediction per readable file or address, in order; the others are added to `skipped`.
+
+        Few images are in memory at a time, however many there are.
+        """
+        with closing(self._read(paths, skipped, settings)) as ready:
+            yield from self._predictions(ready)
+
+    def close(self) -> None:
+        """Release the encoder and its memory; safe to call twice."""
+        self._encoder.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _predictions(self, ready: Iterable["_Ready"]) -> Iterator[Prediction]:
+        started = time.perf_counter()
+        for batch in _batches(ready):
+            answers = list(self._answers(self._encode(batch)))
+            now = time.perf_counter()
+            milliseconds = round((now - started) * 1000 / len(batch), 3)
+            started = now
+            for image, answer in zip(batch, answers, strict=True):
+                yield Prediction(image.path, *answer, milliseconds)
+
+    def _encode(self, batch: Sequence["_Ready"]) -> npt.NDArray[np.float32]:
+        return self._encoder.encode(np.stack([image.pixels for image in batch]))
+
+    def _answers(self, embeddings: npt.NDArray[np.float32]) -> Iterator[tuple[str, dict[str, float], float]]:
+        """Yield label, probabilities and the private head's share for each embedding, float32 (N, D)."""
+        if self.heads is None:
+            probabilities, weights = zero_shot(self.bundle, embeddings), np.zeros(len(embeddings), np.float32)
+        else:
+            found = predict(self.heads, self.bundle, embeddings)
+            probabilities, weights = found.ensemble, found.ensemble_weight
+        names = self.class_names
+        for row, weight in zip(probabilities, weights, strict=True):
+            by_class = {name: round(float(value), 6) for name, value in zip(names, row, strict=True)}
+            yield names[int(row.argmax())], by_class, round(float(weight), 6)
+
+    def _ready(self, images: Images, skip_unreadable: bool) -> Generator["_Ready", None, None]:
+        skipped: list[SkippedImage] | None = [] if skip_unreadable else None
+        paths: list[Path] = []
+        for image in [images] if isinstance(images, str | Path | np.ndarray) else images:
+            if not isinstance(image, np.ndarray):
+                paths += list_images([image])
+                continue
+            yield from self._read(paths, skipped, DEFAULT_READING)
+            paths = []
+            for picture in _pictures(image):
+                yield _Ready(None, fit(picture, self.bundle.manifest.preprocessing))
+        yield from self._read(paths, skipped, DEFAULT_READING)
+
+    def _read(
+        self, paths: Sequence[Path], skipped: list[SkippedImage] | None, settings: ReaderSettings
+    ) -> Generator["_Ready", None, None]:
+        """Yield what can be read; without a list for the others, the first of them raises its error."""
+        with closing(decode_images(paths, self.bundle.manifest.preprocessing, settings)) as decoded:
+            for image in decoded:
+                if not isinstance(image, UnreadableImageError):
+                    yield _Ready(str(image.path), image.pixels)
+                elif skipped is None:
+                    raise image
+                else:
+                    skipped.append(SkippedImage(image.path, image.reason))
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """An image as the encoder takes it, uint8 (height, width, 3)."""
+
+    path: str | None
+    pixels: Pixels
+
+
+def load(
+    bundle: str | Path,
+    heads: str | Path | None = None,
+    *,
+    prompts: str | Path | None = None,
+    threads: int | None = None,
+    once: bool = False,
+) -> Classifier:
+    """Open a bundle and the heads of a site, and return the classifier.
+
+    Without `heads` it classifies zero-shot; with `prompts`, a `classes.toml`, into classes of your own, where
+    the bundle has a text tower. `threads` defaults to the cores that this process may use; `once` is the
+    quickest way to one image alone, whose embedding may then differ in its last bits. PyTorch is not needed.
+
+    Raises BundleError and HeadError for files that are missing, damaged or of another bundle, and
+    InvalidInputError for prompts that cannot be used, or heads and prompts together.
+    """
+    heads_file = None if heads is None else Path(heads)
+    if prompts is None:
+        opened, encoder = open_with_encoder(Path(bundle), threads, together=once)
+    else:
+        opened = open_with_prompts(Path(bundle), Path(prompts), heads_file, threads)
+        encoder = Encoder(opened, threads, together=once)
+    try:
+        return Classifier(opened, encoder, None if heads_file is None else load_heads(heads_file, opened))
+    except BaseException:
+        encoder.close()
+        raise
+
+
+def _batches(ready: Iterable[_Ready]) -> Iterator[list[_Ready]]:
+    images = iter(ready)
+    while batch := list(islice(images, _BATCH)):
+        yield batch
+
+
+def _pictures(array: Pixels) -> Iterator[Image.Image]:
+    """Yield the images of an array. Raises InvalidInputError for another dtype or shape."""
+    several = array if array.ndim == 4 else array[None]
+    one = several.shape[1:]
+    if array.dtype != np.uint8 or len(one) not in (2, 3) or one[2:] not in ((), (3,)) or 0 in one:
+        raise InvalidInputError(
+            f"an array of {array.dtype} {array.shape} is no image; give uint8 (height, width), "
+            "(height, width, 3) or (N, height, width, 3), scaled to 0 to 255"
+        )
+    for pixels in several:
+        yield Image.fromarray(pixels).convert("RGB")
