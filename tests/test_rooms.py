@@ -22,8 +22,16 @@ BASE_LIBRARIES = PROTOCOL_LIBRARIES | {"onnxruntime", "PIL", "typer", "rich", "s
 MAY_USE_TORCH = {"edge_client/learning/training.py", "edge_client/learning/methods"}
 
 
+# The rooms inside the large rooms, floor by floor: each may import those below it, never beside or above it.
+# A large room's own files are its ground floor; its `cli.py`, on the roof, may import all.
+FLOORS = {
+    "protocol": ["bundle heads link", "codecs"],
+    "edge_client": ["heads images", "features learning", "bundles inference", "site", "doctor"],
+}
+
+
 def imported_modules(path):
-    """Yield (room or top-level name, whether it runs at run time) of every import in a file."""
+    """Yield (dotted name, whether the import runs at run time) of every module that a file imports."""
     tree = ast.parse(path.read_text())
     typing_only = {
         id(inner)
@@ -37,15 +45,51 @@ def imported_modules(path):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path} uses a relative import"
-            names = [node.module]
+            # What is imported from a package may be a module in it.
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
         for name in names:
-            yield name.removeprefix("fedmedclip.").split(".")[0], id(node) not in typing_only
+            yield name, id(node) not in typing_only
+
+
+def top_level(name):
+    """Return the large room of ours that a module is in, or the library that it belongs to."""
+    return name.removeprefix("fedmedclip.").split(".")[0]
+
+
+def room_inside(path_or_name):
+    """Return the room inside a large room that a file or module is in; None on the ground floor."""
+    parts = path_or_name.removeprefix("fedmedclip.").replace("/", ".").split(".")
+    return parts[1] if (ROOT / parts[0] / parts[1]).is_dir() else None
+
+
+@pytest.mark.parametrize("large", sorted(FLOORS))
+def test_rooms_inside_a_large_room_import_only_downwards(large):
+    level = {room: floor for floor, rooms in enumerate(FLOORS[large], start=1) for room in rooms.split()}
+    level[None] = 0
+    folders = {path.parent.name for path in (ROOT / large).glob("*/__init__.py")}
+    assert folders == set(level) - {None}, "each room has its place in FLOORS, and a docstring"
+    for path in (ROOT / large).rglob("*.py"):
+        relative = path.relative_to(ROOT).as_posix()
+        mine = room_inside(relative)
+        if relative == f"{large}/cli.py":
+            continue
+        for name, _ in imported_modules(path):
+            if top_level(name) == large and (other := room_inside(name)) != mine:
+                assert level[other] < level[mine], f"{relative} imports {name}, which is not below it"
+
+
+def test_every_room_says_in_one_line_what_it_is():
+    for path in (path for room in ROOMS for path in (ROOT / room).rglob("__init__.py")):
+        first, *rest = (ast.get_docstring(ast.parse(path.read_text())) or "").splitlines()
+        assert first.endswith((".", "?")), f"{path} has no sentence that says what the room is"
+        assert not rest or not rest[0], f"{path}: its first sentence goes over more than one line"
 
 
 @pytest.mark.parametrize("room", sorted(ROOMS))
 def test_a_room_imports_only_the_rooms_it_may(room):
     for path in (ROOT / room).rglob("*.py"):
-        ours = {name for name, _ in imported_modules(path)} & ROOMS - {room}
+        ours = {top_level(name) for name, _ in imported_modules(path) if name.startswith("fedmedclip.")}
+        ours &= ROOMS - {room}
         assert ours <= MAY_IMPORT[room], f"{path.relative_to(ROOT)} imports {ours - MAY_IMPORT[room]}"
 
 
@@ -63,7 +107,7 @@ def test_torch_and_extras_stay_where_they_belong(room):
             extras = {"pydicom"}
         if relative == "edge_client/features/text_encoder.py":
             extras = {"ftfy", "tokenizers"}
-        used = {name for name, at_run_time in imported_modules(path) if at_run_time}
+        used = {top_level(name) for name, at_run_time in imported_modules(path) if at_run_time}
         unknown = used - set(sys.stdlib_module_names) - ROOMS - allowed - extras
         assert not unknown, f"{relative} needs {unknown}"
 
