@@ -14,7 +14,8 @@ PublicKeyInHexadecimal = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 class FederationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The table `[federation]`. Paths are relative to the configuration file.
 
-    `maximum_update_norm` is the largest Euclidean norm of an update that is counted.
+    `maximum_update_norm` is the largest Euclidean norm of an update that is counted. A site that says nothing
+    for `lease_seconds` is not waited for.
     """
 
     name: str
@@ -23,6 +24,7 @@ class FederationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     method: str = "fedmedclip"
     minimum_sites: Annotated[int, Meta(ge=1, le=100_000)] = 2
     round_timeout_seconds: Annotated[float, Meta(gt=0)] = 3600.0
+    lease_seconds: Annotated[float, Meta(ge=10, le=86_400)] = 180.0
     seed: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)] = 0
     weighting: Literal["samples", "equal"] = "samples"
     enrolment: Literal["open", "listed"] = "open"

@@ -1,35 +1,45 @@
 """What the aggregator answers to each message: joins, updates, blocks, requests. No broker, no clock.
 
 `receive` and `tick` return the messages to publish; when they return, everything that these promise is on
-disk, so the caller may acknowledge what it handed in.
+disk, so the caller may acknowledge what it handed in. Whatever comes, they return: a message that is refused
+is logged and counted.
 """
 
 import logging
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
+
+import msgspec
 
 from fedmedclip.aggregator.configuration import AggregatorConfiguration
 from fedmedclip.aggregator.global_head import GlobalHead
+from fedmedclip.aggregator.recovery import Recovery
+from fedmedclip.aggregator.requests import Request, Requests
 from fedmedclip.aggregator.round_logic import (
     CloseRound,
     Event,
     HeadAdvanced,
     ReportOverdue,
+    Rounds,
     RoundSettings,
-    RoundState,
+    SiteExcused,
+    SiteHeard,
     SiteJoined,
-    SitePresence,
+    SiteLeft,
     Tick,
     UpdateStored,
-    handle,
 )
-from fedmedclip.aggregator.rules import update_norm
 from fedmedclip.aggregator.store import Store
 from fedmedclip.aggregator.uploads import UploadDamagedError, Uploads
 from fedmedclip.protocol import topics
 from fedmedclip.protocol.codecs import decode_delta
+from fedmedclip.protocol.codecs.error_feedback import norm_of
 from fedmedclip.protocol.envelope import open_envelope
 from fedmedclip.protocol.errors import HeadError, InvalidInputError, MessageError
+from fedmedclip.protocol.evidence import Evidence, proven_head, proven_plan
 from fedmedclip.protocol.messages import (
+    Abstain,
     Block,
     BlockRequest,
     HeadRequest,
@@ -38,6 +48,7 @@ from fedmedclip.protocol.messages import (
     Message,
     Plan,
     Receipt,
+    State,
     Status,
     Update,
 )
@@ -56,7 +67,9 @@ class Outgoing:
 
 
 class Coordinator:
-    """Holds one federation together. State that must survive is in the store; the rest is rebuilt from it."""
+    """Holds one run of a federation together. State that must survive is in the store; the rest is rebuilt
+    from it.
+    """
 
     def __init__(
         self,
@@ -65,63 +78,112 @@ class Coordinator:
         store: Store,
         global_head: GlobalHead,
         now: float,
+        has_room: Callable[[], bool] = lambda: True,
     ) -> None:
+        """Take up the run of `plan`. `has_room` says whether more answers may be handed to the link."""
         self._settings = configuration.federation
         self._listed = {site: bytes.fromhex(key) for site, key in configuration.sites.items()}
-        self._plan = plan
+        self.plan = plan
         self._store = store
         self._keys = store.sites()
         self._uploads = Uploads(store, global_head.specification)
         self.global_head = global_head
+        self._has_room = has_room
+        self._requests = Requests()
+        self._recovery = Recovery(global_head.specification)
         self._versions_held: dict[str, int] = {}
-        self._round_settings = RoundSettings(
-            self._settings.rounds, self._settings.minimum_sites, self._settings.round_timeout_seconds
+        self.refused_messages: Counter[str] = Counter()
+        # Members that said that they cannot take part in this run.
+        self._unable: set[str] = set()
+        # After a restart every member counts as present, until it says otherwise or its lease ends.
+        self.rounds = Rounds(self._round_settings(), global_head.version, self._keys, now)
+        for site in store.updated_sites(global_head.version + 1):
+            self.rounds.handle(UpdateStored(site), now)
+
+    def _round_settings(self) -> RoundSettings:
+        settings = self._settings
+        return RoundSettings(
+            self.plan.rounds,
+            settings.minimum_sites,
+            settings.round_timeout_seconds,
+            settings.lease_seconds,
+            self.plan.paused,
         )
-        # After a restart every site counts as online until its retained status says otherwise.
-        members = frozenset(self._keys)
-        delivered = frozenset(store.updated_sites(global_head.version + 1))
-        self._round = RoundState(global_head.version, members, members, delivered, now if delivered else None)
 
     def opening(self) -> list[Outgoing]:
         """Return what every site must be able to read: the plan and the newest head, both retained."""
         federation = self._settings.name
         return [
-            Outgoing(topics.plan(federation), self._plan, retain=True),
+            Outgoing(topics.plan(federation), self.plan, retain=True),
             Outgoing(topics.head(federation), self.global_head.announcement(), retain=True),
         ]
 
     @property
     def settled(self) -> bool:
-        """Whether the federation is finished and every site that is online holds the last version."""
-        online = self._round.online & self._round.members
+        """Whether the run is finished and every site that is present holds the last version."""
         return self.global_head.finished and all(
-            self._versions_held.get(site) == self.global_head.version for site in online
+            self._versions_held.get(site) == self.global_head.version
+            for site in self.rounds.members
+            if self.rounds.present(site)
         )
 
+    def revise(
+        self,
+        now: float,
+        *,
+        rounds: int | None = None,
+        paused: bool | None = None,
+        maximum_update_norm: float | None = None,
+    ) -> list[Outgoing]:
+        """Change the run while it goes on, and tell the sites; None leaves a value as it is."""
+        wanted = {"rounds": rounds, "paused": paused, "maximum_update_norm": maximum_update_norm}
+        changes = {
+            name: value
+            for name, value in wanted.items()
+            if value is not None and value != getattr(self.plan, name)
+        }
+        if not changes:
+            return []
+        self.plan = msgspec.structs.replace(self.plan, **changes, revision=self.plan.revision + 1)
+        self._store.revise(self.plan)
+        self.global_head.rounds = self.plan.rounds
+        self.rounds.settings = self._round_settings()
+        log.info("the run is changed: %s", ", ".join(f"{name} {value}" for name, value in changes.items()))
+        return [*self.opening(), *self._advance(Tick(), now)]
+
     def tick(self, now: float) -> list[Outgoing]:
-        """Let time pass: rounds run out, and blocks that stay away are asked for again."""
-        requests: list[Outgoing] = []
+        """Let time pass: rounds and leases run out, what stays away is asked for again."""
+        outgoing: list[Outgoing] = []
         for site, request in self._uploads.overdue(now):
             # For a site that is away the broker would keep every one of them.
-            if site in self._round.online:
-                requests += self._to(site, request)
-        return requests + self._advance(Tick(), now)
+            if self.rounds.present(site):
+                outgoing += self._to(site, request)
+        outgoing += self._advance(Tick(), now)
+        if (asked := self._recovery.request(self.global_head.version, now)) is not None:
+            outgoing += self._to(*asked)
+        return outgoing + self._answers(now)
 
     def receive(self, topic: str, payload: bytes, now: float) -> list[Outgoing]:
         """Handle one message of a site. A message that is refused is logged and costs nobody anything."""
         site = topics.site_of(topic)
+        outgoing: list[Outgoing] = []
         try:
             topics.check_name("site", site)
             envelope = open_envelope(payload, topic)
             if isinstance(envelope.message, Join):
-                envelope.verify(envelope.message.public_key, self._plan.identity)
+                envelope.verify(envelope.message.public_key, self.plan.identity)
                 return self._join(site, envelope.message, now)
             if site not in self._keys:
                 raise MessageError(f"{site} has not joined")
-            return self._handle(site, envelope.verify(self._keys[site], self._plan.identity), now)
+            message = envelope.verify(self._keys[site], self.plan.identity)
+            if site not in self._unable:
+                left = isinstance(message, Status) and not message.online
+                outgoing += self._advance(SiteLeft(site) if left else SiteHeard(site), now)
+            outgoing += self._handle(site, message, now)
         except (MessageError, InvalidInputError, HeadError) as error:
+            self.refused_messages[site] += 1
             log.warning("refused a message of %s: %s", site, error)
-            return []
+        return outgoing + self._answers(now)
 
     def _handle(self, site: str, message: Message, now: float) -> list[Outgoing]:
         match message:
@@ -129,33 +191,92 @@ class Coordinator:
                 return self._update(site, message, now)
             case Block():
                 return self._block(site, message, now)
-            case BlockRequest():
-                return self._to(site, *self.global_head.blocks(message.object_digest, message.missing))
-            case HeadRequest():
-                return self._catch_up(site, message.have_version)
+            case BlockRequest() | HeadRequest():
+                self._requests.put(site, message)
+                return []
+            case Abstain():
+                return self._abstain(site, message, now)
+            case State():
+                return self._adopt(self._recovery.take(site, message, now), now)
             case Status():
-                return self._presence(site, message, now)
+                self._holds(site, message.version)
+                return []
             case _:
                 raise MessageError(f"{type(message).__name__} is not for the aggregator")
 
+    def _answers(self, now: float) -> list[Outgoing]:
+        """Answer the requests whose turn it is, as far as there is room."""
+        outgoing: list[Outgoing] = []
+        for site, request in self._requests.due(now, self._has_room):
+            try:
+                outgoing += self._answer(site, request)
+            except MessageError as error:
+                log.warning("cannot answer %s: %s", site, error)
+        return outgoing
+
+    def _answer(self, site: str, request: Request) -> list[Outgoing]:
+        if isinstance(request, BlockRequest):
+            return self._to(site, *self.global_head.blocks(request.object_digest, request.missing))
+        self._holds(site, request.have_version)
+        outgoing: list[Outgoing] = []
+        for answer in self.global_head.catch_up(request.have_version):
+            outgoing += self._to(site, answer, *self.global_head.blocks_behind(answer))
+        return outgoing
+
+    def _holds(self, site: str, version: int) -> None:
+        """Note the newest version that a member holds: one above ours shows that state was lost here."""
+        self._versions_held[site] = version
+        self._recovery.tell(site, version, self.global_head.version)
+
+    def _adopt(self, evidence: Evidence | None, now: float) -> list[Outgoing]:
+        """Go on from the state that a member proved, when it is newer than ours."""
+        if evidence is None:
+            return []
+        plan = proven_plan(evidence, self._settings.name, self.plan.aggregator_key)
+        if plan.identity != self.plan.identity:
+            raise MessageError(
+                f"it follows run {plan.number}, this aggregator's state is of run {self.plan.number}; "
+                "restore a newer backup, or begin another run: fedmedclip aggregator --new-run"
+            )
+        version, head = proven_head(evidence, plan, self.global_head.specification)
+        if version <= self.global_head.version:
+            return []
+        if plan.revision > self.plan.revision:
+            self.plan = plan
+            self._store.revise(plan)
+            self.global_head.rounds = plan.rounds
+            self.rounds.settings = self._round_settings()
+        self.global_head.adopt(version, head)
+        self._uploads.clear()
+        self._recovery.over(version)
+        log.warning("took version %d back from a site that had it; going on from there", version)
+        return self.opening() + self._advance(HeadAdvanced(version), now)
+
     def _join(self, site: str, join: Join, now: float) -> list[Outgoing]:
         reason = self._reason_to_refuse(site, join)
-        answer = JoinAnswer(fingerprint(join.public_key), not reason, reason)
+        if join.cannot and self._keys.get(site, join.public_key) == join.public_key:
+            log.warning("%s (software %s) cannot take part: %s", site, join.software or "?", join.cannot)
+            if site not in self._keys:
+                return []
+            self._unable.add(site)
+            return self._advance(SiteLeft(site), now)
+        answer = self._to(site, JoinAnswer(fingerprint(join.public_key), not reason, reason[:400]))
         if reason:
             log.warning("%s may not join: %s", site, reason)
-        else:
-            if site not in self._keys:
-                log.info("%s joined with %d training images", site, join.samples)
-            self._store.admit(site, join.public_key, join.samples)
-            self._keys[site] = join.public_key
-        reply = self._to(site, answer)
-        return reply if reason else reply + self._advance(SiteJoined(site), now)
+            return answer
+        if site not in self._keys:
+            log.info("%s joined with %d training images", site, join.samples)
+        self._unable.discard(site)
+        self._store.admit(site, join.public_key, join.samples)
+        self._keys[site] = join.public_key
+        self._holds(site, join.version)
+        return answer + self._advance(SiteJoined(site), now)
 
     def _reason_to_refuse(self, site: str, join: Join) -> str:
-        if join.bundle_digest != self._plan.bundle_digest:
+        if join.bundle_digest != self.plan.bundle_digest:
             return (
                 f"the site's bundle has digest {join.bundle_digest.hex()[:16]}, the federation uses "
-                f"{self._plan.bundle_digest.hex()[:16]}; copy the federation's bundle"
+                f"{self.plan.bundle_digest.hex()[:16]}; copy the federation's bundle"
             )
         known = self._keys.get(site)
         if known is not None and known != join.public_key:
@@ -164,69 +285,81 @@ class Coordinator:
             return f"{site!r} with key {join.public_key.hex()} is not on the aggregator's list"
         return ""
 
-    def _presence(self, site: str, status: Status, now: float) -> list[Outgoing]:
-        if status.online != (site in self._round.online):
-            log.info("%s is %s", site, "online" if status.online else "offline")
-        self._versions_held[site] = status.version
-        return self._advance(SitePresence(site, status.online), now)
-
     def _update(self, site: str, update: Update, now: float) -> list[Outgoing]:
         open_round = self.global_head.version + 1
         if self._store.has_update(update.round_number, site):
             return self._receipt(site, update.round_number, "")
+        if update.round_number > open_round:
+            # Trained from a version that was lost here: it is neither counted nor refused, but asked for.
+            self._holds(site, update.round_number - 1)
+            return []
         if update.round_number != open_round or self.global_head.finished:
             reason = (
                 f"round {update.round_number} is closed; version {self.global_head.version} is the newest"
             )
-            return self._receipt(site, update.round_number, reason)
+            return self._receipt(site, update.round_number, reason, closed=True)
         try:
             complete = self._uploads.begin(site, update, now)
         except MessageError as error:
-            return self._receipt(site, update.round_number, str(error))
+            return self._refuse(site, update.round_number, str(error), now)
         return [] if complete is None else self._update_complete(site, *complete, now)
 
     def _block(self, site: str, block: Block, now: float) -> list[Outgoing]:
+        if (evidence := self._recovery.take(site, block, now)) is not None:
+            return self._adopt(evidence, now)
         try:
             complete = self._uploads.add(site, block, now)
         except UploadDamagedError as error:
-            return self._receipt(site, error.round_number, str(error))
+            return self._refuse(site, error.round_number, str(error), now)
         return [] if complete is None else self._update_complete(site, *complete, now)
 
     def _update_complete(self, site: str, update: Update, payload: bytes, now: float) -> list[Outgoing]:
         round_number = update.round_number
         try:
-            norm = update_norm(decode_delta(payload, self.global_head.specification))
-            if norm > self._settings.maximum_update_norm:
-                limit = self._settings.maximum_update_norm
+            norm = norm_of(decode_delta(payload, self.global_head.specification))
+            limit = self.plan.maximum_update_norm
+            if norm > limit:
                 raise MessageError(f"the update's norm is {norm:.3g}, at most {limit:.3g} counts")
         except MessageError as error:
             self._store.forget_upload(site)
-            return self._receipt(site, round_number, str(error))
+            return self._refuse(site, round_number, str(error), now)
         self._store.add_update(round_number, site, update.samples, payload)
         log.info("round %d: %s delivered %d bytes", round_number, site, len(payload))
         receipt = self._receipt(site, round_number, "")
         return receipt + self._advance(UpdateStored(site), now)
 
-    def _receipt(self, site: str, round_number: int, refusal: str) -> list[Outgoing]:
+    def _abstain(self, site: str, abstain: Abstain, now: float) -> list[Outgoing]:
+        if abstain.round_number != self.global_head.version + 1:
+            return []
+        log.warning("round %d: %s abstains: %s", abstain.round_number, site, abstain.reason)
+        return self._advance(SiteExcused(site, f"it abstained: {abstain.reason}"), now)
+
+    def _refuse(self, site: str, round_number: int, reason: str, now: float) -> list[Outgoing]:
+        """Refuse an update of the open round: its site hears why, and is not waited for."""
+        excused = self._advance(SiteExcused(site, f"its update was refused: {reason}"), now)
+        return self._receipt(site, round_number, reason) + excused
+
+    def _receipt(self, site: str, round_number: int, refusal: str, *, closed: bool = False) -> list[Outgoing]:
         if refusal:
             log.warning("refused the update of %s for round %d: %s", site, round_number, refusal)
-        return self._to(site, Receipt(round_number, not refusal, refusal[:400]))
+        return self._to(site, Receipt(round_number, not refusal, refusal[:400], closed))
 
     def _advance(self, event: Event, now: float) -> list[Outgoing]:
         """Move the round on; a round that closes is aggregated, stored and announced before this returns."""
-        self._round, action = handle(self._round, event, now, self._round_settings)
-        match action:
+        match self.rounds.handle(event, now):
             case CloseRound(round_number, sites):
                 self.global_head.aggregate(round_number, sites, self._settings.weighting)
                 self._uploads.clear()
                 log.info("round %d: aggregated %s", round_number, ", ".join(sites))
                 return self._broadcast() + self._advance(HeadAdvanced(round_number), now)
-            case ReportOverdue(round_number, delivered):
+            case ReportOverdue(round_number, delivered, needed):
                 log.warning(
-                    "round %d: time is over, but only %d of at least %d sites have delivered; still waiting",
+                    "round %d: time is over, but only %d of at least %d sites have delivered; still "
+                    "waiting%s",
                     round_number,
                     delivered,
-                    self._settings.minimum_sites,
+                    needed,
+                    "".join(f"; {site}: {reason}" for site, reason in self.rounds.excused().items()),
                 )
         return []
 
@@ -238,12 +371,6 @@ class Coordinator:
             Outgoing(topics.head(federation), announcement, retain=True),
             *(Outgoing(topics.blocks(federation), block) for block in blocks),
         ]
-
-    def _catch_up(self, site: str, have_version: int) -> list[Outgoing]:
-        outgoing: list[Outgoing] = []
-        for answer in self.global_head.catch_up(have_version):
-            outgoing += self._to(site, answer, *self.global_head.blocks_behind(answer))
-        return outgoing
 
     def _to(self, site: str, *messages: Message) -> list[Outgoing]:
         topic = topics.down(self._settings.name, site)

@@ -5,7 +5,7 @@ from fedmedclip.aggregator.store import Store, StoredHead, StoredVersion
 from fedmedclip.protocol.codecs import codec_named, decode_head, delta_codec_named, encode_head
 from fedmedclip.protocol.codecs.error_feedback import apply_delta, compress
 from fedmedclip.protocol.errors import MessageError
-from fedmedclip.protocol.heads.head import HeadSpecification, head_digest
+from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays, head_digest
 from fedmedclip.protocol.messages import Announcement, Block, ObjectReference, Snapshot
 from fedmedclip.protocol.objects import blocks_of, refer_to
 
@@ -13,8 +13,8 @@ from fedmedclip.protocol.objects import blocks_of, refer_to
 class GlobalHead:
     """Applies to its own state exactly the bytes that it broadcasts, so that every site holds the same bits.
 
-    `rounds` is the version at which the federation is finished; messages carry at most
-    `maximum_message_bytes`.
+    `rounds` is the version at which the run is finished; messages carry at most `maximum_message_bytes`. A
+    version without payload (one that was taken back, or rolled back to) is read as a snapshot.
     """
 
     def __init__(
@@ -28,7 +28,7 @@ class GlobalHead:
         self._store = store
         self.specification = specification
         self._codec = delta_codec_named(downlink_codec)
-        self._rounds = rounds
+        self.rounds = rounds
         self._maximum_message_bytes = maximum_message_bytes
         self._newest = store.newest_version()
         self._snapshot: tuple[int, bytes] | None = None
@@ -41,7 +41,7 @@ class GlobalHead:
     @property
     def finished(self) -> bool:
         """Whether the last round is done."""
-        return self.version >= self._rounds
+        return self.version >= self.rounds
 
     @property
     def digest(self) -> bytes:
@@ -75,13 +75,19 @@ class GlobalHead:
         )
         self._newest = made
 
+    def adopt(self, version: int, head: NamedArrays) -> None:
+        """Go on from a version that was made before and lost here. What the broadcast still owed is lost."""
+        made = StoredVersion(version, head_digest(head), b"")
+        self._store.advance(made, StoredHead(self.specification.to_bytes(head), None, b""))
+        self._newest = made
+
     def announcement(self) -> Announcement:
         """Return the announcement of the newest version."""
         return self._announce(self._newest)
 
     def _announce(self, stored: StoredVersion) -> Announcement:
-        payload = refer_to(stored.payload, self._maximum_message_bytes) if stored.version else None
-        return Announcement(stored.version, stored.head_digest, stored.version >= self._rounds, payload)
+        payload = refer_to(stored.payload, self._maximum_message_bytes) if stored.payload else None
+        return Announcement(stored.version, stored.head_digest, stored.version >= self.rounds, payload)
 
     def catch_up(self, have_version: int) -> list[Announcement | Snapshot]:
         """Return what leads from `have_version` to the newest: every delta between, or a snapshot if smaller.
@@ -92,7 +98,8 @@ class GlobalHead:
             return [self.announcement()]
         if 0 <= have_version < self.version:
             behind = self._store.versions_after(have_version)
-            if sum(len(stored.payload) for stored in behind) <= len(self._snapshot_bytes()):
+            whole = len(behind) == self.version - have_version and all(stored.payload for stored in behind)
+            if whole and sum(len(stored.payload) for stored in behind) <= len(self._snapshot_bytes()):
                 return [self._announce(stored) for stored in behind]
         reference = refer_to(self._snapshot_bytes(), self._maximum_message_bytes)
         return [Snapshot(self.version, self.digest, self.finished, reference)]

@@ -25,8 +25,3 @@ def weighted_mean(
     if total_weight <= 0.0:
         raise ValueError("a round cannot be aggregated without updates")
     return {name: (array / total_weight).astype(np.float32) for name, array in total.items()}
-
-
-def update_norm(delta: NamedArrays) -> float:
-    """Return the Euclidean norm of all values of an update together."""
-    return float(np.sqrt(sum(float(np.sum(array.astype(np.float64) ** 2)) for array in delta.values())))

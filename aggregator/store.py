@@ -7,27 +7,45 @@ Every method is one transaction, on disk when it returns. An update is keyed by
 import hashlib
 import sqlite3
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
-from fedmedclip.protocol.database import Database
+from fedmedclip.protocol.database import Database, checksum
 from fedmedclip.protocol.messages import Plan, Update
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS federation (
     id INTEGER PRIMARY KEY CHECK (id = 1), plan BLOB, head BLOB, residual BLOB,
-    codec_memory BLOB);
-CREATE TABLE IF NOT EXISTS sites (name TEXT PRIMARY KEY, public_key BLOB, samples INTEGER);
+    codec_memory BLOB, checksum BLOB);
+CREATE TABLE IF NOT EXISTS sites (
+    name TEXT PRIMARY KEY, public_key BLOB, samples INTEGER, last_round INTEGER DEFAULT 0);
 CREATE TABLE IF NOT EXISTS uploads (site TEXT PRIMARY KEY, message BLOB);
 CREATE TABLE IF NOT EXISTS upload_blocks (site TEXT, number INTEGER, data BLOB, PRIMARY KEY (site, number));
 CREATE TABLE IF NOT EXISTS updates (
-    round_number INTEGER, site TEXT, samples INTEGER, size INTEGER, payload BLOB,
-    PRIMARY KEY (round_number, site));
+    round_number INTEGER, site TEXT, samples INTEGER, payload BLOB, PRIMARY KEY (round_number, site));
 CREATE TABLE IF NOT EXISTS versions (
     version INTEGER PRIMARY KEY, head_digest BLOB, payload BLOB, payload_digest BLOB);
+CREATE INDEX IF NOT EXISTS versions_by_payload ON versions (payload_digest);
+CREATE TABLE IF NOT EXISTS runs (
+    number INTEGER PRIMARY KEY, plan BLOB, version INTEGER, head BLOB, head_digest BLOB)
 """
+
+
+def _from_version_1(database: sqlite3.Connection) -> None:
+    """Checksums; the rounds that a site delivered become the last of them."""
+    database.execute("ALTER TABLE federation ADD COLUMN checksum BLOB")
+    database.execute("ALTER TABLE sites ADD COLUMN last_round INTEGER DEFAULT 0")
+    database.execute(
+        "UPDATE sites SET last_round ="
+        " coalesce((SELECT max(round_number) FROM updates WHERE updates.site = sites.name), 0)"
+    )
+    database.execute("DELETE FROM updates WHERE payload IS NULL")
+    database.execute("ALTER TABLE updates DROP COLUMN size")
+    for head, residual, memory in database.execute("SELECT head, residual, codec_memory FROM federation"):
+        database.execute("UPDATE federation SET checksum = ?", (checksum(head, residual, memory),))
 
 
 @dataclass(frozen=True)
@@ -62,7 +80,7 @@ class Store:
 
     def __init__(self, path: Path, *, durable: bool = True) -> None:
         """Open it; `durable` as in `Database`."""
-        self._database = Database(path, _SCHEMA, durable=durable)
+        self._database = Database(path, _SCHEMA, durable=durable, migrations=[_from_version_1])
 
     def close(self) -> None:
         """Release the file."""
@@ -72,7 +90,8 @@ class Store:
         """Record the plan and version 0 of a new federation."""
         with self._database.transaction() as database:
             database.execute(
-                "INSERT INTO federation VALUES (1, ?, ?, NULL, x'')", (msgspec.msgpack.encode(plan), head)
+                "INSERT INTO federation VALUES (1, ?, ?, NULL, x'', ?)",
+                (msgspec.msgpack.encode(plan), head, checksum(head, None, b"")),
             )
             database.execute("INSERT INTO versions VALUES (0, ?, x'', x'')", (head_digest,))
 
@@ -81,9 +100,47 @@ class Store:
         row = self._database.row("SELECT plan FROM federation")
         return None if row is None else msgspec.msgpack.decode(row[0], type=Plan)
 
+    def begin_run(self, plan: Plan, head: bytes, head_digest: bytes) -> None:
+        """Put the run that lives here away, with its newest head, and begin another with the same sites."""
+        with self._database.transaction() as database:
+            database.execute(
+                "INSERT OR REPLACE INTO runs SELECT ?, plan, version, head, head_digest FROM federation"
+                " JOIN versions ON version = (SELECT max(version) FROM versions)",
+                (self._number(),),
+            )
+            for table in ("federation", "versions", "updates", "uploads", "upload_blocks"):
+                database.execute(f"DELETE FROM {table}")
+            database.execute("UPDATE sites SET last_round = 0")
+            self.begin(plan, head, head_digest)
+
+    def _number(self) -> int:
+        plan = self.plan()
+        assert plan is not None
+        return plan.number
+
+    def ended_run(self, number: int) -> tuple[Plan, int, bytes, bytes] | None:
+        """Return plan, last version, its head and the head's digest of a run that was put away."""
+        row = self._database.row(
+            "SELECT plan, version, head, head_digest FROM runs WHERE number = ?", (number,)
+        )
+        return None if row is None else (msgspec.msgpack.decode(row[0], type=Plan), *row[1:])
+
+    def revise(self, plan: Plan) -> None:
+        """Replace the plan by a later revision of it."""
+        with self._database.transaction() as database:
+            database.execute("UPDATE federation SET plan = ?", (msgspec.msgpack.encode(plan),))
+
     def head(self) -> StoredHead:
-        """Return the newest global head, and what the broadcast's encoder keeps between rounds."""
-        return StoredHead(*self._database.row("SELECT head, residual, codec_memory FROM federation"))
+        """Return the newest global head, and what the broadcast's encoder keeps between rounds.
+
+        Raises StorageError when its checksum is wrong.
+        """
+        *values, expected = self._database.row(
+            "SELECT head, residual, codec_memory, checksum FROM federation"
+        )
+        if checksum(*values) != expected:
+            raise self._database.damaged("the global head", "restore a backup")
+        return StoredHead(*values)
 
     def newest_version(self) -> StoredVersion:
         """Return the newest version."""
@@ -111,7 +168,7 @@ class Store:
         """Record a site and pin its public key."""
         with self._database.transaction() as database:
             database.execute(
-                "INSERT INTO sites VALUES (?, ?, ?)"
+                "INSERT INTO sites (name, public_key, samples) VALUES (?, ?, ?)"
                 " ON CONFLICT (name) DO UPDATE SET samples = excluded.samples",
                 (site, public_key, samples),
             )
@@ -146,15 +203,20 @@ class Store:
         """Record a complete, valid update, and forget the upload that it came from."""
         with self._database.transaction() as database:
             database.execute(
-                "INSERT OR IGNORE INTO updates VALUES (?, ?, ?, ?, ?)",
-                (round_number, site, samples, len(payload), payload),
+                "INSERT OR IGNORE INTO updates VALUES (?, ?, ?, ?)", (round_number, site, samples, payload)
+            )
+            database.execute(
+                "UPDATE sites SET last_round = max(last_round, ?) WHERE name = ?", (round_number, site)
             )
             _forget_upload(database, site)
 
     def has_update(self, round_number: int, site: str) -> bool:
-        """Whether this site's update for this round was stored, however long ago."""
-        query = "SELECT 1 FROM updates WHERE round_number = ? AND site = ?"
-        return self._database.row(query, (round_number, site)) is not None
+        """Whether this site's update for this round was stored, however long ago.
+
+        A site sends the update of a round only when the one before is settled, so its last tells.
+        """
+        row = self._database.row("SELECT last_round FROM sites WHERE name = ?", (site,))
+        return row is not None and row[0] == round_number
 
     def updated_sites(self, round_number: int) -> list[str]:
         """Return the names of the sites whose update for this round is stored, sorted."""
@@ -168,20 +230,50 @@ class Store:
             yield StoredUpdate(*self._database.row(query, (round_number, site)))
 
     def advance(self, made: StoredVersion, newest: StoredHead) -> None:
-        """Make `made` the newest version. The round's payloads go; that they were counted stays on record."""
+        """Make `made` the newest version. The round's updates go; that they were counted stays on record."""
         payload_digest = hashlib.sha256(made.payload).digest()
         with self._database.transaction() as database:
             database.execute(
-                "UPDATE federation SET head = ?, residual = ?, codec_memory = ?",
-                (newest.head, newest.residual, newest.codec_memory),
+                "UPDATE federation SET head = ?, residual = ?, codec_memory = ?, checksum = ?",
+                (
+                    newest.head,
+                    newest.residual,
+                    newest.codec_memory,
+                    checksum(newest.head, newest.residual, newest.codec_memory),
+                ),
             )
             database.execute(
-                "INSERT INTO versions VALUES (?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO versions VALUES (?, ?, ?, ?)",
                 (made.version, made.head_digest, made.payload, payload_digest),
             )
-            database.execute("UPDATE updates SET payload = NULL WHERE round_number <= ?", (made.version,))
+            database.execute("DELETE FROM updates WHERE round_number <= ?", (made.version,))
             database.execute("DELETE FROM uploads")
             database.execute("DELETE FROM upload_blocks")
+
+    def forget_versions(self, most_bytes: int) -> None:
+        """Drop the oldest deltas until the rest is at most `most_bytes`; the newest version always stays."""
+        (total,) = self._database.row("SELECT coalesce(sum(length(payload)), 0) FROM versions")
+        if total <= most_bytes:
+            return
+        with self._database.transaction() as database:
+            for version, size in self._database.rows(
+                "SELECT version, length(payload) FROM versions"
+                " WHERE version < (SELECT max(version) FROM versions) ORDER BY version"
+            ):
+                if total <= most_bytes:
+                    return
+                database.execute("DELETE FROM versions WHERE version = ?", (version,))
+                total -= size
+
+    @contextmanager
+    def batch(self) -> Iterator[None]:
+        """Let what is stored inside the block reach the disk together when it ends: one wait, not many."""
+        with self._database.transaction():
+            yield
+
+    def copy_to(self, path: Path) -> None:
+        """Write a consistent copy of the whole state, while it is in use."""
+        self._database.copy_to(path)
 
 
 def _forget_upload(database: sqlite3.Connection, site: str) -> None:

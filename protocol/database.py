@@ -1,12 +1,28 @@
-"""A durable SQLite file: what a party must not forget when it is killed."""
+"""A durable SQLite file: what a party must not forget when it is killed.
 
+The file's `user_version` is the version of its tables. An older file is brought up to date when it is opened;
+a newer one is refused. Large values are stored with a checksum, which is compared when they are read.
+"""
+
+import hashlib
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from fedmedclip.protocol.errors import StorageError
+from fedmedclip.protocol.errors import FullDiskError, StorageError
+
+Migration = Callable[[sqlite3.Connection], None]
+"""Changes the tables of one version into those of the next."""
+
+
+def checksum(*values: bytes | None) -> bytes:
+    """Return the checksum of values that are stored together: 16 bytes of their SHA-256; None is no value."""
+    digest = hashlib.sha256()
+    for value in values:
+        digest.update(b"\xff" if value is None else len(value).to_bytes(8, "little") + value)
+    return digest.digest()[:16]
 
 
 class Database:
@@ -17,16 +33,36 @@ class Database:
     Raises StorageError with one line for a damaged file, a full disk, or a lock held for 30 s.
     """
 
-    def __init__(self, path: Path, schema: str, *, durable: bool = True) -> None:
+    def __init__(
+        self, path: Path, schema: str, *, durable: bool = True, migrations: Sequence[Migration] = ()
+    ) -> None:
         self.path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = sqlite3.connect(path, isolation_level=None, timeout=30.0)
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'OFF'}")
-            self._connection.executescript(schema)
+            self._bring_up_to_date(schema, migrations)
         except (sqlite3.Error, OSError) as error:
             raise self._explain(error) from error
+
+    def _bring_up_to_date(self, schema: str, migrations: Sequence[Migration]) -> None:
+        newest = 1 + len(migrations)
+        (found,) = self._connection.execute("PRAGMA user_version").fetchone()
+        tables = self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        if found > newest:
+            raise StorageError(
+                f"cannot use {self.path}: it was written by a newer version of this software "
+                f"(its tables have version {found}, this software knows {newest}); update fedmedclip"
+            )
+        with self.transaction() as database:
+            if tables:
+                # Files of before there was a number have version 0: they are of version 1.
+                for migrate in migrations[max(1, found) - 1 :]:
+                    migrate(database)
+            for statement in filter(str.strip, schema.split(";")):
+                database.execute(statement)
+            database.execute(f"PRAGMA user_version = {newest}")
 
     def close(self) -> None:
         """Release the file."""
@@ -34,18 +70,39 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Give the connection to write with; all of the block is stored, or nothing when it raises."""
+        """Give the connection to write with; all of the block is stored, or nothing when it raises.
+
+        Inside another one, a block that raises leaves nothing, and the rest is stored with the outer one.
+        """
+        begin, commit, undo = (
+            ("SAVEPOINT part", "RELEASE part", ("ROLLBACK TO part", "RELEASE part"))
+            if self._connection.in_transaction
+            else ("BEGIN IMMEDIATE", "COMMIT", ("ROLLBACK",))
+        )
         try:
-            self._connection.execute("BEGIN IMMEDIATE")
+            self._connection.execute(begin)
             try:
                 yield self._connection
-                self._connection.execute("COMMIT")
+                self._connection.execute(commit)
             except BaseException:
                 if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
+                    for statement in undo:
+                        self._connection.execute(statement)
                 raise
         except sqlite3.Error as error:
             raise self._explain(error) from error
+
+    def copy_to(self, path: Path) -> None:
+        """Write a consistent copy while the file is in use (SQLite's online backup)."""
+        try:
+            with closing(sqlite3.connect(path)) as copy:
+                self._connection.backup(copy)
+        except (sqlite3.Error, OSError) as error:
+            raise StorageError(f"cannot write the copy {path}: {error}") from error
+
+    def damaged(self, what: str, advice: str) -> StorageError:
+        """Return the error for a value whose checksum is wrong."""
+        return StorageError(f"{self.path}: {what} is damaged (its checksum is wrong); {advice}")
 
     def rows(self, query: str, parameters: tuple[object, ...] = ()) -> list[Any]:
         """Return all rows of a query."""
@@ -60,7 +117,9 @@ class Database:
         return found[0] if found else None
 
     def _explain(self, error: Exception) -> StorageError:
+        kind = StorageError
         if "disk is full" in str(error) or "No space" in str(error):
+            kind = FullDiskError
             advice = "the disk is full; what was acknowledged is safe: free some space and start again"
         elif "locked" in str(error):
             advice = "another process holds it: stop that one first"
@@ -68,4 +127,4 @@ class Database:
             advice = "the file is damaged: restore it from a copy or move it away"
         else:
             advice = "check the path and its permissions"
-        return StorageError(f"cannot use {self.path}: {error}; {advice}")
+        return kind(f"cannot use {self.path}: {error}; {advice}")

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from fedmedclip.protocol import topics
 from fedmedclip.protocol.errors import MessageError
 from fedmedclip.protocol.messages import (
+    Abstain,
     Announcement,
     Block,
     BlockRequest,
@@ -24,6 +25,8 @@ from fedmedclip.protocol.messages import (
     Plan,
     Receipt,
     Snapshot,
+    State,
+    StateRequest,
     Status,
     Update,
     decode_message,
@@ -39,8 +42,8 @@ CARRIED: dict[str, tuple[type[Message], ...]] = {
     "plan": (Plan,),
     "head": (Announcement,),
     "blocks": (Block,),
-    "up": (Join, Update, Block, BlockRequest, HeadRequest),
-    "down": (JoinAnswer, Receipt, Announcement, Snapshot, Block, BlockRequest),
+    "up": (Join, Update, Block, BlockRequest, HeadRequest, State, Abstain),
+    "down": (JoinAnswer, Receipt, Announcement, Snapshot, Block, BlockRequest, StateRequest),
     "status": (Status,),
 }
 

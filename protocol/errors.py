@@ -35,3 +35,7 @@ class CodecError(MessageError):
 
 class StorageError(FedMedClipError):
     """A durable file that cannot be read or written: damaged, locked for long, or on a full disk."""
+
+
+class FullDiskError(StorageError):
+    """A disk without space: it passes when somebody frees some, so whoever is restarted goes on."""

@@ -16,6 +16,8 @@ PublicKey = Annotated[bytes, Meta(min_length=32, max_length=32)]
 Fingerprint = Annotated[bytes, Meta(min_length=8, max_length=8)]
 Identity = Annotated[bytes, Meta(min_length=16, max_length=16)]
 Version = Annotated[int, Meta(ge=0, le=1_000_000)]
+HeldVersion = Annotated[int, Meta(ge=-1, le=1_000_000)]
+RunNumber = Annotated[int, Meta(ge=1, le=1 << 40)]
 Samples = Annotated[int, Meta(ge=1, le=1_000_000_000)]
 ShortText = Annotated[str, Meta(max_length=64)]
 Reason = Annotated[str, Meta(max_length=400)]
@@ -46,7 +48,13 @@ Payload = bytes | ObjectReference
 
 
 class Plan(_Message, frozen=True, tag=1):
-    """What the federation does; published once by the aggregator and never changed under one `identity`."""
+    """What a run of the federation does.
+
+    Fixed under one `identity`: all but `revision`, `rounds`, `paused` and `maximum_update_norm`. A run that
+    is begun later has a greater `number`, and what the coordinator changes in a run a greater `revision`:
+    whoever holds one plan takes no earlier one. Version 0 of the head is drawn from `seed`, or with `start`
+    it is the head of that digest, which the aggregator hands out as a Snapshot.
+    """
 
     identity: Identity
     aggregator_key: PublicKey
@@ -58,6 +66,20 @@ class Plan(_Message, frozen=True, tag=1):
     uplink_codec: ShortText
     downlink_codec: ShortText
     training: Annotated[dict[ShortText, Setting], Meta(max_length=64)]
+    number: RunNumber = 1
+    revision: Annotated[int, Meta(ge=1, le=1_000_000)] = 1
+    paused: bool = False
+    maximum_update_norm: Annotated[float, Meta(gt=0)] = 1000.0
+    start: Digest | None = None
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """What tells an earlier plan from a later one."""
+        return self.number, self.revision
+
+
+REVISABLE = frozenset({"revision", "rounds", "paused", "maximum_update_norm"})
+"""The fields of a Plan that change within a run."""
 
 
 class Announcement(_Message, frozen=True, tag=2):
@@ -73,11 +95,18 @@ class Announcement(_Message, frozen=True, tag=2):
 
 
 class Join(_Message, frozen=True, tag=3):
-    """A site asks to take part. `public_key` is the key that signs all of its messages."""
+    """A site asks to take part. `public_key` is the key that signs all of its messages.
+
+    `version` is the newest of this run that it holds (-1: none), `software` its own version. With a reason in
+    `cannot` it says instead that it cannot take part in this run, and is not waited for.
+    """
 
     public_key: PublicKey
     bundle_digest: Digest
     samples: Samples
+    version: HeldVersion = -1
+    software: ShortText = ""
+    cannot: Reason = ""
 
 
 class JoinAnswer(_Message, frozen=True, tag=4):
@@ -97,11 +126,16 @@ class Update(_Message, frozen=True, tag=5):
 
 
 class Receipt(_Message, frozen=True, tag=6):
-    """The update of this round is stored durably and counts (accepted), or never will (with the reason)."""
+    """The update of this round is stored durably and counts (accepted), or it does not (with the reason).
+
+    With `closed` the round is over, or was made without it; otherwise the site may train it again and send
+    another.
+    """
 
     round_number: Annotated[int, Meta(ge=1, le=1_000_000)]
     accepted: bool
     reason: Reason
+    closed: bool = False
 
 
 class Block(_Message, frozen=True, tag=7):
@@ -125,7 +159,7 @@ class BlockRequest(_Message, frozen=True, tag=8):
 class HeadRequest(_Message, frozen=True, tag=9):
     """A site asks for what leads from `have_version` to the newest version; -1 when it needs a whole head."""
 
-    have_version: Annotated[int, Meta(ge=-1, le=1_000_000)]
+    have_version: HeldVersion
 
 
 class Snapshot(_Message, frozen=True, tag=10):
@@ -142,11 +176,31 @@ class Status(_Message, frozen=True, tag=11):
 
     fingerprint: Fingerprint
     online: bool
-    version: Annotated[int, Meta(ge=-1, le=1_000_000)]
+    version: HeldVersion
+
+
+class StateRequest(_Message, frozen=True, tag=12):
+    """The aggregator, whose newest version is `version`, asks a site that holds a newer one to prove it."""
+
+    version: HeldVersion
+
+
+class State(_Message, frozen=True, tag=13):
+    """What a site holds of the run, as an object: see `protocol.evidence`."""
+
+    payload: Payload
+
+
+class Abstain(_Message, frozen=True, tag=14):
+    """A member will send no update for this round, and why; the round does not wait for it."""
+
+    round_number: Annotated[int, Meta(ge=1, le=1_000_000)]
+    reason: Reason
 
 
 Message = (
-    Plan
+    Abstain
+    | Plan
     | Announcement
     | Join
     | JoinAnswer
@@ -156,6 +210,8 @@ Message = (
     | BlockRequest
     | HeadRequest
     | Snapshot
+    | State
+    | StateRequest
     | Status
 )
 

@@ -3,6 +3,8 @@
     plan -> join -> (head of version v -> train round v + 1 -> deliver until settled) ... -> finished
 
 `receive` and `tick` return the messages to publish; when they return, all that must survive is on disk.
+Whatever comes, they return: what is refused is logged and counted, and a run that this site cannot take part
+in is declined with the reason. A later run of the same aggregator is followed; the one before is put away.
 """
 
 import logging
@@ -10,15 +12,18 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from fedmedclip.edge_client.site.head_follower import ASK_AGAIN_SECONDS, HeadFollower
-from fedmedclip.edge_client.site.state import OutgoingUpdate, SiteState, StoredSite
+from fedmedclip.edge_client.site.state import OutgoingUpdate, Sealed, SiteState, StoredSite
 from fedmedclip.protocol import topics
 from fedmedclip.protocol.codecs import delta_codec_named
-from fedmedclip.protocol.codecs.error_feedback import change_to_send, compress
+from fedmedclip.protocol.codecs.error_feedback import change_to_send, compress_within
 from fedmedclip.protocol.envelope import NO_IDENTITY, open_envelope
-from fedmedclip.protocol.errors import InvalidInputError, MessageError
-from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays
+from fedmedclip.protocol.errors import HeadError, InvalidInputError, MessageError
+from fedmedclip.protocol.evidence import Evidence, encode_evidence
+from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays, head_digest
 from fedmedclip.protocol.heads.shared_heads import initial_shared_head, shared_head_specification
 from fedmedclip.protocol.messages import (
+    REVISABLE,
+    Abstain,
     Announcement,
     Block,
     BlockRequest,
@@ -28,6 +33,8 @@ from fedmedclip.protocol.messages import (
     Plan,
     Receipt,
     Snapshot,
+    State,
+    StateRequest,
     Status,
     Update,
 )
@@ -35,6 +42,14 @@ from fedmedclip.protocol.objects import blocks_of, refer_to
 from fedmedclip.protocol.signature import fingerprint
 
 log = logging.getLogger("fedmedclip.site")
+
+
+RETRY_SECONDS = 60.0
+"""How long a site waits before it trains a refused round again, doubling with each refusal."""
+LONGEST_RETRY_SECONDS = 3600.0
+DECLINE_AGAIN_SECONDS = 600.0
+# Carriers of versions that are still on their way: the newest few.
+_CARRIERS_KEPT = 4
 
 
 class Learner(Protocol):
@@ -51,7 +66,10 @@ class Learner(Protocol):
     def train(
         self, plan: Plan, shared: NamedArrays, private: NamedArrays, round_number: int
     ) -> tuple[NamedArrays, NamedArrays]:
-        """Return the shared and the private head after one local round. Deterministic in its arguments."""
+        """Return the shared and the private head after one local round. Deterministic in its arguments.
+
+        Raises InvalidInputError or HeadError when they cannot be trained.
+        """
 
     def installed(
         self, plan: Plan, version: int, shared: NamedArrays, private: NamedArrays, finished: bool
@@ -63,7 +81,8 @@ class Learner(Protocol):
 class Identity:
     """Who the site is. With `aggregator_key` None, the first aggregator heard is trusted and pinned.
 
-    `classes` is the number of classes of its bundle, for methods whose shared head has a row for each.
+    `embedding_size` and `classes` are those of its bundle (None: not compared, not needed by the method).
+    `software` is the version that it says it runs.
     """
 
     federation: str
@@ -72,6 +91,8 @@ class Identity:
     bundle_digest: bytes
     aggregator_key: bytes | None
     classes: int | None = None
+    embedding_size: int | None = None
+    software: str = ""
 
 
 class SiteAgent:
@@ -94,6 +115,11 @@ class SiteAgent:
         self._maximum_message_bytes = maximum_message_bytes
         self._own_codec = None if uplink_codec is None else delta_codec_named(uplink_codec)
         self._early_announcement: bytes | None = None
+        self._declined: tuple[Plan, str] | None = None
+        self._carriers: dict[int, Sealed] = {}
+        self._refusals = 0
+        self._train_not_before = 0.0
+        self.refused_messages = 0
         self._online = False
         self._joined = False
         self._asked_to_join_at: float | None = None
@@ -112,6 +138,8 @@ class SiteAgent:
     @property
     def plan_identity(self) -> bytes:
         """The identity of the plan that is here, for which every message of this site is sealed."""
+        if self._declined is not None:
+            return self._declined[0].identity
         return NO_IDENTITY if self._stored is None else self._stored.plan.identity
 
     @property
@@ -121,7 +149,7 @@ class SiteAgent:
 
     @property
     def finished(self) -> bool:
-        """Whether the federation is over and its last head is here."""
+        """Whether the run is over and its last head is here."""
         return self._stored is not None and self._stored.finished
 
     def status(self, online: bool) -> Status:
@@ -142,117 +170,258 @@ class SiteAgent:
     def receive(self, topic: str, payload: bytes, now: float) -> list[Message]:
         """Handle one message of the aggregator and return the answers to publish on the site's `up` topic.
 
-        A message that is refused is logged. InvalidInputError means that this site cannot take part.
+        A message that is refused is logged and counted.
         """
         try:
             envelope = open_envelope(payload, topic)
             if isinstance(envelope.message, Plan):
                 envelope.verify(envelope.message.aggregator_key, envelope.message.identity)
-                return self._take_plan(envelope.message, now)
+                return self._take_plan(envelope.message, payload, now)
             if self._stored is None:
                 if isinstance(envelope.message, Announcement):
                     self._early_announcement = payload
                 return []
             plan = self._stored.plan
-            return self._handle(envelope.verify(plan.aggregator_key, plan.identity), now)
-        except MessageError as error:
+            message = envelope.verify(plan.aggregator_key, plan.identity)
+            if isinstance(message, Announcement | Snapshot):
+                self._carriers[message.version] = Sealed(topic, payload)
+                for version in sorted(self._carriers)[:-_CARRIERS_KEPT]:
+                    del self._carriers[version]
+            return self._handle(message, now)
+        except (MessageError, HeadError, InvalidInputError) as error:
+            self.refused_messages += 1
             log.warning("refused a message on %s: %s", topic, error)
             return []
 
     def tick(self, now: float) -> list[Message]:
         """Let time pass: train when there is a round to train, ask and deliver again what is unanswered."""
-        if self._stored is None or self._follower is None:
-            return []
         if not self._online:
+            return []
+        if self._declined is not None:
+            return self._decline(now)
+        if self._stored is None or self._follower is None:
             return []
         if not self._joined:
             return self._join(now)
         return [*self._follower.tick(now), *self._deliver(now), *self._train(now)]
 
-    def _take_plan(self, plan: Plan, now: float) -> list[Message]:
-        self._check_plan(plan)
-        if self._stored is not None:
+    def _take_plan(self, plan: Plan, sealed: bytes, now: float) -> list[Message]:
+        """Begin the run of a plan, follow a later run or revision; an earlier plan is refused."""
+        self._check_order(plan)
+        stored = self._stored
+        if stored is not None and plan == stored.plan:
             return []
+        if reason := self._reason_not_to(plan):
+            if self._declined is None or self._declined[0] != plan:
+                log.error("cannot take part in run %d: %s", plan.number, reason)
+                self._asked_to_join_at = None
+            self._declined = (plan, reason)
+            return self._decline(now) if self._online else []
+        self._declined = None
+        if stored is not None and plan.identity == stored.plan.identity:
+            return self._revise(plan, sealed)
+        return self._begin(plan, sealed, now)
+
+    def _begin(self, plan: Plan, sealed: bytes, now: float) -> list[Message]:
+        before = self._stored
         specification = self._specification(plan)
-        shared = initial_shared_head(plan.method, plan.embedding_size, plan.seed, self._identity.classes)
-        private = self._learner.initial_private_head(plan)
-        private_bytes = self._learner.private_specification(plan).to_bytes(private)
-        self._state.begin(plan, specification.to_bytes(shared), private_bytes)
+        private = self._first_private_head(plan, before)
+        version, shared = self._first_head(plan, specification, before)
+        self._state.begin(plan, specification.to_bytes(shared), private, version, sealed)
+        if before is not None:
+            log.info(
+                "run %d begins; run %d, which ended here at version %d, is kept",
+                plan.number, before.plan.number, before.version,
+            )  # fmt: skip
         self._reload()
         assert self._stored is not None
+        self._carriers.clear()
+        self._joined, self._asked_to_join_at = False, None
+        self._refusals, self._train_not_before = 0, 0.0
         self._follower = self._follow(self._stored)
-        self._notify_learner(self._stored)
-        if self._early_announcement is None:
+        if version >= 0:
+            self._notify_learner(self._stored)
+        if self._early_announcement is None or before is not None:
             return self._join(now)
         early, self._early_announcement = self._early_announcement, None
         return [*self._join(now), *self.receive(topics.head(self._identity.federation), early, now)]
+
+    def _first_private_head(self, plan: Plan, before: StoredSite | None) -> bytes:
+        """Return the private head to begin with: that of the run before where it has the same arrays."""
+        specification = self._learner.private_specification(plan)
+        if before is not None and before.plan.method == plan.method:
+            same = self._learner.private_specification(before.plan) == specification
+            if same and before.plan.embedding_size == plan.embedding_size:
+                return before.private_head
+        return specification.to_bytes(self._learner.initial_private_head(plan))
+
+    def _first_head(
+        self, plan: Plan, specification: HeadSpecification, before: StoredSite | None
+    ) -> tuple[int, NamedArrays]:
+        """Return version and shared head to begin with: (-1, zeros) where it has to be asked for."""
+        if plan.start is None:
+            classes = self._identity.classes
+            return 0, initial_shared_head(plan.method, plan.embedding_size, plan.seed, classes)
+        if before is not None and len(before.shared_head) == 4 * specification.size:
+            head = specification.from_bytes(before.shared_head)
+            if head_digest(head) == plan.start:
+                return 0, head
+        return -1, specification.from_bytes(bytes(4 * specification.size))
+
+    def _revise(self, plan: Plan, sealed: bytes) -> list[Message]:
+        assert self._stored is not None
+        was_finished = self._stored.finished
+        self._state.revise(plan, sealed)
+        self._reload()
+        log.info("the run is changed: %d rounds%s", plan.rounds, ", paused" if plan.paused else "")
+        if self._stored.finished and not was_finished:
+            self._notify_learner(self._stored)
+        return []
 
     def _join(self, now: float) -> list[Message]:
         if self._asked_to_join_at is not None and now - self._asked_to_join_at < ASK_AGAIN_SECONDS:
             return []
         self._asked_to_join_at = now
-        return [Join(self._identity.public_key, self._identity.bundle_digest, self._learner.samples)]
+        return [self._application(self.version, "")]
 
-    def _check_plan(self, plan: Plan) -> None:
-        identity = self._identity
-        pinned = identity.aggregator_key if self._stored is None else self._stored.plan.aggregator_key
+    def _decline(self, now: float) -> list[Message]:
+        """Say, now and again, why this site takes no part in the run that the aggregator has begun."""
+        assert self._declined is not None
+        if self._asked_to_join_at is not None and now - self._asked_to_join_at < DECLINE_AGAIN_SECONDS:
+            return []
+        self._asked_to_join_at = now
+        return [self._application(-1, self._declined[1][:400])]
+
+    def _application(self, version: int, cannot: str) -> Join:
+        identity, samples = self._identity, self._learner.samples
+        return Join(identity.public_key, identity.bundle_digest, samples, version, identity.software, cannot)
+
+    def _check_order(self, plan: Plan) -> None:
+        """Refuse the plan of another aggregator, and one that is earlier than what is known here."""
+        identity, stored = self._identity, self._stored
+        pinned = identity.aggregator_key if stored is None else stored.plan.aggregator_key
         if pinned is not None and plan.aggregator_key != pinned:
-            raise InvalidInputError(
-                f"the aggregator of federation {identity.federation!r} has key {plan.aggregator_key.hex()}, "
-                f"this site trusts {pinned.hex()}; ask the coordinating centre which is right"
+            raise MessageError(
+                f"the plan is signed with key {plan.aggregator_key.hex()}, this site trusts {pinned.hex()}; "
+                f"if the aggregator of {identity.federation!r} has a new key, its coordinator must say so"
             )
-        if self._stored is not None and plan != self._stored.plan:
-            raise InvalidInputError(
-                f"the aggregator has begun a new federation {identity.federation!r}, this site's state is of "
-                "the one before; move the state folder away to take part in the new one"
+        known = [kept for kept in (stored and stored.plan, self._declined and self._declined[0]) if kept]
+        if not known:
+            return
+        newest = max(known, key=lambda kept: kept.order)
+        if plan.order < newest.order:
+            raise MessageError(
+                f"the plan of run {plan.number} is earlier than run {newest.number}, which is known here: it "
+                "is an old copy, or the aggregator lost its state; then its operator begins another run"
             )
+        if plan.order == newest.order and plan != newest:
+            raise MessageError(f"it is another plan of run {plan.number} than the one that is known here")
+        changed = {name for name in plan.__struct_fields__ if getattr(plan, name) != getattr(newest, name)}
+        if plan.identity == newest.identity and not changed <= REVISABLE:
+            raise MessageError(f"a revision of run {plan.number} changes what is fixed in a run")
+
+    def _reason_not_to(self, plan: Plan) -> str:
+        """Return why this site cannot take part in a run, with what to do; empty when it can."""
+        identity = self._identity
         if plan.bundle_digest != identity.bundle_digest:
-            raise InvalidInputError(
-                f"this site's bundle has digest {identity.bundle_digest.hex()[:16]}, the federation uses "
-                f"{plan.bundle_digest.hex()[:16]}; copy the federation's bundle"
+            return (
+                f"this site's bundle has digest {identity.bundle_digest.hex()[:16]}, the run uses "
+                f"{plan.bundle_digest.hex()[:16]}; copy the federation's bundle and start again"
             )
-        delta_codec_named(plan.uplink_codec)
+        if identity.embedding_size not in (None, plan.embedding_size):
+            return (
+                f"the plan is for embeddings of {plan.embedding_size} values, the bundle gives "
+                f"{identity.embedding_size}"
+            )
+        try:
+            delta_codec_named(plan.uplink_codec)
+            delta_codec_named(plan.downlink_codec)
+            self._specification(plan)
+            self._learner.private_specification(plan)
+        except InvalidInputError as error:
+            return f"{error}; update fedmedclip and start again"
+        return ""
 
     def _handle(self, message: Message, now: float) -> list[Message]:
         assert self._follower is not None
         match message:
             case JoinAnswer():
-                return self._take_join_answer(message)
+                return self._take_join_answer(message, now)
             case Announcement() | Snapshot():
                 return [*self._follower.take(message, now)]
             case Block():
                 return [*self._follower.add_block(message, now)]
             case Receipt():
-                return self._take_receipt(message)
+                return self._take_receipt(message, now)
             case BlockRequest():
                 return self._send_blocks(message)
+            case StateRequest():
+                return self._show_state()
             case _:
                 raise MessageError(f"{type(message).__name__} is not for a site")
 
-    def _take_join_answer(self, answer: JoinAnswer) -> list[Message]:
+    def _take_join_answer(self, answer: JoinAnswer, now: float) -> list[Message]:
         if answer.fingerprint != fingerprint(self._identity.public_key):
             return []
         if not answer.accepted:
-            raise InvalidInputError(f"the aggregator refused {self._identity.site!r}: {answer.reason}")
+            log.error("the aggregator refused %s: %s", self._identity.site, answer.reason)
+            # It may change its mind: the next request comes after a while.
+            self._asked_to_join_at = now + DECLINE_AGAIN_SECONDS - ASK_AGAIN_SECONDS
+            return []
         if not self._joined:
             log.info("joined federation %s at version %d", self._identity.federation, self.version)
         self._joined = True
         return []
 
-    def _take_receipt(self, receipt: Receipt) -> list[Message]:
-        if not receipt.accepted:
-            log.warning("update of round %d was refused: %s", receipt.round_number, receipt.reason)
-        self._state.settle(receipt.round_number, receipt.accepted)
+    def _take_receipt(self, receipt: Receipt, now: float) -> list[Message]:
+        update = self._state.outgoing_update()
+        if update is None or update.round_number != receipt.round_number:
+            return []
+        again = not receipt.accepted and not receipt.closed
+        if again:
+            wait = min(LONGEST_RETRY_SECONDS, RETRY_SECONDS * 2.0**self._refusals)
+            self._refusals += 1
+            self._train_not_before = now + wait
+            log.warning(
+                "update of round %d was refused: %s; trying again in %.0f s",
+                receipt.round_number, receipt.reason, wait,
+            )  # fmt: skip
+        elif receipt.accepted:
+            self._refusals = 0
+        else:
+            log.info("update of round %d does not count: %s", receipt.round_number, receipt.reason)
+        self._state.settle(receipt.round_number, receipt.accepted, again=again)
         self._reload()
         return []
 
+    def _show_state(self) -> list[Message]:
+        """Prove to an aggregator that lost state what it had announced."""
+        if (data := self._evidence()) is None:
+            log.warning(
+                "the aggregator asks for version %d, whose announcement is not kept here", self.version
+            )
+            return []
+        payload = refer_to(data, self._maximum_message_bytes)
+        log.info("the aggregator lost state: showing it version %d", self.version)
+        return [State(payload), *blocks_of(data, payload)]
+
+    def _evidence(self) -> bytes | None:
+        found = self._state.evidence()
+        if found is None:
+            return None
+        sealed_plan, carrier, head = found
+        return encode_evidence(Evidence(sealed_plan, carrier.topic, carrier.payload, head))
+
     def _send_blocks(self, request: BlockRequest) -> list[Message]:
-        if (update := self._state.outgoing_update()) is None:
-            return []
-        reference = refer_to(update.payload, self._maximum_message_bytes)
-        if isinstance(reference, bytes) or reference.digest != request.object_digest:
-            return []
-        return [*blocks_of(update.payload, reference, request.missing)]
+        """Send blocks again, of the update under way or of the state that was shown."""
+        update = self._state.outgoing_update()
+        for data in (None if update is None else update.payload, self._evidence()):
+            if data is None:
+                continue
+            reference = refer_to(data, self._maximum_message_bytes)
+            if not isinstance(reference, bytes) and reference.digest == request.object_digest:
+                return [*blocks_of(data, reference, request.missing)]
+        return []
 
     def _deliver(self, now: float) -> list[Message]:
         if self._delivered_at is not None and now - self._delivered_at < ASK_AGAIN_SECONDS:
@@ -276,23 +445,30 @@ class SiteAgent:
         stored, follower = self._stored, self._follower
         assert stored is not None
         assert follower is not None
-        round_number = follower.version + 1
+        plan, round_number = stored.plan, follower.version + 1
         if (
             stored.finished
+            or plan.paused
+            or follower.version < 0
             or follower.behind
             or stored.trained_round >= round_number
+            or now < self._train_not_before
             or self._state.outgoing_update() is not None
         ):
             return []
-        plan = stored.plan
         specification = self._specification(plan)
         private_specification = self._learner.private_specification(plan)
         private = private_specification.from_bytes(stored.private_head)
-        shared, private = self._learner.train(plan, follower.head, private, round_number)
+        try:
+            shared, private = self._learner.train(plan, follower.head, private, round_number)
+        except (InvalidInputError, HeadError) as error:
+            return self._abstain(round_number, str(error), now)
         residual = None if stored.residual is None else specification.from_bytes(stored.residual)
         delta = change_to_send(plan.method, shared, follower.head, residual)
         codec = self._own_codec or delta_codec_named(plan.uplink_codec)
-        compressed = compress(codec, delta, residual, stored.codec_memory, specification)
+        compressed = compress_within(
+            plan.maximum_update_norm, codec, delta, residual, stored.codec_memory, specification
+        )
         self._state.store_update(
             OutgoingUpdate(round_number, self._learner.samples, compressed.encoded),
             private_specification.to_bytes(private),
@@ -303,22 +479,31 @@ class SiteAgent:
         self._delivered_at = None
         return self._deliver(now)
 
+    def _abstain(self, round_number: int, reason: str, now: float) -> list[Message]:
+        """Let the others go on without this site; it tries again later, and in the next round."""
+        wait = min(LONGEST_RETRY_SECONDS, RETRY_SECONDS * 2.0**self._refusals)
+        self._refusals += 1
+        self._train_not_before = now + wait
+        log.error("round %d cannot be trained: %s; trying again in %.0f s", round_number, reason, wait)
+        return [Abstain(round_number, reason[:400])]
+
     def _follow(self, stored: StoredSite) -> HeadFollower:
         specification = self._specification(stored.plan)
         head = specification.from_bytes(stored.shared_head)
         return HeadFollower(specification, stored.version, head, self._install)
 
-    def _install(self, version: int, head: NamedArrays, finished: bool) -> None:
+    def _install(self, version: int, head: NamedArrays) -> None:
+        """Store a head that the follower has proved, with the signed message that announced it."""
         stored = self._stored
         assert stored is not None
-        specification = self._specification(stored.plan)
-        installed = replace(
-            stored, version=version, shared_head=specification.to_bytes(head), finished=finished
-        )
-        if installed == stored:
+        shared = self._specification(stored.plan).to_bytes(head)
+        carrier = self._carriers.get(version)
+        if (version, shared) == (stored.version, stored.shared_head):
+            if carrier is not None and self._state.evidence() is None:
+                self._state.install(version, shared, carrier)
             return
-        self._state.install(version, installed.shared_head, finished)
-        self._stored = installed
+        self._state.install(version, shared, carrier)
+        self._stored = replace(stored, version=version, shared_head=shared)
         self._notify_learner(self._stored)
 
     def _notify_learner(self, stored: StoredSite) -> None:

@@ -5,7 +5,6 @@ from collections.abc import Callable
 
 from fedmedclip.protocol.codecs import decode_head, maximum_encoded_bytes
 from fedmedclip.protocol.codecs.error_feedback import apply_delta
-from fedmedclip.protocol.errors import MessageError
 from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays, head_digest
 from fedmedclip.protocol.messages import Announcement, Block, BlockRequest, HeadRequest, Snapshot
 from fedmedclip.protocol.objects import Assembly
@@ -21,9 +20,10 @@ Request = HeadRequest | BlockRequest
 
 
 class HeadFollower:
-    """Holds the newest global head that this site has; `install(version, head, finished)` is told of each.
+    """Holds the newest global head that this site has; `install(version, head)` is told of each.
 
-    Every head is checked against the digest that was announced for it before it is installed.
+    `version` is -1 where none is here yet. Every head is checked against the digest that was announced for it
+    before it is installed.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class HeadFollower:
         specification: HeadSpecification,
         version: int,
         head: NamedArrays,
-        install: Callable[[int, NamedArrays, bool], None],
+        install: Callable[[int, NamedArrays], None],
     ) -> None:
         self._specification = specification
         self.version = version
@@ -41,6 +41,7 @@ class HeadFollower:
         self._incoming: tuple[Announcement | Snapshot, Assembly] | None = None
         self._asked_at: float | None = None
         self._asked_for_blocks = False
+        self._asked_for_head = False
         self._heard_at: float | None = None
 
     @property
@@ -59,7 +60,8 @@ class HeadFollower:
         if isinstance(carrier, Announcement) and carrier.version > self.version + 1:
             return self._ask_for_head(now)
         if carrier.payload is None:
-            raise MessageError(f"version {carrier.version} is announced without its payload")
+            # A version that was taken back or rolled back to has no delta: it is read as a snapshot.
+            return self._ask_for_head(now)
         if self._incoming is None or self._incoming[0] != carrier:
             assembly = Assembly(carrier.payload, maximum_encoded_bytes(self._specification))
             self._incoming = (carrier, assembly)
@@ -92,14 +94,14 @@ class HeadFollower:
         if self._asked_for_blocks and self._incoming and (request := self._incoming[1].request()):
             return [request]
         if self._incoming or self.behind:
+            self._asked_for_head = True
             return [HeadRequest(self.version)]
         self._asked_at = None
         return []
 
     def _confirm(self, carrier: Announcement | Snapshot, now: float) -> list[Request]:
         if carrier.head_digest == head_digest(self.head):
-            if carrier.finished:
-                self._install(self.version, self.head, True)
+            self._install(self.version, self.head)
             return []
         if isinstance(carrier, Snapshot) and carrier.payload is not None:
             self._incoming = (
@@ -115,7 +117,7 @@ class HeadFollower:
     def _ask_for_head(self, now: float) -> list[Request]:
         if self._incoming is not None or self._asked_at is not None:
             return []
-        self._asked_at = now
+        self._asked_at, self._asked_for_head = now, True
         return [HeadRequest(self.version)]
 
     def _finish(self, now: float) -> list[Request]:
@@ -135,7 +137,14 @@ class HeadFollower:
             self._asked_at = now
             return [HeadRequest(WHOLE_HEAD)]
         self._specification.check(head)
-        self._asked_at = None
+        was_asked_for, self._asked_at = self._asked_at is not None and self._asked_for_head, None
         self.version, self.head = carrier.version, head
-        self._install(carrier.version, head, carrier.finished)
-        return self._ask_for_head(now) if self.behind else []
+        self._install(carrier.version, head)
+        if not self.behind:
+            self._asked_for_head = False
+        elif was_asked_for:
+            # The rest of the answer follows; to ask for it after each delta would bring it many times.
+            self._asked_at = now
+        else:
+            return self._ask_for_head(now)
+        return []

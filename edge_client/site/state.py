@@ -4,42 +4,79 @@ The private head, the residual, the codec's memory and the update of a round are
 before the update is sent; the update leaves the outbox only when the aggregator's receipt settles it.
 """
 
+import logging
+import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from fedmedclip.protocol.database import Database
+from fedmedclip.protocol.database import Database, checksum
 from fedmedclip.protocol.messages import Plan
+
+log = logging.getLogger("fedmedclip.site")
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS site (
     id INTEGER PRIMARY KEY CHECK (id = 1), plan BLOB, version INTEGER, finished INTEGER,
     trained_round INTEGER, shared_head BLOB, private_head BLOB, residual BLOB,
-    codec_memory BLOB);
+    codec_memory BLOB, shared_checksum BLOB, own_checksum BLOB,
+    sealed_plan BLOB, carrier_topic TEXT, carrier BLOB);
 CREATE TABLE IF NOT EXISTS outbox (
     id INTEGER PRIMARY KEY CHECK (id = 1), round_number INTEGER, samples INTEGER, payload BLOB,
-    residual_if_refused BLOB, codec_memory_if_refused BLOB);
+    private_head_if_refused BLOB, residual_if_refused BLOB, codec_memory_if_refused BLOB);
 CREATE TABLE IF NOT EXISTS journal (version INTEGER PRIMARY KEY, report BLOB);
+CREATE TABLE IF NOT EXISTS ended_runs (
+    number INTEGER PRIMARY KEY, plan BLOB, version INTEGER, shared_head BLOB, private_head BLOB,
+    journal BLOB)
 """
+_VALUES = "plan, version, trained_round, shared_head, private_head, residual, codec_memory"
+
+
+def _from_version_1(database: sqlite3.Connection) -> None:
+    """Checksums, and room for the aggregator's signed messages."""
+    for column in ("shared_checksum BLOB", "own_checksum BLOB", "sealed_plan BLOB", "carrier_topic TEXT",
+                   "carrier BLOB"):  # fmt: skip
+        database.execute(f"ALTER TABLE site ADD COLUMN {column}")
+    database.execute("ALTER TABLE outbox ADD COLUMN private_head_if_refused BLOB")
+    for shared, private, residual, memory in database.execute(
+        "SELECT shared_head, private_head, residual, codec_memory FROM site"
+    ).fetchall():
+        database.execute(
+            "UPDATE site SET shared_checksum = ?, own_checksum = ?",
+            (checksum(shared), checksum(private, residual, memory)),
+        )
 
 
 @dataclass(frozen=True)
 class StoredSite:
-    """Where the site stands. Heads and residual are the bytes of their specifications' `to_bytes`.
+    """Where the site stands in a run. Heads and residual are the bytes of their specifications' `to_bytes`.
 
-    `codec_memory` is what the update's encoder keeps between rounds.
+    `version` is -1 as long as the run's first head has to be asked for. `codec_memory` is what the update's
+    encoder keeps between rounds.
     """
 
     plan: Plan
     version: int
-    finished: bool
     trained_round: int
     shared_head: bytes
     private_head: bytes
     residual: bytes | None
     codec_memory: bytes
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run is over and its last head is here."""
+        return self.version >= self.plan.rounds
+
+
+@dataclass(frozen=True)
+class Sealed:
+    """A message of the aggregator as it came, with its signature."""
+
+    topic: str
+    payload: bytes
 
 
 @dataclass(frozen=True)
@@ -56,37 +93,92 @@ class SiteState:
 
     def __init__(self, path: Path, *, durable: bool = True) -> None:
         """Open it; `durable` as in `Database`."""
-        self._database = Database(path, _SCHEMA, durable=durable)
+        self._database = Database(path, _SCHEMA, durable=durable, migrations=[_from_version_1])
 
     def close(self) -> None:
         """Release the file."""
         self._database.close()
 
     def load(self) -> StoredSite | None:
-        """Return where the site stands, or None when it has not begun a federation."""
-        row = self._database.row(
-            "SELECT plan, version, finished, trained_round, shared_head, private_head, residual, codec_memory"
-            " FROM site"
-        )
+        """Return where the site stands, or None when it has not begun a run.
+
+        A shared head that is damaged is dropped: the aggregator has it. What is damaged of the site's own is
+        a StorageError.
+        """
+        row = self._database.row(f"SELECT {_VALUES}, shared_checksum, own_checksum FROM site")
         if row is None:
             return None
-        plan, version, finished, *rest = row
-        return StoredSite(msgspec.msgpack.decode(plan, type=Plan), version, bool(finished), *rest)
+        plan, version, trained, shared, private, residual, memory, shared_checksum, own_checksum = row
+        if checksum(private, residual, memory) != own_checksum:
+            raise self._database.damaged(
+                "the site's private head", "restore a backup, or move the file away to begin a new one"
+            )
+        if checksum(shared) != shared_checksum:
+            log.warning("%s: the shared head is damaged; asking the aggregator for it", self._database.path)
+            version, shared = -1, bytes(len(shared))
+        decoded = msgspec.msgpack.decode(plan, type=Plan)
+        return StoredSite(decoded, version, trained, shared, private, residual, memory)
 
-    def begin(self, plan: Plan, shared_head: bytes, private_head: bytes) -> None:
-        """Record the plan and version 0 of both heads."""
+    def begin(
+        self, plan: Plan, shared_head: bytes, private_head: bytes, version: int = 0, sealed_plan: bytes = b""
+    ) -> None:
+        """Record the beginning of a run; the one before is put away with its heads and journal."""
+        journal = msgspec.json.encode(self.journal())
         with self._database.transaction() as database:
+            if (before := self._plan()) is not None:
+                database.execute(
+                    "INSERT OR REPLACE INTO ended_runs"
+                    " SELECT ?, plan, version, shared_head, private_head, ? FROM site",
+                    (before.number, journal),
+                )
+            for table in ("site", "outbox", "journal"):
+                database.execute(f"DELETE FROM {table}")
             database.execute(
-                "INSERT INTO site VALUES (1, ?, 0, 0, 0, ?, ?, NULL, x'')",
-                (msgspec.msgpack.encode(plan), shared_head, private_head),
+                f"INSERT INTO site (id, {_VALUES}, finished, shared_checksum, own_checksum, sealed_plan)"
+                " VALUES (1, ?, ?, 0, ?, ?, NULL, x'', 0, ?, ?, ?)",
+                (
+                    msgspec.msgpack.encode(plan),
+                    version,
+                    shared_head,
+                    private_head,
+                    checksum(shared_head),
+                    checksum(private_head, None, b""),
+                    sealed_plan,
+                ),
             )
 
-    def install(self, version: int, shared_head: bytes, finished: bool) -> None:
-        """Make a received global head the site's own."""
+    def _plan(self) -> Plan | None:
+        row = self._database.row("SELECT plan FROM site")
+        return None if row is None else msgspec.msgpack.decode(row[0], type=Plan)
+
+    def revise(self, plan: Plan, sealed_plan: bytes) -> None:
+        """Replace the plan by a later revision of it."""
         with self._database.transaction() as database:
             database.execute(
-                "UPDATE site SET version = ?, shared_head = ?, finished = ?", (version, shared_head, finished)
+                "UPDATE site SET plan = ?, sealed_plan = ?", (msgspec.msgpack.encode(plan), sealed_plan)
             )
+
+    def ended_runs(self) -> list[tuple[Plan, int]]:
+        """Return plan and last version of each run before this one, oldest first."""
+        rows = self._database.rows("SELECT plan, version FROM ended_runs ORDER BY number")
+        return [(msgspec.msgpack.decode(plan, type=Plan), version) for plan, version in rows]
+
+    def install(self, version: int, shared_head: bytes, carrier: Sealed | None = None) -> None:
+        """Make a received global head the site's own, with the signed message that announced it."""
+        sealed = (None, None) if carrier is None else (carrier.topic, carrier.payload)
+        with self._database.transaction() as database:
+            database.execute(
+                "UPDATE site SET version = ?, shared_head = ?, shared_checksum = ?, carrier_topic = ?,"
+                " carrier = ?",
+                (version, shared_head, checksum(shared_head), *sealed),
+            )
+
+    def evidence(self) -> tuple[bytes, Sealed, bytes] | None:
+        """Return the signed plan, the signed carrier of the newest version and its head, if all are here."""
+        row = self._database.row("SELECT sealed_plan, carrier_topic, carrier, shared_head FROM site")
+        if row is None or not row[0] or not row[2]:
+            return None
+        return row[0], Sealed(row[1], row[2]), row[3]
 
     def store_update(
         self, update: OutgoingUpdate, private_head: bytes, residual: bytes, codec_memory: bytes
@@ -94,12 +186,21 @@ class SiteState:
         """Record a trained round: private head, residual, memory and the update to send, all or nothing."""
         with self._database.transaction() as database:
             database.execute(
-                "INSERT INTO outbox SELECT 1, ?, ?, ?, residual, codec_memory FROM site",
+                "INSERT INTO outbox (id, round_number, samples, payload, private_head_if_refused,"
+                " residual_if_refused, codec_memory_if_refused)"
+                " SELECT 1, ?, ?, ?, private_head, residual, codec_memory FROM site",
                 (update.round_number, update.samples, update.payload),
             )
             database.execute(
-                "UPDATE site SET trained_round = ?, private_head = ?, residual = ?, codec_memory = ?",
-                (update.round_number, private_head, residual, codec_memory),
+                "UPDATE site SET trained_round = ?, private_head = ?, residual = ?, codec_memory = ?,"
+                " own_checksum = ?",
+                (
+                    update.round_number,
+                    private_head,
+                    residual,
+                    codec_memory,
+                    checksum(private_head, residual, codec_memory),
+                ),
             )
 
     def outgoing_update(self) -> OutgoingUpdate | None:
@@ -107,20 +208,35 @@ class SiteState:
         row = self._database.row("SELECT round_number, samples, payload FROM outbox")
         return None if row is None else OutgoingUpdate(*row)
 
-    def settle(self, round_number: int, accepted: bool) -> None:
+    def settle(self, round_number: int, accepted: bool, *, again: bool = False) -> None:
         """Take the round's update from the outbox.
 
-        A refused one gives back residual and memory of before: the aggregator never decoded it.
+        One that does not count gives back residual and memory of before: the aggregator never decoded it.
+        With `again` the private head is given back too, for the round is to be trained once more.
         """
+        row = self._database.row(
+            "SELECT private_head_if_refused, residual_if_refused, codec_memory_if_refused FROM outbox"
+            " WHERE round_number = ?",
+            (round_number,),
+        )
+        if row is None:
+            return
+        private, residual, memory = row
         with self._database.transaction() as database:
             if not accepted:
+                (kept,) = database.execute("SELECT private_head FROM site").fetchone()
+                private = private if again and private is not None else kept
                 database.execute(
-                    "UPDATE site SET (residual, codec_memory) ="
-                    " (SELECT residual_if_refused, codec_memory_if_refused FROM outbox)"
-                    " WHERE EXISTS (SELECT 1 FROM outbox WHERE round_number = ?)",
-                    (round_number,),
+                    "UPDATE site SET private_head = ?, residual = ?, codec_memory = ?, own_checksum = ?",
+                    (private, residual, memory, checksum(private, residual, memory)),
                 )
+            if again:
+                database.execute("UPDATE site SET trained_round = ?", (round_number - 1,))
             database.execute("DELETE FROM outbox WHERE round_number = ?", (round_number,))
+
+    def copy_to(self, path: Path) -> None:
+        """Write a consistent copy of the state, while it is in use."""
+        self._database.copy_to(path)
 
     def write_journal(self, version: int, report: dict[str, Any]) -> None:
         """Record what is known about a version at this site (bytes, seconds, accuracies)."""

@@ -12,6 +12,9 @@ from fedmedclip.protocol.codecs import Codec, decode_head, encode_head
 from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays
 from fedmedclip.protocol.heads.shared_heads import sends_statistics
 
+# Quantisation may give more than went in; after so many times it fits.
+_SHRINKINGS = 8
+
 
 @dataclass(frozen=True)
 class Compressed:
@@ -46,6 +49,36 @@ def compress(
         if tensor.measured:
             left_out[tensor.name] = np.zeros(tensor.shape, np.float32)
     return Compressed(encoded.data, decoded, left_out, encoded.memory)
+
+
+def compress_within(
+    limit: float,
+    codec: Codec,
+    delta: NamedArrays,
+    residual: NamedArrays | None,
+    memory: bytes,
+    specification: HeadSpecification,
+) -> Compressed:
+    """Encode as `compress` does, so that what is decoded has at most the Euclidean norm `limit`.
+
+    A change that is too large is shrunk until it fits, and what is cut off is not owed: it would only be cut
+    off again. (Gradient clipping by the norm: Pascanu et al. 2013.)
+    """
+    made = compress(codec, delta, residual, memory, specification)
+    for _ in range(_SHRINKINGS):
+        norm = norm_of(made.decoded)
+        if norm <= limit:
+            break
+        factor = np.float32(0.95 * limit / norm)
+        delta = {name: array * factor for name, array in delta.items()}
+        residual = residual and {name: array * factor for name, array in residual.items()}
+        made = compress(codec, delta, residual, memory, specification)
+    return made
+
+
+def norm_of(arrays: NamedArrays) -> float:
+    """Return the Euclidean norm of all values together."""
+    return float(np.sqrt(sum(float(np.sum(array.astype(np.float64) ** 2)) for array in arrays.values())))
 
 
 def apply_delta(head: NamedArrays, delta: NamedArrays, specification: HeadSpecification) -> NamedArrays:

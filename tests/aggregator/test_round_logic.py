@@ -1,3 +1,6 @@
+"""When a round closes, and for whom it waits."""
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -5,55 +8,93 @@ from fedmedclip.aggregator.round_logic import (
     CloseRound,
     HeadAdvanced,
     ReportOverdue,
+    Rounds,
     RoundSettings,
-    RoundState,
+    SiteExcused,
+    SiteHeard,
     SiteJoined,
-    SitePresence,
+    SiteLeft,
     Tick,
     UpdateStored,
-    handle,
 )
 
-SETTINGS = RoundSettings(rounds=3, minimum_sites=2, timeout_seconds=100.0)
+SETTINGS = RoundSettings(rounds=3, minimum_sites=2, timeout_seconds=100.0, lease_seconds=50.0)
 
 
-def play(events, state=None, settings=SETTINGS):
-    """Feed (time, event) pairs; return the last state and the actions that came up, with their times."""
-    state = state or RoundState(version=0)
-    actions = []
-    for now, event in events:
-        state, action = handle(state, event, now, settings)
-        if action is not None:
-            actions.append((now, action))
-    return state, actions
+def play(events, rounds=None, settings=SETTINGS):
+    """Feed (time, event) pairs; return the rounds and the actions that came up, with their times."""
+    rounds = rounds or Rounds(settings, version=0)
+    actions = [(now, action) for now, event in events if (action := rounds.handle(event, now)) is not None]
+    return rounds, actions
 
 
 def three_sites():
-    return [(0.0, event) for site in "abc" for event in (SiteJoined(site), SitePresence(site, True))]
+    return [(0.0, SiteJoined(site)) for site in "abc"]
 
 
-def test_a_round_closes_when_everybody_online_has_delivered():
+def test_a_round_closes_when_everybody_present_has_delivered():
     _, actions = play(
         [*three_sites(), (1, UpdateStored("c")), (2, UpdateStored("a")), (3, UpdateStored("b"))]
     )
     assert actions == [(3, CloseRound(1, ("a", "b", "c")))]
 
 
-def test_a_site_that_goes_offline_is_not_waited_for():
-    events = [*three_sites(), (1, UpdateStored("a")), (2, UpdateStored("b")), (3, SitePresence("c", False))]
+def test_a_site_that_leaves_is_not_waited_for():
+    events = [*three_sites(), (1, UpdateStored("a")), (2, UpdateStored("b")), (3, SiteLeft("c"))]
     assert play(events)[1] == [(3, CloseRound(1, ("a", "b")))]
 
 
-def test_a_slow_site_is_waited_for_until_the_time_is_over():
-    events = [*three_sites(), (10, UpdateStored("a")), (20, UpdateStored("b")), (109, Tick()), (110, Tick())]
+def test_a_site_that_is_slow_but_heard_is_waited_for_until_the_time_is_over():
+    events = [*three_sites(), (10, UpdateStored("a")), (20, UpdateStored("b")), (40, SiteHeard("c"))]
+    events += [(80, SiteHeard("c")), (109, Tick()), (110, Tick())]
     assert play(events)[1] == [(110, CloseRound(1, ("a", "b")))]
+
+
+def test_a_site_that_says_nothing_is_waited_for_one_lease_long():
+    events = [*three_sites(), (10, UpdateStored("a")), (20, UpdateStored("b")), (49, Tick()), (50, Tick())]
+    rounds, actions = play(events)
+    assert actions == [(50, CloseRound(1, ("a", "b")))]
+    assert not rounds.present("c")
+    rounds.handle(HeadAdvanced(1), 50)
+    rounds.handle(SiteHeard("c"), 60)
+    assert "c" in rounds.awaited
+
+
+def test_members_of_before_a_restart_count_as_present_for_one_lease():
+    rounds = Rounds(SETTINGS, 0, "abc", now=1000.0)
+    assert rounds.awaited == ("a", "b", "c")
+    _, actions = play([(1001, UpdateStored("a")), (1002, UpdateStored("b")), (1050, Tick())], rounds)
+    assert actions == [(1050, CloseRound(1, ("a", "b")))]
+
+
+def test_a_refused_site_is_not_waited_for_and_lowers_what_is_needed():
+    settings = RoundSettings(rounds=3, minimum_sites=3, timeout_seconds=100.0)
+    events = [*three_sites(), (1, UpdateStored("a")), (2, SiteExcused("c", "norm")), (3, UpdateStored("b"))]
+    rounds, actions = play(events, settings=settings)
+    assert actions == [(3, CloseRound(1, ("a", "b")))]
+    assert rounds.excused() == {"c": "norm"}
+    rounds.handle(HeadAdvanced(1), 4)
+    assert (rounds.excused(), rounds.awaited, rounds.needed()) == ({}, ("a", "b", "c"), 3)
+
+
+def test_an_excused_site_may_still_deliver():
+    events = [*three_sites(), (1, SiteExcused("c", "norm")), (2, UpdateStored("c")), (3, UpdateStored("a"))]
+    rounds, actions = play(events)
+    assert actions == []
+    assert rounds.needed() == 2
+    assert play([(4, UpdateStored("b"))], rounds)[1] == [(4, CloseRound(1, ("a", "b", "c")))]
+
+
+def test_a_round_without_any_update_never_closes_however_many_are_excused():
+    events = [*three_sites(), *((1, SiteExcused(site, "norm")) for site in "abc"), (1e6, Tick())]
+    assert play(events)[1] == []
 
 
 def test_too_few_updates_keep_the_round_open_and_are_reported_once():
     events = [*three_sites(), (10, UpdateStored("a")), (200, Tick()), (201, Tick())]
-    state, actions = play(events)
-    assert actions == [(200, ReportOverdue(1, 1))]
-    assert play([(300, UpdateStored("b"))], state)[1] == [(300, CloseRound(1, ("a", "b")))]
+    rounds, actions = play(events)
+    assert actions == [(200, ReportOverdue(1, 1, 2))]
+    assert play([(300, UpdateStored("b"))], rounds)[1] == [(300, CloseRound(1, ("a", "b")))]
 
 
 def test_nothing_is_counted_before_a_site_delivers():
@@ -61,42 +102,53 @@ def test_nothing_is_counted_before_a_site_delivers():
 
 
 def test_an_update_stored_twice_counts_once():
-    events = [
-        (0, SiteJoined("a")),
-        (0, SitePresence("a", True)),
-        (1, UpdateStored("a")),
-        (2, UpdateStored("a")),
-    ]
-    assert play(events)[1] == []
+    assert play([(0, SiteJoined("a")), (1, UpdateStored("a")), (2, UpdateStored("a"))])[1] == []
+
+
+def test_nothing_closes_while_paused_and_the_rest_follows_afterwards():
+    rounds = Rounds(RoundSettings(3, 2, 100.0, paused=True), 0)
+    _, actions = play([*three_sites(), *((1, UpdateStored(site)) for site in "abc")], rounds)
+    assert actions == []
+    rounds.settings = SETTINGS
+    assert rounds.handle(Tick(), 2) == CloseRound(1, ("a", "b", "c"))
 
 
 def test_the_next_round_starts_empty_and_the_last_one_ends_it():
-    state, _ = play([*three_sites(), (1, UpdateStored("a")), (2, HeadAdvanced(1))])
-    assert (state.version, state.delivered, state.first_delivery) == (1, frozenset(), None)
-    _, actions = play([(3, HeadAdvanced(3)), *((4, UpdateStored(site)) for site in "abc")], state)
+    rounds, _ = play([*three_sites(), (1, UpdateStored("a")), (2, HeadAdvanced(1))])
+    assert (rounds.version, rounds.delivered) == (1, ())
+    _, actions = play([(3, HeadAdvanced(3)), *((4, UpdateStored(site)) for site in "abc")], rounds)
     assert actions == []
 
 
 EVENTS = st.one_of(
     st.sampled_from("abcd").map(SiteJoined),
-    st.builds(SitePresence, st.sampled_from("abcd"), st.booleans()),
+    st.sampled_from("abcd").map(SiteHeard),
+    st.sampled_from("abcd").map(SiteLeft),
     st.sampled_from("abcd").map(UpdateStored),
+    st.builds(SiteExcused, st.sampled_from("abcd"), st.just("why")),
     st.just(Tick()),
 )
 
 
-@given(st.lists(st.tuples(st.floats(0, 300), EVENTS), max_size=40))
-def test_a_round_never_closes_with_too_few_or_with_sites_that_did_not_deliver(timed):
-    state = RoundState(version=0)
-    delivered = set()
+@pytest.mark.parametrize("minimum", [1, 2, 4])
+@given(st.lists(st.tuples(st.floats(0, 300), EVENTS), max_size=60))
+def test_whatever_happens_only_delivered_sites_count_and_what_is_derived_agrees(minimum, timed):
+    settings = RoundSettings(3, minimum, 100.0, 50.0)
+    rounds = Rounds(settings, 0, "abcd")
+    delivered, excused = set(), set()
     for now, event in sorted(timed, key=lambda item: item[0]):
         if isinstance(event, UpdateStored):
             delivered.add(event.site)
-        state, action = handle(state, event, now, SETTINGS)
+        if isinstance(event, SiteExcused):
+            excused.add(event.site)
+        action = rounds.handle(event, now)
+        lacking = len(excused - delivered)
+        assert rounds.needed() == (minimum if not lacking else max(1, min(minimum, 4 - lacking)))
+        assert set(rounds.awaited) == {s for s in "abcd" if rounds.present(s)} - delivered - excused
         if isinstance(action, CloseRound):
             assert set(action.sites) == delivered
-            assert len(action.sites) >= SETTINGS.minimum_sites
-            assert action.round_number == state.version + 1
-            state, _ = handle(state, HeadAdvanced(state.version + 1), now, SETTINGS)
-            delivered = set()
-    assert state.version <= SETTINGS.rounds
+            assert len(action.sites) >= rounds.needed()
+            assert action.round_number == rounds.version + 1
+            rounds.handle(HeadAdvanced(rounds.version + 1), now)
+            delivered, excused = set(), set()
+    assert rounds.version <= settings.rounds

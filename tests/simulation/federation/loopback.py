@@ -9,6 +9,7 @@ import random
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from fedmedclip.aggregator.configuration import AggregatorConfiguration, FederationSettings
@@ -29,6 +30,7 @@ FEDERATION = "trial"
 BUNDLE = bytes(range(32))
 PRIVATE = HeadSpecification((TensorSpecification("private", (5,)),))
 MESSAGE_LIMIT = 4096
+HEARTBEAT_SECONDS = 60.0
 
 
 @dataclass
@@ -81,6 +83,7 @@ class Loopback:
         self.now = 0.0
         self.queue: list[tuple[str, str, bytes]] = []
         self.retained: dict[str, bytes] = {}
+        self.said_at: dict[str, float] = {}
         settings = FederationSettings(
             FEDERATION, "unused", rounds, minimum_sites=minimum_sites or sites, seed=11, enrolment=enrolment
         )
@@ -108,6 +111,7 @@ class Loopback:
         if self.store.plan() is None:
             head = initial_shared_head("fedmedclip", self.plan.embedding_size, self.plan.seed)
             self.store.begin(self.plan, self.specification.to_bytes(head), head_digest(head))
+        self.plan = self.store.plan()
         head = GlobalHead(
             self.store, self.specification, self.plan.downlink_codec, self.plan.rounds, MESSAGE_LIMIT
         )
@@ -117,8 +121,29 @@ class Loopback:
                 self.queue.append(("aggregator", topic, payload))
         self.from_aggregator(self.coordinator.opening())
 
+    def restore_aggregator(self, backup):
+        """Put a copy of the aggregator's database in the place of the newer one, as after a broken disk."""
+        self.store.close()
+        for name in ("aggregator.db", "aggregator.db-wal", "aggregator.db-shm"):
+            (self.folder / name).unlink(missing_ok=True)
+        (self.folder / "aggregator.db").write_bytes(backup.read_bytes())
+        self.start_aggregator()
+
+    def begin_run(self, **changes):
+        """Begin another run with the same aggregator, keys and sites."""
+        changes = {"identity": os.urandom(16), "number": self.plan.number + 1, "revision": 1, **changes}
+        self.plan = msgspec.structs.replace(self.plan, **changes)
+        head = self.specification.to_bytes(
+            initial_shared_head("fedmedclip", self.plan.embedding_size, self.plan.seed)
+        )
+        self.store.begin_run(self.plan, head, head_digest(self.specification.from_bytes(head)))
+        self.store.close()
+        self.start_aggregator()
+
     def start_site(self, site):
-        identity = Identity(FEDERATION, site, self.keys[site].public_key, BUNDLE, None)
+        identity = Identity(
+            FEDERATION, site, self.keys[site].public_key, BUNDLE, None, None, self.plan.embedding_size
+        )
         state = SiteState(self.folder / f"{site}.db")
         self.agents[site] = SiteAgent(
             identity, state, self.learners[site], MESSAGE_LIMIT, self.own_codecs.get(site)
@@ -144,12 +169,14 @@ class Loopback:
             self.queue.append(("aggregator", topic, seal(message, topic, self.keys[site], identity)))
 
     def publish_status(self, site):
+        """Publish a status that has changed, or that is due again to renew the site's lease."""
         if not self.agents[site].joined:
             return
         topic = topics.status(FEDERATION, site)
         payload = seal(self.agents[site].status(online=True), topic, self.keys[site], NO_IDENTITY)
-        if self.retained.get(topic) != payload:
+        if self.retained.get(topic) != payload or self.now - self.said_at.get(site, 0.0) >= HEARTBEAT_SECONDS:
             self.retained[topic] = payload
+            self.said_at[site] = self.now
             self.queue.append(("aggregator", topic, payload))
 
     def deliver(self, receiver, topic, payload):

@@ -124,7 +124,7 @@ def test_a_damaged_head_is_replaced_on_disk_too(tmp_path):
     federation = Loopback(tmp_path, sites=1, rounds=1)
     while (stored := federation.agents["site-0"]._state.load()) is None:
         federation.step()
-    federation.agents["site-0"]._state.install(0, bytes(len(stored.shared_head)), False)
+    federation.agents["site-0"]._state.install(0, bytes(len(stored.shared_head)))
     federation.start_site("site-0")
     while federation.agents["site-0"]._state.load().shared_head != stored.shared_head:
         federation.step()
