@@ -15,7 +15,8 @@ class FederationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     """The table `[federation]`. Paths are relative to the configuration file.
 
     `maximum_update_norm` is the largest Euclidean norm of an update that is counted. A site that says nothing
-    for `lease_seconds` is not waited for.
+    for `lease_seconds` is not waited for. The changes of past rounds are kept as far as they fit into
+    `keep_megabytes`: sites that were away catch up by them, and versions can be rolled back to.
     """
 
     name: str
@@ -32,6 +33,7 @@ class FederationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     downlink_codec: str = "lowrank"
     maximum_update_norm: Annotated[float, Meta(gt=0)] = 1000.0
     state: str = "aggregator-state"
+    keep_megabytes: Annotated[int, Meta(ge=1, le=1_000_000)] = 64
 
 
 class AggregatorConfiguration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -151,6 +151,38 @@ class Coordinator:
         log.info("the run is changed: %s", ", ".join(f"{name} {value}" for name, value in changes.items()))
         return [*self.opening(), *self._advance(Tick(), now)]
 
+    def roll_back(self, to_version: int, now: float) -> list[Outgoing]:
+        """Go on from the head of an earlier version: it becomes a new one, which every site follows.
+
+        Members that are ahead of what is here follow too, so this also ends a dispute with them. The run keeps
+        as many rounds as were left. Raises InvalidInputError when that head is not to be had.
+        """
+        ahead = max(self._recovery.ahead.values(), default=0)
+        before = self.global_head.version
+        version = self.global_head.roll_back(to_version, ahead)
+        self._uploads.clear()
+        self._recovery.over(version)
+        log.warning("rolled back: version %d has the head of version %d", version, to_version)
+        later = self.revise(now, rounds=self.plan.rounds + version - before)
+        return [*later, *self.opening(), *self._advance(HeadAdvanced(version), now)]
+
+    def leave_out(self, site: str, now: float) -> list[Outgoing]:
+        """Do not wait for a site in the open round. Raises InvalidInputError when it is no member."""
+        if site not in self.rounds.members:
+            raise InvalidInputError(f"{site!r} is no member; members are {', '.join(sorted(self._keys))}")
+        return self._advance(SiteExcused(site, "left out by the operator"), now)
+
+    def reconfigure(self, configuration: AggregatorConfiguration, now: float) -> list[Outgoing]:
+        """Take over what may change while a run goes on: limits, times, members' keys, rounds."""
+        settings = configuration.federation
+        self._settings = settings
+        self._listed = {site: bytes.fromhex(key) for site, key in configuration.sites.items()}
+        self.rounds.settings = self._round_settings()
+        return [
+            *self.revise(now, rounds=settings.rounds, maximum_update_norm=settings.maximum_update_norm),
+            *self._advance(Tick(), now),
+        ]
+
     def tick(self, now: float) -> list[Outgoing]:
         """Let time pass: rounds and leases run out, what stays away is asked for again."""
         outgoing: list[Outgoing] = []
@@ -349,6 +381,7 @@ class Coordinator:
         match self.rounds.handle(event, now):
             case CloseRound(round_number, sites):
                 self.global_head.aggregate(round_number, sites, self._settings.weighting)
+                self.global_head.keep_at_most(self._settings.keep_megabytes << 20)
                 self._uploads.clear()
                 log.info("round %d: aggregated %s", round_number, ", ".join(sites))
                 return self._broadcast() + self._advance(HeadAdvanced(round_number), now)

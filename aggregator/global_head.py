@@ -4,7 +4,7 @@ from fedmedclip.aggregator.rules import weighted_mean
 from fedmedclip.aggregator.store import Store, StoredHead, StoredVersion
 from fedmedclip.protocol.codecs import codec_named, decode_head, delta_codec_named, encode_head
 from fedmedclip.protocol.codecs.error_feedback import apply_delta, compress
-from fedmedclip.protocol.errors import MessageError
+from fedmedclip.protocol.errors import InvalidInputError, MessageError, StorageError
 from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays, head_digest
 from fedmedclip.protocol.messages import Announcement, Block, ObjectReference, Snapshot
 from fedmedclip.protocol.objects import blocks_of, refer_to
@@ -32,6 +32,7 @@ class GlobalHead:
         self._maximum_message_bytes = maximum_message_bytes
         self._newest = store.newest_version()
         self._snapshot: tuple[int, bytes] | None = None
+        self.mend()
 
     @property
     def version(self) -> int:
@@ -78,8 +79,79 @@ class GlobalHead:
     def adopt(self, version: int, head: NamedArrays) -> None:
         """Go on from a version that was made before and lost here. What the broadcast still owed is lost."""
         made = StoredVersion(version, head_digest(head), b"")
-        self._store.advance(made, StoredHead(self.specification.to_bytes(head), None, b""))
+        encoded = self.specification.to_bytes(head)
+        self._store.advance(made, StoredHead(encoded, None, b""))
+        self._store.keep_whole(version, encoded)
         self._newest = made
+
+    def roll_back(self, to_version: int, past: int) -> int:
+        """Make a new version, above all that were made and above `past`, whose head is that of `to_version`.
+
+        Raises InvalidInputError when that head is not to be had any more.
+        """
+        head = self.head_at(to_version)
+        version = max(self.version, past) + 1
+        self.adopt(version, head)
+        return version
+
+    def head_at(self, version: int) -> NamedArrays:
+        """Return the head of a version, from the last that is kept whole and the deltas after it, each proved.
+
+        Raises InvalidInputError when what leads there is not all here.
+        """
+        kept = self._store.whole_head_before(version)
+        if kept is None or version > self.version:
+            raise InvalidInputError(f"version {version} is not here; the newest is {self.version}")
+        found, head = kept[0], self.specification.from_bytes(kept[1])
+        for stored in self._store.versions_after(found):
+            if stored.version > version:
+                break
+            if stored.version != found + 1 or not stored.payload:
+                break
+            delta = decode_head(stored.payload, self.specification)
+            head = apply_delta(head, delta, self.specification)
+            if head_digest(head) != stored.head_digest:
+                break
+            found = stored.version
+        if found != version:
+            raise InvalidInputError(
+                f"version {version} cannot be made again: the change from version {found} to {found + 1} is "
+                "not here, or damaged"
+            )
+        return head
+
+    def keep_at_most(self, delta_bytes: int) -> None:
+        """Drop the oldest deltas where all take more than `delta_bytes`; about half of that stays."""
+        if self._store.delta_bytes() <= delta_bytes:
+            return
+        total, oldest = 0, self.version
+        for stored in reversed(self._store.versions_after(-1)):
+            total += len(stored.payload)
+            if total > delta_bytes // 2:
+                break
+            oldest = stored.version
+        try:
+            self._store.keep_whole(oldest, self.specification.to_bytes(self.head_at(oldest)))
+        except InvalidInputError:
+            oldest = self.version
+            self._store.keep_whole(oldest, self._store.head().head)
+        self._store.forget_before(oldest)
+
+    def mend(self) -> None:
+        """Make a damaged head again from the deltas that led to it, which have digests of their own.
+
+        Raises StorageError when these are damaged too.
+        """
+        try:
+            self._store.head()
+        except StorageError as error:
+            try:
+                head = self.head_at(self.version)
+            except InvalidInputError:
+                raise error from None
+            self._store.advance(
+                self._newest, StoredHead(self.specification.to_bytes(head), None, b"")
+            )
 
     def announcement(self) -> Announcement:
         """Return the announcement of the newest version."""

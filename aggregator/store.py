@@ -29,8 +29,11 @@ CREATE TABLE IF NOT EXISTS updates (
 CREATE TABLE IF NOT EXISTS versions (
     version INTEGER PRIMARY KEY, head_digest BLOB, payload BLOB, payload_digest BLOB);
 CREATE INDEX IF NOT EXISTS versions_by_payload ON versions (payload_digest);
+CREATE TABLE IF NOT EXISTS whole_heads (version INTEGER PRIMARY KEY, head BLOB, checksum BLOB);
 CREATE TABLE IF NOT EXISTS runs (
-    number INTEGER PRIMARY KEY, plan BLOB, version INTEGER, head BLOB, head_digest BLOB)
+    number INTEGER PRIMARY KEY, plan BLOB, version INTEGER, head BLOB, head_digest BLOB);
+CREATE TABLE IF NOT EXISTS commands (
+    id INTEGER PRIMARY KEY, given_at REAL, command BLOB, done_at REAL, answer TEXT, failed INTEGER)
 """
 
 
@@ -44,7 +47,9 @@ def _from_version_1(database: sqlite3.Connection) -> None:
     )
     database.execute("DELETE FROM updates WHERE payload IS NULL")
     database.execute("ALTER TABLE updates DROP COLUMN size")
-    for head, residual, memory in database.execute("SELECT head, residual, codec_memory FROM federation"):
+    for head, residual, memory in database.execute(
+        "SELECT head, residual, codec_memory FROM federation"
+    ).fetchall():
         database.execute("UPDATE federation SET checksum = ?", (checksum(head, residual, memory),))
 
 
@@ -94,6 +99,7 @@ class Store:
                 (msgspec.msgpack.encode(plan), head, checksum(head, None, b"")),
             )
             database.execute("INSERT INTO versions VALUES (0, ?, x'', x'')", (head_digest,))
+            database.execute("INSERT INTO whole_heads VALUES (0, ?, ?)", (head, checksum(head)))
 
     def plan(self) -> Plan | None:
         """Return the plan of the federation that lives here, or None when none has begun."""
@@ -108,7 +114,7 @@ class Store:
                 " JOIN versions ON version = (SELECT max(version) FROM versions)",
                 (self._number(),),
             )
-            for table in ("federation", "versions", "updates", "uploads", "upload_blocks"):
+            for table in ("federation", "whole_heads", "versions", "updates", "uploads", "upload_blocks"):
                 database.execute(f"DELETE FROM {table}")
             database.execute("UPDATE sites SET last_round = 0")
             self.begin(plan, head, head_digest)
@@ -250,20 +256,54 @@ class Store:
             database.execute("DELETE FROM uploads")
             database.execute("DELETE FROM upload_blocks")
 
-    def forget_versions(self, most_bytes: int) -> None:
-        """Drop the oldest deltas until the rest is at most `most_bytes`; the newest version always stays."""
-        (total,) = self._database.row("SELECT coalesce(sum(length(payload)), 0) FROM versions")
-        if total <= most_bytes:
-            return
+    def whole_head_before(self, version: int) -> tuple[int, bytes] | None:
+        """Return the newest head that is kept whole and not after `version`, with its version, if any is."""
+        query = "SELECT version, head, checksum FROM whole_heads WHERE version <= ? ORDER BY version DESC"
+        rows = self._database.rows(query, (version,))
+        return next(((found, head) for found, head, expected in rows if checksum(head) == expected), None)
+
+    def delta_bytes(self) -> int:
+        """Return how many bytes the stored deltas take."""
+        return int(self._database.row("SELECT coalesce(sum(length(payload)), 0) FROM versions")[0])
+
+    def keep_whole(self, version: int, head: bytes) -> None:
+        """Keep the head of a version whole, so that deltas may lead on from it."""
         with self._database.transaction() as database:
-            for version, size in self._database.rows(
-                "SELECT version, length(payload) FROM versions"
-                " WHERE version < (SELECT max(version) FROM versions) ORDER BY version"
-            ):
-                if total <= most_bytes:
-                    return
-                database.execute("DELETE FROM versions WHERE version = ?", (version,))
-                total -= size
+            database.execute(
+                "INSERT OR REPLACE INTO whole_heads VALUES (?, ?, ?)", (version, head, checksum(head))
+            )
+
+    def forget_before(self, version: int) -> None:
+        """Drop the deltas that lead to versions before this one, and heads of before it."""
+        with self._database.transaction() as database:
+            database.execute("DELETE FROM versions WHERE version < ?", (version,))
+            database.execute("DELETE FROM whole_heads WHERE version < ?", (version,))
+
+    def give_command(self, command: bytes, now: float) -> int:
+        """Record what the operator asks of the running aggregator; return its number."""
+        with self._database.transaction() as database:
+            cursor = database.execute(
+                "INSERT INTO commands (given_at, command) VALUES (?, ?)", (now, command)
+            )
+            assert cursor.lastrowid is not None
+            return cursor.lastrowid
+
+    def open_commands(self) -> list[tuple[int, bytes]]:
+        """Return the commands that nobody has carried out yet, oldest first."""
+        return self._database.rows("SELECT id, command FROM commands WHERE done_at IS NULL ORDER BY id")
+
+    def finish_command(self, number: int, answer: str, *, failed: bool, now: float) -> None:
+        """Record what came of a command."""
+        with self._database.transaction() as database:
+            database.execute(
+                "UPDATE commands SET done_at = ?, answer = ?, failed = ? WHERE id = ?",
+                (now, answer, failed, number),
+            )
+
+    def command_answer(self, number: int) -> tuple[str, bool] | None:
+        """Return what came of a command and whether it failed; None while it is open."""
+        row = self._database.row("SELECT answer, failed FROM commands WHERE id = ? AND done_at", (number,))
+        return None if row is None else (row[0], bool(row[1]))
 
     @contextmanager
     def batch(self) -> Iterator[None]:

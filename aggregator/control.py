@@ -1,0 +1,123 @@
+"""Commands of the operator to the aggregator: given by another process, carried out between two messages.
+
+They lie in the aggregator's database: given while it does not run, they are carried out when it starts. Each
+stays on record, with its answer.
+"""
+
+import logging
+import time
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from fedmedclip.aggregator.configuration import AggregatorConfiguration
+from fedmedclip.aggregator.coordinator import Coordinator, Outgoing
+from fedmedclip.aggregator.store import Store
+from fedmedclip.protocol.configuration import beside, read_configuration
+from fedmedclip.protocol.errors import FedMedClipError, InvalidInputError
+
+log = logging.getLogger("fedmedclip.aggregator")
+
+ANSWER_SECONDS = 15.0
+
+
+class _Command(msgspec.Struct, frozen=True, tag=True):
+    pass
+
+
+class Pause(_Command, frozen=True):
+    """No round closes, and no site trains, until it is resumed."""
+
+
+class Resume(_Command, frozen=True):
+    """Go on after a pause."""
+
+
+class End(_Command, frozen=True):
+    """The newest version is the last."""
+
+
+class AddRounds(_Command, frozen=True):
+    """So many rounds more than planned."""
+
+    number: Annotated[int, Meta(ge=1, le=1_000_000)]
+
+
+class LeaveOut(_Command, frozen=True):
+    """Do not wait for a site in the open round."""
+
+    site: str
+
+
+class RollBack(_Command, frozen=True):
+    """Go on from the head of an earlier version."""
+
+    version: Annotated[int, Meta(ge=0, le=1_000_000)]
+
+
+Command = Pause | Resume | End | AddRounds | LeaveOut | RollBack
+
+
+def carry_out(command: Command, coordinator: Coordinator, now: float) -> tuple[str, list[Outgoing]]:
+    """Do what is asked; return a sentence for the operator, and what to publish. Raises InvalidInputError."""
+    head, plan = coordinator.global_head, coordinator.plan
+    match command:
+        case Pause():
+            return "paused", coordinator.revise(now, paused=True)
+        case Resume():
+            return "resumed", coordinator.revise(now, paused=False)
+        case End():
+            if head.version == 0:
+                raise InvalidInputError("no round is done yet; a run has at least one")
+            return f"version {head.version} is the last", coordinator.revise(now, rounds=head.version)
+        case AddRounds(number):
+            rounds = max(plan.rounds, head.version) + number
+            return f"the run has {rounds} rounds now", coordinator.revise(now, rounds=rounds)
+        case LeaveOut(site):
+            return f"round {head.version + 1} does not wait for {site}", coordinator.leave_out(site, now)
+        case RollBack(version):
+            outgoing = coordinator.roll_back(version, now)
+            return f"version {head.version} has the head of version {version}", outgoing
+
+
+def carry_out_waiting(store: Store, coordinator: Coordinator, now: float) -> list[Outgoing]:
+    """Carry out every command that waits; what cannot be done is answered with the reason."""
+    outgoing: list[Outgoing] = []
+    for number, encoded in store.open_commands():
+        failed = False
+        try:
+            command: Command = msgspec.json.decode(encoded, type=Command)
+            answer, published = carry_out(command, coordinator, now)
+            outgoing += published
+        except (FedMedClipError, msgspec.MsgspecError) as error:
+            answer, failed = str(error), True
+        log.info("command %s: %s", encoded.decode(errors="replace"), answer)
+        store.finish_command(number, answer, failed=failed, now=time.time())
+    return outgoing
+
+
+def give(configuration_file: Path, command: Command) -> str:
+    """Give a command to the aggregator of a configuration, and return its answer.
+
+    Raises InvalidInputError when there is no state there, or the command cannot be carried out.
+    """
+    settings = read_configuration(configuration_file, AggregatorConfiguration).federation
+    database = beside(configuration_file, settings.state) / "aggregator.db"
+    if not database.is_file():
+        raise InvalidInputError(f"{database} does not exist: this aggregator has not begun a run")
+    store = Store(database)
+    try:
+        number = store.give_command(msgspec.json.encode(command), time.time())
+        until = time.monotonic() + ANSWER_SECONDS
+        while time.monotonic() < until:
+            if (answered := store.command_answer(number)) is not None:
+                answer, failed = answered
+                if failed:
+                    raise InvalidInputError(answer)
+                return answer
+            time.sleep(0.2)
+    finally:
+        store.close()
+    return "the aggregator does not run, or is busy; it will be done as soon as it can"
