@@ -1,6 +1,5 @@
 """The layers of heads in torch: the `Layers` that training gives to a method's passes and loss."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -9,8 +8,7 @@ from torch.nn import functional
 
 from fedmedclip.edge_client.heads.layers import LEAKY_SLOPE, NORMALISATION_EPSILON
 from fedmedclip.edge_client.learning.masked_linear import masked_linear
-
-Tensors = Mapping[str, Tensor]
+from fedmedclip.edge_client.learning.method import Tensors
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,11 @@ from fedmedclip.protocol.heads.head import NamedArrays
 if TYPE_CHECKING:
     from torch import Tensor
 
-    Tensors = Mapping[str, Tensor]
-    Loss = Callable[[Layers, Tensors, Tensors, "Batch", TrainingSettings], dict[str, Tensor]]
-
+Tensors = Mapping[str, "Tensor"]
+"""A head in training, by the names of its specification."""
+Terms = dict[str, "Tensor"]
+"""The named parts of a loss, scalars."""
+Loss = Callable[[Layers, Tensors, Tensors, "Batch", TrainingSettings], Terms]
 Fit = Callable[
     [NamedArrays, npt.NDArray[np.float32], npt.NDArray[np.int64], int, int],
     tuple[NamedArrays, NamedArrays, float],

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from fedmedclip.edge_client.heads.method import SiteMethod
 from fedmedclip.edge_client.learning.layers import TorchLayers
+from fedmedclip.edge_client.learning.method import Tensors
 
 _MEAN, _VARIANCE = ".running_mean", ".running_var"
 
@@ -16,8 +17,8 @@ _MEAN, _VARIANCE = ".running_mean", ".running_var"
 @torch.no_grad()
 def settle(
     method: SiteMethod,
-    shared: Mapping[str, Tensor],
-    private: Mapping[str, Tensor],
+    shared: Tensors,
+    private: Tensors,
     embeddings: Tensor,
     class_embeddings: Tensor,
     common: Mapping[str, npt.NDArray[np.float32]] | None,

@@ -138,7 +138,10 @@ def train_round(
         shared_specification.check(shared)
         fitted_shared, fitted_private, loss = found.fit(shared, embeddings, labels, classes, seed)
         return TrainedHeads(fitted_shared, fitted_private, loss, {"left_out": loss})
-    assert isinstance(found, TrainedMethod)
+    if not isinstance(found, TrainedMethod):
+        raise InvalidInputError(
+            f"method {method!r} does not say how it trains; its author must give it a loss"
+        )
     with _fixed_threads(settings.threads):
         shared_head = _tensors(shared, shared_specification)
         private_head = _tensors(private, private_specification)

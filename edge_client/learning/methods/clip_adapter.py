@@ -5,20 +5,11 @@ arXiv:2110.04544): its visual adapter with residual ratio 0.2 and the classes' t
 Departure: its linear layers have biases here.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 from fedmedclip.edge_client.heads.method import Head, Layers, Rows, by_cosines
-from fedmedclip.edge_client.learning.method import Batch, TrainedMethod
+from fedmedclip.edge_client.learning.method import Batch, Tensors, Terms, TrainedMethod
 from fedmedclip.edge_client.learning.settings import TrainingSettings
 from fedmedclip.protocol.heads.head import HeadSpecification
 from fedmedclip.protocol.heads.layers import linear_tensors
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from fedmedclip.edge_client.learning.method import Tensors
 
 ADAPTER_SHARE = 0.2
 """How much of the feature is the adapter's (alpha of the paper's image branch)."""
@@ -39,7 +30,7 @@ def adapt(layers: Layers, shared: Head, embeddings: Rows) -> Rows:
 
 def loss(
     layers: Layers, shared: Tensors, private: Tensors, batch: Batch, settings: TrainingSettings
-) -> dict[str, Tensor]:
+) -> Terms:
     """Return the cross entropy over the classes at the bundle's logit scale."""
     from fedmedclip.edge_client.learning.losses import classification_loss
 

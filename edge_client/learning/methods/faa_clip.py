@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fedmedclip.edge_client.heads.method import Layers, by_cosines
-from fedmedclip.edge_client.learning.method import Batch, TrainedMethod
+from fedmedclip.edge_client.learning.method import Batch, Tensors, Terms, TrainedMethod
 from fedmedclip.edge_client.learning.methods.facmic import adapt, shared_arrays
 from fedmedclip.edge_client.learning.settings import TrainingSettings
 from fedmedclip.protocol.heads.head import HeadSpecification
@@ -20,8 +20,6 @@ from fedmedclip.protocol.heads.layers import batch_norm_tensors, linear_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from fedmedclip.edge_client.learning.method import Tensors
 
 DISCRIMINATOR_WIDTH = 512
 
@@ -41,7 +39,7 @@ def private_arrays(size: int, classes: int, width: int = DISCRIMINATOR_WIDTH) ->
 
 def loss(
     layers: Layers, shared: Tensors, private: Tensors, batch: Batch, settings: TrainingSettings
-) -> dict[str, Tensor]:
+) -> Terms:
     """Return the contrastive term and, where there is a reference set, the adversarial term."""
     import torch
 

@@ -6,20 +6,11 @@ is a reference set of embeddings (`edge_client.features.references`) in place of
 without one the head trains on the contrastive term alone; running statistics are aggregated like weights.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 from fedmedclip.edge_client.heads.method import Head, Layers, Rows, by_cosines
-from fedmedclip.edge_client.learning.method import Batch, TrainedMethod
+from fedmedclip.edge_client.learning.method import Batch, Tensors, Terms, TrainedMethod
 from fedmedclip.edge_client.learning.settings import TrainingSettings
 from fedmedclip.protocol.heads.head import HeadSpecification
 from fedmedclip.protocol.heads.layers import batch_norm_tensors, linear_tensors
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from fedmedclip.edge_client.learning.method import Tensors
 
 
 def shared_arrays(size: int, classes: int) -> HeadSpecification:
@@ -40,7 +31,7 @@ def adapt(layers: Layers, shared: Head, embeddings: Rows) -> Rows:
 
 def loss(
     layers: Layers, shared: Tensors, private: Tensors, batch: Batch, settings: TrainingSettings
-) -> dict[str, Tensor]:
+) -> Terms:
     """Return the contrastive term and, where there is a reference set, the adaptation term.
 
     Source features are adapted, target features are not; the target's pseudo-probabilities are those of its

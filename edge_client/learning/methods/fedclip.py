@@ -4,20 +4,11 @@ Source: Lu et al., "FedCLIP: Fast Generalization and Personalization for CLIP in
 Data Engineering Bulletin 2023, arXiv:2302.13485).
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 from fedmedclip.edge_client.heads.method import Head, Layers, Rows, by_cosines
-from fedmedclip.edge_client.learning.method import Batch, TrainedMethod
+from fedmedclip.edge_client.learning.method import Batch, Tensors, Terms, TrainedMethod
 from fedmedclip.edge_client.learning.settings import TrainingSettings
 from fedmedclip.protocol.heads.head import HeadSpecification
 from fedmedclip.protocol.heads.layers import linear_tensors
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from fedmedclip.edge_client.learning.method import Tensors
 
 
 def shared_arrays(size: int, classes: int) -> HeadSpecification:
@@ -33,7 +24,7 @@ def adapt(layers: Layers, shared: Head, embeddings: Rows) -> Rows:
 
 def loss(
     layers: Layers, shared: Tensors, private: Tensors, batch: Batch, settings: TrainingSettings
-) -> dict[str, Tensor]:
+) -> Terms:
     """Return the contrastive term."""
     from fedmedclip.edge_client.learning.losses import image_text_loss
 

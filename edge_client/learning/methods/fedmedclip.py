@@ -12,15 +12,13 @@ from typing import TYPE_CHECKING
 
 from fedmedclip.edge_client.heads.ensemble import ENTROPY_FLOOR
 from fedmedclip.edge_client.heads.method import Head, Layers, Rows, by_cosines
-from fedmedclip.edge_client.learning.method import Batch, TrainedMethod
+from fedmedclip.edge_client.learning.method import Batch, Tensors, Terms, TrainedMethod
 from fedmedclip.edge_client.learning.settings import TrainingSettings
 from fedmedclip.protocol.heads.head import HeadSpecification, TensorSpecification
 from fedmedclip.protocol.heads.layers import batch_norm_tensors, masked_linear_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from fedmedclip.edge_client.learning.method import Tensors
 
 
 def shared_arrays(size: int, classes: int) -> HeadSpecification:
@@ -57,7 +55,7 @@ def classify(layers: Layers, private: Head, adapted: Rows) -> Rows:
 
 def loss(
     layers: Layers, shared: Tensors, private: Tensors, batch: Batch, settings: TrainingSettings
-) -> dict[str, Tensor]:
+) -> Terms:
     """Return the three terms of the loss, each a scalar, already weighted: their sum is minimised."""
     from fedmedclip.edge_client.learning.losses import classification_loss, image_text_loss
 

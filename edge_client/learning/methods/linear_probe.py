@@ -1,18 +1,9 @@
 """A federated linear probe: one linear layer on the embeddings, without the classes' text embeddings."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 from fedmedclip.edge_client.heads.method import Head, Layers, Rows
-from fedmedclip.edge_client.learning.method import Batch, TrainedMethod
+from fedmedclip.edge_client.learning.method import Batch, Tensors, Terms, TrainedMethod
 from fedmedclip.edge_client.learning.settings import TrainingSettings
 from fedmedclip.protocol.heads.head import HeadSpecification, TensorSpecification
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from fedmedclip.edge_client.learning.method import Tensors
 
 
 def shared_arrays(size: int, classes: int) -> HeadSpecification:
@@ -34,7 +25,7 @@ def shared_pass(
 
 def loss(
     layers: Layers, shared: Tensors, private: Tensors, batch: Batch, settings: TrainingSettings
-) -> dict[str, Tensor]:
+) -> Terms:
     """Return the cross entropy over the classes."""
     from fedmedclip.edge_client.learning.losses import classification_loss
 
