@@ -4,11 +4,15 @@ An installed distribution is trusted as this one is. What a message says only ev
 that are installed here.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Collection
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fedmedclip.protocol.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint, EntryPoints
 
 
 def load_from_outside(group: str, kind: str, name: str, fits: Callable[[Any], bool]) -> Any | None:
@@ -17,7 +21,7 @@ def load_from_outside(group: str, kind: str, name: str, fits: Callable[[Any], bo
     Raises InvalidInputError, with the distribution's name, when two bring it, when it cannot be imported, or
     when it does not `fit`.
     """
-    found = tuple(entry_points(group=group, name=name))
+    found = tuple(_entry_points(group).select(name=name))
     if not found:
         return None
     if len(found) > 1:
@@ -45,7 +49,7 @@ def known_names(group: str, kind: str, built_in: Collection[str]) -> list[str]:
     Raises InvalidInputError when a distribution brings a name that is built in: the built-in one is used, and
     whoever installed the other should know.
     """
-    outside = entry_points(group=group)
+    outside = _entry_points(group)
     for entry in outside:
         if entry.name in built_in:
             raise InvalidInputError(
@@ -53,6 +57,13 @@ def known_names(group: str, kind: str, built_in: Collection[str]) -> list[str]:
                 "uninstall it, or give its own another name"
             )
     return sorted({*built_in, *outside.names})
+
+
+def _entry_points(group: str) -> EntryPoints:
+    # Imported late, for it takes a seventh of the imports of whoever classifies with a built-in method.
+    from importlib.metadata import entry_points
+
+    return entry_points(group=group)
 
 
 def _distribution(entry: EntryPoint) -> str:

@@ -8,7 +8,7 @@ the distributions that are installed. Nothing is imported before it is asked for
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import EntryPoint
+from importlib import import_module
 
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.heads.head import HeadSpecification
@@ -66,7 +66,8 @@ def method_named(name: str) -> Method:
             f"in method {name!r} nothing is federated; it is a baseline of `fedmedclip bench accuracy`"
         )
     if name in _BUILT_IN:
-        built_in: Method = EntryPoint(name, _BUILT_IN[name], GROUP).load()
+        module, _, attribute = _BUILT_IN[name].partition(":")
+        built_in: Method = getattr(import_module(module), attribute)
         return built_in
     found: Method | None = load_from_outside(GROUP, "method", name, lambda loaded: isinstance(loaded, Method))
     if found is None:
