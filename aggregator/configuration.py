@@ -14,7 +14,8 @@ PublicKeyInHexadecimal = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 class FederationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The table `[federation]`. Paths are relative to the configuration file.
 
-    `maximum_update_norm` is the largest Euclidean norm of an update that is counted.
+    `maximum_update_norm` is the largest Euclidean norm of an update that is counted; `rule` names the
+    aggregation rule, which `weighting` gives its weights.
     """
 
     name: str
@@ -25,6 +26,7 @@ class FederationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     round_timeout_seconds: Annotated[float, Meta(gt=0)] = 3600.0
     seed: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)] = 0
     weighting: Literal["samples", "equal"] = "samples"
+    rule: str = "weighted_mean"
     enrolment: Literal["open", "listed"] = "open"
     uplink_codec: str = "lowrank"
     downlink_codec: str = "lowrank"
