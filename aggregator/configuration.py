@@ -16,7 +16,8 @@ class FederationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
 
     `maximum_update_norm` is the largest Euclidean norm of an update that is counted. A site that says nothing
     for `lease_seconds` is not waited for. The changes of past rounds are kept as far as they fit into
-    `keep_megabytes`: sites that were away catch up by them, and versions can be rolled back to.
+    `keep_megabytes`: sites that were away catch up by them, and versions can be rolled back to. `rule` names
+    the aggregation rule, which `weighting` gives its weights.
     """
 
     name: str
@@ -28,6 +29,7 @@ class FederationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     lease_seconds: Annotated[float, Meta(ge=10, le=86_400)] = 180.0
     seed: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)] = 0
     weighting: Literal["samples", "equal"] = "samples"
+    rule: str = "weighted_mean"
     enrolment: Literal["open", "listed"] = "open"
     uplink_codec: str = "lowrank"
     downlink_codec: str = "lowrank"

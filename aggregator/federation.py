@@ -3,6 +3,7 @@
 import os
 
 from fedmedclip.aggregator.configuration import AggregatorConfiguration
+from fedmedclip.aggregator.rules import rule_named
 from fedmedclip.aggregator.store import Store
 from fedmedclip.protocol.bundle.bundle import Bundle
 from fedmedclip.protocol.codecs import delta_codec_named
@@ -27,6 +28,7 @@ def begin_or_resume(
         check_name("site", site)
     for codec in (settings.uplink_codec, settings.downlink_codec):
         delta_codec_named(codec)
+    rule_named(settings.rule)
     known = store.plan()
     plan = Plan(
         identity=os.urandom(16) if known is None else known.identity,

@@ -1,6 +1,6 @@
 """The global head: its newest version, how a round makes the next, how a site that is behind catches up."""
 
-from fedmedclip.aggregator.rules import weighted_mean
+from fedmedclip.aggregator.rules import rule_named
 from fedmedclip.aggregator.store import Store, StoredHead, StoredVersion
 from fedmedclip.protocol.codecs import codec_named, decode_head, delta_codec_named, encode_head
 from fedmedclip.protocol.codecs.error_feedback import apply_delta, compress
@@ -14,7 +14,8 @@ class GlobalHead:
     """Applies to its own state exactly the bytes that it broadcasts, so that every site holds the same bits.
 
     `rounds` is the version at which the run is finished; messages carry at most `maximum_message_bytes`. A
-    version without payload (one that was taken back, or rolled back to) is read as a snapshot.
+    version without payload (one that was taken back, or rolled back to) is read as a snapshot. `rule` names the aggregation
+    rule.
     """
 
     def __init__(
@@ -24,10 +25,12 @@ class GlobalHead:
         downlink_codec: str,
         rounds: int,
         maximum_message_bytes: int,
+        rule: str = "weighted_mean",
     ) -> None:
         self._store = store
         self.specification = specification
         self._codec = delta_codec_named(downlink_codec)
+        self._rule = rule_named(rule)
         self.rounds = rounds
         self._maximum_message_bytes = maximum_message_bytes
         self._newest = store.newest_version()
@@ -58,10 +61,10 @@ class GlobalHead:
             )
             for update in self._store.updates(round_number, sites)
         )
-        mean = weighted_mean(updates, self.specification)
+        delta = self._rule(updates, self.specification)
         stored = self._store.head()
         residual = None if stored.residual is None else self.specification.from_bytes(stored.residual)
-        compressed = compress(self._codec, mean, residual, stored.codec_memory, self.specification)
+        compressed = compress(self._codec, delta, residual, stored.codec_memory, self.specification)
         before = self.specification.from_bytes(stored.head)
         head = apply_delta(before, compressed.decoded, self.specification)
         self.specification.check(head)

@@ -1,15 +1,45 @@
-"""Aggregation rules: how the updates of a round become one mean delta."""
+"""Aggregation rules: how the updates of a round become one delta. `[federation] rule` names one."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
+from fedmedclip.protocol.errors import HeadError, InvalidInputError
 from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays
+from fedmedclip.protocol.plugins import known_names, load_from_outside
+
+GROUP, _KIND = "fedmedclip.aggregation_rules", "aggregation rule"
+
+Updates = Iterable[tuple[float, NamedArrays]]
+"""Weight and delta of each update, sorted by site. They can be gone through once."""
+Rule = Callable[[Updates, HeadSpecification], NamedArrays]
+"""Updates and the head's specification to one delta in float32; equal updates always give equal bits."""
 
 
-def weighted_mean(
-    updates: Iterable[tuple[float, NamedArrays]], specification: HeadSpecification
-) -> NamedArrays:
+def rule_named(name: str) -> Rule:
+    """Return a rule, built in or brought along by another distribution.
+
+    It raises HeadError, with its name, when its result is no delta. Raises InvalidInputError for an unknown
+    rule, and when what another distribution brings under the name cannot be used.
+    """
+    found: Rule | None = _BUILT_IN.get(name) or load_from_outside(GROUP, _KIND, name, callable)
+    if found is None:
+        known = ", ".join(known_names(GROUP, _KIND, _BUILT_IN))
+        raise InvalidInputError(f"unknown aggregation rule {name!r}; known rules: {known}")
+    rule = found
+
+    def checked(updates: Updates, specification: HeadSpecification) -> NamedArrays:
+        delta = rule(updates, specification)
+        try:
+            specification.check(delta)
+        except HeadError as error:
+            raise HeadError(f"aggregation rule {name!r} gave no delta: {error}") from error
+        return delta
+
+    return checked
+
+
+def weighted_mean(updates: Updates, specification: HeadSpecification) -> NamedArrays:
     """Return sum(weight * delta) / sum(weight), accumulated in float64 in the order given.
 
     One update is in memory at a time. With the number of training samples as weight this is FedAvg
@@ -25,3 +55,6 @@ def weighted_mean(
     if total_weight <= 0.0:
         raise ValueError("a round cannot be aggregated without updates")
     return {name: (array / total_weight).astype(np.float32) for name, array in total.items()}
+
+
+_BUILT_IN: dict[str, Rule] = {"weighted_mean": weighted_mean}

@@ -46,7 +46,12 @@ def run_aggregator(configuration_file: Path, *, once: bool) -> None:
         store = Store(state / "aggregator.db")
         plan, specification = begin_or_resume(configuration, bundle, store, key.public_key)
         global_head = GlobalHead(
-            store, specification, plan.downlink_codec, plan.rounds, broker.maximum_message_bytes
+            store,
+            specification,
+            plan.downlink_codec,
+            plan.rounds,
+            broker.maximum_message_bytes,
+            settings.rule,
         )
         coordinator = Coordinator(configuration, plan, store, global_head, time.monotonic())
         log.info(

@@ -19,7 +19,9 @@ MAY_IMPORT = {
 # What the base installation brings; everything else is an extra.
 PROTOCOL_LIBRARIES = {"numpy", "zstandard", "msgspec", "cryptography", "paho"}
 BASE_LIBRARIES = PROTOCOL_LIBRARIES | {"onnxruntime", "PIL", "typer", "rich", "safetensors"}
-MAY_USE_TORCH = {"edge_client/learning/training.py", "edge_client/learning/methods"}
+LEARNING = "edge_client/learning"
+MAY_USE_TORCH = {f"{LEARNING}/{name}.py" for name in ("layers", "losses", "masked_linear", "settled_norms")}
+MAY_USE_TORCH |= {f"{LEARNING}/training.py", f"{LEARNING}/methods"}
 
 
 # The rooms inside the large rooms, floor by floor: each may import those below it, never beside or above it.
@@ -110,6 +112,26 @@ def test_torch_and_extras_stay_where_they_belong(room):
         used = {top_level(name) for name, at_run_time in imported_modules(path) if at_run_time}
         unknown = used - set(sys.stdlib_module_names) - ROOMS - allowed - extras
         assert not unknown, f"{relative} needs {unknown}"
+
+
+METHODS = sorted((ROOT / LEARNING / "methods").glob("*.py"))
+
+
+@pytest.mark.parametrize("path", METHODS, ids=lambda path: path.stem)
+def test_a_method_imports_torch_only_when_it_trains(path):
+    """Not even through our own modules: the aggregator and a clinic's device read the file too."""
+    at_once = ast.Module([node for node in ast.parse(path.read_text()).body if not is_lazy(node)], [])
+    train = {f"fedmedclip.{name.removesuffix('.py').replace('/', '.')}" for name in MAY_USE_TORCH}
+    train -= {"fedmedclip.edge_client.learning.methods"}
+    for node in ast.walk(at_once):
+        names = [node.module] if isinstance(node, ast.ImportFrom) else []
+        names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        assert not {name for name in names if name.split(".")[0] == "torch" or name in train}
+
+
+def is_lazy(node):
+    typing_only = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+    return isinstance(node, ast.FunctionDef) or typing_only
 
 
 def modules_after(arguments):

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import Meta
 
-from fedmedclip.edge_client.heads.forward_passes import unit_rows
+from fedmedclip.edge_client.heads.layers import unit_rows
 from fedmedclip.protocol.bundle.bundle import REFERENCE_FILE, Bundle
 from fedmedclip.protocol.errors import InvalidInputError
 

@@ -4,9 +4,9 @@ import numpy as np
 import numpy.typing as npt
 
 from fedmedclip.edge_client.heads.ensemble import softmax
-from fedmedclip.edge_client.heads.forward_passes import unit_rows
 from fedmedclip.edge_client.heads.heads import Predictions, predict_probabilities
 from fedmedclip.edge_client.heads.heads_file import Heads
+from fedmedclip.edge_client.heads.layers import unit_rows
 from fedmedclip.protocol.bundle.bundle import Bundle
 
 

@@ -4,19 +4,18 @@
                                  features -> private head -> logits
     both -> ensemble
 
-The same forward passes as the torch modules in `edge_client.learning.methods` in evaluation mode, to 1e-5.
+A method's own file (`edge_client.learning.methods`) says what its heads are.
 """
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from fedmedclip.edge_client.heads import forward_passes, private_heads, whitened_memory
-from fedmedclip.edge_client.heads.ensemble import ENTROPY, EnsembleRule, softmax
-from fedmedclip.edge_client.heads.forward_passes import unit_rows
-from fedmedclip.protocol.errors import InvalidInputError
+from fedmedclip.edge_client.heads import layers
+from fedmedclip.edge_client.heads.ensemble import EnsembleRule
+from fedmedclip.edge_client.heads.layers import softmax, unit_rows
+from fedmedclip.edge_client.heads.method import site_method
 from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays
 from fedmedclip.protocol.seeds import derive_seed
 
@@ -57,21 +56,21 @@ def predict_probabilities(
 
     Raises InvalidInputError for an unknown method.
     """
-    forward = _forward_passes(method)
-    features, shared_logits = forward.shared(shared, embeddings, class_embeddings, logit_scale)
+    found = site_method(method)
+    features, shared_logits = found.shared_pass(layers, shared, embeddings, class_embeddings, logit_scale)
     zero_shot = softmax(logit_scale * (unit_rows(embeddings) @ class_embeddings.T))
     shared_probabilities = softmax(shared_logits)
-    if not private or forward.private is None:
+    if not private or found.private_pass is None:
         no_weight = np.full_like(shared_logits.max(axis=1), 0)
         return Predictions(zero_shot, shared_probabilities, None, shared_probabilities, no_weight)
-    logits = forward.private(private, shared, features)
-    ensemble, weight = (rule or forward.ensemble).combine(shared_logits, logits)
+    logits = found.private_pass(layers, private, features)
+    ensemble, weight = (rule or found.ensemble).combine(shared_logits, logits)
     return Predictions(zero_shot, shared_probabilities, softmax(logits), ensemble, weight)
 
 
 def ensemble_of(method: str) -> EnsembleRule:
     """Return how the heads of a method vote; raises InvalidInputError for an unknown method."""
-    return _forward_passes(method).ensemble
+    return site_method(method).ensemble
 
 
 def private_head_specification(method: str, embedding_size: int, classes: int) -> HeadSpecification | None:
@@ -80,9 +79,8 @@ def private_head_specification(method: str, embedding_size: int, classes: int) -
     It may hold what only training uses, such as FAA-CLIP's discriminator. Batch-norm statistics are arrays
     like the others. Raises InvalidInputError for an unknown method.
     """
-    _forward_passes(method)
-    specification = private_heads.SPECIFICATIONS.get(method)
-    return specification(embedding_size, classes) if specification else None
+    arrays = site_method(method).private_arrays
+    return arrays(embedding_size, classes) if arrays else None
 
 
 def initial_private_head(
@@ -93,57 +91,3 @@ def initial_private_head(
     if specification is None:
         return {}
     return specification.initial(derive_seed(federation_seed, purpose="private head", site=site))
-
-
-SharedPass = Callable[[Mapping[str, Floats], Floats, Floats, float], tuple[Floats, Floats]]
-"""(shared head, embeddings (N, D), class embeddings (C, D), logit scale) to features and logits (N, C)."""
-PrivatePass = Callable[[Mapping[str, Floats], Mapping[str, Floats], Floats], Floats]
-"""(private head, shared head, features (N, D)) to logits (N, C)."""
-
-
-@dataclass(frozen=True)
-class _ForwardPasses:
-    shared: SharedPass
-    private: PrivatePass | None = None
-    ensemble: EnsembleRule = ENTROPY
-
-
-def _by_cosines(adapt: Callable[[Mapping[str, Floats], Floats], Floats]) -> SharedPass:
-    def shared(
-        head: Mapping[str, Floats], embeddings: Floats, class_embeddings: Floats, logit_scale: float
-    ) -> tuple[Floats, Floats]:
-        adapted = adapt(head, embeddings)
-        return adapted, logit_scale * (adapted @ class_embeddings.T)
-
-    return shared
-
-
-def _linear_probe(
-    head: Mapping[str, Floats], embeddings: Floats, class_embeddings: Floats, logit_scale: float
-) -> tuple[Floats, Floats]:
-    return embeddings, logit_scale * forward_passes.linear_probe(head, embeddings)
-
-
-def _private_mlp(private: Mapping[str, Floats], shared: Mapping[str, Floats], features: Floats) -> Floats:
-    return forward_passes.private_mlp(private, features)
-
-
-_FORWARD_PASSES = {
-    "clip-adapter": _ForwardPasses(_by_cosines(forward_passes.residual_adapter)),
-    "faa-clip": _ForwardPasses(_by_cosines(forward_passes.normalised_attention)),
-    "facmic": _ForwardPasses(_by_cosines(forward_passes.normalised_attention)),
-    "fedclip": _ForwardPasses(_by_cosines(forward_passes.tanh_attention)),
-    "fedmedclip": _ForwardPasses(_by_cosines(forward_passes.feature_adaptation), _private_mlp),
-    "linear-probe": _ForwardPasses(_linear_probe),
-    "whitened-memory": _ForwardPasses(
-        whitened_memory.shared_logits, whitened_memory.private_logits, whitened_memory.ENSEMBLE
-    ),
-}
-
-
-def _forward_passes(method: str) -> _ForwardPasses:
-    if method not in _FORWARD_PASSES:
-        raise InvalidInputError(
-            f"unknown method {method!r}; known methods: {', '.join(sorted(_FORWARD_PASSES))}"
-        )
-    return _FORWARD_PASSES[method]

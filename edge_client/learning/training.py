@@ -10,18 +10,20 @@ import torch
 from torch import nn
 
 from fedmedclip.edge_client.heads.heads import predict_probabilities, private_head_specification
+from fedmedclip.edge_client.heads.method import site_method
+from fedmedclip.edge_client.learning.layers import TorchLayers
 from fedmedclip.edge_client.learning.local_steps import class_weights, epochs
-from fedmedclip.edge_client.learning.methods import load_method
-from fedmedclip.edge_client.learning.methods.closed_form import ClosedFormMethod
-from fedmedclip.edge_client.learning.methods.method import Batch, Method
-from fedmedclip.edge_client.learning.methods.settled_norms import settle
+from fedmedclip.edge_client.learning.method import Batch, ClosedFormMethod, TrainedMethod
 from fedmedclip.edge_client.learning.settings import TrainingSettings
+from fedmedclip.edge_client.learning.settled_norms import settle
 from fedmedclip.protocol.errors import HeadError, InvalidInputError
 from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays
 from fedmedclip.protocol.heads.shared_heads import shared_head_specification
 
 Floats = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
+
+_LAYERS = TorchLayers()
 
 
 @dataclass(frozen=True)
@@ -41,9 +43,9 @@ class TrainedHeads:
 class _Training:
     """A site's data and heads in the middle of a round; `start` are the shared weights it began with."""
 
-    method: Method
-    shared: nn.Module
-    private: nn.Module
+    method: TrainedMethod
+    shared: dict[str, torch.Tensor]
+    private: dict[str, torch.Tensor]
     embeddings: torch.Tensor
     labels: torch.Tensor
     captions: torch.Tensor
@@ -56,7 +58,7 @@ class _Training:
     start: list[torch.Tensor] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.start = [weight.detach().clone() for weight in self.shared.parameters()]
+        self.start = [weight.detach().clone() for weight in _weights(self.shared)]
 
     def epoch(self, batches: list[npt.NDArray[np.int64]]) -> dict[str, float]:
         """Take one step per batch; return the mean of each term per image."""
@@ -77,13 +79,13 @@ class _Training:
             None if self.weights is None else self.weights[indices],
             self._target(len(indices)),
         )
-        terms = self.method.loss(self.shared, self.private, batch, self.settings)
+        terms = self.method.loss(_LAYERS, self.shared, self.private, batch, self.settings)
         if self.settings.proximal_weight > 0:
             terms["proximal"] = self.settings.proximal_weight / 2 * self._squared_distance()
         self.optimizer.zero_grad()
         torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
         if self.settings.gradient_clip > 0:
-            weights = [*self.shared.parameters(), *self.private.parameters()]
+            weights = [*_weights(self.shared), *_weights(self.private)]
             nn.utils.clip_grad_norm_(weights, self.settings.gradient_clip)
         self.optimizer.step()
         return {name: term.item() for name, term in terms.items()}
@@ -95,7 +97,7 @@ class _Training:
         return self.target[self.target_order.choice(len(self.target), number, replace=False)]
 
     def _squared_distance(self) -> torch.Tensor:
-        weights = zip(self.shared.parameters(), self.start, strict=True)
+        weights = zip(_weights(self.shared), self.start, strict=True)
         return torch.stack([(weight - before).pow(2).sum() for weight, before in weights]).sum()
 
 
@@ -128,19 +130,23 @@ def train_round(
     _check_data(embeddings, labels, class_embeddings)
     if round_number < 1:
         raise InvalidInputError(f"round {round_number} cannot be trained; rounds count from 1")
-    parts = load_method(method)
+    found = site_method(method)
     classes, size = class_embeddings.shape
     shared_specification = shared_head_specification(method, size, classes)
     private_specification = private_head_specification(method, size, classes) or HeadSpecification(())
-    if isinstance(parts, ClosedFormMethod):
+    if isinstance(found, ClosedFormMethod):
         shared_specification.check(shared)
-        fitted_shared, fitted_private, loss = parts.fit(shared, embeddings, labels, classes, seed)
+        fitted_shared, fitted_private, loss = found.fit(shared, embeddings, labels, classes, seed)
         return TrainedHeads(fitted_shared, fitted_private, loss, {"left_out": loss})
+    if not isinstance(found, TrainedMethod):
+        raise InvalidInputError(
+            f"method {method!r} does not say how it trains; its author must give it a loss"
+        )
     with _fixed_threads(settings.threads):
-        shared_head = _filled(parts.build_shared_head(size, classes), shared, shared_specification)
-        private_head = _filled(parts.build_private_head(size, classes), private, private_specification)
+        shared_head = _tensors(shared, shared_specification)
+        private_head = _tensors(private, private_specification)
         training = _Training(
-            parts,
+            found,
             shared_head,
             private_head,
             torch.tensor(embeddings),
@@ -156,12 +162,7 @@ def train_round(
         common_means = shared if round_number > 1 else None
 
         def finished(terms: dict[str, float]) -> TrainedHeads:
-            settle(
-                shared_head,
-                private_head if parts.private_classifies else None,
-                training.embeddings,
-                common_means,
-            )
+            settle(found, shared_head, private_head, training.embeddings, training.captions, common_means)
             return TrainedHeads(
                 _arrays(shared_head, shared_specification),
                 _arrays(private_head, private_specification),
@@ -170,10 +171,10 @@ def train_round(
             )
 
         def unlikelihood(heads: TrainedHeads, held_out: tuple[Floats, Labels]) -> float:
-            found = predict_probabilities(
+            probabilities = predict_probabilities(
                 method, heads.shared, heads.private, held_out[0], class_embeddings, logit_scale
             ).ensemble
-            return float(-np.log(found[np.arange(len(held_out[1])), held_out[1]] + 1e-12).mean())
+            return float(-np.log(probabilities[np.arange(len(held_out[1])), held_out[1]] + 1e-12).mean())
 
         order = np.random.Generator(np.random.Philox(seed))
         terms: dict[str, float] = {}
@@ -217,12 +218,15 @@ def _check_data(embeddings: Floats, labels: npt.NDArray[np.int64], class_embeddi
 
 
 def _optimizer(
-    shared: nn.Module, private: nn.Module, settings: TrainingSettings, round_number: int
+    shared: dict[str, torch.Tensor],
+    private: dict[str, torch.Tensor],
+    settings: TrainingSettings,
+    round_number: int,
 ) -> torch.optim.Optimizer:
     decay = settings.learning_rate_decay ** (round_number - 1)
     groups = [
-        {"params": list(shared.parameters()), "lr": settings.shared_learning_rate * decay},
-        {"params": list(private.parameters()), "lr": settings.private_learning_rate * decay},
+        {"params": _weights(shared), "lr": settings.shared_learning_rate * decay},
+        {"params": _weights(private), "lr": settings.private_learning_rate * decay},
     ]
     return torch.optim.AdamW(
         groups,
@@ -232,17 +236,22 @@ def _optimizer(
     )
 
 
-def _filled(module: nn.Module, arrays: NamedArrays, specification: HeadSpecification) -> nn.Module:
-    """Return the module with copies of the arrays; from_numpy would warn of decoded ones, as read-only."""
+def _tensors(arrays: NamedArrays, specification: HeadSpecification) -> dict[str, torch.Tensor]:
+    """Return copies of the arrays, in the specification's order; from_numpy would warn of decoded ones."""
     specification.check(arrays)
-    with torch.no_grad():
-        for name, tensor in module.state_dict().items():
-            tensor.copy_(torch.tensor(arrays[name]))
-    return module.train()
+    return {
+        tensor.name: torch.tensor(arrays[tensor.name]).requires_grad_(not tensor.measured)
+        for tensor in specification.tensors
+    }
 
 
-def _arrays(module: nn.Module, specification: HeadSpecification) -> NamedArrays:
-    arrays = {name: tensor.numpy().copy() for name, tensor in module.state_dict().items()}
+def _weights(head: dict[str, torch.Tensor]) -> list[torch.Tensor]:
+    """Return what the optimiser moves: all but what each round measures anew."""
+    return [tensor for tensor in head.values() if tensor.requires_grad]
+
+
+def _arrays(head: dict[str, torch.Tensor], specification: HeadSpecification) -> NamedArrays:
+    arrays = {name: tensor.detach().numpy().copy() for name, tensor in head.items()}
     try:
         specification.check(arrays)
     except HeadError as error:

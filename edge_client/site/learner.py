@@ -18,9 +18,9 @@ from fedmedclip.edge_client.heads.classification import predict
 from fedmedclip.edge_client.heads.ensemble import ENTROPY, fit_calibrated
 from fedmedclip.edge_client.heads.heads import ensemble_of, initial_private_head, private_head_specification
 from fedmedclip.edge_client.heads.heads_file import Heads, save_heads
+from fedmedclip.edge_client.heads.method import site_method
 from fedmedclip.edge_client.heads.metrics import Metrics
 from fedmedclip.edge_client.inference.evaluation import evaluate
-from fedmedclip.edge_client.learning.methods import ADAPTING_METHODS
 from fedmedclip.edge_client.learning.settings import TrainingSettings
 from fedmedclip.edge_client.learning.training import train_round
 from fedmedclip.edge_client.site.state import SiteState
@@ -124,7 +124,7 @@ class SiteLearner:
 
     def _target(self, plan: Plan, round_number: int) -> npt.NDArray[np.float32] | None:
         """Return what an adapting method adapts to; None for the others, and without a reference set."""
-        if plan.method not in ADAPTING_METHODS:
+        if not site_method(plan.method).adapts:
             return None
         if self._reference is None:
             if not self._train_seconds:

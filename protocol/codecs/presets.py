@@ -18,7 +18,11 @@ from fedmedclip.protocol.codecs.sparse import SparseCodec
 from fedmedclip.protocol.envelope import OVERHEAD_BYTES
 from fedmedclip.protocol.errors import CodecError, InvalidInputError
 from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays
+from fedmedclip.protocol.plugins import known_names, load_from_outside
 
+GROUP = "fedmedclip.codecs"
+Preset = Callable[[CodecName], Codec]
+"""Takes its parameters from the name and returns the codec of that name."""
 _LEAST_BUDGET = 256
 
 
@@ -60,7 +64,7 @@ def _auto(name: CodecName) -> Codec:
     return AutomaticCodec(name.name, int(budget))
 
 
-_PRESETS: dict[str, Callable[[CodecName], Codec]] = {
+_PRESETS: dict[str, Preset] = {
     "lossless": lambda name: _floats(name, 32),
     "fp16": lambda name: _floats(name, 16),
     "int8": lambda name: _integers(name, 8),
@@ -74,25 +78,30 @@ _PRESETS: dict[str, Callable[[CodecName], Codec]] = {
     "paper-fp16-zlib": lambda name: PaperCodec(name.name),
 }
 
+# Presets alone come from outside. A decoder is in docs/protocol.md or it is none: every party must have it,
+# and what bytes a stranger sends must not choose which code runs.
 _DECODERS: dict[int, Callable[[Reader, HeadSpecification], Decoded]] = {
     module.IDENTIFIER: module.decode for module in (dense, sparse, low_rank, paper)
 }
 
 
 def known_codecs() -> list[str]:
-    """Return the names of the presets, sorted."""
-    return sorted(_PRESETS)
+    """Return the names of the presets, sorted; InvalidInputError when one from outside is named like ours."""
+    return known_names(GROUP, "codec", _PRESETS)
 
 
 def codec_named(name: str) -> Codec:
     """Return the codec of a name such as `lossless`, `topk:share=0.01` or `auto:bytes=3000`.
 
-    Raises InvalidInputError for an unknown preset, parameter or value, with what there is.
+    Another distribution may bring further presets, whose bytes one of our decoders reads. Raises
+    InvalidInputError for an unknown preset, parameter or value, with what there is.
     """
     parsed = parse_name(name)
-    if parsed.preset not in _PRESETS:
+    preset: Preset | None = _PRESETS.get(parsed.preset)
+    preset = preset or load_from_outside(GROUP, "codec", parsed.preset, callable)
+    if preset is None:
         raise InvalidInputError(f"unknown codec {parsed.preset!r}; known: {', '.join(known_codecs())}")
-    codec = _PRESETS[parsed.preset](parsed)
+    codec = preset(parsed)
     parsed.finish()
     return codec
 

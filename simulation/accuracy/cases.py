@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from fedmedclip.edge_client.heads.ensemble import EnsembleRule
-from fedmedclip.edge_client.learning.methods import ADAPTING_METHODS
+from fedmedclip.edge_client.heads.method import site_method
 from fedmedclip.edge_client.learning.settings import TrainingSettings
 from fedmedclip.protocol.codecs import delta_codec_named
 from fedmedclip.protocol.errors import InvalidInputError
@@ -92,10 +92,14 @@ def read_cases(
                 uplink_codec=uplink,
                 downlink_codec=downlink,
                 federated=federated,
-                target=_target(target, label, reference if method in ADAPTING_METHODS else None),
+                target=_target(target, label, reference if _adapts(method) else None),
             )
         )
     return cases
+
+
+def _adapts(method: str) -> bool:
+    return method != ZERO_SHOT and site_method(method).adapts
 
 
 def _codecs(name: str) -> tuple[str, str]:

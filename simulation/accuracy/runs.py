@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fedmedclip.edge_client.heads.ensemble import softmax
-from fedmedclip.edge_client.heads.forward_passes import unit_rows
 from fedmedclip.edge_client.heads.heads import Predictions, predict_probabilities
+from fedmedclip.edge_client.heads.layers import unit_rows
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.heads.head import NamedArrays
 from fedmedclip.simulation.accuracy.cases import ZERO_SHOT, Case

@@ -18,7 +18,7 @@ from fedmedclip.protocol import topics
 from fedmedclip.protocol.bundle.bundle import open_bundle
 from fedmedclip.protocol.codecs import delta_codec_named
 from fedmedclip.protocol.errors import InvalidInputError
-from fedmedclip.protocol.heads.shared_heads import known_methods
+from fedmedclip.protocol.heads.methods import method_named
 from fedmedclip.protocol.link.link import Link
 from fedmedclip.protocol.link.settings import LinkSettings, split_host_port
 from fedmedclip.simulation.demo.summary import newest_version, print_summary, summarise, write_summary
@@ -96,8 +96,7 @@ def _check(settings: DemoSettings) -> None:
         open_federation_folder(settings.data)
     if settings.bundle is not None:
         open_bundle(settings.bundle)
-    if settings.method not in known_methods():
-        raise InvalidInputError(f"unknown method {settings.method!r}; known: {', '.join(known_methods())}")
+    method_named(settings.method)
     if settings.codec is not None:
         delta_codec_named(settings.codec)
     match settings.broker:

@@ -5,37 +5,39 @@ arXiv:2110.04544): its visual adapter with residual ratio 0.2 and the classes' t
 Departure: its linear layers have biases here.
 """
 
-from torch import Tensor, nn
-from torch.nn.functional import normalize, relu
-
-from fedmedclip.edge_client.heads.forward_passes import ADAPTER_SHARE
-from fedmedclip.edge_client.learning.methods.layers import no_private_head
-from fedmedclip.edge_client.learning.methods.losses import classification_loss
-from fedmedclip.edge_client.learning.methods.method import Batch, Method
+from fedmedclip.edge_client.heads.method import Head, Layers, Rows, by_cosines
+from fedmedclip.edge_client.learning.method import Batch, Tensors, Terms, TrainedMethod
 from fedmedclip.edge_client.learning.settings import TrainingSettings
+from fedmedclip.protocol.heads.head import HeadSpecification
+from fedmedclip.protocol.heads.layers import linear_tensors
+
+ADAPTER_SHARE = 0.2
+"""How much of the feature is the adapter's (alpha of the paper's image branch)."""
 
 
-class ResidualAdapter(nn.Module):
-    """0.2 * relu(up(relu(down(e)))) + 0.8 * e at unit length; (B, D) to (B, D)."""
+def shared_arrays(size: int, classes: int) -> HeadSpecification:
+    """Bottleneck: linear D to D/4, (ReLU), linear D/4 to D, (ReLU)."""
+    narrow = max(1, size // 4)
+    return HeadSpecification(linear_tensors("down", narrow, size) + linear_tensors("up", size, narrow))
 
-    def __init__(self, embedding_size: int) -> None:
-        super().__init__()
-        narrow = max(1, embedding_size // 4)
-        self.down = nn.Linear(embedding_size, narrow)
-        self.up = nn.Linear(narrow, embedding_size)
 
-    def forward(self, embeddings: Tensor) -> Tensor:
-        """Return the adapted unit features (B, D)."""
-        adapted = relu(self.up(relu(self.down(embeddings))))
-        return normalize(ADAPTER_SHARE * adapted + (1 - ADAPTER_SHARE) * embeddings, dim=1)
+def adapt(layers: Layers, shared: Head, embeddings: Rows) -> Rows:
+    """0.2 * relu(up(relu(down(e)))) + 0.8 * e at unit length; (N, D) to (N, D)."""
+    narrow = layers.relu(layers.linear(shared, "down", embeddings))
+    adapted = layers.relu(layers.linear(shared, "up", narrow))
+    return layers.unit_rows(ADAPTER_SHARE * adapted + (1 - ADAPTER_SHARE) * embeddings)
 
 
 def loss(
-    shared: nn.Module, private: nn.Module, batch: Batch, settings: TrainingSettings
-) -> dict[str, Tensor]:
+    layers: Layers, shared: Tensors, private: Tensors, batch: Batch, settings: TrainingSettings
+) -> Terms:
     """Return the cross entropy over the classes at the bundle's logit scale."""
-    logits = batch.logit_scale * (shared(batch.embeddings) @ batch.class_embeddings.T)
+    from fedmedclip.edge_client.learning.losses import classification_loss
+
+    logits = batch.logit_scale * (adapt(layers, shared, batch.embeddings) @ batch.class_embeddings.T)
     return {"classification": classification_loss(logits, batch.labels, batch.weights, settings.focal_gamma)}
 
 
-METHOD = Method("clip-adapter", lambda size, classes: ResidualAdapter(size), no_private_head, loss)
+METHOD = TrainedMethod(
+    name="clip-adapter", shared_arrays=shared_arrays, shared_pass=by_cosines(adapt), loss=loss
+)

@@ -7,42 +7,45 @@ the very difference that it is to find; the target is a reference set, and witho
 absent.
 """
 
-import torch
-from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits, relu
+from __future__ import annotations
 
-from fedmedclip.edge_client.heads.private_heads import DISCRIMINATOR_WIDTH
-from fedmedclip.edge_client.learning.methods.layers import BatchNorm, NormalisedAttention, ReversedGradient
-from fedmedclip.edge_client.learning.methods.losses import image_text_loss
-from fedmedclip.edge_client.learning.methods.method import Batch, Method
+from typing import TYPE_CHECKING
+
+from fedmedclip.edge_client.heads.method import Layers, by_cosines
+from fedmedclip.edge_client.learning.method import Batch, Tensors, Terms, TrainedMethod
+from fedmedclip.edge_client.learning.methods.facmic import adapt, shared_arrays
 from fedmedclip.edge_client.learning.settings import TrainingSettings
+from fedmedclip.protocol.heads.head import HeadSpecification
+from fedmedclip.protocol.heads.layers import batch_norm_tensors, linear_tensors
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+DISCRIMINATOR_WIDTH = 512
 
 
-class Discriminator(nn.Module):
-    """Adapted features (B, D) to the logit (B,) of coming from the source."""
-
-    def __init__(self, embedding_size: int, width: int = DISCRIMINATOR_WIDTH) -> None:
-        super().__init__()
-        self.linear1 = nn.Linear(embedding_size, width)
-        self.norm1 = BatchNorm(width)
-        self.linear2 = nn.Linear(width, width)
-        self.norm2 = BatchNorm(width)
-        self.linear3 = nn.Linear(width, 1)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Return the logits; what reaches `features` backwards has its sign reversed."""
-        reversed_: Tensor = ReversedGradient.apply(features)  # type: ignore[no-untyped-call]
-        hidden = relu(self.norm1(self.linear1(reversed_)))
-        hidden = relu(self.norm2(self.linear2(hidden)))
-        logits: Tensor = self.linear3(hidden)
-        return logits.squeeze(1)
+def private_arrays(size: int, classes: int, width: int = DISCRIMINATOR_WIDTH) -> HeadSpecification:
+    """Return the domain discriminator: trained at the site, kept between rounds, never used to classify."""
+    return HeadSpecification(
+        (
+            *linear_tensors("linear1", width, size),
+            *batch_norm_tensors("norm1", width),
+            *linear_tensors("linear2", width, width),
+            *batch_norm_tensors("norm2", width),
+            *linear_tensors("linear3", 1, width),
+        )
+    )
 
 
 def loss(
-    shared: nn.Module, private: nn.Module, batch: Batch, settings: TrainingSettings
-) -> dict[str, Tensor]:
+    layers: Layers, shared: Tensors, private: Tensors, batch: Batch, settings: TrainingSettings
+) -> Terms:
     """Return the contrastive term and, where there is a reference set, the adversarial term."""
-    adapted = shared(batch.embeddings)
+    import torch
+
+    from fedmedclip.edge_client.learning.losses import image_text_loss
+
+    adapted = adapt(layers, shared, batch.embeddings)
     cosines = adapted @ batch.class_embeddings.T
     terms = {
         "image_text": image_text_loss(
@@ -50,22 +53,42 @@ def loss(
         )
     }
     if batch.target is not None and settings.adaptation_weight > 0:
-        logits = private(torch.cat([adapted, shared(batch.target)]))
+        features = torch.cat([adapted, adapt(layers, shared, batch.target)])
+        logits = discriminate(layers, private, features)
         source, target = logits[: len(adapted)], logits[len(adapted) :]
         terms["adaptation"] = settings.adaptation_weight * adversarial_loss(source, target)
     return terms
 
 
+def discriminate(layers: Layers, private: Tensors, features: Tensor) -> Tensor:
+    """Adapted features (B, D) to the logit (B,) of coming from the source.
+
+    What reaches `features` backwards has its sign reversed.
+    """
+    from fedmedclip.edge_client.learning.layers import reverse_gradient
+
+    hidden: Tensor = reverse_gradient(features)
+    for layer in ("1", "2"):
+        hidden = layers.linear(private, f"linear{layer}", hidden)
+        hidden = layers.relu(layers.batch_norm(private, f"norm{layer}", hidden))
+    hidden = layers.linear(private, "linear3", hidden)
+    return hidden.squeeze(1)
+
+
 def adversarial_loss(source: Tensor, target: Tensor) -> Tensor:
     """Binary cross entropy of the discriminator's logits, source 1 and target 0, half each."""
-    of_source = binary_cross_entropy_with_logits(source, torch.ones_like(source))
-    of_target = binary_cross_entropy_with_logits(target, torch.zeros_like(target))
+    from torch.nn.functional import binary_cross_entropy_with_logits
+
+    of_source = binary_cross_entropy_with_logits(source, source.new_ones(source.shape))
+    of_target = binary_cross_entropy_with_logits(target, target.new_zeros(target.shape))
     return (of_source + of_target) / 2
 
 
-METHOD = Method(
-    "faa-clip",
-    lambda size, classes: NormalisedAttention(size),
-    lambda size, classes: Discriminator(size),
-    loss,
+METHOD = TrainedMethod(
+    name="faa-clip",
+    shared_arrays=shared_arrays,
+    private_arrays=private_arrays,
+    shared_pass=by_cosines(adapt),
+    loss=loss,
+    adapts=True,
 )

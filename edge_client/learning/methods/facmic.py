@@ -6,24 +6,40 @@ is a reference set of embeddings (`edge_client.features.references`) in place of
 without one the head trains on the contrastive term alone; running statistics are aggregated like weights.
 """
 
-from torch import Tensor, nn
-from torch.nn.functional import normalize, softmax
-
-from fedmedclip.edge_client.learning.methods.layers import NormalisedAttention, no_private_head
-from fedmedclip.edge_client.learning.methods.losses import image_text_loss, local_maximum_mean_discrepancy
-from fedmedclip.edge_client.learning.methods.method import Batch, Method
+from fedmedclip.edge_client.heads.method import Head, Layers, Rows, by_cosines
+from fedmedclip.edge_client.learning.method import Batch, Tensors, Terms, TrainedMethod
 from fedmedclip.edge_client.learning.settings import TrainingSettings
+from fedmedclip.protocol.heads.head import HeadSpecification
+from fedmedclip.protocol.heads.layers import batch_norm_tensors, linear_tensors
+
+
+def shared_arrays(size: int, classes: int) -> HeadSpecification:
+    """Linear D to D, batch norm, (LeakyReLU), linear D to D, (softmax)."""
+    return HeadSpecification(
+        linear_tensors("first", size, size)
+        + batch_norm_tensors("norm", size)
+        + linear_tensors("second", size, size)
+    )
+
+
+def adapt(layers: Layers, shared: Head, embeddings: Rows) -> Rows:
+    """a = softmax(second(leaky(norm(first(e))))), adapted = a * e at unit length; (N, D) to (N, D)."""
+    hidden = layers.batch_norm(shared, "norm", layers.linear(shared, "first", embeddings))
+    attention = layers.softmax(layers.linear(shared, "second", layers.leaky_relu(hidden)))
+    return layers.unit_rows(attention * embeddings)
 
 
 def loss(
-    shared: nn.Module, private: nn.Module, batch: Batch, settings: TrainingSettings
-) -> dict[str, Tensor]:
+    layers: Layers, shared: Tensors, private: Tensors, batch: Batch, settings: TrainingSettings
+) -> Terms:
     """Return the contrastive term and, where there is a reference set, the adaptation term.
 
     Source features are adapted, target features are not; the target's pseudo-probabilities are those of its
     adapted features.
     """
-    adapted = shared(batch.embeddings)
+    from fedmedclip.edge_client.learning.losses import image_text_loss, local_maximum_mean_discrepancy
+
+    adapted = adapt(layers, shared, batch.embeddings)
     cosines = adapted @ batch.class_embeddings.T
     terms = {
         "image_text": image_text_loss(
@@ -31,13 +47,15 @@ def loss(
         )
     }
     if batch.target is not None and settings.adaptation_weight > 0:
-        guessed = softmax(batch.logit_scale * (shared(batch.target) @ batch.class_embeddings.T), dim=1)
+        adapted_target = adapt(layers, shared, batch.target)
+        guessed = layers.softmax(batch.logit_scale * (adapted_target @ batch.class_embeddings.T))
         discrepancy = local_maximum_mean_discrepancy(
-            adapted, batch.labels, normalize(batch.target, dim=1), guessed
+            adapted, batch.labels, layers.unit_rows(batch.target), guessed
         )
         terms["adaptation"] = settings.adaptation_weight * discrepancy
     return terms
 
 
-METHOD = Method("facmic", lambda size, classes: NormalisedAttention(size), no_private_head, loss)
-"""FACMIC's head has no private part."""
+METHOD = TrainedMethod(
+    name="facmic", shared_arrays=shared_arrays, shared_pass=by_cosines(adapt), loss=loss, adapts=True
+)

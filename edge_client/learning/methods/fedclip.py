@@ -4,39 +4,35 @@ Source: Lu et al., "FedCLIP: Fast Generalization and Personalization for CLIP in
 Data Engineering Bulletin 2023, arXiv:2302.13485).
 """
 
-import torch
-from torch import Tensor, nn
-from torch.nn.functional import normalize, softmax
-
-from fedmedclip.edge_client.learning.methods.layers import no_private_head
-from fedmedclip.edge_client.learning.methods.losses import image_text_loss
-from fedmedclip.edge_client.learning.methods.method import Batch, Method
+from fedmedclip.edge_client.heads.method import Head, Layers, Rows, by_cosines
+from fedmedclip.edge_client.learning.method import Batch, Tensors, Terms, TrainedMethod
 from fedmedclip.edge_client.learning.settings import TrainingSettings
+from fedmedclip.protocol.heads.head import HeadSpecification
+from fedmedclip.protocol.heads.layers import linear_tensors
 
 
-class TanhAttention(nn.Module):
-    """a = softmax(second(tanh(first(e)))), adapted = a * e at unit length; (B, D) to (B, D)."""
+def shared_arrays(size: int, classes: int) -> HeadSpecification:
+    """Linear D to D, (tanh), linear D to D, (softmax)."""
+    return HeadSpecification(linear_tensors("first", size, size) + linear_tensors("second", size, size))
 
-    def __init__(self, embedding_size: int) -> None:
-        super().__init__()
-        self.first = nn.Linear(embedding_size, embedding_size)
-        self.second = nn.Linear(embedding_size, embedding_size)
 
-    def forward(self, embeddings: Tensor) -> Tensor:
-        """Return the adapted unit features (B, D)."""
-        attention = softmax(self.second(torch.tanh(self.first(embeddings))), dim=1)
-        return normalize(attention * embeddings, dim=1)
+def adapt(layers: Layers, shared: Head, embeddings: Rows) -> Rows:
+    """a = softmax(second(tanh(first(e)))), adapted = a * e at unit length; (N, D) to (N, D)."""
+    hidden = layers.tanh(layers.linear(shared, "first", embeddings))
+    return layers.unit_rows(layers.softmax(layers.linear(shared, "second", hidden)) * embeddings)
 
 
 def loss(
-    shared: nn.Module, private: nn.Module, batch: Batch, settings: TrainingSettings
-) -> dict[str, Tensor]:
-    """Return the contrastive term; the same for every head whose classes are told by cosines."""
-    cosines = shared(batch.embeddings) @ batch.class_embeddings.T
+    layers: Layers, shared: Tensors, private: Tensors, batch: Batch, settings: TrainingSettings
+) -> Terms:
+    """Return the contrastive term."""
+    from fedmedclip.edge_client.learning.losses import image_text_loss
+
+    cosines = adapt(layers, shared, batch.embeddings) @ batch.class_embeddings.T
     image_text = image_text_loss(
         cosines, batch.labels, batch.logit_scale, batch.weights, settings.focal_gamma
     )
     return {"image_text": image_text}
 
 
-METHOD = Method("fedclip", lambda size, classes: TanhAttention(size), no_private_head, loss)
+METHOD = TrainedMethod(name="fedclip", shared_arrays=shared_arrays, shared_pass=by_cosines(adapt), loss=loss)

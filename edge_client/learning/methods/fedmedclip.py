@@ -6,65 +6,61 @@ thresholds receive a gradient (see `masked_linear`), and entropies are those of 
 (the code takes the logarithm of a second softmax).
 """
 
-import torch
-from torch import Tensor, nn
-from torch.nn.functional import kl_div, layer_norm, log_softmax, normalize, relu, softmax
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from fedmedclip.edge_client.heads.ensemble import ENTROPY_FLOOR
-from fedmedclip.edge_client.learning.methods.layers import BatchNorm
-from fedmedclip.edge_client.learning.methods.losses import classification_loss, image_text_loss
-from fedmedclip.edge_client.learning.methods.masked_linear import MaskedLinear
-from fedmedclip.edge_client.learning.methods.method import Batch, Method
+from fedmedclip.edge_client.heads.method import Head, Layers, Rows, by_cosines
+from fedmedclip.edge_client.learning.method import Batch, Tensors, Terms, TrainedMethod
 from fedmedclip.edge_client.learning.settings import TrainingSettings
+from fedmedclip.protocol.heads.head import HeadSpecification, TensorSpecification
+from fedmedclip.protocol.heads.layers import batch_norm_tensors, masked_linear_tensors
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
-class FeatureAdaptationModule(nn.Module):
-    """The shared head: attention over the D features of each embedding.
-
-    a = softmax(second(relu(normalise(first(e))))), adapted = a * e at unit length; (B, D) to (B, D).
-    """
-
-    def __init__(self, embedding_size: int) -> None:
-        super().__init__()
-        self.first = MaskedLinear(embedding_size, embedding_size)
-        self.second = MaskedLinear(embedding_size, embedding_size)
-
-    def forward(self, embeddings: Tensor) -> Tensor:
-        """Return the adapted unit features (B, D); `embeddings` (B, D) stay as they are."""
-        hidden = self.first(embeddings)
-        hidden = relu(layer_norm(hidden, hidden.shape[1:]))
-        attention = softmax(self.second(hidden), dim=1)
-        return normalize(attention * embeddings, dim=1)
+def shared_arrays(size: int, classes: int) -> HeadSpecification:
+    """FAM: two masked linear layers of D to D. The normalisation between them has no parameters."""
+    return HeadSpecification(
+        masked_linear_tensors("first", size, size) + masked_linear_tensors("second", size, size)
+    )
 
 
-class PrivateMlp(nn.Module):
-    """The private head: three times masked linear, batch norm, ReLU, then masked linear to the classes."""
+def private_arrays(size: int, classes: int) -> HeadSpecification:
+    """MLP: three times masked linear and batch norm, then masked linear to the classes."""
+    tensors: list[TensorSpecification] = []
+    for layer in ("1", "2", "3"):
+        tensors += masked_linear_tensors(f"linear{layer}", size, size)
+        tensors += batch_norm_tensors(f"norm{layer}", size)
+    return HeadSpecification((*tensors, *masked_linear_tensors("classifier", classes, size)))
 
-    def __init__(self, embedding_size: int, classes: int) -> None:
-        super().__init__()
-        self.linear1 = MaskedLinear(embedding_size, embedding_size)
-        self.norm1 = BatchNorm(embedding_size)
-        self.linear2 = MaskedLinear(embedding_size, embedding_size)
-        self.norm2 = BatchNorm(embedding_size)
-        self.linear3 = MaskedLinear(embedding_size, embedding_size)
-        self.norm3 = BatchNorm(embedding_size)
-        self.classifier = MaskedLinear(embedding_size, classes)
 
-    def forward(self, adapted: Tensor) -> Tensor:
-        """Return logits (B, C) of adapted unit features (B, D)."""
-        hidden = relu(self.norm1(self.linear1(adapted)))
-        hidden = relu(self.norm2(self.linear2(hidden)))
-        hidden = relu(self.norm3(self.linear3(hidden)))
-        logits: Tensor = self.classifier(hidden)
-        return logits
+def adapt(layers: Layers, shared: Head, embeddings: Rows) -> Rows:
+    """FAM: a = softmax(second(relu(normalise(first(e))))), adapted = a * e at unit length, as e (N, D)."""
+    hidden = layers.relu(layers.layer_norm(layers.masked_linear(shared, "first", embeddings)))
+    attention = layers.softmax(layers.masked_linear(shared, "second", hidden))
+    return layers.unit_rows(attention * embeddings)
+
+
+def classify(layers: Layers, private: Head, adapted: Rows) -> Rows:
+    """MLP: adapted unit features (N, D) to logits (N, C)."""
+    hidden = adapted
+    for layer in ("1", "2", "3"):
+        hidden = layers.masked_linear(private, f"linear{layer}", hidden)
+        hidden = layers.relu(layers.batch_norm(private, f"norm{layer}", hidden))
+    return layers.masked_linear(private, "classifier", hidden)
 
 
 def loss(
-    shared: nn.Module, private: nn.Module, batch: Batch, settings: TrainingSettings
-) -> dict[str, Tensor]:
+    layers: Layers, shared: Tensors, private: Tensors, batch: Batch, settings: TrainingSettings
+) -> Terms:
     """Return the three terms of the loss, each a scalar, already weighted: their sum is minimised."""
-    adapted = shared(batch.embeddings)
-    logits = private(adapted)
+    from fedmedclip.edge_client.learning.losses import classification_loss, image_text_loss
+
+    adapted = adapt(layers, shared, batch.embeddings)
+    logits = classify(layers, private, adapted)
     cosines = adapted @ batch.class_embeddings.T
     distillation = class_wise_distillation(
         cosines, logits, batch.logit_scale, settings.distillation_temperature, settings.adaptive_distillation
@@ -88,15 +84,16 @@ def class_wise_distillation(
     MLP with weight alpha, the MLP from the FAM with 1 - alpha: alpha is 0.5, or when `adaptive` the batch
     mean of the ensemble's weight, (1/H_mlp) / (1/H_mlp + 1/H_fam), which carries no gradient.
     """
-    fam = log_softmax(cosines / temperature, dim=0)
-    mlp = log_softmax(logits / temperature, dim=0)
+    from torch.nn.functional import kl_div
+
+    fam = (cosines / temperature).log_softmax(dim=0)
+    mlp = (logits / temperature).log_softmax(dim=0)
     fam_from_mlp = kl_div(fam, mlp, reduction="sum", log_target=True) / cosines.shape[1]
     mlp_from_fam = kl_div(mlp, fam, reduction="sum", log_target=True) / cosines.shape[1]
-    alpha = _mlp_confidence(cosines, logits, logit_scale) if adaptive else 0.5
+    alpha = _mlp_confidence(cosines.detach(), logits.detach(), logit_scale) if adaptive else 0.5
     return alpha * fam_from_mlp + (1 - alpha) * mlp_from_fam
 
 
-@torch.no_grad()
 def _mlp_confidence(cosines: Tensor, logits: Tensor, logit_scale: float) -> Tensor:
     fam_entropy = _entropy(logit_scale * cosines)
     mlp_entropy = _entropy(logits)
@@ -104,8 +101,15 @@ def _mlp_confidence(cosines: Tensor, logits: Tensor, logit_scale: float) -> Tens
 
 
 def _entropy(logits: Tensor) -> Tensor:
-    log_probabilities = log_softmax(logits, dim=1)
+    log_probabilities = logits.log_softmax(dim=1)
     return -(log_probabilities.exp() * log_probabilities).sum(dim=1) + ENTROPY_FLOOR
 
 
-METHOD = Method("fedmedclip", lambda size, classes: FeatureAdaptationModule(size), PrivateMlp, loss, True)
+METHOD = TrainedMethod(
+    name="fedmedclip",
+    shared_arrays=shared_arrays,
+    private_arrays=private_arrays,
+    shared_pass=by_cosines(adapt),
+    private_pass=classify,
+    loss=loss,
+)

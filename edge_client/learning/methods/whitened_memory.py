@@ -1,6 +1,184 @@
-"""Whitened memory as a method: closed form; `edge_client.heads.whitened_memory` says how and why."""
+"""Whitened memory, this project's own method: closed form, numpy only, no gradient and nothing to tune.
 
-from fedmedclip.edge_client.heads import whitened_memory
-from fedmedclip.edge_client.learning.methods.closed_form import ClosedFormMethod
+Shared: what the embeddings of all sites have in common, as sufficient statistics that a weighted mean pools
+exactly: how they vary *within* a class (scatter D x D), and where each class lies (sums and shares).
+`edge_client.heads.whitening` says what they are good for.
 
-METHOD = ClosedFormMethod("whitened-memory", whitened_memory.fit)
+Private: kernel ridge regression on the site's own whitened embeddings, a memory as in Tip-Adapter (Zhang et
+al. 2022). What a memory says fades to nothing far from its images, and the Gaussian discriminant of the
+shared statistics is faded out there as well: an image unlike anything that the sites have seen is left to
+zero-shot.
+
+    embedding -> whiten(shared) -> Gaussian discriminant, faded + zero-shot logits -> shared probabilities
+                                -> kernel to the site's own images -> private probabilities
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from fedmedclip.edge_client.heads.ensemble import EnsembleRule, softmax
+from fedmedclip.edge_client.heads.method import Layers
+from fedmedclip.edge_client.heads.whitening import Floats, Labels, arrived, one_hot, statistics, whitening
+from fedmedclip.edge_client.learning.method import ClosedFormMethod
+from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays, TensorSpecification
+
+CAPACITY = 1024
+"""Images that a memory holds at most; each takes D + C values."""
+DISCRIMINANT_SHARE = 0.1
+"""Weight of the Gaussian discriminant beside the zero-shot logits: its variables are taken for independent,
+so that it is too sure of itself."""
+NEAR, FAR = 1.5, 2.5
+"""Squared distances to the nearest class, in units of what the sites' own images have on average, between
+which the discriminant fades out. Images of other scanners have about 3."""
+WIDTH = 0.6
+"""The kernel is exp(-WIDTH * squared distance / mean squared length of the class means and images)."""
+RIDGE = 0.02
+ENSEMBLE = EnsembleRule("calibrated", 0.75)
+"""The memory's temperature makes it honest about what it does not know, and the shared head is too sure of
+itself: weights by their entropies give the latter too much."""
+_TEMPERATURES = np.geomspace(1, 64, 25)
+
+
+def shared_arrays(size: int, classes: int) -> HeadSpecification:
+    """Sufficient statistics of the sites' embeddings, as means per image: a weighted mean pools them.
+
+    Shares and spread are not negative in the end, but may be on the way there: a limit would keep for good
+    what a lossy codec takes back later. They come first, before any matrix that they could be a column of:
+    whoever reads the rest needs them right.
+    """
+    return HeadSpecification(
+        (
+            TensorSpecification("class_shares", (classes,)),
+            TensorSpecification("spread", (1,)),
+            TensorSpecification("class_sums", (classes, size)),
+            TensorSpecification("scatter", (size, size)),
+        )
+    )
+
+
+def private_arrays(size: int, classes: int) -> HeadSpecification:
+    """The whitening, the whitened images remembered, and what each says.
+
+    The transform is scaled so that the kernel is exp(-squared distance). Unused places say 0 to every class.
+    """
+    return HeadSpecification(
+        (
+            TensorSpecification("centre", (size,)),
+            TensorSpecification("transform", (size, size)),
+            TensorSpecification("keys", (CAPACITY, size)),
+            TensorSpecification("evidence", (CAPACITY, classes)),
+        )
+    )
+
+
+def shared_pass(
+    layers: Layers,
+    shared: Mapping[str, Floats],
+    embeddings: Floats,
+    class_embeddings: Floats,
+    logit_scale: float,
+) -> tuple[Floats, Floats]:
+    """Return the embeddings (N, D) as they are, for the memory, and the logits (N, C) of the shared head."""
+    zero_shot = logit_scale * (embeddings @ class_embeddings.T)
+    if not arrived(shared):
+        return embeddings, zero_shot
+    space = whitening(shared)
+    whitened = space.apply(embeddings)
+    prototypes = space.prototypes.astype(np.float32)
+    present = space.present.astype(np.float32)
+    # Squared distances, without the part that all classes share.
+    nearness = whitened @ prototypes.T - (prototypes**2).sum(axis=1) / 2
+    among = nearness - np.float32(1e9) * (1 - present)
+    squared = (whitened**2).sum(axis=1, keepdims=True) - 2 * among.max(axis=1, keepdims=True)
+    trust = np.minimum(np.maximum((FAR - squared / space.expected) / (FAR - NEAR), 0), 1)
+    learned = DISCRIMINANT_SHARE * class_embeddings.shape[1] * trust * (nearness * present)
+    return embeddings, (zero_shot + learned.astype(np.float32)).astype(np.float32)
+
+
+def private_pass(layers: Layers, private: Mapping[str, Floats], embeddings: Floats) -> Floats:
+    """Return the memory's logits (N, C) of embeddings (N, D)."""
+    used = np.abs(private["evidence"]).sum(axis=1) > 0
+    whitened = ((embeddings - private["centre"]) @ private["transform"]).astype(np.float32)
+    near = _kernel(whitened, private["keys"][used])
+    logits: Floats = near @ private["evidence"][used]
+    return logits
+
+
+def fit(
+    shared: NamedArrays, embeddings: Floats, labels: Labels, classes: int, seed: int
+) -> tuple[NamedArrays, NamedArrays, float]:
+    """Return the site's statistics, its memory, and the memory's leave-one-out loss.
+
+    The memory's space is whitened by the mean of the federation's statistics and the site's own, until the
+    former have arrived by the latter alone. Kernel ridge regression towards one-hot labels; the temperature
+    makes its leave-one-out predictions (a by-product of the inverse; Rasmussen and Williams 2006, equation
+    5.12) most likely.
+    """
+    own = statistics(embeddings, labels, classes)
+    both = own
+    if arrived(shared):
+        both = {name: ((own[name] + shared[name]) / 2).astype(np.float32) for name in own}
+    space = whitening(both)
+    between = float((space.prototypes[space.present] ** 2).sum(axis=1).mean())
+    transform = (space.transform * np.sqrt(WIDTH / (space.expected + between))).astype(np.float32)
+    centre = space.centre.astype(np.float32)
+    kept = _remembered(labels, classes, seed)
+    keys: Floats = (embeddings[kept] - centre) @ transform
+    targets = one_hot(labels[kept], classes) - 1 / classes
+    inverse = np.linalg.inv(_kernel(keys, keys).astype(np.float64) + RIDGE * np.eye(len(kept)))
+    evidence = inverse @ targets
+    left_out = targets - evidence / np.diag(inverse)[:, None]
+    temperature, loss = _most_likely_temperature(left_out, labels[kept])
+    private = {
+        "centre": centre,
+        "transform": transform,
+        "keys": np.zeros((CAPACITY, embeddings.shape[1]), np.float32),
+        "evidence": np.zeros((CAPACITY, classes), np.float32),
+    }
+    private["keys"][: len(kept)] = keys
+    private["evidence"][: len(kept)] = temperature * evidence
+    return own, private, loss
+
+
+def _most_likely_temperature(scores: npt.NDArray[np.float64], labels: Labels) -> tuple[float, float]:
+    """Return the factor of scores (N, C) that makes the labels most likely, and the loss with it."""
+    rows = np.arange(len(labels))
+    losses = [
+        float(-np.log(softmax(temperature * scores)[rows, labels] + 1e-12).mean())
+        for temperature in _TEMPERATURES
+    ]
+    best = int(np.argmin(losses))
+    return float(_TEMPERATURES[best]), losses[best]
+
+
+def _remembered(labels: Labels, classes: int, seed: int) -> npt.NDArray[np.int64]:
+    """Return the images to remember, sorted: all, or when there are too many equally many of each class."""
+    if len(labels) <= CAPACITY:
+        return np.arange(len(labels))
+    order = np.random.Generator(np.random.Philox(seed)).permutation(len(labels))
+    place = np.empty(len(labels), dtype=np.int64)
+    for label in range(classes):
+        members = order[labels[order] == label]
+        place[members] = np.arange(len(members))
+    return np.sort(order[np.argsort(place[order], kind="stable")][:CAPACITY])
+
+
+def _kernel(left: Floats, right: Floats) -> Floats:
+    squared = (left**2).sum(axis=1, keepdims=True) + (right**2).sum(axis=1) - 2 * (left @ right.T)
+    near: Floats = np.exp(-np.maximum(squared, 0))
+    return near
+
+
+METHOD = ClosedFormMethod(
+    name="whitened-memory",
+    shared_arrays=shared_arrays,
+    private_arrays=private_arrays,
+    shared_pass=shared_pass,
+    private_pass=private_pass,
+    ensemble=ENSEMBLE,
+    fit=fit,
+    needs_classes=True,
+    sends_statistics=True,
+)

@@ -14,11 +14,13 @@ from fedmedclip.edge_client.heads.heads import (
     predict_probabilities,
     private_head_specification,
 )
-from fedmedclip.edge_client.learning.methods import load_method
+from fedmedclip.edge_client.learning.layers import TorchLayers
+from fedmedclip.edge_client.learning.methods.fedmedclip import METHOD
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.heads.head import head_digest
 from tests.edge_client.heads.heads_examples import CLASSES, SCALE, SIZE, example_data, example_heads
 from tests.edge_client.learning import reference_fedmedclip as reference
+from tests.edge_client.learning.tensors import tensors_of
 
 LOGITS = hnp.arrays(np.float32, (5, 3), elements=st.floats(-1000, 1000, width=32))
 
@@ -45,17 +47,13 @@ def test_numpy_equals_torch(all_dropped):
         shared["first.threshold"][:] = 9.0
         private["linear2.threshold"][:] = 9.0
     embeddings, _, classes = example_data(40, 1, size)
-    method = load_method("fedmedclip")
-    fam, mlp = method.build_shared_head(size, CLASSES), method.build_private_head(size, CLASSES)
-    for module, arrays in ((fam, shared), (mlp, private)):
-        module.load_state_dict(
-            {name: torch.from_numpy(array) for name, array in arrays.items()}, strict=False
-        )
-        module.eval()
+    layers = TorchLayers(training=False)
+    fam, mlp = tensors_of(shared, torch.float32), tensors_of(private, torch.float32)
+    rows = torch.from_numpy(embeddings), torch.from_numpy(classes)
     with torch.no_grad():
-        adapted = fam(torch.from_numpy(embeddings))
-        from_shared = (SCALE * adapted @ torch.from_numpy(classes).T).softmax(1)
-        from_private = mlp(adapted).softmax(1)
+        adapted, logits = METHOD.shared_pass(layers, fam, *rows, SCALE)
+        from_shared = logits.softmax(1)
+        from_private = METHOD.private_pass(layers, mlp, adapted).softmax(1)
     found = predict_probabilities("fedmedclip", shared, private, embeddings, classes, SCALE)
     np.testing.assert_allclose(found.shared, from_shared.numpy(), atol=1e-5)
     np.testing.assert_allclose(found.private, from_private.numpy(), atol=1e-5)

@@ -14,18 +14,18 @@ from PIL import Image
 from fedmedclip.edge_client.features.encoder import Encoder
 from fedmedclip.edge_client.heads.classification import predict, zero_shot
 from fedmedclip.edge_client.heads.ensemble import EnsembleRule
-from fedmedclip.edge_client.heads.forward_passes import unit_rows
-from fedmedclip.edge_client.heads.heads import _FORWARD_PASSES, initial_private_head
+from fedmedclip.edge_client.heads.heads import initial_private_head
 from fedmedclip.edge_client.heads.heads_file import Heads, save_heads
-from fedmedclip.edge_client.heads.whitened_memory import fit as fit_memory
+from fedmedclip.edge_client.heads.layers import unit_rows
 from fedmedclip.edge_client.images.opening import read_image
 from fedmedclip.edge_client.inference.deployment.deploy import deploy
 from fedmedclip.edge_client.inference.deployment.graph import deployed_model
 from fedmedclip.edge_client.inference.deployment.recorder import Recording, UnsupportedError
+from fedmedclip.edge_client.learning.methods.whitened_memory import fit as fit_memory
 from fedmedclip.protocol.bundle.bundle import open_bundle
 from fedmedclip.protocol.bundle.preprocessing import fit
 from fedmedclip.protocol.errors import BundleError, InvalidInputError
-from fedmedclip.protocol.heads.shared_heads import initial_shared_head
+from fedmedclip.protocol.heads.shared_heads import initial_shared_head, known_methods
 from tests import ROOT
 from tests.edge_client.heads.heads_examples import example_heads
 
@@ -175,7 +175,7 @@ def test_dynamic_quantisation_does_not_see_the_other_images(tmp_path, tiny_bundl
     assert np.abs(plain - embeddings).max() > 1e-4  # so the loop is needed
 
 
-@pytest.mark.parametrize("method", sorted(_FORWARD_PASSES))
+@pytest.mark.parametrize("method", known_methods())
 @pytest.mark.parametrize("opset", [17, 18])
 def test_the_heads_of_every_method_can_be_recorded(tiny_bundle, method, opset):
     size, classes = tiny_bundle.manifest.embedding_size, len(tiny_bundle.manifest.class_names)

@@ -2,24 +2,22 @@ import numpy as np
 import pytest
 import torch
 
-from fedmedclip.edge_client.learning.methods import load_method
+from fedmedclip.edge_client.learning.layers import TorchLayers
+from fedmedclip.edge_client.learning.losses import image_text_loss
+from fedmedclip.edge_client.learning.method import Batch
 from fedmedclip.edge_client.learning.methods.fedmedclip import METHOD
-from fedmedclip.edge_client.learning.methods.losses import image_text_loss
-from fedmedclip.edge_client.learning.methods.method import Batch
 from fedmedclip.edge_client.learning.settings import TrainingSettings
-from fedmedclip.protocol.errors import InvalidInputError
-from tests.edge_client.heads.heads_examples import CLASSES, SCALE, SIZE, example_data, example_heads
+from tests.edge_client.heads.heads_examples import SCALE, example_data, example_heads
 from tests.edge_client.learning import reference_fedmedclip as reference
+from tests.edge_client.learning.tensors import tensors_of
 
 
-def modules(shared, private, dtype=torch.float64):
-    heads = METHOD.build_shared_head(SIZE, CLASSES), METHOD.build_private_head(SIZE, CLASSES)
-    for module, arrays in zip(heads, (shared, private), strict=True):
-        module.load_state_dict(
-            {name: torch.from_numpy(array) for name, array in arrays.items()}, strict=False
-        )
-        module.to(dtype).train()
-    return heads
+def loss(heads, batch, settings):
+    return METHOD.loss(TorchLayers(), *heads, batch, settings)
+
+
+def tensors(shared, private):
+    return tensors_of(shared), tensors_of(private)
 
 
 def batch_of(embeddings, labels, class_embeddings, dtype=torch.float64):
@@ -36,7 +34,7 @@ def test_loss_is_the_formulas(adaptive):
     shared, private = example_heads()
     data = example_data(13)
     settings = TrainingSettings(adaptive_distillation=adaptive)
-    terms = METHOD.loss(*modules(shared, private), batch_of(*data), settings)
+    terms = loss(tensors(shared, private), batch_of(*data), settings)
     embeddings, labels, classes = (array.astype(np.float64) for array in data)
     expected = reference.loss_terms(
         shared, private, embeddings, labels.astype(int), classes, SCALE, adaptive=adaptive
@@ -64,12 +62,12 @@ def test_gradients_match_finite_differences_of_the_formulas(name):
             if key.endswith("threshold"):
                 array[:] = -5.0
     embeddings, labels, classes = example_data(13)
-    heads = modules(shared, private)
+    heads = tensors(shared, private)
     settings = TrainingSettings(distillation_weight=3.0, adaptive_distillation=False)
-    terms = METHOD.loss(*heads, batch_of(embeddings, labels, classes), settings)
+    terms = loss(heads, batch_of(embeddings, labels, classes), settings)
     torch.stack(list(terms.values())).sum().backward()
     side, _, key = name.partition(".")
-    gradient = dict(heads[side == "private"].named_parameters())[key].grad.numpy()
+    gradient = heads[side == "private"][key].grad.numpy()
 
     double = {
         s: {k: v.astype(np.float64) for k, v in h.items()}
@@ -101,10 +99,10 @@ def test_gradients_match_finite_differences_of_the_formulas(name):
 
 
 def test_embeddings_are_not_changed_in_place():
-    heads = modules(*example_heads())
+    heads = tensors(*example_heads())
     batch = batch_of(*example_data(8))
     before = batch.embeddings.clone()
-    METHOD.loss(*heads, batch, TrainingSettings())
+    loss(heads, batch, TrainingSettings())
     assert torch.equal(batch.embeddings, before)
 
 
@@ -116,13 +114,7 @@ def test_own_pair_targets_equal_targets_spread_over_the_class():
 
 
 def test_both_heads_learn_from_the_distillation():
-    heads = modules(*example_heads())
-    METHOD.loss(*heads, batch_of(*example_data(8)), TrainingSettings())["distillation"].backward()
-    for module in heads:
-        assert any(p.grad is not None and p.grad.abs().max() > 0 for p in module.parameters())
-
-
-def test_methods_load_by_name():
-    assert load_method("fedmedclip") is METHOD
-    with pytest.raises(InvalidInputError, match=r"known methods: .*fedmedclip"):
-        load_method("fedmagic")
+    heads = tensors(*example_heads())
+    loss(heads, batch_of(*example_data(8)), TrainingSettings())["distillation"].backward()
+    for head in heads:
+        assert any(p.grad is not None and p.grad.abs().max() > 0 for p in head.values())

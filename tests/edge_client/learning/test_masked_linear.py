@@ -2,20 +2,24 @@ import numpy as np
 import pytest
 import torch
 
-from fedmedclip.edge_client.learning.methods.masked_linear import LongTailedStep, MaskedLinear
+from fedmedclip.edge_client.learning.masked_linear import LongTailedStep, masked_linear
 
 
-def layer_with(weight, threshold):
-    layer = MaskedLinear(len(weight[0]), len(weight))
-    with torch.no_grad():
-        layer.weight.copy_(torch.tensor(weight))
-        layer.bias.fill_(3.0)
-        layer.threshold.copy_(torch.tensor(threshold))
-    return layer
+class Layer:
+    """Weight (outputs, inputs), thresholds, and a bias of 3, as training has them."""
+
+    def __init__(self, weight, threshold, training=True):
+        self.weight = torch.tensor(weight, requires_grad=True)
+        self.bias = torch.full((len(weight),), 3.0, requires_grad=True)
+        self.threshold = torch.tensor(threshold, requires_grad=True)
+        self.training = training
+
+    def __call__(self, x):
+        return masked_linear(x, self.weight, self.bias, self.threshold, self.training)
 
 
 def test_row_is_kept_when_its_mean_exceeds_its_threshold_by_more_than_a_hundredth():
-    layer = layer_with([[0.5, -0.5], [0.5, -0.5], [0.5, -0.5]], [0.0, 0.495, 0.48])
+    layer = Layer([[0.5, -0.5], [0.5, -0.5], [0.5, -0.5]], [0.0, 0.495, 0.48])
     assert layer(torch.tensor([[1.0, 0.0]])).tolist() == [[3.5, 3.0, 3.5]]
 
 
@@ -36,7 +40,7 @@ def test_threshold_and_weight_gradients_follow_the_formula():
     threshold = np.array([0.0, 0.1, 0.2, 0.6, -0.9], dtype=np.float32)
     x = generator.normal(size=(4, 7)).astype(np.float32)
     upstream = generator.normal(size=(4, 5)).astype(np.float32)
-    layer = layer_with(weight.tolist(), threshold.tolist())
+    layer = Layer(weight.tolist(), threshold.tolist())
     layer(torch.from_numpy(x)).backward(torch.from_numpy(upstream))
 
     distance = np.abs(weight).mean(1) - 0.01 - threshold
@@ -51,32 +55,30 @@ def test_threshold_and_weight_gradients_follow_the_formula():
 
 
 def test_gradient_is_alive_at_usual_weight_scales():
-    layer = MaskedLinear(256, 16)
-    with torch.no_grad():
-        layer.weight.uniform_(-1 / 16, 1 / 16)
+    layer = Layer(np.random.default_rng(0).uniform(-1 / 16, 1 / 16, (16, 256)).tolist(), [0.0] * 16)
     layer(torch.ones(2, 256) / 16).square().sum().backward()
     assert (layer.threshold.grad != 0).all()
 
 
 def test_thresholds_are_reset_in_training_when_fewer_than_one_row_in_a_hundred_is_kept():
-    layer = layer_with([[0.5, 0.5]] * 4, [9.0] * 4).train()
+    layer = Layer([[0.5, 0.5]] * 4, [9.0] * 4)
     assert layer(torch.tensor([[1.0, 1.0]])).tolist() == [[4.0] * 4]
     assert layer.threshold.tolist() == [0.0] * 4
 
 
 def test_thresholds_stay_when_one_row_in_a_hundred_is_kept():
-    layer = layer_with([[0.5]] * 100, [0.0] + [9.0] * 99).train()
+    layer = Layer([[0.5]] * 100, [0.0] + [9.0] * 99)
     assert layer(torch.tensor([[1.0]])).tolist() == [[3.5] + [3.0] * 99]
     assert layer.threshold.tolist() == [0.0] + [9.0] * 99
 
 
 def test_inference_acts_as_if_reset_but_changes_nothing():
-    layer = layer_with([[0.5, 0.5]] * 4, [9.0] * 4).eval()
+    layer = Layer([[0.5, 0.5]] * 4, [9.0] * 4, training=False)
     assert layer(torch.tensor([[1.0, 1.0]])).tolist() == [[4.0] * 4]
     assert layer.threshold.tolist() == [9.0] * 4
 
 
 @pytest.mark.parametrize("training", [True, False])
 def test_weights_too_small_to_keep_leave_the_bias(training):
-    layer = layer_with([[0.001, 0.001]] * 4, [0.0] * 4).train(training)
+    layer = Layer([[0.001, 0.001]] * 4, [0.0] * 4, training)
     assert layer(torch.tensor([[1.0, 1.0]])).tolist() == [[3.0] * 4]

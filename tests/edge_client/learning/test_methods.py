@@ -4,25 +4,25 @@ import numpy as np
 import pytest
 import torch
 
-from fedmedclip.edge_client.heads.heads import (
-    initial_private_head,
-    predict_probabilities,
-    private_head_specification,
-)
-from fedmedclip.edge_client.learning.methods import load_method
-from fedmedclip.edge_client.learning.methods.faa_clip import Discriminator, adversarial_loss
-from fedmedclip.edge_client.learning.methods.layers import BatchNorm
-from fedmedclip.edge_client.learning.methods.losses import (
+from fedmedclip.edge_client.heads.heads import initial_private_head, predict_probabilities
+from fedmedclip.edge_client.heads.method import site_method
+from fedmedclip.edge_client.learning.layers import TorchLayers
+from fedmedclip.edge_client.learning.losses import (
     classification_loss,
     image_text_loss,
     local_maximum_mean_discrepancy,
 )
-from fedmedclip.edge_client.learning.methods.method import Batch
+from fedmedclip.edge_client.learning.method import Batch
+from fedmedclip.edge_client.learning.methods import faa_clip
 from fedmedclip.edge_client.learning.settings import TrainingSettings
+from fedmedclip.edge_client.learning.training import train_round
 from fedmedclip.protocol.errors import InvalidInputError
+from fedmedclip.protocol.heads.head import HeadSpecification
+from fedmedclip.protocol.heads.layers import batch_norm_tensors
 from fedmedclip.protocol.heads.shared_heads import initial_shared_head, shared_head_specification
 from tests.edge_client.heads.heads_examples import CLASSES, SCALE, SIZE, example_data
 from tests.edge_client.learning import reference_methods as reference
+from tests.edge_client.learning.tensors import tensors_of
 
 TRAINED = ["clip-adapter", "faa-clip", "facmic", "fedclip", "linear-probe"]
 ADAPTED = {
@@ -47,10 +47,8 @@ def shared_head(method, seed=3):
     }
 
 
-def module(method, head):
-    built = load_method(method).build_shared_head(SIZE, CLASSES)
-    built.load_state_dict({name: torch.tensor(array) for name, array in head.items()}, strict=False)
-    return built.double().train()
+def loss_terms(method, shared, private, batch, **settings):
+    return site_method(method).loss(TorchLayers(), shared, private, batch, TrainingSettings(**settings))
 
 
 def doubles(head):
@@ -72,12 +70,14 @@ def expected_loss(method, head, data, mean=None):
 def test_loss_and_gradient_are_the_formulas(method):
     head, (e, labels, captions) = shared_head(method), example_data(13)
     data = e.astype(np.float64), labels, captions.astype(np.float64)
-    built = module(method, head)
+    tensors = tensors_of(head)
     batch = Batch(torch.tensor(data[0]), torch.tensor(labels), torch.tensor(data[2]), SCALE)
-    loss = sum(load_method(method).loss(built, torch.nn.Module(), batch, TrainingSettings()).values())
+    loss = sum(loss_terms(method, tensors, {}, batch).values())
     assert loss.item() == pytest.approx(expected_loss(method, doubles(head), data), rel=1e-9)
     loss.backward()
-    for name, parameter in built.named_parameters():
+    for name, parameter in tensors.items():
+        if not parameter.requires_grad:
+            continue
         index = np.unravel_index(parameter.numel() // 2, parameter.shape)
         values = []
         for step in (1e-5, -1e-5):
@@ -93,23 +93,26 @@ def test_numpy_and_torch_agree_in_evaluation(method):
     head, (e, _, captions) = shared_head(method), example_data(11)
     found = predict_probabilities(method, head, None, e, captions, SCALE).shared
     with torch.no_grad():
-        output = module(method, head).eval()(torch.tensor(e, dtype=torch.float64)).numpy()
-    logits = output if method == "linear-probe" else output @ captions.T
-    np.testing.assert_allclose(found, reference.softmax(SCALE * logits), atol=1e-5)
+        _, logits = site_method(method).shared_pass(
+            TorchLayers(training=False),
+            tensors_of(head),
+            torch.tensor(e, dtype=torch.float64),
+            torch.tensor(captions, dtype=torch.float64),
+            SCALE,
+        )
+    np.testing.assert_allclose(found, reference.softmax(logits.numpy()), atol=1e-5)
 
 
 @pytest.mark.parametrize("method", [*TRAINED, "fedmedclip"])
-def test_modules_have_exactly_the_specified_arrays(method):
-    parts = load_method(method)
-    private = private_head_specification(method, SIZE, CLASSES)
-    for built, specification in (
-        (parts.build_shared_head(SIZE, CLASSES), shared_head_specification(method, SIZE, CLASSES)),
-        (parts.build_private_head(SIZE, CLASSES), private),
-    ):
-        found = {name: tuple(tensor.shape) for name, tensor in built.state_dict().items()}
-        assert found == {
-            tensor.name: tensor.shape for tensor in (specification.tensors if specification else ())
-        }
+def test_training_moves_every_array_of_the_specification(method):
+    """What is declared and not used would travel, or be kept, for nothing."""
+    heads = initial_shared_head(method, SIZE, 3, CLASSES), initial_private_head(method, SIZE, CLASSES, 3, "a")
+    trained = train_round(
+        method, *heads, *example_data(20), SCALE, TrainingSettings(), round_number=1, seed=1, target=TARGET
+    )
+    for before, after in zip(heads, (trained.shared, trained.private), strict=True):
+        assert before.keys() == after.keys()
+        assert [name for name in before if np.array_equal(before[name], after[name])] == []
 
 
 def test_lmmd_and_its_gradient_are_the_formula():
@@ -145,14 +148,13 @@ def test_lmmd_without_a_common_class_is_zero_and_has_a_gradient():
 
 
 def test_adversarial_term_is_the_formula_and_its_gradient_is_reversed():
-    torch.manual_seed(0)
-    built = Discriminator(6, width=5).double().train()
-    head = {name: tensor.numpy().copy() for name, tensor in built.state_dict().items()}
+    head = doubles(faa_clip.private_arrays(6, CLASSES, width=5).initial(0))
     generator = np.random.default_rng(1)
     source, target = generator.normal(size=(5, 6)), generator.normal(size=(4, 6)) + 1
     mine = torch.tensor(source, requires_grad=True)
-    logits = built(torch.cat([mine, torch.tensor(target)]))
-    loss = adversarial_loss(logits[:5], logits[5:])
+    features = torch.cat([mine, torch.tensor(target)])
+    logits = faa_clip.discriminate(TorchLayers(), tensors_of(head), features)
+    loss = faa_clip.adversarial_loss(logits[:5], logits[5:])
     assert loss.item() == pytest.approx(reference.adversarial(head, source, target), rel=1e-9)
     loss.backward()
     for index in ((0, 0), (2, 3)):
@@ -166,22 +168,21 @@ def test_adversarial_term_is_the_formula_and_its_gradient_is_reversed():
 
 @pytest.mark.parametrize("method", ["facmic", "faa-clip"])
 def test_adaptation_term_needs_a_target_and_uses_adapted_and_plain_features(method):
-    parts, head, (e, labels, captions) = load_method(method), shared_head(method), example_data(8)
-    private = parts.build_private_head(SIZE, CLASSES).double()
+    head, (e, labels, captions) = shared_head(method), example_data(8)
+    arrays = doubles(initial_private_head(method, SIZE, CLASSES, 0, "a"))
+    shared, private = tensors_of(head), tensors_of(arrays)
     e, captions = e.astype(np.float64), captions.astype(np.float64)
     tensors = torch.tensor(e), torch.tensor(labels), torch.tensor(captions)
-    settings = TrainingSettings(adaptation_weight=2.0)
-    assert set(parts.loss(module(method, head), private, Batch(*tensors, SCALE), settings)) == {"image_text"}
+    assert set(loss_terms(method, shared, private, Batch(*tensors, SCALE))) == {"image_text"}
     target = TARGET.astype(np.float64)
     batch = Batch(*tensors, SCALE, target=torch.tensor(target))
-    found = parts.loss(module(method, head), private, batch, settings)["adaptation"].item()
+    found = loss_terms(method, shared, private, batch, adaptation_weight=2.0)["adaptation"].item()
     source = reference.normalised_attention(doubles(head), e)
     adapted = reference.normalised_attention(doubles(head), target)
     if method == "facmic":
         guessed = reference.softmax(SCALE * adapted @ captions.T)
         expected = 2 * reference.lmmd(source, labels, reference.unit(target), guessed)
     else:
-        arrays = {name: tensor.numpy() for name, tensor in private.state_dict().items()}
         expected = 2 * reference.adversarial(arrays, source, adapted)
     assert found == pytest.approx(expected, rel=1e-6)
 
@@ -202,21 +203,22 @@ def test_weighted_and_focal_losses_are_the_formulas():
 
 @pytest.mark.parametrize("method", [*TRAINED, "fedmedclip"])
 def test_a_batch_of_one_gives_a_finite_loss_and_gradient(method):
-    parts, (e, labels, captions) = load_method(method), example_data(1)
-    shared, private = parts.build_shared_head(SIZE, CLASSES), parts.build_private_head(SIZE, CLASSES)
+    e, labels, captions = example_data(1)
+    shared = tensors_of(shared_head(method), torch.float32)
+    private = tensors_of(initial_private_head(method, SIZE, CLASSES, 0, "a"), torch.float32)
     batch = Batch(
         torch.tensor(e), torch.tensor(labels), torch.tensor(captions), SCALE, None, torch.tensor(TARGET[:1])
     )
-    loss = sum(parts.loss(shared.train(), private.train(), batch, TrainingSettings()).values())
+    loss = sum(loss_terms(method, shared, private, batch).values())
     loss.backward()
     assert torch.isfinite(loss)
-    assert all(torch.isfinite(weight.grad).all() for weight in shared.parameters())
+    assert all(torch.isfinite(weight.grad).all() for weight in shared.values() if weight.requires_grad)
 
 
 def test_batch_norm_of_one_image_leaves_its_statistics():
-    norm = BatchNorm(3).train()
-    norm(torch.tensor([[1.0, 2.0, 3.0]]))
-    assert not norm.running_mean.any()
+    norm = tensors_of(HeadSpecification(batch_norm_tensors("norm", 3)).initial(0), torch.float32)
+    TorchLayers().batch_norm(norm, "norm", torch.tensor([[1.0, 2.0, 3.0]]))
+    assert not norm["norm.running_mean"].any()
 
 
 @pytest.mark.parametrize("method", ["zero-shot", "local-only"])

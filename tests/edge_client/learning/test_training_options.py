@@ -5,15 +5,17 @@ import pytest
 import torch
 
 from fedmedclip.edge_client.heads.heads import initial_private_head
+from fedmedclip.edge_client.learning.layers import TorchLayers
 from fedmedclip.edge_client.learning.local_only import train_alone
 from fedmedclip.edge_client.learning.local_steps import class_weights, epochs
-from fedmedclip.edge_client.learning.methods import load_method
-from fedmedclip.edge_client.learning.methods.settled_norms import settle
+from fedmedclip.edge_client.learning.methods.facmic import METHOD
 from fedmedclip.edge_client.learning.settings import TrainingSettings
+from fedmedclip.edge_client.learning.settled_norms import settle
 from fedmedclip.edge_client.learning.training import train_round
 from fedmedclip.protocol.heads.head import head_digest
 from fedmedclip.protocol.heads.shared_heads import initial_shared_head
 from tests.edge_client.heads.heads_examples import CLASSES, SCALE, SIZE, example_data
+from tests.edge_client.learning.tensors import tensors_of
 
 
 def train(method="facmic", count=40, round_number=2, validation=None, target=None, **settings):
@@ -85,14 +87,15 @@ def test_site_variances_about_the_common_mean_average_to_the_variance_of_all():
     generator = np.random.default_rng(0)
     sites = [generator.normal(size=(30, SIZE)), generator.normal(size=(60, SIZE)) + 2]
     images = [torch.tensor(site, dtype=torch.float32) for site in sites]
-    built = load_method("facmic").build_shared_head(SIZE, CLASSES).train()
+    captions = torch.tensor(example_data()[2])
+    head = tensors_of(initial_shared_head("facmic", SIZE, 0), torch.float32)
     with torch.no_grad():
-        everything = built.first(torch.cat(images))
+        everything = TorchLayers().linear(head, "first", torch.cat(images))
     common = {"norm.running_mean": everything.mean(0).numpy()}
     variances = []
     for embeddings in images:
-        settle(built, None, embeddings, common)
-        variances.append(built.norm.running_var.clone())
+        settle(METHOD, head, {}, embeddings, captions, common)
+        variances.append(head["norm.running_var"].clone())
     pooled = (30 * variances[0] + 60 * variances[1]) / 90
     np.testing.assert_allclose(pooled, everything.var(0), rtol=0.05)
 

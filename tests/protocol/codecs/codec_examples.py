@@ -6,7 +6,8 @@ import numpy as np
 
 from fedmedclip.protocol.codecs import codec_named, decode_head, encode_head
 from fedmedclip.protocol.heads.head import HeadSpecification, TensorSpecification, head_digest
-from fedmedclip.protocol.heads.shared_heads import masked_linear_tensors, shared_head_specification
+from fedmedclip.protocol.heads.layers import masked_linear_tensors
+from fedmedclip.protocol.heads.shared_heads import shared_head_specification
 
 SMALL = HeadSpecification(
     (

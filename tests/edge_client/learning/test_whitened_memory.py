@@ -3,7 +3,8 @@ import pytest
 
 from fedmedclip.aggregator.rules import weighted_mean
 from fedmedclip.edge_client.heads.heads import predict_probabilities, private_head_specification
-from fedmedclip.edge_client.heads.whitened_memory import CAPACITY, arrived, fit, statistics, whitening
+from fedmedclip.edge_client.heads.whitening import arrived, statistics, whitening
+from fedmedclip.edge_client.learning.methods.whitened_memory import CAPACITY, fit
 from fedmedclip.edge_client.learning.settings import TrainingSettings
 from fedmedclip.edge_client.learning.training import train_round
 from fedmedclip.protocol.codecs import delta_codec_named

@@ -3,9 +3,10 @@
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn import functional
 
-from fedmedclip.edge_client.heads.forward_passes import MASK_MARGIN, SMALLEST_KEPT_SHARE
+from fedmedclip.edge_client.heads.layers import MASK_MARGIN, SMALLEST_KEPT_SHARE
 
 
 class LongTailedStep(torch.autograd.Function):
@@ -42,7 +43,7 @@ def _step(x: Tensor) -> Tensor:
     return mask
 
 
-class MaskedLinear(nn.Module):
+def masked_linear(x: Tensor, weight: Tensor, bias: Tensor, threshold: Tensor, training: bool) -> Tensor:
     """y = (W with dropped rows zeroed) x + b; float32 (B, inputs) to (B, outputs).
 
     Row o is kept when mean_i |W_oi| - r_o exceeds 0.01, r the learned thresholds. The step's argument is the
@@ -50,27 +51,20 @@ class MaskedLinear(nn.Module):
     gradient reaches both r and W. When less than 1 % of the rows are kept, the thresholds are reset to 0: in
     training for good, in inference for that pass.
 
-    The values come from the head's specification (`protocol.heads.shared_heads`), not from here. Its first
-    weights have a mean size of 0.5/sqrt(inputs), which keeps every row up to about 2500 inputs.
+    First weights (`protocol.heads.layers`) have a mean size of 0.5/sqrt(inputs), which keeps every row up to
+    about 2500 inputs.
     """
+    mask = _mask(weight, threshold, training)
+    return functional.linear(x, weight * mask.unsqueeze(1), bias)
 
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.zeros(outputs, inputs))
-        self.bias = nn.Parameter(torch.zeros(outputs))
-        self.threshold = nn.Parameter(torch.zeros(outputs))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Apply the masked layer to x (B, inputs)."""
-        return nn.functional.linear(x, self.weight * self._mask().unsqueeze(1), self.bias)
-
-    def _mask(self) -> Tensor:
-        strength = self.weight.abs().mean(dim=1) - MASK_MARGIN
-        mask = _step(strength - self.threshold)
-        if mask.mean() >= SMALLEST_KEPT_SHARE:
-            return mask
-        if self.training:
-            with torch.no_grad():
-                self.threshold.zero_()
-            return _step(strength - self.threshold)
-        return (strength > 0).to(strength.dtype)
+def _mask(weight: Tensor, threshold: Tensor, training: bool) -> Tensor:
+    strength = weight.abs().mean(dim=1) - MASK_MARGIN
+    mask = _step(strength - threshold)
+    if mask.mean() >= SMALLEST_KEPT_SHARE:
+        return mask
+    if training:
+        with torch.no_grad():
+            threshold.zero_()
+        return _step(strength - threshold)
+    return (strength > 0).to(strength.dtype)

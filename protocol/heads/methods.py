@@ -1,0 +1,79 @@
+"""The methods by name, and what everyone who takes part in a federation must know of one.
+
+The aggregator has no torch and never runs a head; it needs names, shapes and first values only. A method is
+found by its name, as a plug-in is: the built-in ones in the table below, the others in the entry points of
+the distributions that are installed. Nothing is imported before it is asked for.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+
+from fedmedclip.protocol.errors import InvalidInputError
+from fedmedclip.protocol.heads.head import HeadSpecification
+from fedmedclip.protocol.plugins import known_names, load_from_outside
+
+GROUP = "fedmedclip.methods"
+_BUILT_IN = {
+    "clip-adapter": "fedmedclip.edge_client.learning.methods.clip_adapter:METHOD",
+    "faa-clip": "fedmedclip.edge_client.learning.methods.faa_clip:METHOD",
+    "facmic": "fedmedclip.edge_client.learning.methods.facmic:METHOD",
+    "fedclip": "fedmedclip.edge_client.learning.methods.fedclip:METHOD",
+    "fedmedclip": "fedmedclip.edge_client.learning.methods.fedmedclip:METHOD",
+    "linear-probe": "fedmedclip.edge_client.learning.methods.linear_probe:METHOD",
+    "whitened-memory": "fedmedclip.edge_client.learning.methods.whitened_memory:METHOD",
+}
+_NOT_FEDERATED = frozenset({"zero-shot", "local-only"})
+
+Arrays = Callable[[int, int], HeadSpecification]
+"""(embedding size D, number of classes C) to the arrays of a head."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """What travels in a method. Sites need more of it: `edge_client.heads.method.SiteMethod`.
+
+    `shared_arrays(D, C)` are those of the shared head; without `needs_classes` C may be 0 and must not
+    matter. `sends_statistics`: a site's shared arrays are statistics of its images, the same in each round,
+    and not training. Such a site owes the federation one difference in all; what a lossy codec left out of it
+    is the residual, and that alone is sent from then on: the difference again would count it twice.
+    """
+
+    name: str
+    shared_arrays: Arrays
+    needs_classes: bool = False
+    sends_statistics: bool = False
+
+
+def known_methods() -> list[str]:
+    """Return the names of the methods, sorted.
+
+    Raises InvalidInputError when another distribution brings one whose name is built in.
+    """
+    return known_names(GROUP, "method", _BUILT_IN)
+
+
+@cache
+def method_named(name: str) -> Method:
+    """Return a method; no other is imported, and no entry point is looked at for a built-in name.
+
+    Raises InvalidInputError for an unknown name, and when what another distribution brings under it cannot be
+    used.
+    """
+    if name in _NOT_FEDERATED:
+        raise InvalidInputError(
+            f"in method {name!r} nothing is federated; it is a baseline of `fedmedclip bench accuracy`"
+        )
+    if name in _BUILT_IN:
+        module, _, attribute = _BUILT_IN[name].partition(":")
+        built_in: Method = getattr(import_module(module), attribute)
+        return built_in
+    found: Method | None = load_from_outside(GROUP, "method", name, lambda loaded: isinstance(loaded, Method))
+    if found is None:
+        raise InvalidInputError(f"unknown method {name!r}; known methods: {', '.join(known_methods())}")
+    if found.name != name:
+        raise InvalidInputError(
+            f"method {name!r} calls itself {found.name!r}; its author must give it one name"
+        )
+    return found
