@@ -1,16 +1,38 @@
-"""`fedmedclip aggregator`."""
+"""`fedmedclip aggregator` and `fedmedclip control`."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+ConfigOption = Annotated[
+    Path,
+    typer.Option("--config", help="The aggregator's TOML; deploy/aggregator.toml shows every setting."),
+]
 
+aggregator_app = typer.Typer(invoke_without_command=True)
+_FILES = ("aggregator.db", "aggregator.key")
+
+control_app = typer.Typer(no_args_is_help=True, help="Steer the run of an aggregator while it goes on.")
+
+
+@aggregator_app.callback()
 def aggregator_command(
+    context: typer.Context,
     config: Annotated[
-        Path, typer.Option(help="TOML configuration; deploy/aggregator.toml shows every setting.")
-    ],
-    once: Annotated[bool, typer.Option("--once", help="End when the federation is over.")] = False,
+        Path | None, typer.Option(help="TOML configuration; deploy/aggregator.toml shows every setting.")
+    ] = None,
+    once: Annotated[bool, typer.Option("--once", help="End when the run is over.")] = False,
+    new_run: Annotated[
+        bool,
+        typer.Option(
+            "--new-run",
+            help="End the run that is under way and begin the next, as configured now; the sites follow.",
+        ),
+    ] = False,
+    from_newest: Annotated[
+        bool, typer.Option("--from-newest", help="With --new-run: start from the newest head.")
+    ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
 ) -> None:
     """Coordinate a federation: collect updates, aggregate rounds, broadcast the global head.
@@ -18,9 +40,113 @@ def aggregator_command(
     Its state lies in the configured folder: stop it (Ctrl-C) or kill it at any moment, start it again with
     the same configuration, and it goes on where it was.
     """
+    if context.invoked_subcommand is not None:
+        return
     from fedmedclip.aggregator.service import run_aggregator
     from fedmedclip.protocol.console import log_to_terminal, stop_cleanly_when_asked
+    from fedmedclip.protocol.errors import InvalidInputError
 
+    if config is None:
+        raise InvalidInputError("name the configuration: fedmedclip aggregator --config aggregator.toml")
+    if from_newest and not new_run:
+        raise InvalidInputError("--from-newest says how a new run starts; give it with --new-run")
     log_to_terminal(verbose)
     stop_cleanly_when_asked()
-    run_aggregator(config, once=once)
+    run_aggregator(config, once=once, new_run=new_run, from_newest=from_newest)
+
+
+@aggregator_app.command("backup")
+def backup_command(
+    to: Annotated[Path, typer.Argument(help="New folder for the copy. It holds the signing key.")],
+    config: ConfigOption,
+) -> None:
+    """Copy state and key while the aggregator runs, or not."""
+    from fedmedclip.aggregator.store import Store
+    from fedmedclip.protocol.backup import back_up
+
+    state = _state_of(config)
+
+    def copy(path: Path) -> None:
+        store = Store(state / "aggregator.db")
+        try:
+            store.copy_to(path)
+        finally:
+            store.close()
+
+    back_up(state, to, *_FILES, copy)
+    print(f"{to}: {', '.join(_FILES)}")
+
+
+@aggregator_app.command("restore")
+def restore_command(
+    backup: Annotated[Path, typer.Argument(help="Folder that `aggregator backup` wrote.")],
+    config: ConfigOption,
+) -> None:
+    """Put a backup in the place of the state. Rounds that it lacks come back from the sites."""
+    from fedmedclip.protocol.backup import restore
+
+    state = _state_of(config)
+    aside = restore(state, backup, *_FILES)
+    print(f"restored {state}" + ("" if aside is None else f"; what was there is in {aside}"))
+
+
+@control_app.command("pause")
+def pause_command(config: ConfigOption) -> None:
+    """No round closes, and no site trains, until it is resumed."""
+    from fedmedclip.aggregator.control import Pause, give
+
+    print(give(config, Pause()))
+
+
+@control_app.command("resume")
+def resume_command(config: ConfigOption) -> None:
+    """Go on after a pause."""
+    from fedmedclip.aggregator.control import Resume, give
+
+    print(give(config, Resume()))
+
+
+@control_app.command("end")
+def end_command(config: ConfigOption) -> None:
+    """Let the newest version be the last."""
+    from fedmedclip.aggregator.control import End, give
+
+    print(give(config, End()))
+
+
+@control_app.command("add-rounds")
+def add_rounds_command(
+    number: Annotated[int, typer.Argument(min=1, max=1_000_000, help="How many more.")], config: ConfigOption
+) -> None:
+    """Add rounds to the run, also to one that is over."""
+    from fedmedclip.aggregator.control import AddRounds, give
+
+    print(give(config, AddRounds(number)))
+
+
+@control_app.command("leave-out")
+def leave_out_command(
+    site: Annotated[str, typer.Argument(help="Name of a member.")], config: ConfigOption
+) -> None:
+    """Do not wait for a site in the open round; what it delivers still counts."""
+    from fedmedclip.aggregator.control import LeaveOut, give
+
+    print(give(config, LeaveOut(site)))
+
+
+@control_app.command("rollback")
+def rollback_command(
+    version: Annotated[int, typer.Argument(min=0, max=1_000_000, help="Version to go back to.")],
+    config: ConfigOption,
+) -> None:
+    """Go on from the head of an earlier version; every site follows."""
+    from fedmedclip.aggregator.control import RollBack, give
+
+    print(give(config, RollBack(version)))
+
+
+def _state_of(config: Path) -> Path:
+    from fedmedclip.aggregator.configuration import AggregatorConfiguration
+    from fedmedclip.protocol.configuration import beside, read_configuration
+
+    return beside(config, read_configuration(config, AggregatorConfiguration).federation.state)

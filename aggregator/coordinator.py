@@ -154,8 +154,8 @@ class Coordinator:
     def roll_back(self, to_version: int, now: float) -> list[Outgoing]:
         """Go on from the head of an earlier version: it becomes a new one, which every site follows.
 
-        Members that are ahead of what is here follow too, so this also ends a dispute with them. The run keeps
-        as many rounds as were left. Raises InvalidInputError when that head is not to be had.
+        Members that are ahead of what is here follow too, so this also ends a dispute with them. The run
+        keeps as many rounds as were left. Raises InvalidInputError when that head is not to be had.
         """
         ahead = max(self._recovery.ahead.values(), default=0)
         before = self.global_head.version
@@ -172,14 +172,27 @@ class Coordinator:
             raise InvalidInputError(f"{site!r} is no member; members are {', '.join(sorted(self._keys))}")
         return self._advance(SiteExcused(site, "left out by the operator"), now)
 
-    def reconfigure(self, configuration: AggregatorConfiguration, now: float) -> list[Outgoing]:
-        """Take over what may change while a run goes on: limits, times, members' keys, rounds."""
-        settings = configuration.federation
-        self._settings = settings
-        self._listed = {site: bytes.fromhex(key) for site, key in configuration.sites.items()}
+    def reconfigure(
+        self, before: AggregatorConfiguration, edited: AggregatorConfiguration, now: float
+    ) -> list[Outgoing]:
+        """Take over what was edited, of what may change while a run goes on: limits, times, keys, rounds.
+
+        Raises InvalidInputError when the federation has another name.
+        """
+        old, new = before.federation, edited.federation
+        if new.name != old.name:
+            raise InvalidInputError(f"a federation keeps its name: {old.name!r}")
+        self._settings = new
+        self._listed = {site: bytes.fromhex(key) for site, key in edited.sites.items()}
         self.rounds.settings = self._round_settings()
         return [
-            *self.revise(now, rounds=settings.rounds, maximum_update_norm=settings.maximum_update_norm),
+            *self.revise(
+                now,
+                rounds=new.rounds if new.rounds != old.rounds else None,
+                maximum_update_norm=(
+                    new.maximum_update_norm if new.maximum_update_norm != old.maximum_update_norm else None
+                ),
+            ),
             *self._advance(Tick(), now),
         ]
 

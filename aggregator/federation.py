@@ -1,6 +1,9 @@
-"""Beginning a federation, and taking up again one that is under way."""
+"""Beginning a run of a federation, taking up again one that is under way, and beginning the next."""
 
 import os
+import time
+
+import msgspec
 
 from fedmedclip.aggregator.configuration import AggregatorConfiguration
 from fedmedclip.aggregator.rules import rule_named
@@ -10,17 +13,30 @@ from fedmedclip.protocol.codecs import delta_codec_named
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.heads.head import HeadSpecification, head_digest
 from fedmedclip.protocol.heads.shared_heads import initial_shared_head, shared_head_specification
-from fedmedclip.protocol.messages import Plan
+from fedmedclip.protocol.messages import REVISABLE, Plan
 from fedmedclip.protocol.topics import check_name
+
+# What the configuration's file says of them counts when it changes: `fedmedclip control` may have said else.
+_CONFIGURED = ("rounds", "maximum_update_norm")
 
 
 def begin_or_resume(
-    configuration: AggregatorConfiguration, bundle: Bundle, store: Store, public_key: bytes
+    configuration: AggregatorConfiguration,
+    bundle: Bundle,
+    store: Store,
+    public_key: bytes,
+    *,
+    new_run: bool = False,
+    from_newest: bool = False,
 ) -> tuple[Plan, HeadSpecification]:
-    """Return the plan and the shared head's specification, recording both in an empty store.
+    """Return the plan and the shared head's specification of the run that is to be served.
 
-    A store that holds a federation must hold the one that the configuration describes: otherwise
-    InvalidInputError names what changed.
+    An empty store begins a run. One that holds a run goes on with it: what may change within a run is taken
+    from the configuration when that has changed. `new_run` ends it and begins another with the same sites,
+    with `from_newest` from its newest head.
+
+    Raises InvalidInputError when the configuration describes another federation or, without `new_run`,
+    another run.
     """
     settings = configuration.federation
     check_name("federation", settings.name)
@@ -30,7 +46,35 @@ def begin_or_resume(
         delta_codec_named(codec)
     rule_named(settings.rule)
     known = store.plan()
-    plan = Plan(
+    if known is not None and store.federation_name() not in (None, settings.name):
+        raise InvalidInputError(
+            f"the state in {settings.state} is of federation {store.federation_name()!r}, the configuration "
+            f"names {settings.name!r}; change the name back, or give the other federation a state folder of "
+            "its own"
+        )
+    wanted = _plan(configuration, bundle, public_key, known)
+    specification = shared_head_specification(
+        wanted.method, wanted.embedding_size, len(bundle.manifest.class_names)
+    )
+    if known is None:
+        plan = _begun(wanted, None)
+        head = initial_shared_head(
+            plan.method, plan.embedding_size, plan.seed, len(bundle.manifest.class_names)
+        )
+        store.begin(plan, specification.to_bytes(head), head_digest(head))
+    elif new_run:
+        plan = _next_run(wanted, known, bundle, store, specification, from_newest)
+    else:
+        plan = _resumed(wanted, known, store, settings.state)
+    store.describe(settings.name, _configured(wanted))
+    return plan, specification
+
+
+def _plan(
+    configuration: AggregatorConfiguration, bundle: Bundle, public_key: bytes, known: Plan | None
+) -> Plan:
+    settings = configuration.federation
+    return Plan(
         identity=os.urandom(16) if known is None else known.identity,
         aggregator_key=public_key,
         method=settings.method,
@@ -41,16 +85,60 @@ def begin_or_resume(
         uplink_codec=settings.uplink_codec,
         downlink_codec=settings.downlink_codec,
         training=configuration.training,
+        maximum_update_norm=settings.maximum_update_norm,
     )
+
+
+def _begun(plan: Plan, before: Plan | None) -> Plan:
+    """Return the plan of a run that begins now; its number is above all earlier ones, also of lost state."""
+    number = max(int(time.time()), 1 if before is None else before.number + 1)
+    return msgspec.structs.replace(plan, identity=os.urandom(16), number=number)
+
+
+def _next_run(
+    wanted: Plan,
+    known: Plan,
+    bundle: Bundle,
+    store: Store,
+    specification: HeadSpecification,
+    from_newest: bool,
+) -> Plan:
+    plan = _begun(wanted, known)
     classes = len(bundle.manifest.class_names)
-    specification = shared_head_specification(plan.method, plan.embedding_size, classes)
-    if known is None:
-        head = initial_shared_head(plan.method, plan.embedding_size, plan.seed, classes)
-        store.begin(plan, specification.to_bytes(head), head_digest(head))
-    elif known != plan:
-        changed = [name for name in plan.__struct_fields__ if getattr(plan, name) != getattr(known, name)]
+    head = initial_shared_head(plan.method, plan.embedding_size, plan.seed, classes)
+    if from_newest:
+        encoded = store.head().head
+        if known.method != plan.method or len(encoded) != 4 * specification.size:
+            raise InvalidInputError(
+                f"the newest head is of {known.method!r} for embeddings of {known.embedding_size} values, "
+                f"from which a run of {plan.method!r} for {plan.embedding_size} values cannot start"
+            )
+        head = specification.from_bytes(encoded)
+        plan = msgspec.structs.replace(plan, start=head_digest(head))
+    store.begin_run(plan, specification.to_bytes(head), head_digest(head))
+    return plan
+
+
+def _resumed(wanted: Plan, known: Plan, store: Store, state: str) -> Plan:
+    fixed = {"number", "start"} | REVISABLE
+    changed = [
+        name
+        for name in wanted.__struct_fields__
+        if name not in fixed and getattr(wanted, name) != getattr(known, name)
+    ]
+    if changed:
         raise InvalidInputError(
-            f"the federation in {settings.state} was begun with another {', '.join(changed)}; "
-            "change the configuration back, or give the new federation another state folder"
+            f"the run in {state} was begun with another {', '.join(changed)}; change the configuration back, "
+            "or begin the next run with it, which the sites follow: fedmedclip aggregator --new-run"
         )
-    return plan, specification
+    before, now = store.configured(), _configured(wanted)
+    edited = {name: value for name, value in now.items() if before is not None and value != before.get(name)}
+    if not edited:
+        return known
+    plan = msgspec.structs.replace(known, **edited, revision=known.revision + 1)
+    store.revise(plan)
+    return plan
+
+
+def _configured(plan: Plan) -> dict[str, float]:
+    return {name: getattr(plan, name) for name in _CONFIGURED}

@@ -14,8 +14,8 @@ class GlobalHead:
     """Applies to its own state exactly the bytes that it broadcasts, so that every site holds the same bits.
 
     `rounds` is the version at which the run is finished; messages carry at most `maximum_message_bytes`. A
-    version without payload (one that was taken back, or rolled back to) is read as a snapshot. `rule` names the aggregation
-    rule.
+    version without payload (one that was taken back, or rolled back to) is read as a snapshot. `rule` names
+    the aggregation rule.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class GlobalHead:
         return version
 
     def head_at(self, version: int) -> NamedArrays:
-        """Return the head of a version, from the last that is kept whole and the deltas after it, each proved.
+        """Return the head of a version: the last that is kept whole, and the deltas after it, each proved.
 
         Raises InvalidInputError when what leads there is not all here.
         """
@@ -152,9 +152,7 @@ class GlobalHead:
                 head = self.head_at(self.version)
             except InvalidInputError:
                 raise error from None
-            self._store.advance(
-                self._newest, StoredHead(self.specification.to_bytes(head), None, b"")
-            )
+            self._store.advance(self._newest, StoredHead(self.specification.to_bytes(head), None, b""))
 
     def announcement(self) -> Announcement:
         """Return the announcement of the newest version."""

@@ -19,7 +19,7 @@ from fedmedclip.protocol.messages import Plan, Update
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS federation (
     id INTEGER PRIMARY KEY CHECK (id = 1), plan BLOB, head BLOB, residual BLOB,
-    codec_memory BLOB, checksum BLOB);
+    codec_memory BLOB, checksum BLOB, name TEXT, configured BLOB);
 CREATE TABLE IF NOT EXISTS sites (
     name TEXT PRIMARY KEY, public_key BLOB, samples INTEGER, last_round INTEGER DEFAULT 0);
 CREATE TABLE IF NOT EXISTS uploads (site TEXT PRIMARY KEY, message BLOB);
@@ -39,7 +39,8 @@ CREATE TABLE IF NOT EXISTS commands (
 
 def _from_version_1(database: sqlite3.Connection) -> None:
     """Checksums; the rounds that a site delivered become the last of them."""
-    database.execute("ALTER TABLE federation ADD COLUMN checksum BLOB")
+    for column in ("checksum BLOB", "name TEXT", "configured BLOB"):
+        database.execute(f"ALTER TABLE federation ADD COLUMN {column}")
     database.execute("ALTER TABLE sites ADD COLUMN last_round INTEGER DEFAULT 0")
     database.execute(
         "UPDATE sites SET last_round ="
@@ -95,11 +96,28 @@ class Store:
         """Record the plan and version 0 of a new federation."""
         with self._database.transaction() as database:
             database.execute(
-                "INSERT INTO federation VALUES (1, ?, ?, NULL, x'', ?)",
+                "INSERT INTO federation (id, plan, head, codec_memory, checksum) VALUES (1, ?, ?, x'', ?)",
                 (msgspec.msgpack.encode(plan), head, checksum(head, None, b"")),
             )
             database.execute("INSERT INTO versions VALUES (0, ?, x'', x'')", (head_digest,))
             database.execute("INSERT INTO whole_heads VALUES (0, ?, ?)", (head, checksum(head)))
+
+    def describe(self, name: str, configured: dict[str, float]) -> None:
+        """Record the federation's name, and what its configuration said last of what may change in a run."""
+        with self._database.transaction() as database:
+            database.execute(
+                "UPDATE federation SET name = ?, configured = ?", (name, msgspec.json.encode(configured))
+            )
+
+    def federation_name(self) -> str | None:
+        """Return the federation's name; None when the state is older than its record."""
+        row = self._database.row("SELECT name FROM federation")
+        return None if row is None else row[0]
+
+    def configured(self) -> dict[str, float] | None:
+        """Return what the configuration said last of what may change in a run, if that is known."""
+        row = self._database.row("SELECT configured FROM federation")
+        return None if row is None or row[0] is None else msgspec.json.decode(row[0])
 
     def plan(self) -> Plan | None:
         """Return the plan of the federation that lives here, or None when none has begun."""

@@ -1,4 +1,4 @@
-"""`fedmedclip site`, `predict` and `evaluate`."""
+"""`fedmedclip predict`, `evaluate` and `reference`."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -48,24 +48,6 @@ StrictOption = Annotated[
     bool,
     typer.Option("--strict", help="Stop with an error when a file cannot be used, instead of skipping it."),
 ]
-
-
-def site_command(
-    config: Annotated[Path, typer.Option(help="TOML configuration; deploy/site.toml shows every setting.")],
-    once: Annotated[bool, typer.Option("--once", help="End when the federation is over.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
-) -> None:
-    """Take part in a federation as one hospital: features once, then rounds of local training.
-
-    Its state lies in the configured folder: stop it (Ctrl-C) or kill it at any moment, start it again with
-    the same configuration, and it goes on where it was. Images and the private head never leave.
-    """
-    from fedmedclip.edge_client.site.service import run_site
-    from fedmedclip.protocol.console import log_to_terminal, stop_cleanly_when_asked
-
-    log_to_terminal(verbose)
-    stop_cleanly_when_asked()
-    run_site(config, once=once)
 
 
 def predict_command(

@@ -4,18 +4,20 @@ The rooms' `cli` modules import nothing heavy at the top, so that `fedmedclip --
 imports PyTorch.
 """
 
+import errno
 import os
 import sys
 
 import typer
 
-from fedmedclip.aggregator.cli import aggregator_command
+from fedmedclip.aggregator.cli import aggregator_app, control_app
 from fedmedclip.edge_client.bundles.cli import bundle_app
-from fedmedclip.edge_client.cli import evaluate_command, predict_command, reference_command, site_command
+from fedmedclip.edge_client.cli import evaluate_command, predict_command, reference_command
 from fedmedclip.edge_client.doctor.cli import doctor_command
 from fedmedclip.edge_client.inference.deployment.cli import deploy_command
+from fedmedclip.edge_client.site.cli import site_app
 from fedmedclip.export.cli import export_command
-from fedmedclip.protocol.errors import FedMedClipError
+from fedmedclip.protocol.errors import FedMedClipError, FullDiskError
 from fedmedclip.simulation.cli import bench_app, demo_command
 
 app = typer.Typer(
@@ -27,8 +29,9 @@ app = typer.Typer(
 )
 app.command("demo")(demo_command)
 app.command("export")(export_command)
-app.command("aggregator")(aggregator_command)
-app.command("site")(site_command)
+app.add_typer(aggregator_app, name="aggregator")
+app.add_typer(control_app, name="control")
+app.add_typer(site_app, name="site")
 app.command("predict")(predict_command)
 app.command("evaluate")(evaluate_command)
 app.command("reference")(reference_command)
@@ -38,13 +41,20 @@ app.add_typer(bundle_app, name="bundle")
 app.add_typer(bench_app, name="bench")
 
 
+PASSING = 75
+"""Exit code of what passes by itself, such as a full disk (EX_TEMPFAIL of sysexits.h): a service goes on."""
+
+
 def main() -> None:
     """Run the command line.
 
-    An error that a person can mend becomes one line on standard error and exit code 2.
+    An error that a person has to mend becomes one line on standard error and exit code 2; one that may pass,
+    code 75.
     """
     try:
         app()
+    except FullDiskError as error:
+        _fail(str(error), code=PASSING)
     except FedMedClipError as error:
         _fail(str(error))
     except ModuleNotFoundError as error:
@@ -55,12 +65,13 @@ def main() -> None:
         if error.errno is None:
             raise
         where = f"{error.filename}: " if error.filename else ""
-        _fail(f"{where}{os.strerror(error.errno)}")
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        _fail(f"{where}{os.strerror(error.errno)}", code=PASSING if full else 2)
 
 
-def _fail(line: str) -> None:
+def _fail(line: str, code: int = 2) -> None:
     print(f"fedmedclip: {' '.join(line.split())}", file=sys.stderr)
-    sys.exit(2)
+    sys.exit(code)
 
 
 def _extra_of(module: str | None) -> str | None:

@@ -4,6 +4,7 @@ A message is decoded straight into one of these: an unknown tag, a missing field
 of bounds is a MessageError before anything else looks at it.
 """
 
+from datetime import UTC, datetime
 from typing import Annotated
 
 import msgspec
@@ -17,7 +18,7 @@ Fingerprint = Annotated[bytes, Meta(min_length=8, max_length=8)]
 Identity = Annotated[bytes, Meta(min_length=16, max_length=16)]
 Version = Annotated[int, Meta(ge=0, le=1_000_000)]
 HeldVersion = Annotated[int, Meta(ge=-1, le=1_000_000)]
-RunNumber = Annotated[int, Meta(ge=1, le=1 << 40)]
+RunNumber = Annotated[int, Meta(ge=1, le=(1 << 37) - 1)]
 Samples = Annotated[int, Meta(ge=1, le=1_000_000_000)]
 ShortText = Annotated[str, Meta(max_length=64)]
 Reason = Annotated[str, Meta(max_length=400)]
@@ -71,6 +72,11 @@ class Plan(_Message, frozen=True, tag=1):
     paused: bool = False
     maximum_update_norm: Annotated[float, Meta(gt=0)] = 1000.0
     start: Digest | None = None
+
+    @property
+    def begun(self) -> str:
+        """When the run was begun, for people: the number is the seconds since 1970 then, or more."""
+        return datetime.fromtimestamp(self.number, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
     @property
     def order(self) -> tuple[int, int]:

@@ -78,7 +78,11 @@ class SiteLearner:
         self.samples = len(features.train.labels)
 
     def private_specification(self, plan: Plan) -> HeadSpecification:
-        """Return the private head's specification; an empty one for a method without private head."""
+        """Return the private head's specification; an empty one for a method without private head.
+
+        Raises InvalidInputError for an unknown method or training setting.
+        """
+        self._settings(plan)
         manifest = self._bundle.manifest
         specification = private_head_specification(
             plan.method, manifest.embedding_size, len(manifest.class_names)
@@ -149,7 +153,9 @@ class SiteLearner:
         heads = Heads(plan.method, shared, private or None, self._federation, self._site, version, rule)
         if self._ensemble == "calibrated":
             heads = self._calibrated(heads)
-        save_heads(self._files.heads, heads, self._bundle)
+        # A later run begins untrained: until its first round, the heads of the one before are better.
+        if version > 0 or not self._files.heads.exists():
+            save_heads(self._files.heads, heads, self._bundle)
         if version not in self._state.journal():
             accuracy = self._accuracy(heads, self._features.validation)
             self._state.write_journal(version, self._report(version, accuracy))

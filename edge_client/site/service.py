@@ -3,6 +3,7 @@
 import logging
 import time
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 from fedmedclip.edge_client.features.feature_store import FeatureStore
@@ -37,6 +38,8 @@ log = logging.getLogger("fedmedclip.site")
 
 _TICK_SECONDS = 1.0
 _PATIENCE_SECONDS = 20.0
+HEARTBEAT_SECONDS = 60.0
+"""How often a site that has nothing to say says that it is there: a third of the aggregator's usual lease."""
 
 
 def run_site(configuration_file: Path, *, once: bool) -> None:
@@ -50,6 +53,11 @@ def run_site(configuration_file: Path, *, once: bool) -> None:
     topics.check_name("site", settings.name)
     state_folder = beside(configuration_file, settings.state)
     with claim_state_folder(state_folder):
+        if (state_folder / "site.key").exists() and not (state_folder / "site.db").exists():
+            log.warning(
+                "%s has a key but no site.db: the private head begins anew; with a backup, stop and restore "
+                "it: fedmedclip site restore", state_folder,
+            )  # fmt: skip
         key = load_or_create_signing_key(state_folder / "site.key")
         bundle = open_bundle(beside(configuration_file, settings.bundle))
         if require_self_test_once(bundle, state_folder, configuration.resources.threads):
@@ -83,6 +91,8 @@ def run_site(configuration_file: Path, *, once: bool) -> None:
             bundle.digest,
             None if pinned is None else bytes.fromhex(pinned),
             len(bundle.manifest.class_names),
+            bundle.manifest.embedding_size,
+            version("fedmedclip-edge"),
         )
         agent = SiteAgent(identity, state, learner, broker.maximum_message_bytes, settings.uplink_codec)
         log.info("site %s, key %s", settings.name, key.public_key.hex())
@@ -156,13 +166,17 @@ class _Post:
 def _serve(agent: SiteAgent, link: Link, post: _Post, once: bool) -> None:
     """Handle what arrives; train and ask only when nothing more waits, so that no round trains in vain."""
     said: Status | None = None
+    said_at = 0.0
     patience_ends: float | None = None
     while True:
         event = link.next_event(0.0)
         if event is None:
-            _publish(link, post, agent, agent.tick(time.monotonic()))
-            if agent.joined and agent.status(online=True) != said:
-                said = agent.status(online=True)
+            now = time.monotonic()
+            messages = agent.tick(now)
+            _publish(link, post, agent, messages)
+            due = now - said_at >= HEARTBEAT_SECONDS
+            if agent.joined and (agent.status(online=True) != said or due):
+                said, said_at = agent.status(online=True), now
                 _send(link, post.status(said))
             if once and agent.finished and agent.joined and link.unfinished == 0:
                 return

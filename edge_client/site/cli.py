@@ -1,0 +1,80 @@
+"""`fedmedclip site`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+site_app = typer.Typer(invoke_without_command=True)
+ConfigOption = Annotated[
+    Path, typer.Option("--config", help="The site's TOML; deploy/site.toml shows every setting.")
+]
+_FILES = ("site.db", "site.key")
+
+
+@site_app.callback()
+def site_command(
+    context: typer.Context,
+    config: Annotated[
+        Path | None, typer.Option(help="TOML configuration; deploy/site.toml shows every setting.")
+    ] = None,
+    once: Annotated[bool, typer.Option("--once", help="End when the run is over.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
+) -> None:
+    """Take part in a federation as one hospital: features once, then rounds of local training.
+
+    Its state lies in the configured folder: stop it (Ctrl-C) or kill it at any moment, start it again with
+    the same configuration, and it goes on where it was. Images and the private head never leave.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    from fedmedclip.edge_client.site.service import run_site
+    from fedmedclip.protocol.console import log_to_terminal, stop_cleanly_when_asked
+    from fedmedclip.protocol.errors import InvalidInputError
+
+    if config is None:
+        raise InvalidInputError("name the configuration: fedmedclip site --config site.toml")
+    log_to_terminal(verbose)
+    stop_cleanly_when_asked()
+    run_site(config, once=once)
+
+
+@site_app.command("backup")
+def backup_command(
+    to: Annotated[Path, typer.Argument(help="New folder for the copy. It holds key and private head.")],
+    config: ConfigOption,
+) -> None:
+    """Copy key, heads and what is owed while the site runs, or not. Features can be computed again."""
+    from fedmedclip.edge_client.site.state import SiteState
+    from fedmedclip.protocol.backup import back_up
+
+    state_folder = _state_of(config)
+
+    def copy(path: Path) -> None:
+        state = SiteState(state_folder / "site.db")
+        try:
+            state.copy_to(path)
+        finally:
+            state.close()
+
+    back_up(state_folder, to, *_FILES, copy)
+    print(f"{to}: {', '.join(_FILES)}")
+
+
+@site_app.command("restore")
+def restore_command(
+    backup: Annotated[Path, typer.Argument(help="Folder that `site backup` wrote.")], config: ConfigOption
+) -> None:
+    """Put a backup in the place of the state. Versions that it lacks come from the aggregator."""
+    from fedmedclip.protocol.backup import restore
+
+    state_folder = _state_of(config)
+    aside = restore(state_folder, backup, *_FILES)
+    print(f"restored {state_folder}" + ("" if aside is None else f"; what was there is in {aside}"))
+
+
+def _state_of(config: Path) -> Path:
+    from fedmedclip.edge_client.site.configuration import SiteConfiguration
+    from fedmedclip.protocol.configuration import beside, read_configuration
+
+    return beside(config, read_configuration(config, SiteConfiguration).site.state)

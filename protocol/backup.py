@@ -1,0 +1,54 @@
+"""Backups of a state folder: a consistent copy of its database, made while it is in use, and its key."""
+
+import os
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from fedmedclip.protocol.errors import InvalidInputError
+from fedmedclip.protocol.state_folder import claim_state_folder
+
+
+def back_up(state: Path, to: Path, database: str, key: str, copy: Callable[[Path], None]) -> None:
+    """Write `database`, by `copy`, and `key` of a state folder into the new folder `to`, for its owner only.
+
+    Raises InvalidInputError when there is no state, or `to` exists.
+    """
+    if not (state / database).is_file():
+        raise InvalidInputError(f"{state} has no {database}: there is nothing to back up")
+    if to.exists():
+        raise InvalidInputError(f"{to} exists; name a new folder for the backup")
+    partial = to.with_name(f".{to.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(mode=0o700, parents=True)
+    copy(partial / database)
+    shutil.copyfile(state / key, partial / key)
+    for path in partial.iterdir():
+        path.chmod(0o600)
+    partial.rename(to)
+
+
+def restore(state: Path, backup: Path, database: str, key: str) -> Path | None:
+    """Put a backup into the state folder, and return the folder into which what was there was moved.
+
+    Raises InvalidInputError when the backup is none, or a process uses the state.
+    """
+    for name in (database, key):
+        if not (backup / name).is_file():
+            raise InvalidInputError(f"{backup} is no backup: it has no {name}")
+    with claim_state_folder(state):
+        found = [state / f"{database}{ending}" for ending in ("", "-wal", "-shm")] + [state / key]
+        present = [path for path in found if path.exists()]
+        aside = None
+        if present:
+            aside = state / time.strftime("before-restore-%Y%m%d-%H%M%S")
+            aside.mkdir(mode=0o700)
+            for path in present:
+                path.rename(aside / path.name)
+        for name in (key, database):
+            partial = state / f".{name}.partial"
+            shutil.copyfile(backup / name, partial)
+            partial.chmod(0o600)
+            os.replace(partial, state / name)
+    return aside
