@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedmedclip.aggregator.rules import update_norm, weighted_mean
+from fedmedclip.aggregator.rules import weighted_mean
 from fedmedclip.protocol.heads.head import HeadSpecification, TensorSpecification
 
 SPECIFICATION = HeadSpecification((TensorSpecification("weight", (2, 3)), TensorSpecification("bias", (2,))))
@@ -29,7 +29,3 @@ def test_the_mean_lies_between_the_updates(pairs):
 def test_no_update_is_an_error():
     with pytest.raises(ValueError, match="without updates"):
         weighted_mean([], SPECIFICATION)
-
-
-def test_the_norm_is_over_all_values():
-    assert update_norm(constant(2.0)) == pytest.approx(2.0 * np.sqrt(8))
