@@ -1,5 +1,6 @@
 """What MkDocs calls while it builds the site: pages and the picture that are made of the code are put in."""
 
+import shutil
 from typing import Any, Literal
 
 from mkdocs.config.defaults import MkDocsConfig
@@ -16,15 +17,16 @@ LINKS = ROOT / "build" / "packages"
 
 
 def on_startup(command: Literal["build", "gh-deploy", "serve"], dirty: bool) -> None:
-    """Lay the links by which mkdocstrings finds the modules."""
-    for package, folder in package_folders().items():
-        link = LINKS.joinpath(*package.split("."))
-        inner = [folder] if "." in package else list(folder.iterdir())
-        for target in inner:
-            place = link if "." in package else link / target.name
-            place.parent.mkdir(parents=True, exist_ok=True)
-            if not place.is_symlink():
-                place.symlink_to(target)
+    """Lay the links by which mkdocstrings finds the modules, anew."""
+    shutil.rmtree(LINKS, ignore_errors=True)
+    for package, folder in sorted(package_folders().items()):
+        place = LINKS.joinpath(*package.split("."))
+        if "." in package:
+            place.symlink_to(folder)
+        else:
+            place.mkdir(parents=True)
+            for file in folder.glob("*.py"):
+                (place / file.name).symlink_to(file)
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:

@@ -17,8 +17,7 @@ def python_page() -> str:
             "interface."
         )
     for name, path in names.items():
-        parts.append(f"## `fedmedclip.{name}`")
-        parts.append(f"::: {path}\n    options:\n      show_root_toc_entry: false")
+        parts.append(f"::: {path}\n    options:\n{_as_heading(f'fedmedclip.{name}')}")
     parts.append("## Modules")
     parts.append(
         "All modules can be imported and are documented, but those below may change with any version."
@@ -36,10 +35,18 @@ def public_names() -> dict[str, str]:
     """Return the names that the package offers, with the path under which each is defined."""
     found = {}
     for name in getattr(fedmedclip, "__all__", ()):
+        if name.startswith("_"):
+            continue
         value = getattr(fedmedclip, name)
         home, inner = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
         found[name] = f"{home}.{inner}" if home and inner else f"fedmedclip.{name}"
     return found
+
+
+def _as_heading(name: str) -> str:
+    options = {"heading": name, "toc_label": name, "heading_level": 2, "show_root_heading": "true"}
+    options["show_root_toc_entry"] = "true"
+    return "\n".join(f"      {option}: {value}" for option, value in options.items())
 
 
 def packages() -> list[str]:
