@@ -68,5 +68,15 @@ def _module_page(package: str) -> str:
     parts = [f"# {package.removeprefix('fedmedclip.')}", f"::: {package}\n    options:\n      members: false"]
     for name in inside:
         parts.append(f"## `{name.rpartition('.')[2]}`")
-        parts.append(f"::: {name}")
+        parts.append(f"::: {name}{_without_public_names(name)}")
     return "\n\n".join(parts) + "\n"
+
+
+def _without_public_names(module: str) -> str:
+    """Return the options that leave out what stands on the first page: one anchor has one place only."""
+    defined = [path.rpartition(".")[::2] for path in public_names().values()]
+    patterns = [f"!^{name}$" for home, name in defined if home == module]
+    if not patterns:
+        return ""
+    filters = "".join(f'\n        - "{pattern}"' for pattern in ("!^_[^_]", *patterns))
+    return f"\n    options:\n      filters:{filters}"
