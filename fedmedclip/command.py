@@ -66,7 +66,6 @@ def _fail(line: str) -> None:
 def _extra_of(module: str | None) -> str | None:
     extras = {
         "torch": "train",
-        "sklearn": "train",
         "open_clip": "export",
         "onnx": "deploy",
         "amqtt": "demo",

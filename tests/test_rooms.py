@@ -55,8 +55,6 @@ def test_torch_and_extras_stay_where_they_belong(room):
     for path in (ROOT / room).rglob("*.py"):
         relative = path.relative_to(ROOT).as_posix()
         extras = {"torch"} if relative.startswith(tuple(MAY_USE_TORCH)) else set()
-        if relative == "edge_client/heads/metrics.py":
-            extras = {"sklearn"}
         if relative.startswith("edge_client/inference/deployment/"):
             extras = {"onnx"}
         if relative.startswith("edge_client/images/readers/dicom"):
