@@ -19,6 +19,18 @@ MAY_IMPORT = {
 # What the base installation brings; everything else is an extra.
 PROTOCOL_LIBRARIES = {"numpy", "zstandard", "msgspec", "cryptography", "paho"}
 BASE_LIBRARIES = PROTOCOL_LIBRARIES | {"onnxruntime", "PIL", "typer", "rich", "safetensors"}
+HEAVY = {
+    "torch",
+    "open_clip",
+    "onnx",
+    "onnxruntime",
+    "sklearn",
+    "paho",
+    "amqtt",
+    "PIL",
+    "pydicom",
+    "pydantic",
+}
 MAY_USE_TORCH = {"edge_client/learning/training.py", "edge_client/learning/methods"}
 
 
@@ -97,14 +109,4 @@ COMMANDS = [
 def test_help_imports_nothing_heavy(command):
     modules = modules_after([command, "--help"] if command else ["--help"])
     assert "typer" in modules
-    assert not modules & {
-        "torch",
-        "open_clip",
-        "onnx",
-        "onnxruntime",
-        "sklearn",
-        "paho",
-        "amqtt",
-        "PIL",
-        "pydicom",
-    }
+    assert not modules & HEAVY
