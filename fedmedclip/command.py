@@ -87,5 +87,6 @@ def _extra_of(module: str | None) -> str | None:
         "onnx": "deploy",
         "amqtt": "demo",
         "matplotlib": "bench",
+        "scipy": "bench",
     }
     return extras.get((module or "").split(".")[0])
