@@ -6,9 +6,11 @@ imports PyTorch.
 
 import os
 import sys
+from typing import Annotated
 
 import typer
 
+from fedmedclip import __version__
 from fedmedclip.aggregator.cli import aggregator_command
 from fedmedclip.edge_client.bundles.cli import bundle_app
 from fedmedclip.edge_client.cli import evaluate_command, predict_command, reference_command, site_command
@@ -22,7 +24,6 @@ app = typer.Typer(
     name="fedmedclip",
     help="Federated training of small heads on a frozen CLIP, over thin links.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 app.command("demo")(demo_command)
@@ -38,13 +39,29 @@ app.add_typer(bundle_app, name="bundle")
 app.add_typer(bench_app, name="bench")
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"fedmedclip {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
 def main() -> None:
     """Run the command line.
 
     An error that a person can mend becomes one line on standard error and exit code 2.
     """
     try:
-        app()
+        # The same name in every message, also as `python -m fedmedclip`.
+        app(prog_name="fedmedclip")
     except FedMedClipError as error:
         _fail(str(error))
     except ModuleNotFoundError as error:
@@ -66,10 +83,10 @@ def _fail(line: str) -> None:
 def _extra_of(module: str | None) -> str | None:
     extras = {
         "torch": "train",
-        "sklearn": "train",
         "open_clip": "export",
         "onnx": "deploy",
         "amqtt": "demo",
         "matplotlib": "bench",
+        "scipy": "bench",
     }
     return extras.get((module or "").split(".")[0])

@@ -6,7 +6,8 @@ from fedmedclip.edge_client.doctor.broker import reach
 from fedmedclip.edge_client.doctor.clock import clock
 from fedmedclip.edge_client.doctor.finding import Finding, bad, good
 from fedmedclip.edge_client.doctor.machine import disk, memory, processor
-from fedmedclip.edge_client.doctor.work import features, self_test, speed, training_packages
+from fedmedclip.edge_client.doctor.training import folder_of, training
+from fedmedclip.edge_client.doctor.work import features, self_test, speed
 from fedmedclip.edge_client.site.configuration import SiteConfiguration
 from fedmedclip.protocol.bundle.bundle import MANIFEST, Bundle, open_bundle
 from fedmedclip.protocol.configuration import beside, read_configuration
@@ -48,7 +49,7 @@ def _site(configuration: SiteConfiguration, configuration_file: Path, state: Pat
     return [
         good("data", f"{data} exists") if data.exists() else bad("data", f"no {data}", "correct site.data"),
         features(store),
-        training_packages(),
+        training(folder_of("torch")),
         *reach(broker, f"fmc-{site.federation}-{site.name}-doctor"),
     ]
 
