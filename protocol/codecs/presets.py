@@ -18,6 +18,7 @@ from fedmedclip.protocol.codecs.sparse import SparseCodec
 from fedmedclip.protocol.envelope import OVERHEAD_BYTES
 from fedmedclip.protocol.errors import CodecError, InvalidInputError
 from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays
+from fedmedclip.protocol.near_names import unknown_name
 
 _LEAST_BUDGET = 256
 
@@ -38,7 +39,7 @@ def _topk(name: CodecName) -> Codec:
 
 def _lowrank(name: CodecName) -> Codec:
     ranks = range(1, LARGEST_RANK + 1)
-    rank = name.take_integer("rank", 1, ranks) if "rank" in name.parameters else None
+    rank = name.take_integer("rank", 1, ranks) if name.has("rank") else None
     return LowRankCodec(name.name, rank, name.take_integer("bits", 3, tuple(GRIDS)))
 
 
@@ -91,7 +92,7 @@ def codec_named(name: str) -> Codec:
     """
     parsed = parse_name(name)
     if parsed.preset not in _PRESETS:
-        raise InvalidInputError(f"unknown codec {parsed.preset!r}; known: {', '.join(known_codecs())}")
+        raise InvalidInputError(unknown_name("codec", parsed.preset, known_codecs()))
     codec = _PRESETS[parsed.preset](parsed)
     parsed.finish()
     return codec
@@ -103,6 +104,14 @@ def delta_codec_named(name: str) -> Codec:
     if codec.whole_head:
         raise InvalidInputError(f"codec {name!r} sends whole heads and serves to compare; use lowrank")
     return codec
+
+
+def require_delta_codec(name: str, setting: str) -> None:
+    """Raise InvalidInputError, which begins with `setting`, unless a federation may use this codec."""
+    try:
+        delta_codec_named(name)
+    except InvalidInputError as error:
+        raise InvalidInputError(f"{setting}: {error}") from error
 
 
 def encode_head(

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays, TensorSpecification
+from fedmedclip.protocol.near_names import unknown_name
 from fedmedclip.protocol.seeds import derive_seed
 
 
@@ -141,7 +142,7 @@ def shared_head_specification(
             f"in method {method!r} nothing is federated; it is a baseline of `fedmedclip bench accuracy`"
         )
     if method not in _SPECIFICATIONS:
-        raise InvalidInputError(f"unknown method {method!r}; known methods: {', '.join(known_methods())}")
+        raise InvalidInputError(unknown_name("method", method, known_methods()))
     if embedding_size < 1:
         raise InvalidInputError(f"the embedding size is {embedding_size}, it must be at least 1")
     if method in _NEEDS_CLASSES and (classes is None or classes < 1):

@@ -21,6 +21,7 @@ from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.heads.shared_heads import known_methods
 from fedmedclip.protocol.link.link import Link
 from fedmedclip.protocol.link.settings import LinkSettings, split_host_port
+from fedmedclip.protocol.near_names import did_you_mean, unknown_name
 from fedmedclip.simulation.demo.summary import newest_version, print_summary, summarise, write_summary
 from fedmedclip.simulation.federation.folder import FederationFolder, open_federation_folder
 from fedmedclip.simulation.phantoms.phantoms import write_federation
@@ -97,7 +98,7 @@ def _check(settings: DemoSettings) -> None:
     if settings.bundle is not None:
         open_bundle(settings.bundle)
     if settings.method not in known_methods():
-        raise InvalidInputError(f"unknown method {settings.method!r}; known: {', '.join(known_methods())}")
+        raise InvalidInputError(unknown_name("method", settings.method, known_methods()))
     if settings.codec is not None:
         delta_codec_named(settings.codec)
     match settings.broker:
@@ -106,6 +107,11 @@ def _check(settings: DemoSettings) -> None:
         case "mosquitto":
             find_mosquitto()
         case address:
+            if ":" not in address:
+                raise InvalidInputError(
+                    f"--broker is {address!r}; expected host:port, embedded or mosquitto"
+                    + did_you_mean(address, ("embedded", "mosquitto"))
+                )
             split_host_port(address, "--broker")
 
 
