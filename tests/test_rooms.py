@@ -89,6 +89,7 @@ COMMANDS = [
     "doctor",
     "evaluate",
     "export",
+    "init",
     "predict",
     "site",
     "",
