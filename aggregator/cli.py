@@ -5,10 +5,16 @@ from typing import Annotated
 
 import typer
 
+from fedmedclip.protocol.paths import checked
+
 
 def aggregator_command(
     config: Annotated[
-        Path, typer.Option(help="TOML configuration; deploy/aggregator.toml shows every setting.")
+        Path,
+        typer.Option(
+            help="TOML configuration; `fedmedclip init aggregator` writes one with every setting.",
+            callback=checked("--config", "file", "`fedmedclip init aggregator` writes an example"),
+        ),
     ],
     once: Annotated[bool, typer.Option("--once", help="End when the federation is over.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from fedmedclip.protocol.paths import checked
+
 
 class PredictionFormat(StrEnum):
     """How predictions are written."""
@@ -23,15 +25,31 @@ class Frames(StrEnum):
     ALL = "all"
 
 
-BundleOption = Annotated[Path, typer.Option("--bundle", "-b", help="Folder that `fedmedclip export` wrote.")]
+BundleOption = Annotated[
+    Path,
+    typer.Option(
+        "--bundle",
+        "-b",
+        help="Folder that `fedmedclip export` wrote.",
+        callback=checked("--bundle", "bundle"),
+    ),
+]
+OutputCallback = checked("--output", "output file")
 HeadsOption = Annotated[
     Path | None,
-    typer.Option("--heads", "-H", help="heads.safetensors of a site; without it, zero-shot only."),
+    typer.Option(
+        "--heads",
+        "-H",
+        help="heads.safetensors of a site; without it, zero-shot only.",
+        callback=checked("--heads", "file"),
+    ),
 ]
 PromptsOption = Annotated[
     Path | None,
     typer.Option(
-        "--prompts", help="classes.toml with classes of your own; needs a bundle exported --with-text."
+        "--prompts",
+        help="classes.toml with classes of your own; needs a bundle exported --with-text.",
+        callback=checked("--prompts", "file", "`fedmedclip init classes` writes an example"),
     ),
 ]
 ThreadsOption = Annotated[int | None, typer.Option(min=1, help="Threads; by default one per core.")]
@@ -51,7 +69,13 @@ StrictOption = Annotated[
 
 
 def site_command(
-    config: Annotated[Path, typer.Option(help="TOML configuration; deploy/site.toml shows every setting.")],
+    config: Annotated[
+        Path,
+        typer.Option(
+            help="TOML configuration; `fedmedclip init site` writes one with every setting.",
+            callback=checked("--config", "file", "`fedmedclip init site` writes an example"),
+        ),
+    ],
     once: Annotated[bool, typer.Option("--once", help="End when the federation is over.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
 ) -> None:
@@ -77,7 +101,10 @@ def predict_command(
         PredictionFormat, typer.Option("--format", help="csv or jsonl.")
     ] = PredictionFormat.CSV,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write here instead of to standard output.")
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="Write here instead of to standard output.", callback=OutputCallback
+        ),
     ] = None,
     threads: ThreadsOption = None,
     frames: FramesOption = Frames.AUTO,
@@ -100,7 +127,8 @@ def evaluate_command(
     heads: HeadsOption = None,
     prompts: PromptsOption = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Also write the figures here, as JSON.")
+        Path | None,
+        typer.Option("--output", "-o", help="Also write the figures here, as JSON.", callback=OutputCallback),
     ] = None,
     threads: ThreadsOption = None,
     frames: FramesOption = Frames.AUTO,
@@ -128,7 +156,11 @@ def reference_command(
     most: Annotated[int, typer.Option(min=2, max=65536, help="Draw so many when there are more.")] = 400,
     seed: Annotated[int, typer.Option(min=0, help="Of the draw and the noise.")] = 0,
     key: Annotated[
-        Path | None, typer.Option(help="Sign the changed bundle with the private key in this file.")
+        Path | None,
+        typer.Option(
+            help="Sign the changed bundle with the private key in this file.",
+            callback=checked("--key", "file"),
+        ),
     ] = None,
     threads: ThreadsOption = None,
 ) -> None:

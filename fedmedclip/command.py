@@ -17,11 +17,14 @@ from fedmedclip.edge_client.cli import evaluate_command, predict_command, refere
 from fedmedclip.edge_client.doctor.cli import doctor_command
 from fedmedclip.edge_client.inference.deployment.cli import deploy_command
 from fedmedclip.export.cli import export_command
+from fedmedclip.init import init_app
 from fedmedclip.protocol.errors import FedMedClipError
 from fedmedclip.simulation.cli import bench_app, demo_command
+from fedmedclip.usage import OneLineGroup
 
 app = typer.Typer(
     name="fedmedclip",
+    cls=OneLineGroup,
     help="Federated training of small heads on a frozen CLIP, over thin links.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -35,6 +38,7 @@ app.command("evaluate")(evaluate_command)
 app.command("reference")(reference_command)
 app.command("deploy")(deploy_command)
 app.command("doctor")(doctor_command)
+app.add_typer(init_app, name="init")
 app.add_typer(bundle_app, name="bundle")
 app.add_typer(bench_app, name="bench")
 

@@ -22,6 +22,7 @@ Reason = Annotated[str, Meta(max_length=400)]
 Setting = Annotated[str, Meta(max_length=64)] | int | float | bool
 
 MAXIMUM_OBJECT_BYTES = 1 << 28
+MAXIMUM_SETTINGS = 64
 MAXIMUM_BLOCKS = 1 << 14
 MAXIMUM_REQUESTED_BLOCKS = 1024
 
@@ -57,7 +58,7 @@ class Plan(_Message, frozen=True, tag=1):
     seed: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
     uplink_codec: ShortText
     downlink_codec: ShortText
-    training: Annotated[dict[ShortText, Setting], Meta(max_length=64)]
+    training: Annotated[dict[ShortText, Setting], Meta(max_length=MAXIMUM_SETTINGS)]
 
 
 class Announcement(_Message, frozen=True, tag=2):

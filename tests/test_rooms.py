@@ -165,6 +165,7 @@ COMMANDS = [
     "doctor",
     "evaluate",
     "export",
+    "init",
     "predict",
     "site",
     "",

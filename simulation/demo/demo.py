@@ -21,6 +21,7 @@ from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.heads.methods import method_named
 from fedmedclip.protocol.link.link import Link
 from fedmedclip.protocol.link.settings import LinkSettings, split_host_port
+from fedmedclip.protocol.near_names import did_you_mean
 from fedmedclip.simulation.demo.summary import newest_version, print_summary, summarise, write_summary
 from fedmedclip.simulation.federation.folder import FederationFolder, open_federation_folder
 from fedmedclip.simulation.phantoms.phantoms import write_federation
@@ -108,6 +109,11 @@ def _check(settings: DemoSettings) -> None:
         case "mosquitto":
             find_mosquitto()
         case address:
+            if ":" not in address:
+                raise InvalidInputError(
+                    f"--broker is {address!r}; expected host:port, embedded or mosquitto"
+                    + did_you_mean(address, ("embedded", "mosquitto"))
+                )
             split_host_port(address, "--broker")
 
 

@@ -128,7 +128,7 @@ def test_wrong_paths_and_files_are_one_line(tmp_path, tiny_bundle, make_bundle, 
     damaged.write_bytes(path.read_bytes()[:1000])
     image = class_folders / "glioma" / "00.png"
     cases = {
-        ("--bundle", tmp_path / "nowhere", image): "no bundle at",
+        ("--bundle", tmp_path / "nowhere", image): "nowhere: there is no such folder",
         ("--bundle", broken, image): "has SHA-256",
         ("--bundle", other, "--heads", path, image): "belong to bundle",
         ("--bundle", tiny_bundle.folder, "--heads", damaged, image): "damaged",
