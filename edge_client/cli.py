@@ -1,4 +1,4 @@
-"""`fedmedclip site`, `predict` and `evaluate`."""
+"""`fedmedclip site`, `predict`, `evaluate` and `reference`."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -6,6 +6,17 @@ from typing import Annotated
 
 import typer
 
+from fedmedclip.edge_client.options import (
+    BundleOption,
+    Frames,
+    FramesOption,
+    HeadsOption,
+    OutputCallback,
+    PromptsOption,
+    StrictOption,
+    ThreadsOption,
+    WindowOption,
+)
 from fedmedclip.protocol.paths import checked
 
 
@@ -14,58 +25,6 @@ class PredictionFormat(StrEnum):
 
     CSV = "csv"
     JSONL = "jsonl"
-
-
-class Frames(StrEnum):
-    """Which frames of a multi-frame file become images."""
-
-    AUTO = "auto"
-    FIRST = "first"
-    MIDDLE = "middle"
-    ALL = "all"
-
-
-BundleOption = Annotated[
-    Path,
-    typer.Option(
-        "--bundle",
-        "-b",
-        help="Folder that `fedmedclip export` wrote.",
-        callback=checked("--bundle", "bundle"),
-    ),
-]
-OutputCallback = checked("--output", "output file")
-HeadsOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--heads",
-        "-H",
-        help="heads.safetensors of a site; without it, zero-shot only.",
-        callback=checked("--heads", "file"),
-    ),
-]
-PromptsOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--prompts",
-        help="classes.toml with classes of your own; needs a bundle exported --with-text.",
-        callback=checked("--prompts", "file", "`fedmedclip init classes` writes an example"),
-    ),
-]
-ThreadsOption = Annotated[int | None, typer.Option(min=1, help="Threads; by default one per core.")]
-FramesOption = Annotated[
-    Frames,
-    typer.Option(
-        help="Of DICOM, NIfTI, TIFF, GIF: which frames; auto is the middle one, of a TIFF the first."
-    ),
-]
-WindowOption = Annotated[
-    str, typer.Option(help="DICOM window: its number from 1, 'range' for all values, or CENTRE,WIDTH.")
-]
-StrictOption = Annotated[
-    bool,
-    typer.Option("--strict", help="Stop with an error when a file cannot be used, instead of skipping it."),
-]
 
 
 def site_command(

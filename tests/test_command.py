@@ -21,7 +21,7 @@ def run(*command, **environment):
 
 @pytest.mark.parametrize(
     ("argument", "code", "words"),
-    [("--version", 0, f"fedmedclip {__version__}\n"), ("predic", 2, "Did you mean 'predict'?")],
+    [("--version", 0, f"fedmedclip {__version__}\n"), ("predic", 2, "did you mean 'predict'?")],
 )
 def test_by_name_and_as_a_module_it_says_the_same(argument, code, words):
     named, module = run(ENTRY, argument), run(sys.executable, "-m", "fedmedclip", argument)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from fedmedclip.edge_client.cli import BundleOption, HeadsOption
+from fedmedclip.edge_client.options import BundleOption, HeadsOption
 from fedmedclip.protocol.paths import checked
 
 
