@@ -5,7 +5,7 @@ VENV ?= .venv
 PIP_OPTIONS ?=
 BIN = $(VENV)/bin
 
-.PHONY: demo test lint types clean
+.PHONY: demo test lint types docs clean
 
 demo: $(VENV)/.installed-demo
 	$(BIN)/fedmedclip demo
@@ -25,6 +25,10 @@ types:
 	rm -rf build/mypy && mkdir -p build/mypy/fedmedclip
 	ln -s $(CURDIR)/fedmedclip/* $(addprefix $(CURDIR)/,$(ROOMS)) build/mypy/fedmedclip/
 	$(BIN)/mypy
+
+# The documentation as a site in build/site; a link to nowhere is an error.
+docs: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 $(VENV)/.installed-%: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

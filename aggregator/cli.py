@@ -5,9 +5,15 @@ from typing import Annotated
 
 import typer
 
+from fedmedclip.protocol.paths import checked
+
 ConfigOption = Annotated[
     Path,
-    typer.Option("--config", help="The aggregator's TOML; deploy/aggregator.toml shows every setting."),
+    typer.Option(
+        "--config",
+        help="TOML configuration; `fedmedclip init aggregator` writes one with every setting.",
+        callback=checked("--config", "file", "`fedmedclip init aggregator` writes an example"),
+    ),
 ]
 
 aggregator_app = typer.Typer(invoke_without_command=True)
@@ -20,7 +26,11 @@ control_app = typer.Typer(no_args_is_help=True, help="Steer the run of an aggreg
 def aggregator_command(
     context: typer.Context,
     config: Annotated[
-        Path | None, typer.Option(help="TOML configuration; deploy/aggregator.toml shows every setting.")
+        Path | None,
+        typer.Option(
+            help="TOML configuration; `fedmedclip init aggregator` writes one with every setting.",
+            callback=checked("--config", "file", "`fedmedclip init aggregator` writes an example"),
+        ),
     ] = None,
     once: Annotated[bool, typer.Option("--once", help="End when the run is over.")] = False,
     new_run: Annotated[

@@ -1,14 +1,19 @@
-"""What `aggregator.toml` holds; `deploy/aggregator.toml` is an example of every setting."""
+"""What `aggregator.toml` holds; `fedmedclip init aggregator` writes an example of every setting."""
 
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
+from fedmedclip.protocol.codecs import require_delta_codec
+from fedmedclip.protocol.configuration.annotations import (
+    BundleFolder,
+    NewFolder,
+    PublicKeyInHexadecimal,
+)
 from fedmedclip.protocol.link.settings import LinkSettings
-from fedmedclip.protocol.messages import Setting
-
-PublicKeyInHexadecimal = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+from fedmedclip.protocol.messages import MAXIMUM_SETTINGS, Setting, ShortText
+from fedmedclip.protocol.topics import check_name
 
 
 class FederationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -17,11 +22,12 @@ class FederationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     `maximum_update_norm` is the largest Euclidean norm of an update that is counted. A site that says nothing
     for `lease_seconds` is not waited for. The changes of past rounds are kept as far as they fit into
     `keep_megabytes`: sites that were away catch up by them, and versions can be rolled back to. `rule` names
-    the aggregation rule, which `weighting` gives its weights.
+    the aggregation rule, which `weighting` gives its weights. Raises InvalidInputError for a name that cannot
+    stand in a topic, and for an unknown codec.
     """
 
-    name: str
-    bundle: str
+    name: Annotated[str, Meta(description="the federation's name, which its sites give too")]
+    bundle: BundleFolder
     rounds: Annotated[int, Meta(ge=1, le=1_000_000)]
     method: str = "fedmedclip"
     minimum_sites: Annotated[int, Meta(ge=1, le=100_000)] = 2
@@ -31,21 +37,31 @@ class FederationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     weighting: Literal["samples", "equal"] = "samples"
     rule: str = "weighted_mean"
     enrolment: Literal["open", "listed"] = "open"
-    uplink_codec: str = "lowrank"
-    downlink_codec: str = "lowrank"
+    uplink_codec: ShortText = "lowrank"
+    downlink_codec: ShortText = "lowrank"
     maximum_update_norm: Annotated[float, Meta(gt=0)] = 1000.0
-    state: str = "aggregator-state"
+    state: NewFolder = "aggregator-state"
     keep_megabytes: Annotated[int, Meta(ge=1, le=1_000_000)] = 64
+
+    def __post_init__(self) -> None:
+        check_name("federation", self.name)
+        require_delta_codec(self.uplink_codec, "uplink_codec")
+        require_delta_codec(self.downlink_codec, "downlink_codec")
 
 
 class AggregatorConfiguration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole file.
 
     `sites` maps a site's name to its public key in hexadecimal; with `enrolment = "listed"` nobody else may
-    join. `training` goes into the plan: the settings of the method, the same for every site.
+    join. `training` goes into the plan: the settings of the method, the same for every site. Raises
+    InvalidInputError for a site's name that cannot stand in a topic.
     """
 
     federation: FederationSettings
     sites: dict[str, PublicKeyInHexadecimal] = {}
-    training: dict[str, Setting] = {}
+    training: Annotated[dict[ShortText, Setting], Meta(max_length=MAXIMUM_SETTINGS)] = {}
     broker: LinkSettings = LinkSettings()
+
+    def __post_init__(self) -> None:
+        for site in self.sites:
+            check_name("site", site)

@@ -9,12 +9,10 @@ from fedmedclip.aggregator.configuration import AggregatorConfiguration
 from fedmedclip.aggregator.rules import rule_named
 from fedmedclip.aggregator.store import Store
 from fedmedclip.protocol.bundle.bundle import Bundle
-from fedmedclip.protocol.codecs import delta_codec_named
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.heads.head import HeadSpecification, head_digest
 from fedmedclip.protocol.heads.shared_heads import initial_shared_head, shared_head_specification
 from fedmedclip.protocol.messages import REVISABLE, Plan
-from fedmedclip.protocol.topics import check_name
 
 # What the configuration's file says of them counts when it changes: `fedmedclip control` may have said else.
 _CONFIGURED = ("rounds", "maximum_update_norm")
@@ -39,11 +37,6 @@ def begin_or_resume(
     another run.
     """
     settings = configuration.federation
-    check_name("federation", settings.name)
-    for site in configuration.sites:
-        check_name("site", site)
-    for codec in (settings.uplink_codec, settings.downlink_codec):
-        delta_codec_named(codec)
     rule_named(settings.rule)
     known = store.plan()
     if known is not None and store.federation_name() not in (None, settings.name):

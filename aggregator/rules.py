@@ -6,6 +6,7 @@ import numpy as np
 
 from fedmedclip.protocol.errors import HeadError, InvalidInputError
 from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays
+from fedmedclip.protocol.near_names import unknown_name
 from fedmedclip.protocol.plugins import known_names, load_from_outside
 
 GROUP, _KIND = "fedmedclip.aggregation_rules", "aggregation rule"
@@ -24,8 +25,7 @@ def rule_named(name: str) -> Rule:
     """
     found: Rule | None = _BUILT_IN.get(name) or load_from_outside(GROUP, _KIND, name, callable)
     if found is None:
-        known = ", ".join(known_names(GROUP, _KIND, _BUILT_IN))
-        raise InvalidInputError(f"unknown aggregation rule {name!r}; known rules: {known}")
+        raise InvalidInputError(unknown_name(_KIND, name, known_names(GROUP, _KIND, _BUILT_IN)))
     rule = found
 
     def checked(updates: Updates, specification: HeadSpecification) -> NamedArrays:

@@ -13,7 +13,7 @@ from fedmedclip.aggregator.global_head import GlobalHead
 from fedmedclip.aggregator.store import Store
 from fedmedclip.protocol import topics
 from fedmedclip.protocol.bundle.bundle import open_bundle
-from fedmedclip.protocol.configuration import beside, read_configuration
+from fedmedclip.protocol.configuration import beside, read_configuration, require_paths
 from fedmedclip.protocol.envelope import open_envelope, seal
 from fedmedclip.protocol.errors import FedMedClipError, InvalidInputError, LinkError, MessageError
 from fedmedclip.protocol.link.link import (
@@ -49,6 +49,7 @@ def run_aggregator(
     operator has to mend; KeyboardInterrupt ends it cleanly.
     """
     configuration = read_configuration(configuration_file, AggregatorConfiguration)
+    require_paths(configuration_file, configuration)
     settings = configuration.federation
     bundle = open_bundle(beside(configuration_file, settings.bundle))
     state = beside(configuration_file, settings.state)

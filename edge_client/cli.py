@@ -6,48 +6,25 @@ from typing import Annotated
 
 import typer
 
+from fedmedclip.edge_client.options import (
+    BundleOption,
+    Frames,
+    FramesOption,
+    HeadsOption,
+    OutputCallback,
+    PromptsOption,
+    StrictOption,
+    ThreadsOption,
+    WindowOption,
+)
+from fedmedclip.protocol.paths import checked
+
 
 class PredictionFormat(StrEnum):
     """How predictions are written."""
 
     CSV = "csv"
     JSONL = "jsonl"
-
-
-class Frames(StrEnum):
-    """Which frames of a multi-frame file become images."""
-
-    AUTO = "auto"
-    FIRST = "first"
-    MIDDLE = "middle"
-    ALL = "all"
-
-
-BundleOption = Annotated[Path, typer.Option("--bundle", "-b", help="Folder that `fedmedclip export` wrote.")]
-HeadsOption = Annotated[
-    Path | None,
-    typer.Option("--heads", "-H", help="heads.safetensors of a site; without it, zero-shot only."),
-]
-PromptsOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--prompts", help="classes.toml with classes of your own; needs a bundle exported --with-text."
-    ),
-]
-ThreadsOption = Annotated[int | None, typer.Option(min=1, help="Threads; by default one per core.")]
-FramesOption = Annotated[
-    Frames,
-    typer.Option(
-        help="Of DICOM, NIfTI, TIFF, GIF: which frames; auto is the middle one, of a TIFF the first."
-    ),
-]
-WindowOption = Annotated[
-    str, typer.Option(help="DICOM window: its number from 1, 'range' for all values, or CENTRE,WIDTH.")
-]
-StrictOption = Annotated[
-    bool,
-    typer.Option("--strict", help="Stop with an error when a file cannot be used, instead of skipping it."),
-]
 
 
 def predict_command(
@@ -59,7 +36,10 @@ def predict_command(
         PredictionFormat, typer.Option("--format", help="csv or jsonl.")
     ] = PredictionFormat.CSV,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write here instead of to standard output.")
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="Write here instead of to standard output.", callback=OutputCallback
+        ),
     ] = None,
     threads: ThreadsOption = None,
     frames: FramesOption = Frames.AUTO,
@@ -82,7 +62,8 @@ def evaluate_command(
     heads: HeadsOption = None,
     prompts: PromptsOption = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Also write the figures here, as JSON.")
+        Path | None,
+        typer.Option("--output", "-o", help="Also write the figures here, as JSON.", callback=OutputCallback),
     ] = None,
     threads: ThreadsOption = None,
     frames: FramesOption = Frames.AUTO,
@@ -110,7 +91,11 @@ def reference_command(
     most: Annotated[int, typer.Option(min=2, max=65536, help="Draw so many when there are more.")] = 400,
     seed: Annotated[int, typer.Option(min=0, help="Of the draw and the noise.")] = 0,
     key: Annotated[
-        Path | None, typer.Option(help="Sign the changed bundle with the private key in this file.")
+        Path | None,
+        typer.Option(
+            help="Sign the changed bundle with the private key in this file.",
+            callback=checked("--key", "file"),
+        ),
     ] = None,
     threads: ThreadsOption = None,
 ) -> None:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fedmedclip.protocol.paths import checked
+
 if TYPE_CHECKING:
     from fedmedclip.export.architectures import Architecture
     from fedmedclip.protocol.bundle.bundle import Agreement, Bundle
@@ -31,11 +33,17 @@ def export_command(
         Path | None,
         typer.Option(
             help="classes.toml, or a folder of images with one folder per class. Required.",
+            callback=checked("--classes", "file or folder", "`fedmedclip init classes` writes an example"),
             show_default=False,
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="The folder to write the bundle to. Required.", show_default=False)
+        Path | None,
+        typer.Option(
+            help="The folder to write the bundle to. Required.",
+            show_default=False,
+            callback=checked("--out", "new folder"),
+        ),
     ] = None,
     pretrained: Annotated[
         str | None, typer.Option(help="A tag of the model's weights, or the path of a file with weights.")
@@ -52,6 +60,7 @@ def export_command(
         typer.Option(
             metavar="DIR",
             help="Images like those at the sites, to choose the form of int8 by; class folders help.",
+            callback=checked("--calibrate", "folder"),
         ),
     ] = None,
     min_cosine: Annotated[
@@ -64,7 +73,10 @@ def export_command(
         ),
     ] = 0.95,
     images: Annotated[
-        Path | None, typer.Option(help="A folder of images to compare with open_clip on.")
+        Path | None,
+        typer.Option(
+            help="A folder of images to compare with open_clip on.", callback=checked("--images", "folder")
+        ),
     ] = None,
     with_text: Annotated[
         bool, typer.Option("--with-text", help="Add the text tower, for new prompts on the edge.")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from fedmedclip.edge_client.inference.classifier import Classifier, Prediction, load
     from fedmedclip.protocol.errors import FedMedClipError
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = ["Classifier", "FedMedClipError", "Prediction", "load"]
 

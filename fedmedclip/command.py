@@ -7,9 +7,11 @@ imports PyTorch.
 import errno
 import os
 import sys
+from typing import Annotated
 
 import typer
 
+from fedmedclip import __version__
 from fedmedclip.aggregator.cli import aggregator_app, control_app
 from fedmedclip.edge_client.bundles.cli import bundle_app
 from fedmedclip.edge_client.cli import evaluate_command, predict_command, reference_command
@@ -17,14 +19,16 @@ from fedmedclip.edge_client.doctor.cli import doctor_command
 from fedmedclip.edge_client.inference.deployment.cli import deploy_command
 from fedmedclip.edge_client.site.cli import site_app
 from fedmedclip.export.cli import export_command
+from fedmedclip.init import init_app
 from fedmedclip.protocol.errors import FedMedClipError, FullDiskError
 from fedmedclip.simulation.cli import bench_app, demo_command
+from fedmedclip.usage import OneLineGroup
 
 app = typer.Typer(
     name="fedmedclip",
+    cls=OneLineGroup,
     help="Federated training of small heads on a frozen CLIP, over thin links.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 app.command("demo")(demo_command)
@@ -37,12 +41,28 @@ app.command("evaluate")(evaluate_command)
 app.command("reference")(reference_command)
 app.command("deploy")(deploy_command)
 app.command("doctor")(doctor_command)
+app.add_typer(init_app, name="init")
 app.add_typer(bundle_app, name="bundle")
 app.add_typer(bench_app, name="bench")
 
 
 PASSING = 75
 """Exit code of what passes by itself, such as a full disk (EX_TEMPFAIL of sysexits.h): a service goes on."""
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"fedmedclip {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
 
 
 def main() -> None:
@@ -52,7 +72,8 @@ def main() -> None:
     code 75.
     """
     try:
-        app()
+        # The same name in every message, also as `python -m fedmedclip`.
+        app(prog_name="fedmedclip")
     except FullDiskError as error:
         _fail(str(error), code=PASSING)
     except FedMedClipError as error:
@@ -77,10 +98,10 @@ def _fail(line: str, code: int = 2) -> None:
 def _extra_of(module: str | None) -> str | None:
     extras = {
         "torch": "train",
-        "sklearn": "train",
         "open_clip": "export",
         "onnx": "deploy",
         "amqtt": "demo",
         "matplotlib": "bench",
+        "scipy": "bench",
     }
     return extras.get((module or "").split(".")[0])

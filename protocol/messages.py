@@ -25,6 +25,7 @@ Reason = Annotated[str, Meta(max_length=400)]
 Setting = Annotated[str, Meta(max_length=64)] | int | float | bool
 
 MAXIMUM_OBJECT_BYTES = 1 << 28
+MAXIMUM_SETTINGS = 64
 MAXIMUM_BLOCKS = 1 << 14
 MAXIMUM_REQUESTED_BLOCKS = 1024
 
@@ -66,7 +67,7 @@ class Plan(_Message, frozen=True, tag=1):
     seed: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
     uplink_codec: ShortText
     downlink_codec: ShortText
-    training: Annotated[dict[ShortText, Setting], Meta(max_length=64)]
+    training: Annotated[dict[ShortText, Setting], Meta(max_length=MAXIMUM_SETTINGS)]
     number: RunNumber = 1
     revision: Annotated[int, Meta(ge=1, le=1_000_000)] = 1
     paused: bool = False

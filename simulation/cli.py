@@ -6,20 +6,28 @@ from typing import Annotated
 
 import typer
 
+from fedmedclip.protocol.paths import checked
+
 
 def demo_command(
     data: Annotated[
         Path | None,
         typer.Option(
             help="Folder of sites, each a folder of classes, with optional global_test/ and classes.toml. "
-            "Default: generated phantoms."
+            "Default: generated phantoms.",
+            callback=checked("--data", "folder"),
         ),
     ] = None,
     model: Annotated[
         str | None, typer.Option(help="CLIP to export, as for `fedmedclip export`. Default: a small one.")
     ] = None,
     pretrained: Annotated[str | None, typer.Option(help="Tag or path of its weights.")] = None,
-    bundle: Annotated[Path | None, typer.Option(help="Use this bundle instead of exporting a model.")] = None,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(
+            help="Use this bundle instead of exporting a model.", callback=checked("--bundle", "bundle")
+        ),
+    ] = None,
     method: Annotated[str, typer.Option(help="How the heads train.")] = "fedmedclip",
     rounds: Annotated[int, typer.Option(min=1, help="Number of rounds.")] = 10,
     broker: Annotated[
@@ -30,7 +38,11 @@ def demo_command(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything that is drawn.")] = 0,
     out: Annotated[
-        Path, typer.Option(help="Where everything is written; an earlier demo there is replaced.")
+        Path,
+        typer.Option(
+            help="Where everything is written; an earlier demo there is replaced.",
+            callback=checked("--out", "new folder"),
+        ),
     ] = Path("demo-output"),
 ) -> None:
     """Run a whole federation on this machine: export, broker, aggregator, sites, rounds, offline predictions.
@@ -68,17 +80,29 @@ def bench() -> None:
 @bench_app.command("bandwidth")
 def bandwidth_command(
     out: Annotated[
-        Path, typer.Option(help="Results; finished runs and computed features there are used again.")
+        Path,
+        typer.Option(
+            help="Results; finished runs and computed features there are used again.",
+            callback=checked("--out", "new folder"),
+        ),
     ],
     data: Annotated[
-        Path | None, typer.Option(help="Folder of sites, each a folder of classes, as for the demo.")
+        Path | None,
+        typer.Option(
+            help="Folder of sites, each a folder of classes, as for the demo.",
+            callback=checked("--data", "folder"),
+        ),
     ] = None,
-    bundle: Annotated[Path | None, typer.Option(help="Bundle whose encoder gives the features.")] = None,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(help="Bundle whose encoder gives the features.", callback=checked("--bundle", "bundle")),
+    ] = None,
     features: Annotated[
         Path | None,
         typer.Option(
             help="Instead of --data and --bundle: a .npz with embeddings, labels, sites, class_embeddings, "
-            "logit_scale."
+            "logit_scale.",
+            callback=checked("--features", "file"),
         ),
     ] = None,
     sites: Annotated[
@@ -127,20 +151,29 @@ def bandwidth_command(
 @bench_app.command("accuracy")
 def accuracy_command(
     out: Annotated[
-        Path, typer.Option(help="Results; finished runs and computed features there are used again.")
+        Path,
+        typer.Option(
+            help="Results; finished runs and computed features there are used again.",
+            callback=checked("--out", "new folder"),
+        ),
     ],
     data: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of sites, each a folder of classes, as for the demo. Default: generated phantoms."
+            help="Folder of sites, each a folder of classes, as for the demo. Default: generated phantoms.",
+            callback=checked("--data", "folder"),
         ),
     ] = None,
-    bundle: Annotated[Path | None, typer.Option(help="Bundle whose encoder gives the features.")] = None,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(help="Bundle whose encoder gives the features.", callback=checked("--bundle", "bundle")),
+    ] = None,
     features: Annotated[
         Path | None,
         typer.Option(
             help="Instead of --data and --bundle: a .npz with embeddings, labels, sites, class_embeddings, "
-            "logit_scale."
+            "logit_scale.",
+            callback=checked("--features", "file"),
         ),
     ] = None,
     methods: Annotated[
@@ -150,7 +183,8 @@ def accuracy_command(
         Path | None,
         typer.Option(
             help="TOML with training settings: those at the top for every method, those in a table [NAME] "
-            "for that row; `method` in it lets a method have several rows."
+            "for that row; `method` in it lets a method have several rows.",
+            callback=checked("--training", "file"),
         ),
     ] = None,
     reference_method: Annotated[

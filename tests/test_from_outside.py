@@ -139,4 +139,4 @@ def test_a_benchmark_compares_what_is_brought_along(tmp_path, installed):
 def test_without_the_distribution_one_line_says_what_is_missing(tmp_path):
     done = fedmedclip("demo", "--method", "gate", "--out", tmp_path / "out")
     assert done.returncode == 2
-    assert re.fullmatch(r"fedmedclip: unknown method 'gate'; known methods: .*\n", done.stderr)
+    assert re.fullmatch(r"fedmedclip: unknown method 'gate'.* \(known: .*\)\n", done.stderr)

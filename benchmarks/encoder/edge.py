@@ -20,7 +20,7 @@ from typing import Any
 
 from benchmarks.peers.peer_environment import ROOT
 
-PHANTOM_CLIP = ROOT / "simulation" / "assets" / "phantom-clip"
+SMALL_CLIP = f"local-dir:{ROOT / 'phantom_clip' / 'fedmedclip_phantom_clip'}"
 CLASSES = 'templates = ["a scan with {}."]\n[classes]\ntumour = ["a tumour"]\nhealthy = ["no tumour"]\n'
 
 
@@ -96,7 +96,7 @@ def _row(name: str, runs: list[Any], eager: list[Any]) -> str:
 
 def _contenders(model: str, options: argparse.Namespace) -> dict[str, tuple[str, str, str]]:
     int8, fp32 = (_bundle(model, precision, options) for precision in ("int8", "fp32"))
-    source = f"local-dir:{PHANTOM_CLIP}" if model == "phantom-clip" else f"{model}@{_weights(options.work)}"
+    source = SMALL_CLIP if model == "phantom-clip" else f"{model}@{_weights(options.work)}"
     contenders = {
         "open_clip eager fp32": (sys.executable, "eager", source),
         "fedmedclip fp32": (options.edge, "ours", str(fp32)),
@@ -112,7 +112,7 @@ def _bundle(model: str, precision: str, options: argparse.Namespace) -> Path:
     if not folder.exists():
         classes = options.work / "classes.toml"
         classes.write_text(CLASSES)
-        source = ["--model", f"local-dir:{PHANTOM_CLIP}"]
+        source = ["--model", SMALL_CLIP]
         if model != "phantom-clip":
             source = ["--model", model, "--pretrained", str(_weights(options.work))]
         arguments = [*source, "--classes", str(classes), "--precision", precision, "--out", str(folder)]

@@ -3,9 +3,9 @@
     OMP_NUM_THREADS=1 python -m benchmarks.encoder.export_coverage [--only NAME ...] [--max-parameters 500]
 
 Both towers of each model are exported and run by ONNX Runtime beside open_clip on PyTorch, on images that
-are not square. Results are kept after each model in docs/export_coverage.json, from which
-docs/export_coverage.md is made; a run that was stopped goes on where it was. Models whose text tower is of
-Hugging Face's need `transformers`; its configurations are built in, so nothing is downloaded.
+are not square. Results are kept after each model in docs/results/export_coverage.json, from which
+docs/results/export_coverage.md is made; a run that was stopped goes on where it was. Models whose text tower
+is of Hugging Face's need `transformers`; its configurations are built in, so nothing is downloaded.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from benchmarks.encoder.export_coverage_table import write_table
 from fedmedclip.export.architectures import counted_parameters
 from fedmedclip.export.torchvision_operators import declare_missing_operators
 
-RESULTS = Path("docs/export_coverage.json")
+RESULTS = Path("docs/results/export_coverage.json")
 IMAGES = Path("../shared/data/brain_tumor/global_test")
 # A tower with a larger error is not the one that open_clip has.
 LARGEST_ERROR = 1e-4

@@ -1,4 +1,4 @@
-"""docs/export_coverage.md, made of the results of the coverage run."""
+"""docs/results/export_coverage.md, made of the results of the coverage run."""
 
 from collections.abc import Mapping
 from pathlib import Path

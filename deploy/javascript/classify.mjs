@@ -3,7 +3,7 @@
 //     npm install onnxruntime-web pngjs
 //     node classify.mjs model.onnx image.png...
 //
-// The images must have the model's size already; docs/deploy.md says how to make them. Prints a JSON line each.
+// The images must have the model's size already; docs/how-to/deploy.md says how to make them. Prints a JSON line each.
 import { readFile } from "node:fs/promises";
 import * as ort from "onnxruntime-web";
 import { PNG } from "pngjs";

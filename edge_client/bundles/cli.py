@@ -5,13 +5,18 @@ from typing import Annotated
 
 import typer
 
+from fedmedclip.protocol.paths import checked
+
 bundle_app = typer.Typer(
     name="bundle",
     help="Look at a bundle, check it on this machine, sign it.",
     no_args_is_help=True,
 )
 FolderArgument = Annotated[
-    Path, typer.Argument(help="Folder that `fedmedclip export` wrote.", metavar="BUNDLE")
+    Path,
+    typer.Argument(
+        help="Folder that `fedmedclip export` wrote.", metavar="BUNDLE", callback=checked("BUNDLE", "bundle")
+    ),
 ]
 
 
@@ -44,7 +49,13 @@ def verify_command(
 @bundle_app.command("sign")
 def sign_command(
     folder: FolderArgument,
-    key: Annotated[Path, typer.Option(help="File of the private key; made when it does not exist.")],
+    key: Annotated[
+        Path,
+        typer.Option(
+            help="File of the private key; made when it does not exist.",
+            callback=checked("--key", "new file"),
+        ),
+    ],
 ) -> None:
     """Sign a bundle, so that sites can see that nobody changed it on the way: `verify --key PUBLIC`."""
     from fedmedclip.edge_client.bundles.report import sign

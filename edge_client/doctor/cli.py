@@ -5,13 +5,25 @@ from typing import Annotated
 
 import typer
 
+from fedmedclip.protocol.paths import checked
+
 
 def doctor_command(
     bundle: Annotated[
-        Path | None, typer.Option("--bundle", "-b", help="Measure with this bundle, and run its self-test.")
+        Path | None,
+        typer.Option(
+            "--bundle",
+            "-b",
+            help="Measure with this bundle, and run its self-test.",
+            callback=checked("--bundle", "bundle"),
+        ),
     ] = None,
     config: Annotated[
-        Path | None, typer.Option(help="A site's TOML: also look at its data, broker and certificates.")
+        Path | None,
+        typer.Option(
+            help="A site's TOML: also look at its data, broker and certificates.",
+            callback=checked("--config", "file", "`fedmedclip init site` writes an example"),
+        ),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:

@@ -6,10 +6,12 @@ from fedmedclip.edge_client.doctor.broker import reach
 from fedmedclip.edge_client.doctor.clock import clock
 from fedmedclip.edge_client.doctor.finding import Finding, bad, good
 from fedmedclip.edge_client.doctor.machine import disk, memory, processor
-from fedmedclip.edge_client.doctor.work import features, self_test, speed, training_packages
+from fedmedclip.edge_client.doctor.training import folder_of, training
+from fedmedclip.edge_client.doctor.work import features, self_test, speed
 from fedmedclip.edge_client.site.configuration import SiteConfiguration
 from fedmedclip.protocol.bundle.bundle import MANIFEST, Bundle, open_bundle
-from fedmedclip.protocol.configuration import beside, read_configuration
+from fedmedclip.protocol.configuration import beside, path_faults, read_configuration
+from fedmedclip.protocol.errors import InvalidInputError
 
 
 def examine(bundle_folder: Path | None, configuration_file: Path | None) -> list[Finding]:
@@ -17,9 +19,19 @@ def examine(bundle_folder: Path | None, configuration_file: Path | None) -> list
 
     Raises BundleError for a bundle and InvalidInputError for a configuration that cannot be used.
     """
-    configuration = None
+    configuration, data_fault = None, None
     if configuration_file is not None:
         configuration = read_configuration(configuration_file, SiteConfiguration)
+        faults = {
+            (fault.table, fault.setting): fault.line
+            for fault in path_faults(configuration_file, configuration)
+        }
+        if bundle_folder is not None:
+            faults.pop(("site", "bundle"), None)
+        # Without images the rest can be looked at still; that they are missing is a finding of its own.
+        data_fault = faults.pop(("site", "data"), None)
+        if faults:
+            raise InvalidInputError(next(iter(faults.values())))
         bundle_folder = bundle_folder or beside(configuration_file, configuration.site.bundle)
     bundle = None if bundle_folder is None else open_bundle(bundle_folder)
     threads = None if configuration is None else configuration.resources.threads
@@ -36,19 +48,23 @@ def examine(bundle_folder: Path | None, configuration_file: Path | None) -> list
     if bundle is not None:
         findings.append(self_test(bundle, threads))
     if configuration is not None and configuration_file is not None:
-        findings += _site(configuration, configuration_file, state)
+        findings += _site(configuration, configuration_file, state, data_fault)
     return findings
 
 
-def _site(configuration: SiteConfiguration, configuration_file: Path, state: Path) -> list[Finding]:
+def _site(
+    configuration: SiteConfiguration, configuration_file: Path, state: Path, data_fault: str | None
+) -> list[Finding]:
     site = configuration.site
     data = beside(configuration_file, site.data)
     store = beside(configuration_file, site.feature_store) if site.feature_store else state / "features.db"
     broker = configuration.broker.relative_to(configuration_file.resolve().parent)
     return [
-        good("data", f"{data} exists") if data.exists() else bad("data", f"no {data}", "correct site.data"),
+        good("data", f"{data} exists")
+        if data_fault is None
+        else bad("data", data_fault, "correct site.data"),
         features(store),
-        training_packages(),
+        training(folder_of("torch")),
         *reach(broker, f"fmc-{site.federation}-{site.name}-doctor"),
     ]
 

@@ -1,9 +1,8 @@
-"""The work itself: how fast images are encoded, whether rightly, what is stored, what can be trained."""
+"""The work itself: how fast images are encoded, whether rightly, what is stored."""
 
 import sqlite3
 import time
 from contextlib import closing
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,6 @@ _SECONDS = 1.0
 # Multiplications and additions of a ViT-B/32 for one image, in units of 10^9.
 _VIT_B_32_GIGAFLOPS = 8.8
 _MATRIX = 512
-_TRAINING = ("torch", "sklearn")
 
 
 def speed(bundle: Bundle | None, threads: int | None) -> Finding:
@@ -66,22 +64,6 @@ def features(store: Path) -> Finding:
     except sqlite3.Error as error:
         return note("features", f"{store} cannot be read ({error})", "it will be set aside and made again")
     return good("features", f"{count} embeddings in {store}, {store.stat().st_size / 1e6:.1f} MB")
-
-
-def training_packages() -> Finding:
-    """Look for what a site needs to train."""
-    if missing := [name for name in _TRAINING if not _installed(name)]:
-        return bad(
-            "training", f"missing: {', '.join(missing)}", "pip install 'fedmedclip-edge[train]' to take part"
-        )
-    return good("training", "PyTorch and scikit-learn are installed")
-
-
-def _installed(name: str) -> bool:
-    try:
-        return find_spec(name) is not None
-    except ValueError:  # somebody keeps it from being imported
-        return False
 
 
 def _gigaflops() -> float:

@@ -58,20 +58,18 @@ def measure(
             f"probabilities {probabilities.shape} and labels from {labels.min()} to {labels.max()} "
             f"do not fit {len(labels)} images of {classes} classes"
         )
-    # scikit-learn takes a second to import, which `fedmedclip --help` must not pay.
-    from sklearn.metrics import confusion_matrix, f1_score, precision_recall_fscore_support
-
     predicted = probabilities.argmax(axis=1)
-    precision, recall, _, support = precision_recall_fscore_support(
-        labels, predicted, labels=range(classes), zero_division=0
+    confusion = np.bincount(labels * classes + predicted, minlength=classes * classes).reshape(
+        classes, classes
     )
-    present = support > 0
-    confusion = confusion_matrix(labels, predicted, labels=range(classes))
+    right, support, called = confusion.diagonal(), confusion.sum(axis=1), confusion.sum(axis=0)
+    precision, recall = _share(right, called), _share(right, support)
+    f1 = _share(2 * right, support + called)
     return Metrics(
         images=len(labels),
         accuracy=float((predicted == labels).mean()),
-        balanced_accuracy=float(recall[present].mean()),
-        macro_f1=float(f1_score(labels, predicted, average="macro", zero_division=0)),
+        balanced_accuracy=float(recall[support > 0].mean()),
+        macro_f1=float(f1[support + called > 0].mean()),
         expected_calibration_error=expected_calibration_error(probabilities, labels),
         classes={
             name: ClassMetrics(float(precision[i]), float(recall[i]), int(support[i]))
@@ -79,6 +77,11 @@ def measure(
         },
         confusion=tuple(tuple(int(count) for count in row) for row in confusion),
     )
+
+
+def _share(part: npt.NDArray[np.int64], whole: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Divide, with 0 where the whole is 0."""
+    return np.divide(part, whole, out=np.zeros(len(part)), where=whole > 0)
 
 
 def expected_calibration_error(

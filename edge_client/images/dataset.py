@@ -17,6 +17,7 @@ from fedmedclip.edge_client.images.readers.refusal import RefusedFileError
 from fedmedclip.edge_client.images.readers.settings import DEFAULT_READING, ReaderSettings
 from fedmedclip.edge_client.images.split import Part
 from fedmedclip.protocol.errors import InvalidInputError
+from fedmedclip.protocol.text_files import decode_text
 
 # What file managers, archivers and network disks leave among the class folders.
 _SYSTEM_FOLDERS = frozenset({"__MACOSX", "@eaDir", "System Volume Information"})
@@ -219,6 +220,7 @@ def _images_in_csv(path: Path) -> list[LabelledImage]:
                 line_of[name] = reader.line_num
                 images.append(LabelledImage(path.parent / name, name, label))
     except UnicodeDecodeError as error:
+        decode_text(path.read_bytes(), f"data {path}")
         raise InvalidInputError(f"data {path} is not a CSV file in UTF-8 ({error.reason})") from error
     except csv.Error as error:
         line = reader.reader.line_num

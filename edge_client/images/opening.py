@@ -80,8 +80,8 @@ def is_image_file(path: Path) -> bool:
 def read_image(path: Path, settings: ReaderSettings = DEFAULT_READING) -> Image.Image:
     """Read an image, given by its file or address (see `readers.address`), as 8-bit RGB.
 
-    docs/images.md says how each kind of file becomes that. Raises UnreadableImageError, with a short reason
-    such as "truncated", "not an image", "too many pixels" or "no pixels".
+    docs/reference/images.md says how each kind of file becomes that. Raises UnreadableImageError, with a
+    short reason such as "truncated", "not an image", "too many pixels" or "no pixels".
     """
     return read_identified(path, settings)[1]
 

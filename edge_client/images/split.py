@@ -113,7 +113,7 @@ def read_split(split_file: Path) -> dict[bytes, tuple[ContentLabel, Part]]:
     advice = "restore it from a backup, or delete it to draw a new split (test figures start anew)"
     try:
         # Surrogates carry file names that are not UTF-8 through the file unharmed.
-        with split_file.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+        with split_file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             reader = csv.reader(file, strict=True)
             if next(reader, None) != _COLUMNS:
                 raise InvalidInputError(f"split {split_file}, line 1 is not {','.join(_COLUMNS)!r}; {advice}")

@@ -5,9 +5,16 @@ from typing import Annotated
 
 import typer
 
+from fedmedclip.protocol.paths import checked
+
 site_app = typer.Typer(invoke_without_command=True)
 ConfigOption = Annotated[
-    Path, typer.Option("--config", help="The site's TOML; deploy/site.toml shows every setting.")
+    Path,
+    typer.Option(
+        "--config",
+        help="TOML configuration; `fedmedclip init site` writes one with every setting.",
+        callback=checked("--config", "file", "`fedmedclip init site` writes an example"),
+    ),
 ]
 _FILES = ("site.db", "site.key")
 
@@ -16,7 +23,11 @@ _FILES = ("site.db", "site.key")
 def site_command(
     context: typer.Context,
     config: Annotated[
-        Path | None, typer.Option(help="TOML configuration; deploy/site.toml shows every setting.")
+        Path | None,
+        typer.Option(
+            help="TOML configuration; `fedmedclip init site` writes one with every setting.",
+            callback=checked("--config", "file", "`fedmedclip init site` writes an example"),
+        ),
     ] = None,
     once: Annotated[bool, typer.Option("--once", help="End when the run is over.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,

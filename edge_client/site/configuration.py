@@ -1,4 +1,4 @@
-"""What `site.toml` holds; `deploy/site.toml` is an example of every setting."""
+"""What `site.toml` holds; `fedmedclip init site` writes an example of every setting."""
 
 from typing import Annotated, Literal
 
@@ -6,9 +6,17 @@ import msgspec
 from msgspec import Meta
 
 from fedmedclip.edge_client.images.readers.settings import ReaderSettings
-from fedmedclip.protocol.codecs import delta_codec_named
+from fedmedclip.protocol.codecs import require_delta_codec
+from fedmedclip.protocol.configuration.annotations import (
+    BundleFolder,
+    FileOrFolder,
+    NewFile,
+    NewFolder,
+    PublicKeyInHexadecimal,
+)
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.link.settings import LinkSettings
+from fedmedclip.protocol.topics import check_name
 
 Share = Annotated[float, Meta(ge=0, lt=1)]
 
@@ -21,22 +29,25 @@ class SiteSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     trusted and remembered. `ensemble` says how the heads vote: as the method has it, per image by entropy, or
     by one weight fitted on the validation split. `uplink_codec` replaces the federation's for what this site
     sends, say a budget for its own thin link. `feature_store` may be shared by several federations; by
-    default it lies in the state folder. Raises InvalidInputError for an unknown codec.
+    default it lies in the state folder. Raises InvalidInputError for an unknown codec,
+    and for names that cannot stand in a topic.
     """
 
-    federation: str
-    name: str
-    bundle: str
-    data: str
-    state: str = "site-state"
-    feature_store: str | None = None
+    federation: Annotated[str, Meta(description="the federation's name")]
+    name: Annotated[str, Meta(description="this site's name, its own in the federation")]
+    bundle: BundleFolder
+    data: Annotated[FileOrFolder, Meta(description="the images")]
+    state: NewFolder = "site-state"
+    feature_store: NewFile | None = None
     ensemble: Literal["method", "entropy", "calibrated"] = "method"
     uplink_codec: str | None = None
-    aggregator_key: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")] | None = None
+    aggregator_key: PublicKeyInHexadecimal | None = None
 
     def __post_init__(self) -> None:
+        check_name("federation", self.federation)
+        check_name("site", self.name)
         if self.uplink_codec is not None:
-            delta_codec_named(self.uplink_codec)
+            require_delta_codec(self.uplink_codec, "uplink_codec")
 
 
 class SplitSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -52,7 +63,7 @@ class SplitSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         if self.validation + self.test >= 1:
             raise InvalidInputError(
-                f"split.validation {self.validation} and split.test {self.test} leave nothing to train on"
+                f"validation {self.validation} and test {self.test} leave nothing to train on"
             )
 
 

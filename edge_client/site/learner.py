@@ -25,6 +25,7 @@ from fedmedclip.edge_client.learning.settings import TrainingSettings
 from fedmedclip.edge_client.learning.training import train_round
 from fedmedclip.edge_client.site.state import SiteState
 from fedmedclip.protocol.bundle.bundle import Bundle
+from fedmedclip.protocol.configuration import convert
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays
 from fedmedclip.protocol.messages import Plan
@@ -139,10 +140,12 @@ class SiteLearner:
 
     def _settings(self, plan: Plan) -> TrainingSettings:
         try:
-            return msgspec.convert({**plan.training, "threads": self._threads}, TrainingSettings)
-        except msgspec.ValidationError as error:
+            return convert(
+                {**plan.training, "threads": self._threads}, TrainingSettings, "the plan", table="training"
+            )
+        except InvalidInputError as error:
             raise InvalidInputError(
-                f"the federation's training settings cannot be used here: {error}; update fedmedclip"
+                f"{error}; the coordinator corrects aggregator.toml, or this site updates fedmedclip"
             ) from error
 
     def installed(

@@ -16,7 +16,7 @@ from fedmedclip.edge_client.site.learner import LearnerFiles, SiteLearner
 from fedmedclip.edge_client.site.state import SiteState
 from fedmedclip.protocol import topics
 from fedmedclip.protocol.bundle.bundle import Bundle, open_bundle
-from fedmedclip.protocol.configuration import beside, read_configuration
+from fedmedclip.protocol.configuration import beside, read_configuration, require_paths
 from fedmedclip.protocol.envelope import NO_IDENTITY, seal
 from fedmedclip.protocol.errors import LinkError
 from fedmedclip.protocol.link.link import (
@@ -48,9 +48,8 @@ def run_site(configuration_file: Path, *, once: bool) -> None:
     Raises FedMedClipError for anything that the operator has to mend; KeyboardInterrupt ends it cleanly.
     """
     configuration = read_configuration(configuration_file, SiteConfiguration)
+    require_paths(configuration_file, configuration)
     settings = configuration.site
-    topics.check_name("federation", settings.federation)
-    topics.check_name("site", settings.name)
     state_folder = beside(configuration_file, settings.state)
     with claim_state_folder(state_folder):
         if (state_folder / "site.key").exists() and not (state_folder / "site.db").exists():

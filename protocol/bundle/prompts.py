@@ -1,17 +1,27 @@
 """The prompts that stand for classes: read from a `classes.toml`, and averaged to one embedding per class."""
 
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from fedmedclip.protocol.bundle.bundle import ClassPrompts
+from fedmedclip.protocol.configuration import convert, read_toml
 from fedmedclip.protocol.errors import InvalidInputError
 
 DEFAULT_TEMPLATE = "a picture of a {}."
+
+Texts = Annotated[list[str], msgspec.Meta(min_length=1)]
+
+
+class _Prompts(msgspec.Struct, forbid_unknown_fields=True):
+    """A `classes.toml` as it is written."""
+
+    classes: dict[str, Texts]
+    templates: Texts = msgspec.field(default_factory=lambda: [DEFAULT_TEMPLATE])
 
 
 def read_classes_toml(path: Path) -> ClassPrompts:
@@ -19,32 +29,23 @@ def read_classes_toml(path: Path) -> ClassPrompts:
 
     Raises InvalidInputError when it cannot be read, or has not at least two classes that make sense.
     """
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
+    where = f"prompts {path}"
+    content = read_toml(path, "prompts")
+    if "classes" not in content and not content.keys() - {"templates"}:
         raise InvalidInputError(
-            f"the prompts {path} cannot be read ({error.strerror}); give a classes.toml"
-        ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InvalidInputError(f"{path} is not valid TOML: {error}") from error
-    if unknown := content.keys() - {"templates", "classes"}:
-        raise InvalidInputError(
-            f"{path} has unknown keys {sorted(unknown)}; it holds `templates` and the table [classes]"
-        )
-    classes = content.get("classes")
-    if not isinstance(classes, dict):
-        raise InvalidInputError(
-            f"{path} has no table [classes]; give one line per class folder, "
+            f"{where} has no table [classes]; give one line per class folder, "
             'such as: no_tumor = ["no tumor", "no abnormality"]'
         )
-    templates = _texts(content.get("templates", [DEFAULT_TEMPLATE]), f"{path}: `templates`")
-    if incomplete := [template for template in templates if "{}" not in template]:
+    found = convert(content, _Prompts, where)
+    if incomplete := [template for template in found.templates if "{}" not in template]:
         raise InvalidInputError(
-            f"{path}: template {incomplete[0]!r} has no {{}}, where the phrase of each class goes"
+            f"{where}: template {incomplete[0]!r} has no {{}}, where the phrase of each class goes"
         )
-    phrases = {name: _texts(value, f"{path}: class {name!r}") for name, value in classes.items()}
-    require_distinguishable(phrases, path)
-    return ClassPrompts(templates=templates, classes=phrases)
+    for name, texts in [("templates", found.templates), *found.classes.items()]:
+        if blank := [text for text in texts if not text.strip()]:
+            raise InvalidInputError(f"{where}: {name!r} has the blank text {blank[0]!r}; take it out")
+    require_distinguishable(found.classes, path)
+    return ClassPrompts(templates=found.templates, classes=found.classes)
 
 
 def prompt_texts(templates: Sequence[str], phrases: Sequence[str]) -> list[str]:
@@ -60,13 +61,6 @@ def prompt_ensemble(embeddings: npt.NDArray[np.float32]) -> npt.NDArray[np.float
     mean = embeddings.mean(axis=0, dtype=np.float64)
     ensemble: npt.NDArray[np.float32] = (mean / np.linalg.norm(mean)).astype(np.float32)
     return ensemble
-
-
-def _texts(value: Any, what: str) -> list[str]:
-    """Return `value` if it is a list of texts, none of them blank."""
-    if not isinstance(value, list) or not value or not all(isinstance(v, str) and v.strip() for v in value):
-        raise InvalidInputError(f"{what} is {value!r}; give a list of texts, none of them blank")
-    return value
 
 
 def require_distinguishable(phrases: dict[str, list[str]], path: Path) -> None:

@@ -10,7 +10,8 @@ How far a box may be from them depends on the precision:
   value of a unit vector; 1e-3 is far above that and far below what a wrong layer or a broken kernel does.
 - 8-bit weights: rounding turns differences of 1e-7 into steps of a quantised activation, which is noise of
   some 1e-4 in the cosine. But x86 processors with AVX2 and without VNNI add pairs of products in 16 bits, and
-  full 8-bit weights overflow there, unnoticed: a cosine of 0.98 was seen (docs/deploy.md). 0.995 parts them.
+  full 8-bit weights overflow there, unnoticed: a cosine of 0.98 was seen (docs/how-to/bundles.md). 0.995
+  parts them.
 """
 
 import io

@@ -12,7 +12,9 @@ from pathlib import Path
 
 from fedmedclip.protocol.bundle.bundle import MANIFEST, open_bundle
 from fedmedclip.protocol.errors import BundleError, InvalidInputError
+from fedmedclip.protocol.paths import path_fault
 from fedmedclip.protocol.signature import PUBLIC_KEY_BYTES, SIGNATURE_BYTES, SigningKey, is_signed_by
+from fedmedclip.protocol.text_files import read_text_file
 
 SIGNATURE_FILE = "manifest.sig"
 _DOMAIN = b"fedmedclip bundle\0"
@@ -71,7 +73,7 @@ def read_public_key(text: str) -> bytes:
     """
     digits = text
     if len(text) != 2 * PUBLIC_KEY_BYTES and Path(text).is_file():
-        digits = Path(text).read_bytes()[:256].decode("ascii", "replace").strip()
+        digits = read_text_file(Path(text), "--key").strip()
     try:
         key = bytes.fromhex(digits)
     except ValueError:
@@ -79,5 +81,6 @@ def read_public_key(text: str) -> bytes:
     if len(key) != PUBLIC_KEY_BYTES:
         raise InvalidInputError(
             f"--key {text}: expected 64 hexadecimal digits, as `bundle sign` prints them, or a file with them"
+            + ("" if Path(text).is_file() else f"; as a file, {path_fault(Path(text), 'file')}")
         )
     return key

@@ -15,6 +15,7 @@ from fedmedclip.protocol.codecs.presets import (
     known_codecs,
     maximum_encoded_bytes,
     order0_entropy_bytes,
+    require_delta_codec,
 )
 
 __all__ = [
@@ -28,4 +29,5 @@ __all__ = [
     "known_codecs",
     "maximum_encoded_bytes",
     "order0_entropy_bytes",
+    "require_delta_codec",
 ]

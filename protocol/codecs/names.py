@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from fedmedclip.protocol.errors import InvalidInputError
+from fedmedclip.protocol.near_names import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -12,10 +13,16 @@ class CodecName:
     name: str
     preset: str
     parameters: dict[str, str] = field(default_factory=dict)
+    known: list[str] = field(default_factory=list)
+
+    def has(self, parameter: str) -> bool:
+        """Whether a value is given for a parameter of this codec."""
+        self.known.append(parameter)
+        return parameter in self.parameters
 
     def take_integer(self, parameter: str, default: int, allowed: range | tuple[int, ...]) -> int:
         """Return the integer given for a parameter, or its default; InvalidInputError when not allowed."""
-        text = self.parameters.pop(parameter, str(default))
+        text = self._take(parameter) or str(default)
         if not text.isdecimal() or int(text) not in allowed:
             choice = (
                 f"from {allowed.start} to {allowed.stop - 1}"
@@ -27,7 +34,7 @@ class CodecName:
 
     def take_number(self, parameter: str, default: float | None, low: float, high: float) -> float | None:
         """Return the number given for a parameter, or its default; InvalidInputError outside low to high."""
-        text = self.parameters.pop(parameter, None)
+        text = self._take(parameter)
         if text is None:
             return default
         try:
@@ -42,19 +49,27 @@ class CodecName:
 
     def take_choice(self, parameter: str, choices: tuple[str, ...]) -> str:
         """Return the word given for a parameter, the first choice when it is absent."""
-        text = self.parameters.pop(parameter, choices[0])
+        text = self._take(parameter) or choices[0]
         if text not in choices:
             raise InvalidInputError(
                 f"codec {self.name!r}: {parameter} is {text!r}, it must be one of {', '.join(choices)}"
+                + did_you_mean(text, choices)
             )
         return text
 
     def finish(self) -> None:
         """Raise InvalidInputError for parameters that this codec does not have."""
-        if self.parameters:
+        if unknown := sorted(self.parameters):
+            known = list(dict.fromkeys(self.known))
             raise InvalidInputError(
-                f"codec {self.name!r}: {self.preset!r} has no parameter {', '.join(sorted(self.parameters))}"
+                f"codec {self.name!r}: {self.preset!r} has no parameter {', '.join(unknown)}"
+                f"{did_you_mean(unknown[0], known)} (known: {', '.join(known) or 'none'})"
             )
+
+    def _take(self, parameter: str) -> str | None:
+        """Return the text given for a parameter, which is then settled, or None."""
+        self.known.append(parameter)
+        return self.parameters.pop(parameter, None)
 
 
 def parse_name(name: str) -> CodecName:

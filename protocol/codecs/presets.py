@@ -18,6 +18,7 @@ from fedmedclip.protocol.codecs.sparse import SparseCodec
 from fedmedclip.protocol.envelope import OVERHEAD_BYTES
 from fedmedclip.protocol.errors import CodecError, InvalidInputError
 from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays
+from fedmedclip.protocol.near_names import unknown_name
 from fedmedclip.protocol.plugins import known_names, load_from_outside
 
 GROUP = "fedmedclip.codecs"
@@ -42,7 +43,7 @@ def _topk(name: CodecName) -> Codec:
 
 def _lowrank(name: CodecName) -> Codec:
     ranks = range(1, LARGEST_RANK + 1)
-    rank = name.take_integer("rank", 1, ranks) if "rank" in name.parameters else None
+    rank = name.take_integer("rank", 1, ranks) if name.has("rank") else None
     return LowRankCodec(name.name, rank, name.take_integer("bits", 3, tuple(GRIDS)))
 
 
@@ -100,7 +101,7 @@ def codec_named(name: str) -> Codec:
     preset: Preset | None = _PRESETS.get(parsed.preset)
     preset = preset or load_from_outside(GROUP, "codec", parsed.preset, callable)
     if preset is None:
-        raise InvalidInputError(f"unknown codec {parsed.preset!r}; known: {', '.join(known_codecs())}")
+        raise InvalidInputError(unknown_name("codec", parsed.preset, known_codecs()))
     codec = preset(parsed)
     parsed.finish()
     return codec
@@ -112,6 +113,14 @@ def delta_codec_named(name: str) -> Codec:
     if codec.whole_head:
         raise InvalidInputError(f"codec {name!r} sends whole heads and serves to compare; use lowrank")
     return codec
+
+
+def require_delta_codec(name: str, setting: str) -> None:
+    """Raise InvalidInputError, which begins with `setting`, unless a federation may use this codec."""
+    try:
+        delta_codec_named(name)
+    except InvalidInputError as error:
+        raise InvalidInputError(f"{setting}: {error}") from error
 
 
 def encode_head(

@@ -12,6 +12,7 @@ from importlib import import_module
 
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.heads.head import HeadSpecification
+from fedmedclip.protocol.near_names import unknown_name
 from fedmedclip.protocol.plugins import known_names, load_from_outside
 
 GROUP = "fedmedclip.methods"
@@ -71,7 +72,7 @@ def method_named(name: str) -> Method:
         return built_in
     found: Method | None = load_from_outside(GROUP, "method", name, lambda loaded: isinstance(loaded, Method))
     if found is None:
-        raise InvalidInputError(f"unknown method {name!r}; known methods: {', '.join(known_methods())}")
+        raise InvalidInputError(unknown_name("method", name, known_methods()))
     if found.name != name:
         raise InvalidInputError(
             f"method {name!r} calls itself {found.name!r}; its author must give it one name"

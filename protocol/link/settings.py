@@ -6,7 +6,10 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from fedmedclip.protocol.configuration.annotations import File
 from fedmedclip.protocol.errors import InvalidInputError
+from fedmedclip.protocol.paths import path_fault
+from fedmedclip.protocol.text_files import read_text_file
 
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=3600)]
@@ -34,11 +37,11 @@ class LinkSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     transport: Literal["tcp", "websockets"] = "tcp"
     websocket_path: str = "/mqtt"
     tls: bool = False
-    ca_file: str | None = None
-    certificate_file: str | None = None
-    key_file: str | None = None
+    ca_file: File | None = None
+    certificate_file: File | None = None
+    key_file: File | None = None
     username: str | None = None
-    password_file: str | None = None
+    password_file: File | None = None
     proxy: str | None = None
     protocol: Literal["auto", "5", "3.1.1"] = "auto"
     keepalive_seconds: Annotated[int, msgspec.Meta(ge=5, le=3600)] = 60
@@ -52,20 +55,20 @@ class LinkSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     def __post_init__(self) -> None:
         if not self.host or "/" in self.host or any(character.isspace() for character in self.host):
             raise InvalidInputError(
-                f"broker.host is {self.host!r}; give a host name or address alone, without mqtt:// or a path"
+                f"host is {self.host!r}; give a host name or address alone, without mqtt:// or a path"
             )
         if not self.websocket_path.startswith("/"):
-            raise InvalidInputError(f"broker.websocket_path is {self.websocket_path!r}; it must start with /")
+            raise InvalidInputError(f"websocket_path is {self.websocket_path!r}; it must start with /")
         if not self.tls and (self.ca_file or self.certificate_file or self.key_file):
-            raise InvalidInputError("broker names certificate files but tls is off; add tls = true")
+            raise InvalidInputError("certificate files are named but tls is off; add tls = true")
         if (self.certificate_file is None) != (self.key_file is None):
-            raise InvalidInputError("broker.certificate_file and broker.key_file are needed together")
+            raise InvalidInputError("certificate_file and key_file are needed together")
         if self.password_file is not None and not self.username:
-            raise InvalidInputError("broker.password_file needs broker.username")
+            raise InvalidInputError("password_file needs a username")
         if self.longest_retry_seconds < self.first_retry_seconds:
-            raise InvalidInputError("broker.longest_retry_seconds is below broker.first_retry_seconds")
+            raise InvalidInputError("longest_retry_seconds is below first_retry_seconds")
         if self.proxy is not None:
-            split_host_port(self.proxy, "broker.proxy")
+            split_host_port(self.proxy, "proxy")
 
     @property
     def broker_port(self) -> int:
@@ -106,8 +109,8 @@ def tls_context(settings: LinkSettings) -> ssl.SSLContext | None:
         return None
     for name in ("ca_file", "certificate_file", "key_file"):
         path = getattr(settings, name)
-        if path is not None and not Path(path).is_file():
-            raise InvalidInputError(f"broker.{name}: no file at {path}")
+        if path is not None and (fault := path_fault(Path(path), "file")):
+            raise InvalidInputError(f"broker.{name} {path}: {fault}")
     try:
         context = ssl.create_default_context(cafile=settings.ca_file)
     except (ssl.SSLError, OSError) as error:
@@ -130,10 +133,7 @@ def read_password(settings: LinkSettings) -> str | None:
     """Return the first line of the password file, None without one; InvalidInputError when unreadable."""
     if settings.password_file is None:
         return None
-    try:
-        lines = Path(settings.password_file).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInputError(f"broker.password_file {settings.password_file}: {error}") from error
+    lines = read_text_file(Path(settings.password_file), "broker.password_file").splitlines()
     if not lines or not lines[0]:
         raise InvalidInputError(f"broker.password_file {settings.password_file} is empty")
     return lines[0]

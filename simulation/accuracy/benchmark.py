@@ -26,6 +26,7 @@ from fedmedclip.simulation.accuracy.runs import GLOBAL, Run, deal, run_case
 from fedmedclip.simulation.accuracy.targets import SERVER_REFERENCE, Target
 from fedmedclip.simulation.federation.feature_pool import FeaturePool
 from fedmedclip.simulation.federation.run_file import RunFile
+from fedmedclip.simulation.seed_lists import parse_seeds
 
 DEFAULT_REFERENCE = "fedmedclip"
 
@@ -70,7 +71,7 @@ def run_accuracy(settings: AccuracySettings, console: Console) -> None:
     """
     if settings.rounds < 1:
         raise InvalidInputError(f"--rounds is {settings.rounds}; give at least 1")
-    seeds = _seeds(settings.seeds)
+    seeds = parse_seeds(settings.seeds)
     # Before any feature is computed, whatever is wrong with the options.
     _reference(_cases(settings, None), settings.reference)
     if settings.out.exists() and not settings.out.is_dir():
@@ -111,16 +112,6 @@ def run_accuracy(settings: AccuracySettings, console: Console) -> None:
 
 def _cases(settings: AccuracySettings, reference: Target | None) -> list[Case]:
     return read_cases(settings.methods, settings.training, settings.codec, settings.rounds, reference)
-
-
-def _seeds(text: str) -> list[int]:
-    try:
-        seeds = list(dict.fromkeys(int(seed) for seed in text.split(",")))
-    except ValueError:
-        raise InvalidInputError(f"--seeds {text!r}: give whole numbers with commas between them") from None
-    if min(seeds) < 0:
-        raise InvalidInputError(f"--seeds {text!r}: seeds are 0 or more")
-    return seeds
 
 
 def _reference(cases: Sequence[Case], wanted: str | None) -> Case:

@@ -1,10 +1,10 @@
 """What is compared: a case is a method with its settings, its codec, and what is switched off in it."""
 
 import hashlib
-import tomllib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -12,8 +12,10 @@ from fedmedclip.edge_client.heads.ensemble import EnsembleRule
 from fedmedclip.edge_client.heads.method import site_method
 from fedmedclip.edge_client.learning.settings import TrainingSettings
 from fedmedclip.protocol.codecs import delta_codec_named
+from fedmedclip.protocol.configuration import convert, read_toml
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.heads.shared_heads import known_methods
+from fedmedclip.protocol.near_names import unknown_name
 from fedmedclip.simulation.accuracy.targets import Target
 
 ZERO_SHOT = "zero-shot"
@@ -50,6 +52,30 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
         return hashlib.sha256(msgspec.json.encode(unnamed, order="deterministic")).hexdigest()
 
 
+class _Row(TrainingSettings, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A table of a file with training settings: of one row of the comparison."""
+
+    method: str | None = None
+    codec: str | None = None
+    federated: bool | None = None
+    target: Target | Literal[False] | None = None
+
+
+@dataclass(frozen=True)
+class _Tables:
+    """A file with training settings: its tables, and the settings of each with those at the file's top."""
+
+    rows: dict[str, _Row]
+    values: dict[str, dict[str, Any]]
+    common: dict[str, Any]
+
+    def settings(self, label: str) -> TrainingSettings:
+        """Return the training settings of a row."""
+        values = self.values.get(label, self.common)
+        names = set(TrainingSettings.__struct_fields__)
+        return msgspec.convert({name: values[name] for name in values.keys() & names}, TrainingSettings)
+
+
 def read_cases(
     methods: str, training: Path | None, codec: str, rounds: int, reference: Target | None = None
 ) -> list[Case]:
@@ -62,37 +88,37 @@ def read_cases(
     adapt to `reference` where there is one. Raises InvalidInputError for names, codecs or settings that do
     not exist.
     """
-    tables = {} if training is None else _read_toml(training)
-    common = {name: value for name, value in tables.items() if not isinstance(value, dict)}
+    tables = _Tables({}, {}, {}) if training is None else _read_tables(training)
     labels = list(dict.fromkeys(name.strip() for name in methods.split(",") if name.strip()))
     if labels == ["all"]:
-        labels = list(dict.fromkeys([*BASELINES, *known_methods(), *_table_names(tables)]))
+        labels = list(dict.fromkeys([*BASELINES, *known_methods(), *tables.rows]))
     if not labels:
         raise InvalidInputError("--methods is empty; give one or more names with commas between them")
     cases = []
     for label in labels:
-        own = dict(tables.get(label, {}))
-        method, federated = own.pop("method", label), own.pop("federated", label != LOCAL_ONLY)
+        row = tables.rows.get(label, _Row())
+        method = row.method or label
+        federated = label != LOCAL_ONLY if row.federated is None else row.federated
         if method == LOCAL_ONLY:
             method = LOCAL_METHOD
         if method not in (ZERO_SHOT, *known_methods()):
-            known = ", ".join([*BASELINES, *known_methods()])
-            raise InvalidInputError(
-                f"unknown method {method!r} in --methods; known methods: {known}"
-                + (f"; tables in {training}: {', '.join(_table_names(tables))}" if training else "")
-            )
-        target = own.pop("target", None)
-        uplink, downlink = _codecs(own.pop("codec", codec))
+            known = dict.fromkeys([*BASELINES, *known_methods(), *tables.rows])
+            where = "--methods" if row.method is None else f"training settings {training}: [{label}] method"
+            raise InvalidInputError(f"{where}: {unknown_name('method', method, known)}")
+        uplink, downlink = _codecs(row.codec or codec)
+        target = row.target
+        if target is None:
+            target = reference if _adapts(method) else None
         cases.append(
             Case(
                 label=label,
                 method=method,
                 rounds=rounds,
-                settings=_settings({**common, **own}, label),
+                settings=tables.settings(label),
                 uplink_codec=uplink,
                 downlink_codec=downlink,
                 federated=federated,
-                target=_target(target, label, reference if _adapts(method) else None),
+                target=target or None,
             )
         )
     return cases
@@ -111,15 +137,6 @@ def _codecs(name: str) -> tuple[str, str]:
     return uplink, downlink
 
 
-def _target(given: object, label: str, default: Target | None) -> Target | None:
-    if given is None or given is False:
-        return default if given is None else None
-    try:
-        return msgspec.convert(given, Target)
-    except msgspec.ValidationError as error:
-        raise InvalidInputError(f"target of {label!r}: {error}") from error
-
-
 def leave_one_out(cases: Sequence[Case], sites: Sequence[str]) -> list[Case]:
     """Return each case that has a shared head without each site in turn."""
     return [
@@ -130,21 +147,17 @@ def leave_one_out(cases: Sequence[Case], sites: Sequence[str]) -> list[Case]:
     ]
 
 
-def _settings(values: dict[str, Any], label: str) -> TrainingSettings:
-    try:
-        return msgspec.convert(values, TrainingSettings)
-    except msgspec.ValidationError as error:
-        raise InvalidInputError(f"training settings of {label!r}: {error}") from error
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InvalidInputError(
-            f"training settings {path} cannot be read ({error}); give a TOML file"
-        ) from error
-
-
-def _table_names(tables: dict[str, Any]) -> list[str]:
-    return [name for name, value in tables.items() if isinstance(value, dict)]
+def _read_tables(path: Path) -> _Tables:
+    """Return what a file with training settings holds. Every table is looked at, also those not asked for."""
+    where = f"training settings {path}"
+    content = read_toml(path, "training settings")
+    common = {name: value for name, value in content.items() if not isinstance(value, dict)}
+    given = {name: value for name, value in content.items() if isinstance(value, dict)}
+    convert(common, TrainingSettings, where)
+    rows = {name: convert(value, _Row, where, table=name) for name, value in given.items()}
+    known = [*BASELINES, *known_methods()]
+    for name, row in rows.items():
+        if row.method is None and name not in known:
+            line = unknown_name("method", name, known)
+            raise InvalidInputError(f"{where}: [{name}] names an {line}; or say in it which `method` it is")
+    return _Tables(rows, {name: {**common, **value} for name, value in given.items()}, common)

@@ -16,9 +16,9 @@ from fedmedclip.protocol.bundle.bundle import open_bundle
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.simulation.accuracy.runs import GLOBAL
 from fedmedclip.simulation.accuracy.targets import SERVER_REFERENCE
-from fedmedclip.simulation.demo.demo import PHANTOM_CLIP
 from fedmedclip.simulation.federation.feature_pool import FeaturePool, pool_of_file, pool_of_folder
 from fedmedclip.simulation.phantoms.phantoms import write_federation
+from fedmedclip.simulation.phantoms.small_clip import small_clip
 from fedmedclip.simulation.processes.commands import run_command
 
 Floats = npt.NDArray[np.float32]
@@ -79,11 +79,12 @@ def _targets(pool: FeaturePool, reference: Floats | None) -> dict[str, Floats]:
 
 
 def _make_phantoms(data: Path, bundle: Path, logs: Path, console: Console) -> None:
+    model = small_clip("--data with --bundle")
     # Written last, so what a killed run left is made again.
     if not (data / "classes.toml").exists():
         with progress_bar("phantoms of three hospitals") as progress:
             write_federation(data, _PHANTOM_SEED, on_image=progress)
     if not (bundle / "manifest.json").exists():
         with console.status("export of the small CLIP"):
-            arguments = ["--model", f"local-dir:{PHANTOM_CLIP}", "--classes", str(data), "--out", str(bundle)]
+            arguments = ["--model", model, "--classes", str(data), "--out", str(bundle)]
             run_command("export", ["export", *arguments], logs)

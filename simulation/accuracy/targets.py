@@ -24,7 +24,7 @@ SERVER_REFERENCE = "server_reference"
 STATISTICS_RANK = 32
 
 
-class Target(msgspec.Struct, frozen=True):
+class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which images (`server_reference` or `global_test`), and what of them is published."""
 
     images: str

@@ -38,6 +38,7 @@ from fedmedclip.simulation.bandwidth.table import print_rows
 from fedmedclip.simulation.bandwidth.thin_link import ThinLink, parse_link
 from fedmedclip.simulation.federation.feature_pool import FeaturePool, pool_of_file, pool_of_folder
 from fedmedclip.simulation.federation.run_file import RunFile
+from fedmedclip.simulation.seed_lists import parse_seeds
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def run_bandwidth(settings: BandwidthSettings, console: Console) -> None:
     Raises FedMedClipError for anything that cannot be used; KeyboardInterrupt leaves the finished runs.
     """
     link = parse_link(settings.link, settings.rtt)
-    choices, seeds = codec_choices(settings.codecs), _seeds(settings.seeds)
+    choices, seeds = codec_choices(settings.codecs), parse_seeds(settings.seeds)
     _check(settings)
     bundle = None if settings.bundle is None else open_bundle(settings.bundle)
     if settings.out.exists() and not settings.out.is_dir():
@@ -103,16 +104,6 @@ def _check(settings: BandwidthSettings) -> None:
         raise InvalidInputError(f"--rounds is {settings.rounds}; give at least 1")
     if settings.target is not None and not 0 < settings.target <= 1:
         raise InvalidInputError(f"--target is {settings.target}; give an accuracy between 0 and 1")
-
-
-def _seeds(text: str) -> list[int]:
-    try:
-        seeds = list(dict.fromkeys(int(seed) for seed in text.split(",")))
-    except ValueError:
-        raise InvalidInputError(f"--seeds {text!r}: give whole numbers with commas between them") from None
-    if min(seeds) < 0:
-        raise InvalidInputError(f"--seeds {text!r}: seeds are 0 or more")
-    return seeds
 
 
 def _pool(settings: BandwidthSettings, bundle: Bundle | None) -> FeaturePool:

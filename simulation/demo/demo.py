@@ -21,9 +21,11 @@ from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.heads.methods import method_named
 from fedmedclip.protocol.link.link import Link
 from fedmedclip.protocol.link.settings import LinkSettings, split_host_port
+from fedmedclip.protocol.near_names import did_you_mean
 from fedmedclip.simulation.demo.summary import newest_version, print_summary, summarise, write_summary
 from fedmedclip.simulation.federation.folder import FederationFolder, open_federation_folder
 from fedmedclip.simulation.phantoms.phantoms import write_federation
+from fedmedclip.simulation.phantoms.small_clip import small_clip
 from fedmedclip.simulation.processes.brokers import EmbeddedBroker, MosquittoBroker, find_mosquitto
 from fedmedclip.simulation.processes.commands import all_ended, run_command, running
 from fedmedclip.simulation.processes.configurations import (
@@ -31,7 +33,7 @@ from fedmedclip.simulation.processes.configurations import (
     write_site_configuration,
 )
 
-PHANTOM_CLIP = Path(__file__).parents[1] / "assets" / "phantom-clip"
+_WITHOUT_SMALL_CLIP = "--model or --bundle"
 _MARKER = ".fedmedclip-demo"
 
 
@@ -96,6 +98,8 @@ def _check(settings: DemoSettings) -> None:
         open_federation_folder(settings.data)
     if settings.bundle is not None:
         open_bundle(settings.bundle)
+    elif settings.model is None:
+        small_clip(_WITHOUT_SMALL_CLIP)
     method_named(settings.method)
     if settings.codec is not None:
         delta_codec_named(settings.codec)
@@ -105,6 +109,11 @@ def _check(settings: DemoSettings) -> None:
         case "mosquitto":
             find_mosquitto()
         case address:
+            if ":" not in address:
+                raise InvalidInputError(
+                    f"--broker is {address!r}; expected host:port, embedded or mosquitto"
+                    + did_you_mean(address, ("embedded", "mosquitto"))
+                )
             split_host_port(address, "--broker")
 
 
@@ -141,7 +150,7 @@ def _bundle(
         return settings.bundle
     task = progress.add_task("export: CLIP to an ONNX bundle", total=1)
     bundle = settings.out / "bundle"
-    model = settings.model or f"local-dir:{PHANTOM_CLIP}"
+    model = settings.model or small_clip(_WITHOUT_SMALL_CLIP)
     arguments = ["export", "--model", model, "--classes", str(folder.path), "--out", str(bundle)]
     # Heads, codecs and rounds are what a demo compares; its figures shall not depend on how int8 was chosen.
     arguments += ["--precision", "fp32"]

@@ -1,6 +1,6 @@
 """Measure the demo's small CLIP on freshly drawn phantoms: zero-shot and linear probe at each site.
 
-python -m fedmedclip.simulation.phantoms.measure_clip --model simulation/assets/phantom-clip --seed 1
+python -m fedmedclip.simulation.phantoms.measure_clip --model phantom_clip/fedmedclip_phantom_clip --seed 1
 """
 
 import tempfile

@@ -1,6 +1,6 @@
 """Pretrain the small CLIP that the demo ships, from generated pairs of phantom and caption.
 
-    python -m fedmedclip.simulation.phantoms.pretraining --out simulation/assets/phantom-clip --seed 7
+    python -m fedmedclip.simulation.phantoms.pretraining --out phantom_clip/fedmedclip_phantom_clip --seed 7
 
 Recipe, all of it in `Recipe` and `PairsRecipe`:
 

@@ -49,6 +49,7 @@ def test_prompts_give_other_classes_without_torch(text_bundle: Bundle, image: Pa
 
 
 def test_heads_and_prompts_exclude_each_other(text_bundle: Bundle, image: Path, tmp_path: Path) -> None:
+    (tmp_path / "heads").touch()
     (tmp_path / "classes.toml").write_text(CLASSES)
     done = predict(
         image, "-b", text_bundle.folder, "--prompts", tmp_path / "classes.toml", "-H", tmp_path / "heads"

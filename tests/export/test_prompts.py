@@ -71,19 +71,19 @@ def test_real_file_is_read(shared: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("[classes", "not valid TOML"),
+        ("[classes", "line 1, the last: Expected"),
         ("templates = ['{}']", r"no table \[classes\]"),
-        ("classes = 3", r"no table \[classes\]"),
+        ("classes = 3", r"begun by a line \[classes\]"),
         ("[classes]\na = ['x']", "1 classes, at least 2"),
-        ("[classes]\na = 'x'\nb = ['y']", "class 'a' is 'x'; give a list"),
+        ("[classes]\na = 'x'\nb = ['y']", r"\[classes\] a is \"x\" \(text\); give a list"),
         ("[classes]\na = []\nb = ['y']", "give a list"),
         ("[classes]\na = [1]\nb = ['y']", "give a list"),
-        ("[classes]\na = [' ']\nb = ['y']", "none of them blank"),
+        ("[classes]\na = [' ']\nb = ['y']", "blank text"),
         ("[classes]\na = ['x']\nb = ['x']", "same phrases"),
         ("[classes]\n'../a' = ['x']\nb = ['y']", "cannot be the name of a folder"),
         ("templates = ['a picture']\n[classes]\na = ['x']\nb = ['y']", "has no {}"),
-        ("templates = []\n[classes]\na = ['x']\nb = ['y']", "`templates` is"),
-        ("template = ['{}']\n[classes]\na = ['x']\nb = ['y']", r"unknown keys \['template'\]"),
+        ("templates = []\n[classes]\na = ['x']\nb = ['y']", "templates is"),
+        ("template = ['{}']\n[classes]\na = ['x']\nb = ['y']", "'template'; did you mean 'templates'"),
     ],
 )
 def test_unusable_files_say_why(tmp_path: Path, text: str, complaint: str) -> None:
@@ -92,9 +92,15 @@ def test_unusable_files_say_why(tmp_path: Path, text: str, complaint: str) -> No
     assert "classes.toml" in str(caught.value)
 
 
+def test_a_byte_order_mark_is_accepted(tmp_path: Path) -> None:
+    path = tmp_path / "classes.toml"
+    path.write_bytes(b"\xef\xbb\xbftemplates = ['{}']\r\n[classes]\r\na = ['x']\r\nb = ['y']\r\n")
+    assert list(read_class_prompts(path).classes) == ["a", "b"]
+
+
 def test_binary_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "classes.toml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(InvalidInputError, match="not valid TOML"):
+    with pytest.raises(InvalidInputError, match="is in UTF-16"):
         read_class_prompts(tmp_path / "classes.toml")
 
 

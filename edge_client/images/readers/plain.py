@@ -1,6 +1,6 @@
 """Plain image files, by Pillow: JPEG, PNG, TIFF, WebP, BMP, GIF, PNM.
 
-How each becomes 8-bit RGB is told in docs/images.md.
+How each becomes 8-bit RGB is told in docs/reference/images.md.
 """
 
 from typing import BinaryIO

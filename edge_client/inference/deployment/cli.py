@@ -5,14 +5,17 @@ from typing import Annotated
 
 import typer
 
+from fedmedclip.edge_client.options import BundleOption, HeadsOption
+from fedmedclip.protocol.paths import checked
+
 
 def deploy_command(
-    bundle: Annotated[Path, typer.Option("--bundle", "-b", help="Folder that `fedmedclip export` wrote.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The ONNX file to write.")],
-    heads: Annotated[
-        Path | None,
-        typer.Option("--heads", "-H", help="heads.safetensors of a site; without it, zero-shot only."),
-    ] = None,
+    bundle: BundleOption,
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", help="The ONNX file to write.", callback=checked("--out", "output file")),
+    ],
+    heads: HeadsOption = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
 ) -> None:
     """Make one ONNX file that classifies: uint8 images in, probabilities out, with nothing of ours to run.

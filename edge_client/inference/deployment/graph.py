@@ -5,7 +5,7 @@
 The encoder's nodes stay as they are. When an encoder takes the scales of its activations from the whole batch
 (dynamic quantisation), an image's embedding would depend on the images beside it, so such an encoder becomes
 the body of a Loop over the images: the same numbers as `fedmedclip predict` for every batch size. That costs
-nothing, for 8-bit products gain nothing from a batch (docs/deploy.md).
+nothing, for 8-bit products gain nothing from a batch (docs/how-to/deploy.md).
 """
 
 from collections.abc import Mapping

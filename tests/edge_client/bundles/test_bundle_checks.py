@@ -110,6 +110,8 @@ def test_a_signature_names_who_vouches(tmp_path, make_bundle):
     assert dict(verify(bundle.folder, public))["signature"].endswith(public)
     (tmp_path / "public").write_text(public + "\n")
     verify(bundle.folder, str(tmp_path / "public"))
+    (tmp_path / "public").write_bytes(b"\xef\xbb\xbf" + public.encode() + b"\r\n")
+    verify(bundle.folder, str(tmp_path / "public"))
     assert open_bundle(bundle.folder).digest == bundle.digest
     assert dict(show(bundle.folder))["signed by"].startswith(public)
     with pytest.raises(BundleError, match="do not use it"):

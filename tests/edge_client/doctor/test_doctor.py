@@ -18,6 +18,7 @@ from fedmedclip.edge_client.doctor.examination import examine
 from fedmedclip.edge_client.doctor.finding import State, bad, good
 from fedmedclip.edge_client.doctor.machine import disk, memory, processor
 from fedmedclip.edge_client.doctor.table import print_table
+from fedmedclip.edge_client.doctor.training import training
 from fedmedclip.edge_client.doctor.work import features
 from fedmedclip.edge_client.features.feature_store import FeatureStore
 from fedmedclip.protocol.errors import BundleError
@@ -44,7 +45,7 @@ def test_a_fit_site(tmp_path, configuration):
 
 def test_the_command_says_what_to_do_and_exits_with_1(configuration):
     configuration.write_text(re.sub('data = ".*"', 'data = "nowhere"', configuration.read_text()))
-    done = fedmedclip("doctor", "--config", configuration, "--json", without_torch=True)
+    done = fedmedclip("doctor", "--config", configuration, "--json", without_extras=True)
     report = json.loads(done.stdout)
     wrong = {
         finding["name"]: finding["advice"] for finding in report["findings"] if finding["state"] == "bad"
@@ -139,3 +140,17 @@ def test_the_feature_store_is_counted_and_not_made(tmp_path):
     assert features(path).words.startswith("0 embeddings")
     path.write_text("something else")
     assert features(path).state is State.NOTE
+
+
+def test_a_build_for_graphics_cards_without_one_is_larger_than_need_be(tmp_path):
+    torch, devices = tmp_path / "torch", tmp_path / "dev"
+    (torch / "lib").mkdir(parents=True)
+    devices.mkdir()
+    assert training(torch, devices).state is State.OK
+    (torch / "lib" / "libtorch_cuda.so").touch()
+    found = training(torch, devices)
+    assert found.state is State.NOTE
+    assert "5 GB" in found.advice
+    (devices / "nvidia0").touch()
+    assert training(torch, devices).state is State.OK
+    assert training(None, devices).state is State.BAD

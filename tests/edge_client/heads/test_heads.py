@@ -147,7 +147,7 @@ def test_private_head_includes_batch_norm_statistics():
 
 
 def test_unknown_method_is_refused():
-    with pytest.raises(InvalidInputError, match=r"known methods: .*fedmedclip"):
+    with pytest.raises(InvalidInputError, match=r"known: .*fedmedclip"):
         private_head_specification("fedmagic", SIZE, CLASSES)
 
 

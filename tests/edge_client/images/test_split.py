@@ -181,3 +181,11 @@ def test_a_write_that_fails_leaves_the_old_record(tmp_path: Path) -> None:
         signal.signal(signal.SIGXFSZ, handler)
     assert record.read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["split.csv"]
+
+
+def test_a_record_that_a_spreadsheet_saved_with_a_byte_order_mark_is_the_same(tmp_path: Path) -> None:
+    file = tmp_path / "split.csv"
+    split_images(images("a", 5), file, seed=1)
+    recorded = read_split(file)
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    assert read_split(file) == recorded

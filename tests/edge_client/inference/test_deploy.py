@@ -29,7 +29,7 @@ from fedmedclip.protocol.heads.shared_heads import initial_shared_head, known_me
 from tests import ROOT
 from tests.edge_client.heads.heads_examples import example_heads
 
-DOCUMENTATION = ROOT / "docs" / "deploy.md"
+DOCUMENTATION = ROOT / "docs" / "how-to" / "deploy.md"
 
 
 def heads_for(bundle, rule=EnsembleRule(), private=True):  # noqa: B008

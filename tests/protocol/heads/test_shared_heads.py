@@ -61,7 +61,7 @@ def test_each_method_has_distinct_finite_arrays(method):
 
 
 def test_unknown_method_names_the_known_ones():
-    with pytest.raises(InvalidInputError, match=r"'fedmagic'; known methods: .*fedmedclip"):
+    with pytest.raises(InvalidInputError, match=r"'fedmagic' .known: .*fedmedclip"):
         shared_head_specification("fedmagic", 8)
 
 

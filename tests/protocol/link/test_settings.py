@@ -51,20 +51,20 @@ def test_the_usual_port_of_each_transport(tmp_path: Path, table: dict[str, objec
     ("table", "words"),
     [
         ({"hots": "x"}, "hots"),
-        ({"host": ""}, "broker.host"),
-        ({"host": "mqtt://broker"}, "broker.host"),
+        ({"host": ""}, r"\[broker\] host"),
+        ({"host": "mqtt://broker"}, r"\[broker\] host"),
         ({"port": 0}, "port"),
         ({"port": "1883"}, "port"),
         ({"transport": "udp"}, "transport"),
-        ({"websocket_path": "mqtt"}, "broker.websocket_path"),
+        ({"websocket_path": "mqtt"}, r"\[broker\] websocket_path"),
         ({"ca_file": "ca.pem"}, "tls = true"),
         ({"tls": True, "key_file": "site.key"}, "needed together"),
-        ({"password_file": "password"}, "broker.username"),
+        ({"password_file": "password"}, "needs a username"),
         ({"keepalive_seconds": 0}, "keepalive_seconds"),
         ({"protocol": "4"}, "protocol"),
         ({"maximum_message_bytes": 100}, "maximum_message_bytes"),
-        ({"proxy": "http://proxy:3128"}, "broker.proxy"),
-        ({"proxy": "proxy"}, "broker.proxy"),
+        ({"proxy": "http://proxy:3128"}, r"\[broker\] proxy"),
+        ({"proxy": "proxy"}, r"\[broker\] proxy"),
         ({"first_retry_seconds": 10.0, "longest_retry_seconds": 5.0}, "longest_retry_seconds"),
     ],
 )
@@ -85,7 +85,7 @@ def test_file_names_are_relative_to_the_configuration() -> None:
 
 def test_files_are_read_when_the_link_is_made(tmp_path: Path) -> None:
     missing = LinkSettings(tls=True, ca_file=str(tmp_path / "ca.pem"))
-    with pytest.raises(InvalidInputError, match=r"broker.ca_file: no file at .*ca\.pem"):
+    with pytest.raises(InvalidInputError, match=r"broker.ca_file .*ca\.pem: there is no such file"):
         Link(missing, client_id="a")
     no_certificate = tmp_path / "text.pem"
     no_certificate.write_text("not a certificate")
@@ -108,6 +108,11 @@ def test_the_password_is_the_first_line(tmp_path: Path) -> None:
     file.write_bytes(b"s\xc3\xa9same \r\nsecond line\n")
     assert read_password(settings) == "sésame "
     assert read_password(LinkSettings()) is None
+    file.write_bytes(b"\xef\xbb\xbfsecret\r\n")
+    assert read_password(settings) == "secret"
+    file.write_bytes("secret".encode("utf-16"))
+    with pytest.raises(InvalidInputError, match="UTF-16; save it as UTF-8"):
+        read_password(settings)
 
 
 @pytest.mark.parametrize("client_id", ["", "a\nb"])

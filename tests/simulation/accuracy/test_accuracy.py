@@ -235,7 +235,7 @@ def test_a_case_is_known_by_what_it_does_not_by_its_name(training):
         (["--rounds", "0"], "--rounds is 0"),
         (["--reference-method", "eager"], "--reference-method 'eager'"),
         (["--training", "missing.toml"], "missing.toml"),
-        (["--bundle", "bundle"], "--features alone"),
+        (["--data", "docs"], "--features alone"),
         (["--training", "{folder}/target.toml"], "no images 'moon'"),
     ],
 )
@@ -264,10 +264,22 @@ def test_bad_input_is_one_line(features, tmp_path, arguments, problem):
 
 
 def test_training_settings_that_do_not_exist_are_refused(tmp_path):
+    lines = {
+        "[fedmedclip]\nlocal_epoch = 3\n": "[fedmedclip] has no setting 'local_epoch'; did you mean",
+        "local_epoch = 3\n": "training.toml: has no setting 'local_epoch'; did you mean 'local_epochs'?",
+        "batch_size = '3'\n": 'training.toml: batch_size is "3" (text); give a whole number',
+        "[facmic]\nbatch_size = 1\n": "[facmic] training setting batch_size is 1, it must be from 2",
+        "[facmic]\nfederated = 'no'\n": '[facmic] federated is "no" (text); give true or false',
+        "[facmic]\ntarget = { image = 'x' }\n": "[facmic.target] has no setting 'image'; did you mean",
+        "[fedmedclp]\n": "[fedmedclp] names an unknown method 'fedmedclp'; did you mean 'fedmedclip'?",
+        "[new]\nmethod = 'fedclp'\n": "[new] method: unknown method 'fedclp'; did you mean 'fedclip'?",
+    }
     path = tmp_path / "training.toml"
-    path.write_text("[fedmedclip]\nlearning_speed = 3\n")
-    with pytest.raises(InvalidInputError, match=r"'fedmedclip'.*learning_speed"):
-        read_cases("fedmedclip", path, "lowrank", 1)
+    for text, words in lines.items():
+        path.write_text(text)
+        with pytest.raises(InvalidInputError) as caught:
+            read_cases("new" if "new" in text else "fedmedclip", path, "lowrank", 1)
+        assert words in str(caught.value)
 
 
 def test_mcnemar_has_the_p_values_of_the_binomial_distribution():

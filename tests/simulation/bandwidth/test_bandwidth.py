@@ -320,7 +320,7 @@ def test_the_sentence_compares_with_the_papers_and_with_the_whole_model():
         ({"sites_per_round": 0}, "--sites-per-round is 0"),
         ({"rounds": 0}, "--rounds is 0"),
         ({"seeds": "one"}, "--seeds 'one'"),
-        ({"seeds": "-1"}, "0 or more"),
+        ({"seeds": "-1"}, "whole numbers from 0"),
         ({"target": 84.0}, "between 0 and 1"),
         ({"data": None}, "--data with --bundle, or --features"),
         ({"method": "fedmedclap"}, "unknown method"),

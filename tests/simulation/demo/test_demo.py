@@ -64,13 +64,13 @@ def test_on_real_brain_images_with_a_pretrained_clip(tmp_path, shared, mosquitto
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--data", "nowhere"], "nowhere is not a folder"),
+        (["--data", "nowhere"], "--data nowhere: there is no such folder"),
         (["--data", "deploy"], "no class folders"),
-        (["--bundle", "b", "--model", "m"], "not both"),
+        (["--pretrained", "b", "--bundle", "{bundle}"], "not both"),
         (["--broker", "localhost"], "expected host:port"),
         (["--method", "fedmedclap"], "unknown method"),
         (["--codec", "gzip"], "unknown codec"),
-        (["--bundle", "docs"], "no bundle at docs"),
+        (["--bundle", "docs"], "--bundle docs: no bundle"),
         (["--out", "README.md"], "is a file"),
         (["--out", "docs"], "is not empty"),
     ],
@@ -78,7 +78,8 @@ def test_on_real_brain_images_with_a_pretrained_clip(tmp_path, shared, mosquitto
 def test_wrong_input_is_one_line_and_code_2(arguments, words, tmp_path):
     if "--out" not in arguments:
         arguments = [*arguments, "--out", str(tmp_path / "out")]
-    done = demo(*arguments)
+    (tmp_path / "manifest.json").touch()
+    done = demo(*(argument.format(bundle=tmp_path) for argument in arguments))
     assert done.returncode == 2
     assert words in done.stderr.strip().splitlines()[-1]
     assert "Traceback" not in done.stderr

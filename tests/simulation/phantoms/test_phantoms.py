@@ -28,7 +28,7 @@ from fedmedclip.simulation.phantoms.phantoms import LEAST_PER_CLASS, SITES, writ
 from fedmedclip.simulation.phantoms.pretraining_pairs import SIDE, PairsRecipe, draw_batch, render_examples
 from tests import ROOT
 
-MODEL_FOLDER = ROOT / "simulation" / "assets" / "phantom-clip"
+MODEL_FOLDER = ROOT / "phantom_clip" / "fedmedclip_phantom_clip"
 SMALL = 0.15
 
 

@@ -1,0 +1,153 @@
+"""The reference of configuration files, from the structures that decode them.
+
+Names, types, defaults and bounds are the structures'. What a setting means is said by its comment in the
+example file in `deploy/`, or else by those parts of the structure's docstring that name it.
+"""
+
+import inspect
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import msgspec
+from msgspec import inspect as kinds
+
+from fedmedclip.aggregator.configuration import AggregatorConfiguration
+from fedmedclip.edge_client.learning import settings as training
+from fedmedclip.edge_client.site.configuration import SiteConfiguration
+from fedmedclip.protocol.link.settings import LinkSettings
+
+PAGE = "reference/configuration.md"
+EXAMPLES = Path(__file__).resolve().parents[2] / "deploy"
+FILES: Mapping[str, type[msgspec.Struct]] = {
+    "aggregator.toml": AggregatorConfiguration,
+    "site.toml": SiteConfiguration,
+}
+# A table whose settings are checked where the method trains, not where the file is read.
+TRAINING = "training"
+
+
+def configuration_page() -> str:
+    """Return the page: each file, table and setting with type, default, bounds and meaning."""
+    parts = [
+        "# Configuration",
+        "Files are TOML. An unknown table or setting is an error. Paths are relative to the file that names "
+        "them. Commented examples lie in the folder `deploy/` of the repository.",
+    ]
+    shared = "aggregator.toml"
+    for file, table, structure in tables():
+        if structure is LinkSettings and file != shared:
+            parts.append(f"### `[{table}]` in `{file}` {{ #{_anchor(file, table)} }}")
+            parts.append(f"The same settings as [in `{shared}`](#{_anchor(shared, table)}).")
+            continue
+        if f"## `{file}`" not in parts:
+            parts.append(f"## `{file}`")
+        parts += _table(file, table, structure)
+    return "\n\n".join(parts) + "\n"
+
+
+def tables() -> Iterator[tuple[str, str, type[msgspec.Struct] | None]]:
+    """Yield file, table and the structure of its settings; None for a table with keys of one's own."""
+    for file, whole in FILES.items():
+        for field in msgspec.structs.fields(whole):
+            if field.encode_name == TRAINING:
+                yield file, TRAINING, training.TrainingSettings
+            else:
+                inner = isinstance(field.type, type) and issubclass(field.type, msgspec.Struct)
+                yield file, field.encode_name, field.type if inner else None
+
+
+def _table(file: str, table: str, structure: type[msgspec.Struct] | None) -> list[str]:
+    heading = f"### `[{table}]` {{ #{_anchor(file, table)} }}"
+    if structure is None:
+        return [heading, f"{'; '.join(_clauses(FILES[file], table))}."]
+    comments = _comments((EXAMPLES / file).read_text(encoding="utf-8")).get(table, {})
+    rows = ["| setting | type | default | range | meaning |", "|---|---|---|---|---|"]
+    for field in msgspec.structs.fields(structure):
+        name = field.encode_name
+        kind, bounds = _kind(kinds.type_info(field.type))
+        bounds = bounds or _checked_bounds(structure, name)
+        meaning = comments.get(name) or "; ".join(_clauses(structure, name))
+        cells = (f"`{name}`", kind, _default(field), bounds, meaning)
+        rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return [heading, "\n".join(rows)]
+
+
+def _anchor(file: str, table: str) -> str:
+    return f"{file.removesuffix('.toml')}-{table}"
+
+
+def _default(field: msgspec.structs.FieldInfo) -> str:
+    if field.required:
+        return "required"
+    value = field.default
+    if value is None:
+        return "none"
+    return f"`{msgspec.json.encode(value).decode()}`"
+
+
+def _kind(kind: kinds.Type) -> tuple[str, str]:
+    """Return a type and its bounds in words."""
+    if isinstance(kind, kinds.UnionType):
+        inner = [_kind(part) for part in kind.types if not isinstance(part, kinds.NoneType)]
+        return " or ".join(words for words, _ in inner), "; ".join(bounds for _, bounds in inner if bounds)
+    if isinstance(kind, kinds.LiteralType):
+        return "text", " or ".join(f'`"{value}"`' for value in kind.values)
+    if isinstance(kind, kinds.IntType | kinds.FloatType):
+        words = "whole number" if isinstance(kind, kinds.IntType) else "number"
+        bounds = [
+            f"{sign} {_number(bound)}"
+            for sign, bound in (("from", kind.ge), ("above", kind.gt), ("to", kind.le), ("below", kind.lt))
+            if bound is not None
+        ]
+        return words, " ".join(bounds)
+    if isinstance(kind, kinds.StrType):
+        return "text", f"`{kind.pattern}`" if kind.pattern else ""
+    if isinstance(kind, kinds.BoolType):
+        return "true or false", ""
+    if isinstance(kind, kinds.VarTupleType | kinds.ListType):
+        words, _ = _kind(kind.item_type)
+        count = (
+            f"{kind.min_length} to {kind.max_length}"
+            if kind.min_length != kind.max_length
+            else str(kind.max_length)
+        )
+        return f"list of {words}s", f"{count} of them"
+    return type(kind).__name__.removesuffix("Type").lower(), ""
+
+
+def _checked_bounds(structure: type[msgspec.Struct], name: str) -> str:
+    """Return the bounds of a training setting, which its structure checks itself."""
+    if structure is not training.TrainingSettings or name not in training._RANGES:
+        return ""
+    low, high = training._RANGES[name]
+    return f"from {_number(low)} to {_number(high)}"
+
+
+def _number(value: float) -> str:
+    return f"{int(value):,}" if value == int(value) else f"{value}"
+
+
+def _clauses(structure: type[msgspec.Struct], name: str) -> list[str]:
+    """Return the parts of the docstrings of a structure and its bases that name a setting."""
+    texts = [" ".join((base.__doc__ or "").split()) for base in inspect.getmro(structure)]
+    clauses = [clause.strip() for text in texts for clause in re.split(r"(?<=[.;]) ", text)]
+    found = [clause.rstrip(";.") for clause in clauses if f"`{name}`" in clause or f"`{name} =" in clause]
+    return [f"{clause[0].upper()}{clause[1:]}" if clause[0] != "`" else clause for clause in found]
+
+
+def _comments(example: str) -> dict[str, dict[str, str]]:
+    """Return the comment behind each setting of an example file, by table; further lines of it included."""
+    found: dict[str, dict[str, str]] = {}
+    table = name = ""
+    for line in example.splitlines():
+        if header := re.match(r"\[(\w+)\]", line):
+            table, name = header[1], ""
+        elif setting := re.match(r"(?:# )?(\w+) = .*?(?:\s#\s*(.*))?$", line):
+            name = setting[1]
+            found.setdefault(table, {})[name] = (setting[2] or "").strip()
+        elif name and (further := re.match(r"\s{8,}#\s*(.*)$", line)):
+            found[table][name] += f" {further[1].strip()}"
+        else:
+            name = ""
+    return found

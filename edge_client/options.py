@@ -1,0 +1,61 @@
+"""Options that several commands of a site or clinic device take."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fedmedclip.protocol.paths import checked
+
+
+class Frames(StrEnum):
+    """Which frames of a multi-frame file become images."""
+
+    AUTO = "auto"
+    FIRST = "first"
+    MIDDLE = "middle"
+    ALL = "all"
+
+
+BundleOption = Annotated[
+    Path,
+    typer.Option(
+        "--bundle",
+        "-b",
+        help="Folder that `fedmedclip export` wrote.",
+        callback=checked("--bundle", "bundle"),
+    ),
+]
+OutputCallback = checked("--output", "output file")
+HeadsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--heads",
+        "-H",
+        help="heads.safetensors of a site; without it, zero-shot only.",
+        callback=checked("--heads", "file"),
+    ),
+]
+PromptsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--prompts",
+        help="classes.toml with classes of your own; needs a bundle exported --with-text.",
+        callback=checked("--prompts", "file", "`fedmedclip init classes` writes an example"),
+    ),
+]
+ThreadsOption = Annotated[int | None, typer.Option(min=1, help="Threads; by default one per core.")]
+FramesOption = Annotated[
+    Frames,
+    typer.Option(
+        help="Of DICOM, NIfTI, TIFF, GIF: which frames; auto is the middle one, of a TIFF the first."
+    ),
+]
+WindowOption = Annotated[
+    str, typer.Option(help="DICOM window: its number from 1, 'range' for all values, or CENTRE,WIDTH.")
+]
+StrictOption = Annotated[
+    bool,
+    typer.Option("--strict", help="Stop with an error when a file cannot be used, instead of skipping it."),
+]

@@ -1,0 +1,149 @@
+"""`fedmedclip init`: a commented example of each file that people write, to begin with."""
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+init_app = typer.Typer(
+    name="init",
+    help="Write a commented example of a configuration: site, aggregator or classes.",
+    no_args_is_help=True,
+)
+EXAMPLES = Path(__file__).parent / "examples"
+
+PathArgument = Annotated[
+    Path | None,
+    typer.Argument(metavar="[PATH]", help="The file to write, or the folder to write it to. Default: here."),
+]
+ForceOption = Annotated[bool, typer.Option("--force", help="Replace a file that exists.")]
+BrokerOption = Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Where the broker listens.")]
+BundleOption = Annotated[Path | None, typer.Option(help="Folder of the federation's bundle.")]
+
+
+@init_app.command("site")
+def init_site_command(
+    path: PathArgument = None,
+    federation: Annotated[str | None, typer.Option(help="The federation's name.")] = None,
+    name: Annotated[str | None, typer.Option(help="This site's name.")] = None,
+    broker: BrokerOption = None,
+    data: Annotated[Path | None, typer.Option(help="Folder, CSV or archive of this site's images.")] = None,
+    bundle: BundleOption = None,
+    force: ForceOption = False,
+) -> None:
+    """Write an example of site.toml, with every setting and its default."""
+    from fedmedclip.edge_client.site.configuration import SiteConfiguration
+
+    target = _target(path, "site.toml", force)
+    text = _filled(
+        "site.toml",
+        {
+            "federation": federation,
+            "name": name,
+            "bundle": _beside(target, bundle),
+            "data": _beside(target, data),
+            **_broker(broker),
+        },
+    )
+    _write(target, text, SiteConfiguration)
+    _say(target, f"fedmedclip doctor --config {target}", f"fedmedclip site --config {target}")
+
+
+@init_app.command("aggregator")
+def init_aggregator_command(
+    path: PathArgument = None,
+    federation: Annotated[str | None, typer.Option(help="The federation's name.")] = None,
+    broker: BrokerOption = None,
+    bundle: BundleOption = None,
+    force: ForceOption = False,
+) -> None:
+    """Write an example of aggregator.toml, with every setting and its default."""
+    from fedmedclip.aggregator.configuration import AggregatorConfiguration
+
+    target = _target(path, "aggregator.toml", force)
+    values = {"name": federation, "bundle": _beside(target, bundle), **_broker(broker)}
+    _write(target, _filled("aggregator.toml", values), AggregatorConfiguration)
+    _say(target, f"fedmedclip aggregator --config {target}")
+
+
+@init_app.command("classes")
+def init_classes_command(path: PathArgument = None, force: ForceOption = False) -> None:
+    """Write an example of classes.toml: the prompts that stand for each class."""
+    target = _target(path, "classes.toml", force)
+    _write(target, _filled("classes.toml", {}), None)
+    _say(target, f"fedmedclip export --classes {target} --model MODEL --out bundle")
+
+
+def _target(path: Path | None, name: str, force: bool) -> Path:
+    from fedmedclip.protocol.errors import InvalidInputError
+    from fedmedclip.protocol.paths import path_fault
+
+    target = Path(name) if path is None else path
+    if target.is_dir():
+        target = target / name
+    if os.path.lexists(target) and not force:
+        raise InvalidInputError(f"{target} exists; replace it with --force, or give another path")
+    if fault := path_fault(target, "output file"):
+        raise InvalidInputError(f"{target}: {fault}")
+    return target
+
+
+def _beside(target: Path, path: Path | None) -> str | None:
+    """Return a path that was given in this folder as it is meant in the file: relative to the file's own."""
+    if path is None or path.is_absolute():
+        return None if path is None else str(path)
+    folder = Path(os.path.realpath(path.parent))
+    return os.path.relpath(folder / path.name, os.path.realpath(target.parent))
+
+
+def _broker(address: str | None) -> dict[str, str | int | None]:
+    if address is None:
+        return {}
+    from fedmedclip.protocol.link.settings import split_host_port
+
+    host, port = split_host_port(address, "--broker")
+    return {"host": host, "port": port}
+
+
+def _filled(example: str, values: dict[str, str | int | None]) -> str:
+    """Return an example with some settings' first lines replaced, with or without # before them."""
+    text = (EXAMPLES / example).read_text(encoding="utf-8")
+    for setting, value in values.items():
+        if value is not None:
+            # JSON's texts are TOML's, but for one control character.
+            line = f"{setting} = {json.dumps(value, ensure_ascii=False)}".replace("\x7f", "\\u007f")
+            found = re.search(rf"(?m)^(?:# )?{setting} = \S+( *)", text)
+            assert found is not None
+            # What follows is a comment, which stays in its column.
+            padded = line.ljust(len(found[0]) - 2) + "  " if found[1] else line
+            text = text[: found.start()] + padded + text[found.end() :]
+    return text
+
+
+def _write(target: Path, text: str, structure: type | None) -> None:
+    """Write the file whole or not at all, when it is one that the commands would take."""
+    from fedmedclip.protocol.configuration import convert, parse_toml
+    from fedmedclip.protocol.errors import InvalidInputError
+
+    if structure is not None:
+        convert(parse_toml(text, "with these options"), structure, "with these options")
+    partial = target.with_name(f".{target.name}.partial")
+    try:
+        with partial.open("w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(target)
+    except UnicodeEncodeError as error:
+        raise InvalidInputError(f"{target}: a path that is not UTF-8 cannot stand in it") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _say(target: Path, *commands: str) -> None:
+    print(f"wrote {target}; look through it in an editor, then:")
+    for command in commands:
+        print(f"  {command}")
