@@ -37,7 +37,7 @@ from fedmedclip.protocol.codecs import decode_delta
 from fedmedclip.protocol.codecs.error_feedback import norm_of
 from fedmedclip.protocol.envelope import open_envelope
 from fedmedclip.protocol.errors import HeadError, InvalidInputError, MessageError
-from fedmedclip.protocol.evidence import Evidence, proven_head, proven_plan
+from fedmedclip.protocol.heads.evidence import Evidence, proven_head, proven_plan
 from fedmedclip.protocol.messages import (
     Abstain,
     Block,

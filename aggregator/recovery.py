@@ -9,7 +9,7 @@ import logging
 from dataclasses import dataclass, field
 
 from fedmedclip.protocol.codecs import maximum_encoded_bytes
-from fedmedclip.protocol.evidence import Evidence, decode_evidence
+from fedmedclip.protocol.heads.evidence import Evidence, decode_evidence
 from fedmedclip.protocol.heads.head import HeadSpecification
 from fedmedclip.protocol.messages import Block, BlockRequest, State, StateRequest
 from fedmedclip.protocol.objects import Assembly

@@ -193,7 +193,7 @@ class StateRequest(_Message, frozen=True, tag=12):
 
 
 class State(_Message, frozen=True, tag=13):
-    """What a site holds of the run, as an object: see `protocol.evidence`."""
+    """What a site holds of the run, as an object: see `protocol.heads.evidence`."""
 
     payload: Payload
 

@@ -18,7 +18,7 @@ from fedmedclip.protocol.codecs import delta_codec_named
 from fedmedclip.protocol.codecs.error_feedback import change_to_send, compress_within
 from fedmedclip.protocol.envelope import NO_IDENTITY, open_envelope
 from fedmedclip.protocol.errors import HeadError, InvalidInputError, MessageError
-from fedmedclip.protocol.evidence import Evidence, encode_evidence
+from fedmedclip.protocol.heads.evidence import Evidence, encode_evidence
 from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays, head_digest
 from fedmedclip.protocol.heads.shared_heads import initial_shared_head, shared_head_specification
 from fedmedclip.protocol.messages import (

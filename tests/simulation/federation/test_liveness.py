@@ -12,7 +12,7 @@ from fedmedclip.protocol import topics
 from fedmedclip.protocol.codecs import codec_named, encode_head
 from fedmedclip.protocol.envelope import NO_IDENTITY, open_envelope, seal
 from fedmedclip.protocol.errors import HeadError, InvalidInputError, StorageError
-from fedmedclip.protocol.evidence import Evidence, encode_evidence
+from fedmedclip.protocol.heads.evidence import Evidence, encode_evidence
 from fedmedclip.protocol.heads.head import head_digest
 from fedmedclip.protocol.messages import (
     Announcement,
