@@ -14,9 +14,11 @@ from fedmedclip.edge_client.learning.settings import TrainingSettings
 from fedmedclip.protocol.codecs import delta_codec_named
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.heads.shared_heads import known_methods
-from fedmedclip.simulation.accuracy.targets import Target
+from fedmedclip.simulation.federation.coders import codecs_of
+from fedmedclip.simulation.federation.evaluation import ZERO_SHOT
+from fedmedclip.simulation.federation.plan import settings_of
+from fedmedclip.simulation.federation.targets import Target
 
-ZERO_SHOT = "zero-shot"
 LOCAL_ONLY = "local-only"
 LOCAL_METHOD = "fedmedclip"
 BASELINES = (ZERO_SHOT, LOCAL_ONLY)
@@ -88,7 +90,7 @@ def read_cases(
                 label=label,
                 method=method,
                 rounds=rounds,
-                settings=_settings({**common, **own}, label),
+                settings=settings_of({**common, **own}, label),
                 uplink_codec=uplink,
                 downlink_codec=downlink,
                 federated=federated,
@@ -99,11 +101,9 @@ def read_cases(
 
 
 def _codecs(name: str) -> tuple[str, str]:
-    """Return uplink and downlink codec: UP/DOWN, or one name for both."""
-    uplink, _, downlink = name.partition("/")
-    downlink = downlink or uplink
+    """Return uplink and downlink codec, both of deltas: what a federation can use."""
+    uplink, downlink = codecs_of(name)
     delta_codec_named(uplink)
-    delta_codec_named(downlink)
     return uplink, downlink
 
 
@@ -124,13 +124,6 @@ def leave_one_out(cases: Sequence[Case], sites: Sequence[str]) -> list[Case]:
         if case.federated and case.method != ZERO_SHOT
         for site in sites
     ]
-
-
-def _settings(values: dict[str, Any], label: str) -> TrainingSettings:
-    try:
-        return msgspec.convert(values, TrainingSettings)
-    except msgspec.ValidationError as error:
-        raise InvalidInputError(f"training settings of {label!r}: {error}") from error
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

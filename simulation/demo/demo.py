@@ -23,7 +23,7 @@ from fedmedclip.protocol.link.link import Link
 from fedmedclip.protocol.link.settings import LinkSettings, split_host_port
 from fedmedclip.simulation.demo.summary import newest_version, print_summary, summarise, write_summary
 from fedmedclip.simulation.federation.folder import FederationFolder, open_federation_folder
-from fedmedclip.simulation.phantoms.phantoms import write_federation
+from fedmedclip.simulation.phantoms.phantoms import PHANTOM_CLIP, write_federation
 from fedmedclip.simulation.processes.brokers import EmbeddedBroker, MosquittoBroker, find_mosquitto
 from fedmedclip.simulation.processes.commands import all_ended, run_command, running
 from fedmedclip.simulation.processes.configurations import (
@@ -31,7 +31,6 @@ from fedmedclip.simulation.processes.configurations import (
     write_site_configuration,
 )
 
-PHANTOM_CLIP = Path(__file__).parents[1] / "assets" / "phantom-clip"
 _MARKER = ".fedmedclip-demo"
 
 

@@ -25,6 +25,8 @@ from fedmedclip.simulation.phantoms.looks import (
 )
 
 LEAST_PER_CLASS = 10
+PHANTOM_CLIP = Path(__file__).parents[1] / "assets" / "phantom-clip"
+"""The small CLIP that knows these images, as open_clip reads it."""
 
 
 @dataclass(frozen=True)
