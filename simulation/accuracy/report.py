@@ -2,12 +2,11 @@
 
 from collections.abc import Sequence
 
-from fedmedclip.simulation.accuracy.cases import ZERO_SHOT
 from fedmedclip.simulation.accuracy.content import Content
 from fedmedclip.simulation.accuracy.document import Figure, Heading, Item, Table, Text
 from fedmedclip.simulation.accuracy.results import METRICS, SITES, MethodResult, Spread
 from fedmedclip.simulation.accuracy.significance import Comparison
-from fedmedclip.simulation.federation.evaluation import CLASSIFIERS
+from fedmedclip.simulation.federation.evaluation import CLASSIFIERS, ZERO_SHOT
 from fedmedclip.simulation.federation.folder import GLOBAL_TEST
 
 _METRIC_HEADINGS = ("accuracy", "balanced", "macro F1", "AUROC", "calibration error")

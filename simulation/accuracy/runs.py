@@ -12,7 +12,7 @@ import numpy.typing as npt
 from fedmedclip.edge_client.heads.heads import Predictions
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.simulation.accuracy.cases import Case
-from fedmedclip.simulation.federation.alone import LocalTraining, NoTraining
+from fedmedclip.simulation.federation.alone import LocalTraining
 from fedmedclip.simulation.federation.evaluation import (
     CLASSIFIERS,
     ZERO_SHOT,
@@ -127,7 +127,7 @@ def _plan(case: Case, seed: int) -> FederationPlan:
 def _begin(case: Case, trainer: Trainer, folder: Path) -> Learning:
     """Return what is played, before its first round."""
     if case.method == ZERO_SHOT:
-        return NoTraining()
+        return LocalTraining(None)
     return Federation(trainer, folder) if case.federated else LocalTraining(trainer)
 
 

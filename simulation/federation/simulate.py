@@ -142,15 +142,15 @@ def simulate(
         round_rows: list[SimulatedRound] = []
         site_rows: list[SimulatedSite] = []
         heads = {}
-        for each in seeds:
-            plan = FederationPlan(method, *codecs, rounds, each, settings)
+        for one_seed in seeds:
+            plan = FederationPlan(method, *codecs, rounds, one_seed, settings)
             trainer = Trainer(plan, features.pool, target)
-            dealt = features.pool.deal(each, sites, alpha).sites
+            dealt = features.pool.deal(one_seed, sites, alpha).sites
             with closing(Federation(trainer, folder)) as federation:
                 round_rows += _play(federation, trainer, dealt, on_round)
                 site_rows += [_site_row(federation, trainer, site) for site in dealt]
                 private = {site.name: federation.private_head(site.name) for site in dealt}
-                heads[each] = SimulatedHeads(federation.head, private)
+                heads[one_seed] = SimulatedHeads(federation.head, private)
     return SimulationResult(method, codec, features.class_names, tuple(round_rows), tuple(site_rows), heads)
 
 
@@ -170,10 +170,20 @@ def _play(
     played = play(federation, plan.rounds, lambda _: sites, score, on_round).rounds
     for number, entry in enumerate(played, start=1):
         means, on_global = entry.score
-        sizes = entry.uplink_bytes, entry.downlink_bytes
-        at_sites = means["zero_shot"], means["shared"], means.get("private"), means["ensemble"]
-        elsewhere = on_global.get("zero_shot"), on_global.get("shared")
-        rows.append(SimulatedRound(plan.seed, number, *sizes, *at_sites, *elsewhere))
+        rows.append(
+            SimulatedRound(
+                seed=plan.seed,
+                number=number,
+                uplink_bytes=entry.uplink_bytes,
+                downlink_bytes=entry.downlink_bytes,
+                zero_shot=means["zero_shot"],
+                shared=means["shared"],
+                private=means.get("private"),
+                ensemble=means["ensemble"],
+                global_zero_shot=on_global.get("zero_shot"),
+                global_shared=on_global.get("shared"),
+            )
+        )
     return rows
 
 
