@@ -130,7 +130,7 @@ def main() -> None:
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     source = Source(options.data, options.bundle)
-    pool = load_features(source, options.work, Console(stderr=True)).pool
+    pool = load_features(source, options.work, Console(stderr=True), reference=False).pool
     if pool.global_test is None:
         raise SystemExit(f"{options.data} has no global_test")
     test, truth = pool.global_test.embeddings.astype(np.float64), pool.global_test.labels

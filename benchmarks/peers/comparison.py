@@ -3,8 +3,8 @@
     python -m benchmarks.peers.comparison --data DIR --bundle B --out DIR [--rounds 30] [--seeds 0,1,2]
 
 from the repository's root, in an environment with the extra [bench]. Each peer gets a virtual environment of
-its own below --out, which sees this one's PyTorch; or name an interpreter that has it with --nncodec-python,
---flower-python. A peer that cannot be installed is left out, and the last line of pip says why.
+its own below --out, which sees this one's PyTorch; or name an interpreter that has it, and fedmedclip, with
+--nncodec-python, --flower-python. A peer that cannot be installed is left out; the last line of pip says why.
 
 NNCodec (ISO/IEC 15938-17) codes the deltas of both directions, with error feedback, in our envelopes. Flower
 sends whole float32 heads over gRPC, as it does by default; its bytes are counted at the socket, so they hold
@@ -49,7 +49,7 @@ def run_peers(options: argparse.Namespace, console: Console) -> None:
     seeds, codecs = parse_seeds(options.seeds), codec_choices(options.codecs)
     out = options.out
     with claim_output(out):
-        pool = load_features(source, out, console).pool
+        pool = load_features(source, out, console, reference=False).pool
         experiment = Experiment(pool, options.method, options.rounds, None, 0.0, None)
         players = {codec: partial(_run_ours, experiment, codec, out) for codec in codecs}
         if nncodec := options.nncodec_python or install("nncodec", out, options.pip_options, console):
@@ -104,7 +104,8 @@ def install(package: str, out: Path, pip_options: str, console: Console) -> Path
     # Its own packages come first; PyTorch, which both need, is not downloaded again.
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     ours = folder / "lib" / version / "site-packages" / "ours.pth"
-    ours.write_text(sysconfig.get_path("purelib") + "\n")
+    # Not the path alone: that would leave out what is installed there by a .pth file, such as fedmedclip.
+    ours.write_text(f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n")
     pip = [str(python), "-m", "pip", "install", "--disable-pip-version-check", *pip_options.split()]
     done = subprocess.run([*pip, package], capture_output=True, text=True, check=False)
     if done.returncode != 0:

@@ -59,7 +59,7 @@ def run_bandwidth(settings: BandwidthSettings, console: Console) -> None:
     codecs, seeds = codec_choices(settings.codecs), parse_seeds(settings.seeds)
     _check(settings)
     with claim_output(settings.out):
-        features = load_features(settings.source, settings.out, console)
+        features = load_features(settings.source, settings.out, console, reference=False)
         pool = features.pool
         shared_head_specification(settings.method, pool.embedding_size, len(pool.class_embeddings))
         experiment = Experiment(

@@ -130,8 +130,8 @@ def simulate(
     if not isinstance(settings, TrainingSettings):
         settings = settings_of(settings or {}, method)
     with _work_folder(work) as folder:
-        features = _features(data, bundle, folder)
-        adapts = method in ADAPTING_METHODS and SERVER_REFERENCE in features.unlabelled
+        features = _features(data, bundle, folder, reference=method in ADAPTING_METHODS)
+        adapts = SERVER_REFERENCE in features.unlabelled
         target = PublishedTarget(Target(SERVER_REFERENCE), features.unlabelled) if adapts else None
         done = count(1)
 
@@ -193,14 +193,18 @@ def _site_row(federation: Federation, trainer: Trainer, site: VirtualSite) -> Si
     return SimulatedSite(trainer.plan.seed, site.name, *counts, *map(found.get, CLASSIFIERS))
 
 
-def _features(data: str | Path | FeaturePool, bundle: str | Path | None, folder: Path) -> Features:
+def _features(
+    data: str | Path | FeaturePool, bundle: str | Path | None, folder: Path, reference: bool
+) -> Features:
     if isinstance(data, FeaturePool) or Path(data).suffix == ".npz":
         if bundle is not None:
             raise InvalidInputError("the data are features already; leave the bundle out")
         return features_of_pool(data if isinstance(data, FeaturePool) else pool_of_file(Path(data)))
     if bundle is None:
         raise InvalidInputError(f"data {data} are images; give the bundle that encodes them")
-    return features_of_folder(Path(data), open_bundle(Path(bundle)), folder / "features.db")
+    return features_of_folder(
+        Path(data), open_bundle(Path(bundle)), folder / "features.db", reference=reference
+    )
 
 
 def _seeds(seed: int | Sequence[int]) -> list[int]:

@@ -50,9 +50,10 @@ class Features:
     bundle: Bundle | None = None
 
 
-def load_features(source: Source, out: Path, console: Console) -> Features:
+def load_features(source: Source, out: Path, console: Console, *, reference: bool = True) -> Features:
     """Return the features of a source; what was computed before lies in `out` and is used again.
 
+    Without `reference` the folder's reference set is not read: nobody adapts to it.
     Raises InvalidInputError as `Source.check` does, and as the readers do.
     """
     source.check()
@@ -63,7 +64,9 @@ def load_features(source: Source, out: Path, console: Console) -> Features:
         data, bundle = out / "phantoms", out / "bundle"
         _make_phantoms(data, bundle, out / "logs", console)
     with progress_bar("computing features") as progress:
-        found = features_of_folder(data, open_bundle(bundle), out / "features.db", progress)
+        found = features_of_folder(
+            data, open_bundle(bundle), out / "features.db", progress, reference=reference
+        )
     for note in found.pool.notes:
         console.print(note, highlight=False)
     return found
@@ -76,18 +79,22 @@ def features_of_pool(pool: FeaturePool) -> Features:
 
 
 def features_of_folder(
-    data: Path, bundle: Bundle, store: Path, progress: Callable[[int, int], None] | None = None
+    data: Path,
+    bundle: Bundle,
+    store: Path,
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    reference: bool = True,
 ) -> Features:
     """Return the features of a folder of sites, encoding only what the feature store `store` lacks.
 
-    Raises as `pool_of_folder` does.
+    Without `reference` its reference set is left out. Raises as `pool_of_folder` does.
     """
     with FeatureStore(store) as opened:
         pool = pool_of_folder(data, bundle, opened, progress)
-        reference = data / SERVER_REFERENCE
         unlabelled = _global_test(pool)
-        if reference.is_dir():
-            unlabelled[SERVER_REFERENCE] = load_labelled_features(reference, bundle, opened)[0]
+        if reference and (folder := data / SERVER_REFERENCE).is_dir():
+            unlabelled[SERVER_REFERENCE] = load_labelled_features(folder, bundle, opened)[0]
     return Features(pool, tuple(bundle.manifest.class_names), unlabelled, bundle)
 
 

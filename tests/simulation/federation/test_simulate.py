@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +11,6 @@ from rich.console import Console
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.heads.head import head_digest
 from fedmedclip.simulation.accuracy.benchmark import AccuracySettings, run_accuracy
-from fedmedclip.simulation.federation.feature_pool import pool_of_file
 from fedmedclip.simulation.federation.simulate import simulate
 from fedmedclip.simulation.federation.source import Source
 from tests.edge_client.conftest import CLASS_NAMES, write_image, write_tiny_bundle
