@@ -18,9 +18,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.peers.peer_environment import ROOT
+from fedmedclip.simulation.phantoms.phantoms import PHANTOM_CLIP
 
-PHANTOM_CLIP = ROOT / "simulation" / "assets" / "phantom-clip"
+ROOT = Path(__file__).resolve().parents[2]
 CLASSES = 'templates = ["a scan with {}."]\n[classes]\ntumour = ["a tumour"]\nhealthy = ["no tumour"]\n'
 
 
