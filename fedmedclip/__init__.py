@@ -6,6 +6,11 @@
         for prediction in classifier.predict("scans/"):
             print(prediction.path, prediction.label, prediction.probabilities)
 
+Whole federations in this process, for a notebook:
+
+    result = fedmedclip.simulate("hospitals/", "bundle", method="fedmedclip", rounds=30)
+    print(result.rounds[-1].ensemble, result.total_bytes)
+
 What is in `__all__` is public and kept; everything else may change from one version to the next.
 """
 
@@ -15,16 +20,19 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from fedmedclip.edge_client.inference.classifier import Classifier, Prediction, load
     from fedmedclip.protocol.errors import FedMedClipError
+    from fedmedclip.simulation.federation.simulate import SimulationResult, simulate
 
 __version__ = "0.2.0"
 
-__all__ = ["Classifier", "FedMedClipError", "Prediction", "load"]
+__all__ = ["Classifier", "FedMedClipError", "Prediction", "SimulationResult", "load", "simulate"]
 
 _HOMES = {
     "Classifier": "edge_client.inference.classifier",
     "FedMedClipError": "protocol.errors",
     "Prediction": "edge_client.inference.classifier",
+    "SimulationResult": "simulation.federation.simulate",
     "load": "edge_client.inference.classifier",
+    "simulate": "simulation.federation.simulate",
 }
 
 

@@ -69,6 +69,36 @@ def demo_command(
         raise
 
 
+Out = Annotated[
+    Path,
+    typer.Option(
+        help="Results; finished runs and computed features there are used again.",
+        callback=checked("--out", "new folder"),
+    ),
+]
+Data = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of sites, each a folder of classes, as for the demo. Default: generated phantoms.",
+        callback=checked("--data", "folder"),
+    ),
+]
+BundleFolder = Annotated[
+    Path | None,
+    typer.Option(help="Bundle whose encoder gives the features.", callback=checked("--bundle", "bundle")),
+]
+Features = Annotated[
+    Path | None,
+    typer.Option(
+        help="Instead of --data and --bundle: a .npz with embeddings, labels, sites, class_embeddings, "
+        "logit_scale.",
+        callback=checked("--features", "file"),
+    ),
+]
+Rounds = Annotated[int, typer.Option(help="Number of rounds.")]
+Seeds = Annotated[str, typer.Option(help="Whole numbers with commas between them.")]
+
+
 bench_app = typer.Typer(no_args_is_help=True)
 
 
@@ -79,32 +109,10 @@ def bench() -> None:
 
 @bench_app.command("bandwidth")
 def bandwidth_command(
-    out: Annotated[
-        Path,
-        typer.Option(
-            help="Results; finished runs and computed features there are used again.",
-            callback=checked("--out", "new folder"),
-        ),
-    ],
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder of sites, each a folder of classes, as for the demo.",
-            callback=checked("--data", "folder"),
-        ),
-    ] = None,
-    bundle: Annotated[
-        Path | None,
-        typer.Option(help="Bundle whose encoder gives the features.", callback=checked("--bundle", "bundle")),
-    ] = None,
-    features: Annotated[
-        Path | None,
-        typer.Option(
-            help="Instead of --data and --bundle: a .npz with embeddings, labels, sites, class_embeddings, "
-            "logit_scale.",
-            callback=checked("--features", "file"),
-        ),
-    ] = None,
+    out: Out,
+    data: Data = None,
+    bundle: BundleFolder = None,
+    features: Features = None,
     sites: Annotated[
         int | None, typer.Option(help="Deal all images out again among this many sites, at most 10000.")
     ] = None,
@@ -121,8 +129,8 @@ def bandwidth_command(
             help="Names with commas between them, such as lowrank:rank=4,bits=3; UP/DOWN for two directions."
         ),
     ] = "lossless,paper-fp16-zlib,int8,int4,sign,topk,lowrank",
-    rounds: Annotated[int, typer.Option(help="Number of rounds.")] = 30,
-    seeds: Annotated[str, typer.Option(help="Whole numbers with commas between them.")] = "0,1,2",
+    rounds: Rounds = 30,
+    seeds: Seeds = "0,1,2",
     target: Annotated[
         float | None,
         typer.Option(help="Accuracy (0 to 1) to count rounds to. Default: that of lossless less 0.005."),
@@ -132,50 +140,29 @@ def bandwidth_command(
 ) -> None:
     """Measure accuracy against bytes for many codecs.
 
-    Federations of production aggregator and site code run in one process on cached features, and every
-    message is counted. The same command gives the same numbers, times excepted.
+    Whole federations run in one process on cached features, and every message is made and counted: the bytes
+    of production aggregator and sites. The same command gives the same numbers, times excepted.
     """
     from rich.console import Console
 
     from fedmedclip.protocol.console import stop_cleanly_when_asked
     from fedmedclip.simulation.bandwidth.benchmark import BandwidthSettings, run_bandwidth
+    from fedmedclip.simulation.federation.source import Source
 
     stop_cleanly_when_asked()
     settings = BandwidthSettings(
-        out, codecs, seeds, data, bundle, features, sites, alpha, sites_per_round, method, rounds, target,
-        link, rtt,
+        out, codecs, seeds, Source(data, bundle, features), sites, alpha, sites_per_round, method, rounds,
+        target, link, rtt,
     )  # fmt: skip
     run_bandwidth(settings, Console())
 
 
 @bench_app.command("accuracy")
 def accuracy_command(
-    out: Annotated[
-        Path,
-        typer.Option(
-            help="Results; finished runs and computed features there are used again.",
-            callback=checked("--out", "new folder"),
-        ),
-    ],
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder of sites, each a folder of classes, as for the demo. Default: generated phantoms.",
-            callback=checked("--data", "folder"),
-        ),
-    ] = None,
-    bundle: Annotated[
-        Path | None,
-        typer.Option(help="Bundle whose encoder gives the features.", callback=checked("--bundle", "bundle")),
-    ] = None,
-    features: Annotated[
-        Path | None,
-        typer.Option(
-            help="Instead of --data and --bundle: a .npz with embeddings, labels, sites, class_embeddings, "
-            "logit_scale.",
-            callback=checked("--features", "file"),
-        ),
-    ] = None,
+    out: Out,
+    data: Data = None,
+    bundle: BundleFolder = None,
+    features: Features = None,
     methods: Annotated[
         str, typer.Option(help="Names with commas between them: methods, or tables of --training.")
     ] = "all",
@@ -193,8 +180,8 @@ def accuracy_command(
     codec: Annotated[
         str, typer.Option(help="How heads are encoded; UP/DOWN for two directions.")
     ] = "lowrank",
-    rounds: Annotated[int, typer.Option(help="Number of rounds.")] = 30,
-    seeds: Annotated[str, typer.Option(help="Whole numbers with commas between them.")] = "0,1,2",
+    rounds: Rounds = 30,
+    seeds: Seeds = "0,1,2",
     leave_one_out: Annotated[
         bool, typer.Option(help="Also train without each hospital in turn, and test on all of its images.")
     ] = True,
@@ -215,7 +202,7 @@ def accuracy_command(
 
     from fedmedclip.protocol.console import stop_cleanly_when_asked
     from fedmedclip.simulation.accuracy.benchmark import AccuracySettings, run_accuracy
-    from fedmedclip.simulation.accuracy.features import Source
+    from fedmedclip.simulation.federation.source import Source
 
     stop_cleanly_when_asked()
     settings = AccuracySettings(

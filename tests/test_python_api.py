@@ -1,6 +1,7 @@
 """`import fedmedclip` as a notebook or a program uses it."""
 
 import doctest
+import itertools
 import subprocess
 import sys
 import warnings
@@ -180,12 +181,19 @@ def test_what_is_public_is_there_documented_and_needs_no_torch(bundle, scans):
     assert done.stdout.strip() in CLASS_NAMES
 
 
-def test_the_example_in_the_docstring_runs(bundle, heads, scans, monkeypatch, capsys):
+def test_the_examples_in_the_docstring_run(bundle, heads, scans, monkeypatch, capsys):
     (bundle.folder.parent / "scans").symlink_to(scans[0].parent)
     monkeypatch.chdir(bundle.folder.parent)
+    seed = itertools.count()
+    for site, name, number in itertools.product("ab", CLASS_NAMES, range(4)):
+        write_image(bundle.folder.parent / "hospitals" / site / name / f"{number}.png", seed=next(seed))
     example = doctest.script_from_examples(
         "\n".join(f">>> {line[4:]}" if not line.startswith("        ") else f"... {line[4:]}"
                   for line in fedmedclip.__doc__.splitlines() if line.startswith("    "))
     )  # fmt: skip
     exec(example, {})
-    assert len(capsys.readouterr().out.splitlines()) == len(scans)
+    *answers, simulated = capsys.readouterr().out.splitlines()
+    assert len(answers) == len(scans)
+    accuracy, total_bytes = simulated.split()
+    assert 0 <= float(accuracy) <= 1
+    assert int(total_bytes) > 0

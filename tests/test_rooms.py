@@ -40,6 +40,7 @@ MAY_USE_TORCH |= {f"{LEARNING}/training.py", f"{LEARNING}/methods"}
 # A large room's own files are its ground floor; its `cli.py`, on the roof, may import all.
 FLOORS = {
     "protocol": ["configuration", "bundle heads link", "codecs"],
+    "simulation": ["phantoms processes", "federation", "accuracy bandwidth demo"],
     "edge_client": ["heads images", "features learning", "bundles inference", "site", "doctor"],
 }
 

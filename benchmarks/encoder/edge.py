@@ -18,9 +18,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.peers.peer_environment import ROOT
+from fedmedclip.simulation.phantoms.small_clip import small_clip
 
-SMALL_CLIP = f"local-dir:{ROOT / 'phantom_clip' / 'fedmedclip_phantom_clip'}"
+ROOT = Path(__file__).resolve().parents[2]
 CLASSES = 'templates = ["a scan with {}."]\n[classes]\ntumour = ["a tumour"]\nhealthy = ["no tumour"]\n'
 
 
@@ -96,7 +96,7 @@ def _row(name: str, runs: list[Any], eager: list[Any]) -> str:
 
 def _contenders(model: str, options: argparse.Namespace) -> dict[str, tuple[str, str, str]]:
     int8, fp32 = (_bundle(model, precision, options) for precision in ("int8", "fp32"))
-    source = SMALL_CLIP if model == "phantom-clip" else f"{model}@{_weights(options.work)}"
+    source = small_clip("another model") if model == "phantom-clip" else f"{model}@{_weights(options.work)}"
     contenders = {
         "open_clip eager fp32": (sys.executable, "eager", source),
         "fedmedclip fp32": (options.edge, "ours", str(fp32)),
@@ -112,7 +112,7 @@ def _bundle(model: str, precision: str, options: argparse.Namespace) -> Path:
     if not folder.exists():
         classes = options.work / "classes.toml"
         classes.write_text(CLASSES)
-        source = ["--model", SMALL_CLIP]
+        source = ["--model", small_clip("another model")]
         if model != "phantom-clip":
             source = ["--model", model, "--pretrained", str(_weights(options.work))]
         arguments = [*source, "--classes", str(classes), "--precision", precision, "--out", str(folder)]

@@ -22,9 +22,9 @@ from rich.console import Console
 
 from fedmedclip.simulation.accuracy.benchmark import AccuracySettings, run_accuracy
 from fedmedclip.simulation.accuracy.content import Content
-from fedmedclip.simulation.accuracy.features import Source
 from fedmedclip.simulation.accuracy.results import SITES, MethodResult
-from fedmedclip.simulation.accuracy.runs import GLOBAL
+from fedmedclip.simulation.federation.folder import GLOBAL_TEST
+from fedmedclip.simulation.federation.source import Source
 
 RESULTS = Path("docs/results")
 OURS, PAPERS = "whitened-memory", "fedmedclip"
@@ -102,11 +102,11 @@ def goals(content: Content) -> list[str]:
             f"({100 * found.low:+.1f} to {100 * found.high:+.1f}), p = {found.p_corrected:.2g} after Holm",
         )
     )
-    if GLOBAL not in content.comparisons:
+    if GLOBAL_TEST not in content.comparisons:
         return lines
     blind = [result for result in content.methods if "-global" not in result.label and result is not ours]
     best = max(blind, key=best_global)
-    own = ours.scores[GLOBAL]["shared"]["accuracy"].mean
+    own = ours.scores[GLOBAL_TEST]["shared"]["accuracy"].mean
     gap = 100 * (own - best_global(best))
     sent = f"{ours.bytes_per_round:,.0f} bytes per round, {PAPERS} {papers.bytes_per_round:,.0f}"
     met = gap >= 100 * MARGIN and ours.bytes_per_round <= papers.bytes_per_round
@@ -140,7 +140,7 @@ def points(one: MethodResult, other: MethodResult, test_set: str) -> float:
 
 def best_global(result: MethodResult) -> float:
     """Return the best that a method makes of the global test: its shared head, or its sites' ensembles."""
-    table = result.scores[GLOBAL]
+    table = result.scores[GLOBAL_TEST]
     return max(table[name]["accuracy"].mean for name in ("shared", "ensemble") if name in table)
 
 

@@ -21,8 +21,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedShuffleSplit
 
 from fedmedclip.edge_client.heads.ensemble import softmax
-from fedmedclip.simulation.accuracy.features import Source, load_features
 from fedmedclip.simulation.federation.feature_pool import FeaturePool
+from fedmedclip.simulation.federation.source import Source, load_features
 
 Floats = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int64]
@@ -129,7 +129,8 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="keeps the embeddings")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
-    pool, _, _ = load_features(Source(options.data, options.bundle), options.work, Console(stderr=True))
+    source = Source(options.data, options.bundle)
+    pool = load_features(source, options.work, Console(stderr=True), reference=False).pool
     if pool.global_test is None:
         raise SystemExit(f"{options.data} has no global_test")
     test, truth = pool.global_test.embeddings.astype(np.float64), pool.global_test.labels

@@ -3,8 +3,8 @@
     python -m benchmarks.peers.comparison --data DIR --bundle B --out DIR [--rounds 30] [--seeds 0,1,2]
 
 from the repository's root, in an environment with the extra [bench]. Each peer gets a virtual environment of
-its own below --out, which sees this one's PyTorch; or name an interpreter that has it with --nncodec-python,
---flower-python. A peer that cannot be installed is left out, and the last line of pip says why.
+its own below --out, which sees this one's PyTorch; or name an interpreter that has it, and fedmedclip, with
+--nncodec-python, --flower-python. A peer that cannot be installed is left out; the last line of pip says why.
 
 NNCodec (ISO/IEC 15938-17) codes the deltas of both directions, with error feedback, in our envelopes. Flower
 sends whole float32 heads over gRPC, as it does by default; its bytes are counted at the socket, so they hold
@@ -15,6 +15,8 @@ import argparse
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -22,20 +24,14 @@ from rich.console import Console
 
 from benchmarks.peers.flower_peer import run_flower
 from benchmarks.peers.nncodec_peer import run_nncodec
-from fedmedclip.edge_client.features.feature_store import FeatureStore
-from fedmedclip.protocol.bundle.bundle import open_bundle
-from fedmedclip.protocol.errors import FedMedClipError, InvalidInputError
+from fedmedclip.protocol.errors import FedMedClipError
 from fedmedclip.simulation.bandwidth.results import Row, make_rows, target_accuracy
-from fedmedclip.simulation.bandwidth.runs import (
-    Experiment,
-    Run,
-    codec_choices,
-    open_runs,
-    run_federation,
-)
+from fedmedclip.simulation.bandwidth.runs import Experiment, Run, codec_choices, open_runs, run_federation
 from fedmedclip.simulation.bandwidth.table import print_rows
 from fedmedclip.simulation.bandwidth.thin_link import parse_link
-from fedmedclip.simulation.federation.feature_pool import pool_of_file, pool_of_folder
+from fedmedclip.simulation.federation.run_loop import Job, claim_output, run_missing
+from fedmedclip.simulation.federation.source import Source, load_features
+from fedmedclip.simulation.seed_lists import parse_seeds
 
 
 def main() -> None:
@@ -50,37 +46,31 @@ def main() -> None:
 
 def run_peers(options: argparse.Namespace, console: Console) -> None:
     """Play ours, then each peer that is there, skipping runs that --out holds already."""
-    options.out.mkdir(parents=True, exist_ok=True)
-    experiment = _experiment(options)
-    run_file = open_runs(options.out, experiment)
-    seeds = [int(seed) for seed in options.seeds.split(",")]
-    labels: list[str] = []
+    source = Source(options.data, options.bundle, options.features)
+    seeds, codecs = parse_seeds(options.seeds), codec_choices(options.codecs)
+    out = options.out
+    with claim_output(out):
+        pool = load_features(source, out, console, reference=False).pool
+        experiment = Experiment(pool, options.method, options.rounds, None, 0.0, None)
+        players = {codec: partial(_run_ours, experiment, codec, out) for codec in codecs}
+        if nncodec := options.nncodec_python or install("nncodec", out, options.pip_options, console):
+            for qp in map(int, options.qp.split(",")):
+                players[f"nncodec {qp}"] = partial(run_nncodec, experiment, nncodec, qp, out)
+        if flower := options.flower_python or install("flwr", out, options.pip_options, console):
+            players["flower"] = partial(run_flower, experiment, flower, out)
+        run_file = open_runs(out, experiment)
+        jobs = {
+            (label, seed): Job(f"{label}, seed {seed}", options.rounds, partial(player, seed))
+            for label, player in players.items()
+            for seed in seeds
+        }
+        run_missing(jobs, run_file, out, console)
+        runs = {label: [run_file.runs[label, seed] for seed in seeds] for label in players}
+        _write(options, experiment, runs, console)
 
-    def have(label: str, seed: int) -> bool:
-        if label not in labels:
-            labels.append(label)
-        if (label, seed) in run_file.runs:
-            return True
-        console.print(f"{label}, seed {seed}", highlight=False)
-        return False
 
-    for choice in codec_choices(options.codecs):
-        for seed in seeds:
-            if not have(choice.label, seed):
-                run_file.add(run_federation(experiment, choice, seed, options.out, lambda: None))
-    nncodec = options.nncodec_python or install("nncodec", options.out, options.pip_options, console)
-    if nncodec is not None:
-        for qp in map(int, options.qp.split(",")):
-            for seed in seeds:
-                if not have(f"nncodec {qp}", seed):
-                    run_file.add(run_nncodec(experiment, nncodec, qp, seed, options.out))
-    flower = options.flower_python or install("flwr", options.out, options.pip_options, console)
-    if flower is not None:
-        for seed in seeds:
-            if not have("flower", seed):
-                run_file.add(run_flower(experiment, flower, seed, options.out))
-    runs = {label: [run_file.runs[label, seed] for seed in seeds] for label in labels}
-    _write(options, experiment, runs, console)
+def _run_ours(experiment: Experiment, codec: str, out: Path, seed: int, on_round: Callable[[], None]) -> Run:
+    return run_federation(experiment, codec, seed, out, on_round)
 
 
 def _options() -> argparse.Namespace:
@@ -104,17 +94,6 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _experiment(options: argparse.Namespace) -> Experiment:
-    if options.features is not None:
-        pool = pool_of_file(options.features)
-    elif options.data is not None and options.bundle is not None:
-        with FeatureStore(options.out / "features.db") as store:
-            pool = pool_of_folder(options.data, open_bundle(options.bundle), store)
-    else:
-        raise InvalidInputError("give --data with --bundle, or --features")
-    return Experiment(pool, options.method, options.rounds, None, 0.0, None)
-
-
 def install(package: str, out: Path, pip_options: str, console: Console) -> Path | None:
     """Return a Python with the package, made below `out` if needed; None, and a line why, where it fails."""
     folder = out / f"environment-{package.split()[0]}"
@@ -126,7 +105,8 @@ def install(package: str, out: Path, pip_options: str, console: Console) -> Path
     # Its own packages come first; PyTorch, which both need, is not downloaded again.
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     ours = folder / "lib" / version / "site-packages" / "ours.pth"
-    ours.write_text(sysconfig.get_path("purelib") + "\n")
+    # Not the path alone: that would leave out what is installed there by a .pth file, such as fedmedclip.
+    ours.write_text(f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n")
     pip = [str(python), "-m", "pip", "install", "--disable-pip-version-check", *pip_options.split()]
     done = subprocess.run([*pip, package], capture_output=True, text=True, check=False)
     if done.returncode != 0:

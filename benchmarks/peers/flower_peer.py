@@ -4,7 +4,7 @@ import json
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,14 +17,18 @@ from benchmarks.wire.counting_proxy import CountingProxy
 from fedmedclip.edge_client.features.labelled import LabelledFeatures
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.heads.shared_heads import initial_shared_head
-from fedmedclip.simulation.bandwidth.runs import Experiment, Round, Run, accuracy
+from fedmedclip.simulation.bandwidth.runs import Experiment, Round, Run
+from fedmedclip.simulation.federation.evaluation import Examiner
 
 
-def run_flower(experiment: Experiment, python: Path, seed: int, out: Path) -> Run:
+def run_flower(
+    experiment: Experiment, python: Path, out: Path, seed: int, on_round: Callable[[], None]
+) -> Run:
     """Run server and clients as processes, the clients through the counting proxy."""
     pool, sites = experiment.pool, experiment.deal(seed)
     rounds, worker = experiment.rounds, str(Path(__file__).with_name("flower_worker.py"))
     test = LabelledFeatures(pool.embeddings[sites.test], pool.labels[sites.test])
+    examiner = Examiner(pool, experiment.method)
     port = _free_port()
     with TemporaryDirectory(dir=out, prefix="flower-") as work, CountingProxy(port) as proxy:
         folder = Path(work)
@@ -47,12 +51,11 @@ def run_flower(experiment: Experiment, python: Path, seed: int, out: Path) -> Ru
                     proxy.to_target // rounds,
                     proxy.from_target // rounds,
                     2 * len(sites.sites),
-                    accuracy(experiment.method, head, pool, test),
-                    None
-                    if pool.global_test is None
-                    else accuracy(experiment.method, head, pool, pool.global_test),
+                    examiner.shared_accuracy(head, test),
+                    examiner.on_global_test(head),
                 )
             )
+            on_round()
     whole = float(4 * sum(array.size for array in head.values()))
     sums = ({"TCP": proxy.to_target}, {"TCP": proxy.from_target})
     return Run("flower", seed, entries, len(sites.sites), *sums, whole, whole, 0.0, 0.0, "")

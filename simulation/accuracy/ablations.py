@@ -8,7 +8,8 @@ import msgspec
 from fedmedclip.edge_client.heads.ensemble import EnsembleRule
 from fedmedclip.edge_client.learning.settings import TrainingSettings
 from fedmedclip.protocol.heads.shared_heads import shared_head_specification
-from fedmedclip.simulation.accuracy.cases import ZERO_SHOT, Case
+from fedmedclip.simulation.accuracy.cases import Case
+from fedmedclip.simulation.federation.evaluation import ZERO_SHOT
 
 _HEADS_VOTE = frozenset({"fedmedclip", "whitened-memory"})
 

@@ -1,31 +1,34 @@
 """`fedmedclip bench accuracy`: features -> runs (each case with each seed) -> scores -> report."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import msgspec
-import numpy as np
-import numpy.typing as npt
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from fedmedclip.protocol.errors import InvalidInputError
-from fedmedclip.protocol.state_folder import claim_state_folder
 from fedmedclip.simulation.accuracy.ablations import Ablation, ablations_of
 from fedmedclip.simulation.accuracy.cases import Case, leave_one_out, read_cases
 from fedmedclip.simulation.accuracy.content import Content, gather
 from fedmedclip.simulation.accuracy.document import to_html, to_markdown
-from fedmedclip.simulation.accuracy.features import Source, load_features, target_digest
 from fedmedclip.simulation.accuracy.figures import draw
 from fedmedclip.simulation.accuracy.report import percent, report_items
 from fedmedclip.simulation.accuracy.results import SITES, Evidence
-from fedmedclip.simulation.accuracy.runs import GLOBAL, Run, deal, run_case
-from fedmedclip.simulation.accuracy.targets import SERVER_REFERENCE, Target
-from fedmedclip.simulation.federation.feature_pool import FeaturePool
+from fedmedclip.simulation.accuracy.runs import Run, run_case
+from fedmedclip.simulation.federation.folder import GLOBAL_TEST, SERVER_REFERENCE
 from fedmedclip.simulation.federation.run_file import RunFile
+from fedmedclip.simulation.federation.run_loop import (
+    Job,
+    at_least_one,
+    claim_output,
+    run_missing,
+)
+from fedmedclip.simulation.federation.source import Source, load_features
+from fedmedclip.simulation.federation.targets import Target, target_digest
 from fedmedclip.simulation.seed_lists import parse_seeds
 
 DEFAULT_REFERENCE = "fedmedclip"
@@ -69,18 +72,17 @@ def run_accuracy(settings: AccuracySettings, console: Console) -> None:
 
     Raises FedMedClipError for anything that cannot be used; KeyboardInterrupt leaves the finished runs.
     """
-    if settings.rounds < 1:
-        raise InvalidInputError(f"--rounds is {settings.rounds}; give at least 1")
+    at_least_one("--rounds", settings.rounds)
     seeds = parse_seeds(settings.seeds)
+    settings.source.check()
     # Before any feature is computed, whatever is wrong with the options.
     _reference(_cases(settings, None), settings.reference)
-    if settings.out.exists() and not settings.out.is_dir():
-        raise InvalidInputError(f"output {settings.out} is a file; give a folder with --out")
-    with claim_state_folder(settings.out):
-        pool, class_names, targets = load_features(settings.source, settings.out, console)
+    with claim_output(settings.out):
+        features = load_features(settings.source, settings.out, console)
+        pool, targets = features.pool, features.unlabelled
         cases = _cases(settings, Target(SERVER_REFERENCE) if SERVER_REFERENCE in targets else None)
         reference = _reference(cases, settings.reference)
-        sites = {seed: deal(pool, seed).sites for seed in seeds}
+        sites = {seed: pool.deal(seed).sites for seed in seeds}
         names = [site.name for site in sites[seeds[0]]]
         programme = _Programme(
             cases,
@@ -94,14 +96,17 @@ def run_accuracy(settings: AccuracySettings, console: Console) -> None:
             Run,
             key_of=lambda run: (run.case, run.seed),
         )
-        try:
-            _run_missing(programme.all, seeds, pool, targets, runs, console)
-        except KeyboardInterrupt:
-            console.print(
-                f"stopped; {settings.out} keeps the finished runs: the same command goes on from there"
+        jobs = {
+            (case.identity, seed): Job(
+                f"{case.label}{'' if case.left_out is None else f' without {case.left_out}'}, seed {seed}",
+                case.rounds,
+                partial(run_case, case, seed, pool, targets, settings.out),
             )
-            raise
-        evidence = Evidence(pool, class_names, tuple(seeds), sites, runs.runs)
+            for case in programme.all
+            for seed in seeds
+        }
+        run_missing(jobs, runs, settings.out, console)
+        evidence = Evidence(pool, features.class_names, tuple(seeds), sites, runs.runs)
         with console.status("scores, significance and figures"):
             content = gather(
                 evidence, settings.command, cases, reference, programme.left_out, programme.ablations
@@ -125,32 +130,6 @@ def _reference(cases: Sequence[Case], wanted: str | None) -> Case:
     return by_label[wanted]
 
 
-def _run_missing(
-    cases: Sequence[Case],
-    seeds: Sequence[int],
-    pool: FeaturePool,
-    targets: Mapping[str, npt.NDArray[np.float32]],
-    runs: RunFile[Run, tuple[str, int]],
-    console: Console,
-) -> None:
-    wanted = [(case, seed) for case in cases for seed in seeds]
-    missing = [(case, seed) for case, seed in wanted if (case.identity, seed) not in runs.runs]
-    if len(missing) < len(wanted):
-        console.print(f"{len(wanted) - len(missing)} of {len(wanted)} runs are done already", highlight=False)
-    columns = (
-        TextColumn("{task.description:<40.40}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("", total=sum(case.rounds for case, _ in missing))
-        for case, seed in missing:
-            without = "" if case.left_out is None else f" without {case.left_out}"
-            progress.update(task, description=f"{case.label}{without}, seed {seed}")
-            runs.add(run_case(case, seed, pool, lambda: progress.advance(task), targets))
-
-
 def _write(out: Path, content: Content) -> None:
     encoded = msgspec.json.format(msgspec.json.encode(content), indent=1)
     (out / "accuracy.json").write_bytes(encoded + b"\n")
@@ -164,7 +143,7 @@ def _write(out: Path, content: Content) -> None:
 
 def _print(console: Console, content: Content, out: Path) -> None:
     seeds = f"{len(content.seeds)} seed{'s' * (len(content.seeds) > 1)}"
-    with_global = GLOBAL in content.comparisons
+    with_global = GLOBAL_TEST in content.comparisons
     table = Table(
         title=f"Accuracy in %, mean of {seeds}, {content.rounds} rounds",
         box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0),
@@ -177,7 +156,7 @@ def _print(console: Console, content: Content, out: Path) -> None:
         cells = [f"{result.bytes_per_round:,.0f}", percent(result.headline(SITES)), f"{100 * worst:.1f}"]
         cells.append(_against(content, SITES, result.label))
         if with_global:
-            cells += [percent(result.headline(GLOBAL)), _against(content, GLOBAL, result.label)]
+            cells += [percent(result.headline(GLOBAL_TEST)), _against(content, GLOBAL_TEST, result.label)]
         table.add_row(result.label, *cells)
     console.print(table)
     console.print(

@@ -16,9 +16,10 @@ from fedmedclip.protocol.configuration import convert, read_toml
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.heads.shared_heads import known_methods
 from fedmedclip.protocol.near_names import unknown_name
-from fedmedclip.simulation.accuracy.targets import Target
+from fedmedclip.simulation.federation.coders import codecs_of
+from fedmedclip.simulation.federation.evaluation import ZERO_SHOT
+from fedmedclip.simulation.federation.targets import Target
 
-ZERO_SHOT = "zero-shot"
 LOCAL_ONLY = "local-only"
 LOCAL_METHOD = "fedmedclip"
 BASELINES = (ZERO_SHOT, LOCAL_ONLY)
@@ -129,11 +130,9 @@ def _adapts(method: str) -> bool:
 
 
 def _codecs(name: str) -> tuple[str, str]:
-    """Return uplink and downlink codec: UP/DOWN, or one name for both."""
-    uplink, _, downlink = name.partition("/")
-    downlink = downlink or uplink
+    """Return uplink and downlink codec, both of deltas: what a federation can use."""
+    uplink, downlink = codecs_of(name)
     delta_codec_named(uplink)
-    delta_codec_named(downlink)
     return uplink, downlink
 
 

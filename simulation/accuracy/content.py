@@ -19,8 +19,9 @@ from fedmedclip.simulation.accuracy.results import (
     spread,
     test_parts,
 )
-from fedmedclip.simulation.accuracy.runs import GLOBAL, Run
+from fedmedclip.simulation.accuracy.runs import Run
 from fedmedclip.simulation.accuracy.significance import Comparison
+from fedmedclip.simulation.federation.folder import GLOBAL_TEST
 
 
 class LeftOut(msgspec.Struct, frozen=True):
@@ -75,7 +76,7 @@ def gather(
     ablations: Sequence[tuple[Ablation, Case, Case]],
 ) -> Content:
     """Compute every figure from the finished runs."""
-    test_sets = [SITES, *([GLOBAL] if evidence.pool.global_test is not None else [])]
+    test_sets = [SITES, *([GLOBAL_TEST] if evidence.pool.global_test is not None else [])]
     return Content(
         command,
         evidence.class_names,
@@ -106,9 +107,9 @@ def _ablation(evidence: Evidence, ablation: Ablation, case: Case, reference: Cas
     before = [_site_accuracy(evidence, run, "ensemble") for run in whole]
     global_shared = global_change = None
     # Another way to combine the heads leaves the shared head as it is.
-    if GLOBAL in whole[0].parts and case.identity != reference.identity:
-        on_global = [_accuracy(evidence, run, GLOBAL, "shared") for run in without]
-        global_before = [_accuracy(evidence, run, GLOBAL, "shared") for run in whole]
+    if GLOBAL_TEST in whole[0].parts and case.identity != reference.identity:
+        on_global = [_accuracy(evidence, run, GLOBAL_TEST, "shared") for run in without]
+        global_before = [_accuracy(evidence, run, GLOBAL_TEST, "shared") for run in whole]
         global_shared, global_change = spread(on_global), _change(on_global, global_before)
     sent = fmean(
         sum(figures.uplink_bytes + figures.downlink_bytes for figures in run.rounds)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from fedmedclip.simulation.accuracy.document import Figure
 from fedmedclip.simulation.accuracy.results import SITES, MethodResult, TestSet
-from fedmedclip.simulation.accuracy.runs import GLOBAL
 from fedmedclip.simulation.accuracy.scores import THRESHOLDS
+from fedmedclip.simulation.federation.folder import GLOBAL_TEST
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _MARKERS = "osD^vP*Xh<>p"
 _LINES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
-_IN_WORDS = {SITES: "the sites' tests", GLOBAL: "the global test"}
-_CLASSIFIER = {SITES: "ensemble", GLOBAL: "shared head"}
+_IN_WORDS = {SITES: "the sites' tests", GLOBAL_TEST: "the global test"}
+_CLASSIFIER = {SITES: "ensemble", GLOBAL_TEST: "shared head"}
 _PANELS_PER_ROW = 4
 
 
@@ -74,7 +74,7 @@ _CAPTIONS = {
 
 
 def _test_sets(results: Sequence[MethodResult]) -> list[str]:
-    return [name for name in (SITES, GLOBAL) if any(name in result.pooled for result in results)]
+    return [name for name in (SITES, GLOBAL_TEST) if any(name in result.pooled for result in results)]
 
 
 def _with_answers(results: Sequence[MethodResult], test_set: str) -> list[tuple[int, MethodResult]]:
@@ -121,7 +121,7 @@ def _bytes(results: Sequence[MethodResult]) -> "Drawing":
 
 
 def _curves(results: Sequence[MethodResult]) -> "Drawing":
-    with_global = GLOBAL in _test_sets(results)
+    with_global = GLOBAL_TEST in _test_sets(results)
     drawing, all_axes = _grid(2 if with_global else 1, 4.6, 3.4)
     for index, result in enumerate(results):
         rounds = range(1, len(result.curve) + 1)

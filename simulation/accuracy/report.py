@@ -2,15 +2,15 @@
 
 from collections.abc import Sequence
 
-from fedmedclip.simulation.accuracy.cases import ZERO_SHOT
 from fedmedclip.simulation.accuracy.content import Content
 from fedmedclip.simulation.accuracy.document import Figure, Heading, Item, Table, Text
 from fedmedclip.simulation.accuracy.results import METRICS, SITES, MethodResult, Spread
-from fedmedclip.simulation.accuracy.runs import CLASSIFIERS, GLOBAL
 from fedmedclip.simulation.accuracy.significance import Comparison
+from fedmedclip.simulation.federation.evaluation import CLASSIFIERS, ZERO_SHOT
+from fedmedclip.simulation.federation.folder import GLOBAL_TEST
 
 _METRIC_HEADINGS = ("accuracy", "balanced", "macro F1", "AUROC", "calibration error")
-_TEST_SETS = {SITES: "the sites' tests, ensemble", GLOBAL: "the global test, shared head"}
+_TEST_SETS = {SITES: "the sites' tests, ensemble", GLOBAL_TEST: "the global test, shared head"}
 
 
 def report_items(content: Content, figures: Sequence[Figure]) -> list[Item]:
@@ -45,7 +45,7 @@ def report_items(content: Content, figures: Sequence[Figure]) -> list[Item]:
 
 def summary_table(content: Content) -> Table:
     """Return one row per method."""
-    with_global = GLOBAL in content.comparisons
+    with_global = GLOBAL_TEST in content.comparisons
     headings = [
         "method",
         "bytes up",
@@ -64,7 +64,7 @@ def summary_table(content: Content) -> Table:
         cells += [percent(result.headline(site)) for site in content.site_names]
         cells += [percent(_of(result, SITES, "zero_shot"))]
         if with_global:
-            cells += [percent(result.headline(GLOBAL)), percent(_of(result, GLOBAL, "ensemble"))]
+            cells += [percent(result.headline(GLOBAL_TEST)), percent(_of(result, GLOBAL_TEST, "ensemble"))]
         rows.append(cells)
     return Table(headings, rows)
 
@@ -166,7 +166,8 @@ def _ablations(content: Content) -> list[Item]:
         whole = by_label[label]
         rows.append(
             [
-                f"{label}, whole", "", percent(whole.headline(SITES)), "", percent(whole.headline(GLOBAL)),
+                f"{label}, whole", "", percent(whole.headline(SITES)), "",
+                percent(whole.headline(GLOBAL_TEST)),
                 "", f"{whole.bytes_per_round:,.0f}",
             ]
         )  # fmt: skip
@@ -203,7 +204,7 @@ def _every_score(content: Content) -> list[Item]:
         ),
     ]
     for test_set in content.methods[0].scores:
-        name = {SITES: "mean of the sites", GLOBAL: "global test"}.get(test_set, test_set)
+        name = {SITES: "mean of the sites", GLOBAL_TEST: "global test"}.get(test_set, test_set)
         rows = []
         for result in content.methods:
             for classifier in CLASSIFIERS:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from fedmedclip.protocol.seeds import derive_seed
 from fedmedclip.simulation.accuracy.cases import Case
-from fedmedclip.simulation.accuracy.runs import CLASSIFIERS, GLOBAL, Run, all_images
+from fedmedclip.simulation.accuracy.runs import Run
 from fedmedclip.simulation.accuracy.scores import (
     ReliabilityBin,
     Scores,
@@ -21,12 +21,14 @@ from fedmedclip.simulation.accuracy.scores import (
     score,
 )
 from fedmedclip.simulation.accuracy.significance import Comparison, compare, holm
+from fedmedclip.simulation.federation.evaluation import CLASSIFIERS
 from fedmedclip.simulation.federation.feature_pool import FeaturePool
+from fedmedclip.simulation.federation.folder import GLOBAL_TEST
 from fedmedclip.simulation.federation.virtual_sites import VirtualSite
 
 SITES = "sites"
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "auroc", "ece")
-HEADLINE = {SITES: "ensemble", GLOBAL: "shared"}
+HEADLINE = {SITES: "ensemble", GLOBAL_TEST: "shared"}
 """What a method is judged by: at a site by all that it has there, elsewhere by what it shares."""
 
 Integers = npt.NDArray[np.int64]
@@ -97,7 +99,7 @@ class MethodResult(msgspec.Struct, frozen=True):
 
     def headline(self, test_set: str, metric: str = "accuracy") -> Spread | None:
         """Return a metric of the classifier that a method is judged by; None where there is none."""
-        kind = GLOBAL if test_set == GLOBAL else SITES
+        kind = GLOBAL_TEST if test_set == GLOBAL_TEST else SITES
         return self.scores.get(test_set, {}).get(HEADLINE[kind], {}).get(metric)
 
 
@@ -117,13 +119,13 @@ class Evidence:
 
     def images(self, part: str, seed: int, left_out: str | None = None) -> tuple[Integers, Integers]:
         """Return the numbers of a part's images, equal for equal images, and their labels."""
-        if part.startswith(GLOBAL):
+        if part.startswith(GLOBAL_TEST):
             images = self.pool.global_test
             assert images is not None
             _, numbers = np.unique(images.embeddings, axis=0, return_inverse=True)
             return numbers.ravel().astype(np.int64), images.labels
         site = next(site for site in self.sites[seed] if site.name == part)
-        chosen = site.test if left_out is None else all_images(self.pool, site)
+        chosen = site.test if left_out is None else site.images
         return chosen, self.pool.labels[chosen]
 
     def probabilities(self, run: Run, part: str, classifier: str) -> Probabilities | None:
@@ -150,7 +152,7 @@ def test_parts(run: Run, test_set: str) -> list[str]:
     """Return a run's parts that make up a test set: `sites`, `global_test`, or one site."""
     match test_set:
         case "sites":
-            return [part for part in run.parts if not part.startswith(GLOBAL)]
+            return [part for part in run.parts if not part.startswith(GLOBAL_TEST)]
         case _:
             return [part for part in run.parts if part == test_set]
 
@@ -159,7 +161,7 @@ def method_result(evidence: Evidence, case: Case) -> MethodResult:
     """Return all figures of a case."""
     runs = evidence.of(case)
     per_round = [run.sites * len(run.rounds) for run in runs]
-    test_sets = [SITES, *([GLOBAL] if GLOBAL in runs[0].parts else [])]
+    test_sets = [SITES, *([GLOBAL_TEST] if GLOBAL_TEST in runs[0].parts else [])]
     return MethodResult(
         case.label,
         case.method,
@@ -219,13 +221,13 @@ _RunScores = dict[str, Scores]
 
 def _score_tables(evidence: Evidence, runs: Sequence[Run]) -> dict[str, ScoreTable]:
     parts = {part: [_scores(evidence, run, part) for run in runs] for part in runs[0].parts}
-    sites = [part for part in parts if not part.startswith(GLOBAL)]
+    sites = [part for part in parts if not part.startswith(GLOBAL_TEST)]
     tables = {part: _over_seeds(parts[part]) for part in sites}
     tables[SITES] = _mean_over_parts([parts[part] for part in sites])
-    of_sites = [parts[part] for part in parts if part.startswith(f"{GLOBAL}@")]
-    if GLOBAL in parts or of_sites:
-        alone = _over_seeds(parts[GLOBAL]) if GLOBAL in parts else {}
-        tables[GLOBAL] = alone | (_mean_over_parts(of_sites) if of_sites else {})
+    of_sites = [parts[part] for part in parts if part.startswith(f"{GLOBAL_TEST}@")]
+    if GLOBAL_TEST in parts or of_sites:
+        alone = _over_seeds(parts[GLOBAL_TEST]) if GLOBAL_TEST in parts else {}
+        tables[GLOBAL_TEST] = alone | (_mean_over_parts(of_sites) if of_sites else {})
     return tables
 
 

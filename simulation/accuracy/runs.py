@@ -1,29 +1,36 @@
 """One run: a case with one seed, played to its end. It keeps probabilities, so that any figure can follow."""
 
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from fedmedclip.edge_client.heads.ensemble import softmax
-from fedmedclip.edge_client.heads.heads import Predictions, predict_probabilities
-from fedmedclip.edge_client.heads.layers import unit_rows
+from fedmedclip.edge_client.heads.heads import Predictions
 from fedmedclip.protocol.errors import InvalidInputError
-from fedmedclip.protocol.heads.head import NamedArrays
-from fedmedclip.simulation.accuracy.cases import ZERO_SHOT, Case
-from fedmedclip.simulation.accuracy.federation import Federation, LocalTraining, MemoryFederation, NoTraining
-from fedmedclip.simulation.accuracy.trainer import Trainer
-from fedmedclip.simulation.bandwidth.federation import FederationPlan
+from fedmedclip.simulation.accuracy.cases import Case
+from fedmedclip.simulation.federation.alone import LocalTraining
+from fedmedclip.simulation.federation.evaluation import (
+    CLASSIFIERS,
+    ZERO_SHOT,
+    Examiner,
+    Learning,
+    mean_over_sites,
+    tested,
+)
 from fedmedclip.simulation.federation.feature_pool import FeaturePool
-from fedmedclip.simulation.federation.virtual_sites import VirtualSite, VirtualSites, natural_sites
+from fedmedclip.simulation.federation.federation import Federation
+from fedmedclip.simulation.federation.folder import GLOBAL_TEST
+from fedmedclip.simulation.federation.plan import FederationPlan
+from fedmedclip.simulation.federation.rounds import play
+from fedmedclip.simulation.federation.targets import PublishedTarget
+from fedmedclip.simulation.federation.trainer import Trainer
+from fedmedclip.simulation.federation.virtual_sites import VirtualSite
 
 Probabilities = npt.NDArray[np.float32]
-
-GLOBAL = "global_test"
-CLASSIFIERS = ("zero_shot", "shared", "private", "ensemble")
 
 
 class RoundFigures(msgspec.Struct, frozen=True):
@@ -65,146 +72,86 @@ class Run(msgspec.Struct, frozen=True):
         return None if content is None else np.frombuffer(content, np.float32).reshape(-1, classes)
 
 
-def deal(pool: FeaturePool, seed: int) -> VirtualSites:
-    """Return the sites of a seed with their splits."""
-    return natural_sites(pool.labels, pool.content_hashes, pool.sites, pool.site_names, seed)
-
-
 def run_case(
     case: Case,
     seed: int,
     pool: FeaturePool,
+    targets: Mapping[str, Probabilities],
+    folder: Path,
     on_round: Callable[[], None],
-    targets: Mapping[str, Probabilities] | None = None,
 ) -> Run:
-    """Play a federation and keep what its heads say of the test images.
+    """Play a federation and keep what its heads say of the test images; working state lies below `folder`.
 
     `targets` are unlabelled embeddings float32 (n, D) by name, for cases that adapt to some. Raises
     InvalidInputError when the case leaves out a site that there is not, or the only one, or adapts to images
     that there are not.
     """
     started = time.monotonic()
-    sites = deal(pool, seed).sites
+    sites = pool.deal(seed).sites
     training = [site for site in sites if site.name != case.left_out]
     if not training or (case.left_out is not None and len(training) == len(sites)):
         raise InvalidInputError(f"site {case.left_out!r} cannot be left out of {len(sites)} sites")
-    federation, target_bytes = _begin(case, seed, pool, training, targets or {})
-    uplink: Counter[str] = Counter()
-    downlink: Counter[str] = Counter()
-    rounds = []
-    for number in range(1, case.rounds + 1):
-        federation.play_round(number)
-        traffic = federation.take_traffic()
-        uplink += traffic.uplink
-        downlink += traffic.downlink
-        accuracies = _accuracies(case, federation, pool, training)
-        rounds.append(RoundFigures(traffic.uplink.total(), traffic.downlink.total(), *accuracies))
-        on_round()
+    trains = case.method != ZERO_SHOT
+    target = PublishedTarget(case.target, targets) if case.target is not None and trains else None
+    examiner = Examiner(pool, case.method, case.ensemble)
+    with closing(_begin(case, Trainer(_plan(case, seed), pool, target, case.masked), folder)) as learning:
+
+        def score() -> tuple[float, float, float | None]:
+            means = mean_over_sites([examiner.of_site(learning, site) for site in tested(training)])
+            on_global = examiner.on_global_test(learning.shared_head())
+            return means["ensemble"], means["shared"], None if on_global is None else round(on_global, 6)
+
+        played = play(learning, case.rounds, lambda _: training, score, on_round)
+        parts = _parts(case, examiner, learning, pool, sites)
     return Run(
         case.identity,
         case.label,
         case.left_out,
         seed,
         len(training),
-        rounds,
-        _parts(case, federation, pool, sites),
-        dict(sorted(uplink.items())),
-        dict(sorted(downlink.items())),
-        target_bytes,
+        [RoundFigures(entry.uplink_bytes, entry.downlink_bytes, *entry.score) for entry in played.rounds],
+        parts,
+        played.uplink_by_message,
+        played.downlink_by_message,
+        target.size if target is not None and case.federated else 0,
         round(time.monotonic() - started, 2),
     )
 
 
-def _begin(
-    case: Case,
-    seed: int,
-    pool: FeaturePool,
-    sites: list[VirtualSite],
-    targets: Mapping[str, Probabilities],
-) -> tuple[Federation, int]:
-    """Return the federation before its first round, and the bytes of the reference set of a site."""
-    if case.method == ZERO_SHOT:
-        return NoTraining(), 0
-    trainer = Trainer(case, seed, pool, targets)
-    if not case.federated:
-        return LocalTraining(trainer, sites), 0
-    plan = FederationPlan(
-        case.method, case.uplink_codec, case.downlink_codec, case.rounds, seed, len(sites), case.settings
+def _plan(case: Case, seed: int) -> FederationPlan:
+    return FederationPlan(
+        case.method, case.uplink_codec, case.downlink_codec, case.rounds, seed, case.settings
     )
-    return MemoryFederation(plan, pool, sites, trainer), trainer.target_bytes
 
 
-def all_images(pool: FeaturePool, site: VirtualSite) -> npt.NDArray[np.int64]:
-    """Return the numbers of all images of a site, in ascending order."""
-    return np.sort(np.concatenate([site.train, site.validation, site.test]))
-
-
-def _predict(
-    case: Case, pool: FeaturePool, shared: NamedArrays, private: NamedArrays, embeddings: Probabilities
-) -> Predictions:
+def _begin(case: Case, trainer: Trainer, folder: Path) -> Learning:
+    """Return what is played, before its first round."""
     if case.method == ZERO_SHOT:
-        found = softmax(pool.logit_scale * (unit_rows(embeddings) @ pool.class_embeddings.T))
-        return Predictions(found, found, None, found, np.zeros(len(found), np.float32))
-    return predict_probabilities(
-        case.method, shared, private or None, embeddings, pool.class_embeddings, pool.logit_scale,
-        case.ensemble,
-    )  # fmt: skip
-
-
-def _accuracies(
-    case: Case, federation: Federation, pool: FeaturePool, sites: list[VirtualSite]
-) -> tuple[float, float, float | None]:
-    """Return mean accuracy of ensemble and shared head over the sites' tests, and on the global test."""
-    ensemble, shared = [], []
-    for site in _tested(sites):
-        labels = pool.labels[site.test]
-        found = _at_site(case, federation, pool, site, pool.embeddings[site.test])
-        ensemble.append(_accuracy(found.ensemble, labels))
-        shared.append(_accuracy(found.shared, labels))
-    on_global = None
-    if pool.global_test is not None and (head := federation.shared_head()) is not None:
-        found = _predict(case, pool, head, {}, pool.global_test.embeddings)
-        on_global = _accuracy(found.shared, pool.global_test.labels)
-    return round(float(np.mean(ensemble)), 6), round(float(np.mean(shared)), 6), on_global
-
-
-def _tested(sites: Sequence[VirtualSite]) -> list[VirtualSite]:
-    return [site for site in sites if len(site.test)]
-
-
-def _at_site(
-    case: Case, federation: Federation, pool: FeaturePool, site: VirtualSite, embeddings: Probabilities
-) -> Predictions:
-    shared = federation.shared_head(site.name)
-    assert shared is not None
-    return _predict(case, pool, shared, federation.private_head(site.name), embeddings)
-
-
-def _accuracy(probabilities: Probabilities, labels: npt.NDArray[np.int64]) -> float:
-    return round(float((probabilities.argmax(axis=1) == labels).mean()), 6)
+        return LocalTraining(None)
+    return Federation(trainer, folder) if case.federated else LocalTraining(trainer)
 
 
 def _parts(
-    case: Case, federation: Federation, pool: FeaturePool, sites: Sequence[VirtualSite]
+    case: Case, examiner: Examiner, learning: Learning, pool: FeaturePool, sites: Sequence[VirtualSite]
 ) -> dict[str, dict[str, bytes]]:
-    head = federation.shared_head()
+    head = learning.shared_head()
     if case.left_out is not None:
         site = next(site for site in sites if site.name == case.left_out)
         assert head is not None
-        found = _predict(case, pool, head, {}, pool.embeddings[all_images(pool, site)])
+        found = examiner.predict(head, {}, pool.embeddings[site.images])
         return {site.name: _kept(found, ("zero_shot", "shared"))}
     parts = {}
-    for site in _tested(sites):
-        found = _at_site(case, federation, pool, site, pool.embeddings[site.test])
+    for site in tested(sites):
+        found = examiner.at_site(learning, site.name, pool.embeddings[site.test])
         parts[site.name] = _kept(found, CLASSIFIERS)
     if (images := pool.global_test) is not None:
         if head is not None:
-            found = _predict(case, pool, head, {}, images.embeddings)
-            parts[GLOBAL] = _kept(found, ("zero_shot", "shared"))
+            found = examiner.predict(head, {}, images.embeddings)
+            parts[GLOBAL_TEST] = _kept(found, ("zero_shot", "shared"))
         for site in sites:
-            found = _at_site(case, federation, pool, site, images.embeddings)
+            found = examiner.at_site(learning, site.name, images.embeddings)
             if found.private is not None:
-                parts[f"{GLOBAL}@{site.name}"] = _kept(found, ("private", "ensemble"))
+                parts[f"{GLOBAL_TEST}@{site.name}"] = _kept(found, ("private", "ensemble"))
     return parts
 
 

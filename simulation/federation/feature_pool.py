@@ -17,6 +17,7 @@ from fedmedclip.edge_client.images.dataset import load_dataset
 from fedmedclip.protocol.bundle.bundle import Bundle
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.simulation.federation.folder import open_federation_folder
+from fedmedclip.simulation.federation.virtual_sites import VirtualSites, dirichlet_sites, natural_sites
 
 _REQUIRED = ("embeddings", "labels", "sites", "class_embeddings", "logit_scale")
 _GLOBAL = ("global_embeddings", "global_labels")
@@ -45,6 +46,15 @@ class FeaturePool:
     def embedding_size(self) -> int:
         """D."""
         return int(self.embeddings.shape[1])
+
+    def deal(self, seed: int, sites: int | None = None, alpha: float = 0.5) -> VirtualSites:
+        """Return the sites of a seed with their splits: the natural ones, or so many dealt out with `alpha`.
+
+        Raises InvalidInputError as `natural_sites` and `dirichlet_sites` do.
+        """
+        if sites is None:
+            return natural_sites(self.labels, self.content_hashes, self.sites, self.site_names, seed)
+        return dirichlet_sites(self.labels, self.content_hashes, sites, alpha, seed)
 
     @cached_property
     def digest(self) -> bytes:

@@ -25,6 +25,6 @@ class Traffic:
         self.uplink[kind.__name__] += len(payload)
         self.exchanges += kind is not Block
 
-    def received(self, topic: str, payload: bytes) -> None:
-        """Count a payload that one site receives."""
-        self.downlink[type(open_envelope(payload, topic).message).__name__] += len(payload)
+    def received(self, topic: str, payload: bytes, sites: int = 1) -> None:
+        """Count a payload that so many sites receive."""
+        self.downlink[type(open_envelope(payload, topic).message).__name__] += sites * len(payload)

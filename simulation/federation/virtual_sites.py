@@ -28,6 +28,11 @@ class VirtualSite:
     validation: Indices
     test: Indices
 
+    @property
+    def images(self) -> Indices:
+        """All of its images, in ascending order."""
+        return np.sort(np.concatenate([self.train, self.validation, self.test]))
+
 
 @dataclass(frozen=True)
 class VirtualSites:

@@ -76,7 +76,7 @@ def test_a_rule_from_outside_must_give_a_delta_of_the_head(outside):
         rule_named("wrong")([], shared_head_specification("fedclip", 4))
     with pytest.raises(InvalidInputError, match="'text' of distribution ruler is none"):
         rule_named("text")
-    with pytest.raises(InvalidInputError, match=r"rule 'magic'; known rules: text, weighted_mean, wrong"):
+    with pytest.raises(InvalidInputError, match=r"rule 'magic' \(known: text, weighted_mean, wrong"):
         rule_named("magic")
 
 

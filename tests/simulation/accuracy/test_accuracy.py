@@ -15,13 +15,10 @@ import fedmedclip.simulation.accuracy.benchmark as benchmark
 from fedmedclip.command import app
 from fedmedclip.edge_client.learning.settings import TrainingSettings
 from fedmedclip.protocol.errors import InvalidInputError
-from fedmedclip.protocol.heads.head import head_digest
 from fedmedclip.simulation.accuracy.benchmark import AccuracySettings, run_accuracy
 from fedmedclip.simulation.accuracy.cases import Case, read_cases
 from fedmedclip.simulation.accuracy.document import Figure, Heading, Table, Text, to_html, to_markdown
-from fedmedclip.simulation.accuracy.features import Source
-from fedmedclip.simulation.accuracy.federation import MemoryFederation
-from fedmedclip.simulation.accuracy.runs import deal, run_case
+from fedmedclip.simulation.accuracy.runs import run_case
 from fedmedclip.simulation.accuracy.scores import (
     THRESHOLDS,
     macro_auroc,
@@ -30,10 +27,9 @@ from fedmedclip.simulation.accuracy.scores import (
     reliability,
 )
 from fedmedclip.simulation.accuracy.significance import Comparison, compare, holm, mcnemar, paired_bootstrap
-from fedmedclip.simulation.accuracy.targets import Target
-from fedmedclip.simulation.accuracy.trainer import Trainer
-from fedmedclip.simulation.bandwidth.federation import Federation, FederationPlan
 from fedmedclip.simulation.federation.feature_pool import pool_of_file
+from fedmedclip.simulation.federation.source import Source
+from fedmedclip.simulation.federation.targets import Target
 
 TRAINING = """
 batch_size = 16
@@ -180,34 +176,15 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(finished, features, trainin
     assert resumed["comparisons"] == content["comparisons"]
 
 
-def test_heads_and_bytes_are_those_of_the_production_agents(features, tmp_path):
+def test_ablations_change_what_they_say(features, tmp_path):
     pool = pool_of_file(features)
-    sites = deal(pool, 3).sites
-    plan = FederationPlan("fedmedclip", "int8", "lowrank", 3, 3, len(sites), TrainingSettings())
-    trainer = Trainer(case(), 3, pool, {})
-    production, memory = Federation(plan, pool, tmp_path), MemoryFederation(plan, pool, sites, trainer)
-    for number in (1, 2, 3):
-        expected = production.play_round(number, sites)
-        memory.play_round(number)
-        traffic = memory.take_traffic()
-        assert (traffic.uplink, traffic.downlink) == (expected.uplink, expected.downlink)
-    assert head_digest(memory.head) == head_digest(production.head)
-    production.close()
-
-
-def test_ablations_change_what_they_say(features):
-    pool = pool_of_file(features)
-    sites = deal(pool, 0).sites
-    plan = FederationPlan("fedmedclip", "lossless", "lossless", 2, 0, len(sites), TrainingSettings())
-    federation = MemoryFederation(plan, pool, sites, Trainer(case(masked=False), 0, pool, {}))
-    federation.play_round(1)
-    for head in (federation.head, federation.private_head("site-1")):
-        thresholds = np.concatenate([head[name] for name in head if name.endswith("threshold")])
-        np.testing.assert_allclose(thresholds, -10, rtol=1e-3)
     no_mlp = TrainingSettings(classification_weight=0.0, distillation_weight=0.0)
-    whole, without = (run_case(case(settings=settings), 0, pool, lambda: None)
-                      for settings in (TrainingSettings(), no_mlp))  # fmt: skip
+    whole, without, unmasked = (
+        run_case(chosen, 0, pool, {}, tmp_path, lambda: None)
+        for chosen in (case(), case(settings=no_mlp), case(masked=False))
+    )
     assert whole.parts["site-0"]["shared"] != without.parts["site-0"]["shared"]
+    assert whole.parts["site-0"]["shared"] != unmasked.parts["site-0"]["shared"]
 
 
 def test_a_case_is_known_by_what_it_does_not_by_its_name(training):

@@ -4,28 +4,21 @@ import csv
 import json
 import subprocess
 import sys
-from collections import Counter
 
 import numpy as np
 import pytest
 from rich.console import Console
 
-import fedmedclip.simulation.bandwidth.federation as production
-from fedmedclip.protocol.envelope import seal
+import fedmedclip.simulation.federation.federation as federation
 from fedmedclip.protocol.errors import InvalidInputError
+from fedmedclip.protocol.heads.shared_heads import shared_head_specification
 from fedmedclip.simulation.bandwidth.benchmark import BandwidthSettings, run_bandwidth
-from fedmedclip.simulation.bandwidth.foreign_federation import ForeignFederation, WholeHeadCoder
 from fedmedclip.simulation.bandwidth.results import Row, compare
-from fedmedclip.simulation.bandwidth.runs import (
-    Experiment,
-    codec_choice,
-    codec_choices,
-    plan_of,
-    play,
-    run_federation,
-)
+from fedmedclip.simulation.bandwidth.runs import Experiment, codec_choices, play_codec, run_federation
 from fedmedclip.simulation.bandwidth.thin_link import ThinLink, parse_link
+from fedmedclip.simulation.federation.coders import WholeHeadCoder, codecs_of
 from fedmedclip.simulation.federation.feature_pool import pool_of_file
+from fedmedclip.simulation.federation.source import Source
 from tests import ROOT
 from tests.edge_client.conftest import CLASS_NAMES, write_image, write_tiny_bundle
 
@@ -53,8 +46,8 @@ def folder(tmp_path_factory):
 def run(folder, out, **changes):
     settings = BandwidthSettings(
         **{
-            "out": out, "codecs": "lossless,int8", "seeds": "0,1", "data": folder / "data",
-            "bundle": folder / "bundle", "rounds": 2, **changes,
+            "out": out, "codecs": "lossless,int8", "seeds": "0,1",
+            "source": Source(folder / "data", folder / "bundle"), "rounds": 2, **changes,
         }
     )  # fmt: skip
     console = Console(width=100, record=True, quiet=False, file=open("/dev/null", "w"))  # noqa: SIM115
@@ -70,25 +63,6 @@ def without_times(content):
 def finished(folder, tmp_path_factory):
     out = tmp_path_factory.mktemp("out")
     return out, *run(folder, out)
-
-
-@pytest.fixture(scope="module")
-def pool(tmp_path_factory):
-    """300 images of two overlapping classes at three sites, 16 values each."""
-    draw = np.random.default_rng(0)
-    labels = draw.integers(0, 2, 300)
-    captions = np.linalg.qr(draw.normal(size=(16, 2)))[0].T.astype(np.float32)
-    path = tmp_path_factory.mktemp("pool") / "features.npz"
-    embeddings = captions[labels] + 0.3 * draw.normal(size=(300, 16))
-    np.savez(
-        path,
-        embeddings=embeddings.astype(np.float32),
-        labels=labels,
-        sites=np.arange(300) % 3,
-        class_embeddings=captions,
-        logit_scale=10.0,
-    )
-    return pool_of_file(path)
 
 
 def experiment(pool, **changes):
@@ -144,7 +118,7 @@ def test_an_interrupted_benchmark_goes_on_where_it_was(folder, tmp_path, finishe
     def interrupted(*arguments):
         if len(done) == 2:
             raise KeyboardInterrupt
-        done.append(arguments[1].label)
+        done.append(arguments[1])
         return run_federation(*arguments)
 
     monkeypatch.setattr("fedmedclip.simulation.bandwidth.benchmark.run_federation", interrupted)
@@ -163,91 +137,29 @@ def test_runs_of_another_benchmark_are_not_mixed_in(finished, folder):
         run(folder, finished[0], rounds=3)
 
 
-def test_bytes_are_the_lengths_of_the_sealed_messages(pool, tmp_path, monkeypatch):
-    sealed, received = Counter(), Counter()
-
-    def counting_seal(message, topic, key, identity):
-        payload = seal(message, topic, key, identity)
-        if "/up/" in topic or "/status/" in topic:
-            sealed[type(message).__name__] += len(payload)
-        else:
-            listeners = 1 if "/down/" in topic else 3
-            received[type(message).__name__] += listeners * len(payload)
-        return payload
-
-    monkeypatch.setattr(production, "seal", counting_seal)
-    found = run_federation(experiment(pool), codec_choice("int8"), 0, tmp_path, lambda: None)
-    assert found.uplink_by_message == dict(sealed)
-    # The first announcement and the plan were sealed before anybody was there, and are retained for each.
-    assert found.downlink_by_message == dict(received)
-    assert sum(sealed.values()) == sum(entry.uplink_bytes for entry in found.rounds)
-    assert set(sealed) == {"Join", "Status", "Update"}
-    assert set(received) == {"Plan", "JoinAnswer", "Announcement", "Receipt"}
-
-
 def test_large_heads_are_counted_with_their_blocks(pool, tmp_path, monkeypatch):
-    monkeypatch.setattr(production, "SMALLEST_COMMON_LIMIT", 1280)
-    found = run_federation(experiment(pool), codec_choice("lossless"), 0, tmp_path, lambda: None)
-    whole = run_federation(experiment(pool, rounds=1), codec_choice("lossless"), 0, tmp_path, lambda: None)
+    monkeypatch.setattr(federation, "SMALLEST_COMMON_LIMIT", 1280)
+    found = run_federation(experiment(pool), "lossless", 0, tmp_path, lambda: None)
+    whole = run_federation(experiment(pool, rounds=1), "lossless", 0, tmp_path, lambda: None)
     assert min(found.uplink_by_message["Block"], found.downlink_by_message["Block"]) > 3 * 2000
     assert found.rounds[0].accuracy == whole.rounds[0].accuracy
 
 
-def test_partial_participation_touches_only_the_participants(pool, tmp_path, monkeypatch):
-    states = []
-
-    class Counted(production.SiteState):
-        def __init__(self, path, **options):
-            states.append(path.stem)
-            super().__init__(path, **options)
-
-    monkeypatch.setattr(production, "SiteState", Counted)
+def test_who_was_away_asks_for_what_it_missed(pool, tmp_path):
     setting = experiment(pool, sites=60, alpha=5.0, sites_per_round=2, rounds=6)
-    found = run_federation(setting, codec_choice("int8"), 0, tmp_path, lambda: None)
+    found = run_federation(setting, "int8", 0, tmp_path, lambda: None)
     chosen = {site.name for n in range(1, 7) for site in setting.deal(0).participants(2, 0, n)}
-    assert set(states) == chosen
     assert found.sites_reached == len(chosen) > 4
-    # Who was away asks for what it missed.
     assert found.uplink_by_message["HeadRequest"] > 0
 
 
-@pytest.mark.parametrize(("codec", "limit"), [("int8", 131_072), ("lossless", 1280)])
-def test_sites_that_were_away_train_from_the_newest_head(pool, tmp_path, monkeypatch, codec, limit):
-    """Deltas, snapshots and blocks that were missed: every one of them leads to the same bits."""
-    monkeypatch.setattr(production, "SMALLEST_COMMON_LIMIT", limit)
-    setting = experiment(pool, sites=8, alpha=5.0, sites_per_round=2, rounds=8)
-    heads = []
-    original = production.VirtualLearner.train
-
-    def train(self, plan, shared, private, round_number):
-        heads.append((round_number, shared["first.weight"].tobytes()))
-        return original(self, plan, shared, private, round_number)
-
-    monkeypatch.setattr(production.VirtualLearner, "train", train)
-    found = run_federation(setting, codec_choice(codec), 0, tmp_path, lambda: None)
-    assert ("BlockRequest" in found.uplink_by_message) == (codec == "lossless")
-    assert [number for number, _ in heads] == [n for n in range(1, 9) for _ in range(2)]
-    assert len(set(heads)) == 8
-
-
-def test_memory_does_not_depend_on_what_is_resident(pool, tmp_path, monkeypatch):
-    setting = experiment(pool, sites=10, alpha=50.0)
-    expected = run_federation(setting, codec_choice("int8"), 0, tmp_path, lambda: None)
-    monkeypatch.setattr(production, "_RESIDENT_SITES", 1)
-    found = run_federation(setting, codec_choice("int8"), 0, tmp_path, lambda: None)
-    assert found.rounds == expected.rounds
-    assert found.head_digest == expected.head_digest
-
-
-def test_a_lossless_foreign_federation_is_the_production_one(pool, tmp_path):
+def test_lossless_whole_heads_learn_what_lossless_deltas_do(pool, tmp_path):
     """Local training, participation, weights: the same; only what travels differs."""
     setting = experiment(pool)
-    ours = run_federation(setting, codec_choice("lossless"), 0, tmp_path, lambda: None)
-    plan = plan_of(setting, "lossless", "lossless", 0)
-    specification_of = production.shared_head_specification("fedmedclip", 16)
-    coder = WholeHeadCoder("lossless", "lossless", specification_of)
-    federation = ForeignFederation(plan, pool, tmp_path, coder)
-    theirs = play(federation, setting, "whole", 0, lambda: None)
+    ours = run_federation(setting, "lossless", 0, tmp_path, lambda: None)
+    trainer = setting.trainer(0, "lossless", "lossless")
+    coder = WholeHeadCoder("lossless", "lossless", trainer.shared_specification)
+    theirs = play_codec(setting, "whole", trainer, tmp_path, lambda: None, coder)
     assert [entry.accuracy for entry in theirs.rounds] == pytest.approx(
         [entry.accuracy for entry in ours.rounds], abs=0.02
     )
@@ -256,24 +168,31 @@ def test_a_lossless_foreign_federation_is_the_production_one(pool, tmp_path):
     assert [entry.exchanges for entry in theirs.rounds] == [entry.exchanges for entry in ours.rounds]
 
 
+def test_whole_heads_reach_sites_that_come_and_go(pool, tmp_path):
+    setting = experiment(pool, sites=8, alpha=5.0, sites_per_round=2, rounds=4)
+    found = run_federation(setting, "paper-fp16-zlib", 0, tmp_path, lambda: None)
+    assert set(found.uplink_by_message) == {"Join", "Status", "Update"}
+    assert [entry.participants for entry in found.rounds] == [2, 2, 2, 2]
+
+
 def test_the_papers_compression_sends_whole_heads_in_half_precision(pool, tmp_path):
     setting = experiment(pool)
-    found = run_federation(setting, codec_choice("paper-fp16-zlib"), 0, tmp_path, lambda: None)
-    values = production.shared_head_specification("fedmedclip", 16).size
+    found = run_federation(setting, "paper-fp16-zlib", 0, tmp_path, lambda: None)
+    values = shared_head_specification("fedmedclip", 16).size
     assert 1.5 * values < found.payload_bytes < 2.2 * values
     assert found.uplink_by_message["Update"] > 9 * found.payload_bytes
     assert found.downlink_by_message["Announcement"] > 9 * found.payload_bytes
     with pytest.raises(InvalidInputError, match="give two of a kind"):
-        codec_choice("paper-fp16-zlib/int8")
+        codecs_of("paper-fp16-zlib/int8")
 
 
 def test_two_directions_may_have_two_codecs(pool, tmp_path):
-    found = run_federation(experiment(pool), codec_choice("int8/lossless"), 0, tmp_path, lambda: None)
+    found = run_federation(experiment(pool), "int8/lossless", 0, tmp_path, lambda: None)
     assert found.downlink_by_message["Announcement"] > 1.5 * found.uplink_by_message["Update"]
 
 
 def test_commas_also_stand_between_a_codecs_own_parameters():
-    labels = [choice.label for choice in codec_choices("int8, lowrank:rank=8,bits=4 ,sign/int8,int8")]
+    labels = codec_choices("int8, lowrank:rank=8,bits=4 ,sign/int8,int8")
     assert labels == ["int8", "lowrank:rank=8,bits=4", "sign/int8"]
 
 
@@ -322,7 +241,7 @@ def test_the_sentence_compares_with_the_papers_and_with_the_whole_model():
         ({"seeds": "one"}, "--seeds 'one'"),
         ({"seeds": "-1"}, "whole numbers from 0"),
         ({"target": 84.0}, "between 0 and 1"),
-        ({"data": None}, "--data with --bundle, or --features"),
+        ({"source": Source(bundle=ROOT)}, "--data with --bundle, or --features"),
         ({"method": "fedmedclap"}, "unknown method"),
     ],
 )

@@ -1,5 +1,6 @@
 """Unlabelled embeddings that methods adapt to, as a site gets them: quantised, or statistics of them only."""
 
+import hashlib
 from collections.abc import Mapping
 from typing import Literal
 
@@ -20,7 +21,6 @@ from fedmedclip.protocol.errors import InvalidInputError
 
 Floats = npt.NDArray[np.float32]
 
-SERVER_REFERENCE = "server_reference"
 STATISTICS_RANK = 32
 
 
@@ -55,3 +55,11 @@ class PublishedTarget:
     def draw(self, seed: int) -> Floats:
         """Return unit rows (n, D): all of them, or for statistics surrogates drawn with this seed."""
         return target_embeddings(self._reference, SURROGATES, seed)
+
+
+def target_digest(targets: Mapping[str, Floats]) -> str:
+    """Return a digest of what can be adapted to: equal digests give equal results."""
+    digest = hashlib.sha256()
+    for name, embeddings in sorted(targets.items()):
+        digest.update(f"{name} {embeddings.shape} ".encode() + embeddings.tobytes())
+    return digest.hexdigest()

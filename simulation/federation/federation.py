@@ -1,0 +1,218 @@
+"""One federation in one process: production training, codecs, error feedback, catching up and messages.
+
+Every payload that a broker would carry is made, signed and counted; nothing is published. Heads have the
+same bits, and messages the same bytes, as those of the production agents and coordinator (a test compares
+them, also where sites come and go). No message is lost here, so there is nothing for those to decide.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from fedmedclip.aggregator.global_head import GlobalHead
+from fedmedclip.aggregator.rules import weighted_mean
+from fedmedclip.aggregator.store import Store, StoredHead, StoredVersion
+from fedmedclip.edge_client.site.head_follower import ASK_AGAIN_SECONDS, HeadFollower, Request
+from fedmedclip.protocol import topics
+from fedmedclip.protocol.envelope import NO_IDENTITY, seal
+from fedmedclip.protocol.heads.head import NamedArrays, head_digest
+from fedmedclip.protocol.link.settings import SMALLEST_COMMON_LIMIT
+from fedmedclip.protocol.messages import (
+    Announcement,
+    Block,
+    HeadRequest,
+    Join,
+    JoinAnswer,
+    Message,
+    Receipt,
+    Snapshot,
+    Status,
+    Update,
+)
+from fedmedclip.protocol.objects import blocks_of, refer_to
+from fedmedclip.protocol.signature import fingerprint
+from fedmedclip.simulation.federation.coders import CodecMeasurements, Coder, Kept, coder_of
+from fedmedclip.simulation.federation.plan import AGGREGATOR, FEDERATION, derived_key, wire_plan
+from fedmedclip.simulation.federation.site_states import SiteStates
+from fedmedclip.simulation.federation.traffic import Traffic
+from fedmedclip.simulation.federation.trainer import Trainer
+from fedmedclip.simulation.federation.virtual_sites import VirtualSite
+
+WORKING_PREFIX = "federation-"
+
+
+class Federation:
+    """Sites and an aggregator. Their states rest in a temporary folder below `folder`; close it when done.
+
+    `coder` replaces that of the plan's codecs; `measurements` records what it makes of the first site's
+    update in each round.
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        folder: Path | None = None,
+        coder: Coder | None = None,
+        measurements: CodecMeasurements | None = None,
+    ) -> None:
+        self._trainer = trainer
+        self._plan = plan = trainer.plan
+        self._measurements = measurements
+        self._specification = trainer.shared_specification
+        self._coder = coder or coder_of(
+            plan.method, plan.uplink_codec, plan.downlink_codec, self._specification
+        )
+        self._folder = TemporaryDirectory(dir=folder, prefix=WORKING_PREFIX)
+        self._states = SiteStates(Path(self._folder.name), trainer)
+        self._key = derived_key(plan.seed, AGGREGATOR)
+        self._announced = wire_plan(plan, trainer.pool, self._key)
+        self._kept = Kept()
+        self._online: dict[str, Status] = {}
+        self._traffic = Traffic()
+        self.head = trainer.initial_shared()
+        self._store = Store(Path(self._folder.name) / "aggregator.db", durable=False)
+        self._store.begin(self._announced, self._specification.to_bytes(self.head), head_digest(self.head))
+        self._versions = self._newest()
+        self._retained: dict[str, bytes] = {}
+        self._broadcast(topics.plan(FEDERATION), self._announced)
+        self._broadcast(topics.head(FEDERATION), self._versions.announcement())
+
+    def play_round(self, number: int, sites: Sequence[VirtualSite]) -> Traffic:
+        """Let these sites, and nobody else, make version `number`; return what travelled."""
+        self._traffic = Traffic()
+        names = {site.name for site in sites}
+        for name in [name for name in self._online if name not in names]:
+            self._leave(name)
+        for site in sites:
+            if site.name not in self._online:
+                self._join(site)
+        # One update at a time: heads of many sites would fill the memory.
+        updates = (
+            (float(len(site.train)), self._train(site, number, measured=site is sites[0]))
+            for site in sorted(sites, key=lambda site: site.name)
+        )
+        self._advance(number, weighted_mean(updates, self._specification))
+        return self._traffic
+
+    def shared_head(self, site: str | None = None) -> NamedArrays:
+        """Return the newest global head."""
+        return self.head
+
+    def private_head(self, site: str) -> NamedArrays:
+        """Return a site's private head; empty for a method without one."""
+        return self._states.load(site)[0]
+
+    def close(self) -> None:
+        """Release and remove all files."""
+        self._store.close()
+        self._folder.cleanup()
+
+    def _train(self, site: VirtualSite, number: int, measured: bool) -> NamedArrays:
+        """Return what counts of the site's update."""
+        private, kept = self._states.load(site.name)
+        shared, private = self._trainer.train(site, self.head, private, number)
+        measurements = self._measurements if measured else None
+        made = self._coder.encode_update(shared, self.head, kept, measurements)
+        self._states.save(site.name, private, made.kept)
+        payload = refer_to(made.payload, SMALLEST_COMMON_LIMIT)
+        self._up(site.name, Update(number, len(site.train), payload), *blocks_of(made.payload, payload))
+        self._down(site.name, Receipt(number, True, ""))
+        return made.decoded
+
+    def _advance(self, version: int, mean: NamedArrays) -> None:
+        made = self._coder.encode_version(mean, self.head, self._kept)
+        self._specification.check(made.decoded)
+        self.head, self._kept = made.decoded, made.kept
+        self._store.advance(
+            StoredVersion(version, head_digest(self.head), made.payload),
+            StoredHead(self._specification.to_bytes(self.head), None, b""),
+        )
+        self._versions = self._newest()
+        self._broadcast(topics.head(FEDERATION), self._versions.announcement())
+        for block in self._newest_blocks():
+            self._broadcast(topics.blocks(FEDERATION), block)
+        for name in self._online:
+            self._report(name, version)
+
+    def _leave(self, name: str) -> None:
+        self._states.leave(name, self._versions.version, self.head)
+        self._report(name, self._versions.version, online=False)
+        del self._online[name]
+
+    def _join(self, site: VirtualSite) -> None:
+        """Let a site come online, read what it missed, and join, in the order of an agent's messages."""
+        name, key = site.name, derived_key(self._plan.seed, site.name).public_key
+        for topic, payload in self._retained.items():
+            self._traffic.received(topic, payload)
+        version, now = self._versions.version, 0.0
+        if self._coder.whole:
+            for block in self._newest_blocks():
+                self._down(name, block)
+        else:
+            held = self._states.held(name) or (0, self._trainer.initial_shared())
+            follower = HeadFollower(self._specification, *held, lambda *_: None)
+            self._ask(name, follower, follower.take(self._versions.announcement(), now), now)
+            version = follower.version
+        self._up(name, Join(key, self._trainer.pool.digest, len(site.train)))
+        self._down(name, JoinAnswer(fingerprint(key), True, ""))
+        self._report(name, version)
+        # Blocks are not retained: a site that only lacks those of the newest version has to ask for them.
+        while version < self._versions.version:
+            now += ASK_AGAIN_SECONDS
+            self._ask(name, follower, follower.tick(now), now)
+            version = follower.version
+            self._report(name, version)
+
+    def _ask(self, name: str, follower: HeadFollower, requests: list[Request], now: float) -> None:
+        """Send the requests, and those that follow from their answers."""
+        waiting = deque(requests)
+        while waiting:
+            request = waiting.popleft()
+            self._up(name, request)
+            for answer in self._answers(request):
+                self._down(name, answer)
+                if isinstance(answer, Block):
+                    waiting += follower.add_block(answer, now)
+                else:
+                    waiting += follower.take(answer, now)
+
+    def _answers(self, request: Request) -> Iterator[Announcement | Snapshot | Block]:
+        if not isinstance(request, HeadRequest):
+            yield from self._versions.blocks(request.object_digest, request.missing)
+            return
+        for carrier in self._versions.catch_up(request.have_version):
+            yield carrier
+            yield from self._versions.blocks_behind(carrier)
+
+    def _newest(self) -> GlobalHead:
+        # Nothing is encoded by it: it says what a site lacks, from what the store holds.
+        return GlobalHead(
+            self._store, self._specification, "lossless", self._plan.rounds, SMALLEST_COMMON_LIMIT
+        )
+
+    def _newest_blocks(self) -> list[Block]:
+        return self._versions.blocks_behind(self._versions.announcement())
+
+    def _report(self, name: str, version: int, online: bool = True) -> None:
+        """Publish a status that differs from the one before; the aggregator alone listens to it."""
+        key, topic = derived_key(self._plan.seed, name), topics.status(FEDERATION, name)
+        status = Status(fingerprint(key.public_key), online, version)
+        if self._online.get(name) != status:
+            self._online[name] = status
+            self._traffic.sent(topic, seal(status, topic, key, NO_IDENTITY))
+
+    def _up(self, name: str, *messages: Message) -> None:
+        key, topic = derived_key(self._plan.seed, name), topics.up(FEDERATION, name)
+        for message in messages:
+            self._traffic.sent(topic, seal(message, topic, key, self._announced.identity))
+
+    def _down(self, name: str, message: Message) -> None:
+        topic = topics.down(FEDERATION, name)
+        self._traffic.received(topic, seal(message, topic, self._key, self._announced.identity))
+
+    def _broadcast(self, topic: str, message: Message) -> None:
+        payload = seal(message, topic, self._key, self._announced.identity)
+        if not isinstance(message, Block):
+            self._retained[topic] = payload
+        self._traffic.received(topic, payload, len(self._online))

@@ -1,0 +1,227 @@
+"""Whole federations from a notebook: data and a method in, tables and heads out."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from fedmedclip.edge_client.heads.method import site_method
+from fedmedclip.edge_client.learning.settings import TrainingSettings
+from fedmedclip.protocol.bundle.bundle import open_bundle
+from fedmedclip.protocol.errors import InvalidInputError
+from fedmedclip.protocol.heads.head import NamedArrays
+from fedmedclip.simulation.federation.coders import codecs_of
+from fedmedclip.simulation.federation.evaluation import (
+    CLASSIFIERS,
+    Examiner,
+    accuracies,
+    mean_over_sites,
+    tested,
+)
+from fedmedclip.simulation.federation.feature_pool import FeaturePool, pool_of_file
+from fedmedclip.simulation.federation.federation import Federation
+from fedmedclip.simulation.federation.folder import SERVER_REFERENCE
+from fedmedclip.simulation.federation.plan import FederationPlan, settings_of
+from fedmedclip.simulation.federation.rounds import play
+from fedmedclip.simulation.federation.source import Features, features_of_folder, features_of_pool
+from fedmedclip.simulation.federation.targets import PublishedTarget, Target
+from fedmedclip.simulation.federation.trainer import Trainer
+from fedmedclip.simulation.federation.virtual_sites import VirtualSite
+
+
+@dataclass(frozen=True)
+class SimulatedRound:
+    """After a round of a seed: bytes of all sites together, and accuracies from 0 to 1.
+
+    `zero_shot`, `shared`, `private` (None for a method without private head) and `ensemble` are means over
+    the sites' test images, each site counting alike. `global_zero_shot` and `global_shared` are of images of
+    no site, None where there are none. Joining counts to the first round.
+    """
+
+    seed: int
+    number: int
+    uplink_bytes: int
+    downlink_bytes: int
+    zero_shot: float
+    shared: float
+    private: float | None
+    ensemble: float
+    global_zero_shot: float | None
+    global_shared: float | None
+
+
+@dataclass(frozen=True)
+class SimulatedSite:
+    """A site of a seed: its images by split, and after the last round its accuracies on its test images.
+
+    Accuracies are None for a site without test images, `private` for a method without private head too.
+    """
+
+    seed: int
+    name: str
+    train: int
+    validation: int
+    test: int
+    zero_shot: float | None
+    shared: float | None
+    private: float | None
+    ensemble: float | None
+
+
+@dataclass(frozen=True)
+class SimulatedHeads:
+    """The last heads: arrays float32 by name. `private` is by site, empty for a method without one."""
+
+    shared: NamedArrays
+    private: dict[str, NamedArrays]
+
+
+@dataclass(frozen=True)
+class SimulationResult:
+    """Tables with a row for each round and for each site, and the last heads by seed."""
+
+    method: str
+    codec: str
+    class_names: tuple[str, ...]
+    rounds: tuple[SimulatedRound, ...]
+    sites: tuple[SimulatedSite, ...]
+    heads: dict[int, SimulatedHeads]
+
+    @property
+    def total_bytes(self) -> int:
+        """MQTT payload bytes of all seeds, sites and rounds, both ways."""
+        return sum(row.uplink_bytes + row.downlink_bytes for row in self.rounds)
+
+
+def simulate(
+    data: str | Path | FeaturePool,
+    bundle: str | Path | None = None,
+    *,
+    method: str = "fedmedclip",
+    codec: str = "lowrank",
+    rounds: int = 30,
+    seed: int | Sequence[int] = 0,
+    sites: int | None = None,
+    alpha: float = 0.5,
+    settings: TrainingSettings | Mapping[str, Any] | None = None,
+    work: str | Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> SimulationResult:
+    """Play a whole federation in this process, once for each seed, with the numbers of `bench accuracy`.
+
+    `data` is a folder of sites, each a folder of classes, which needs a `bundle` to encode it; or a `.npz` of
+    features (see `pool_of_file`), or a pool. `method` is one that sites can train with; `codec` may be
+    `UP/DOWN`. `sites` deals all images out again among that many, with Dirichlet concentration `alpha`.
+    `settings` are training settings by name, the method's defaults otherwise; adapting methods adapt to the
+    folder's server_reference where there is one. Computed features are kept in the folder `work` and used
+    again; with None they are computed each time. `progress` is told how many rounds of how many are done.
+
+    Raises InvalidInputError for arguments or data that cannot be used and for want of PyTorch, BundleError
+    for a bundle that is damaged.
+    """
+    chosen = site_method(method)
+    codecs = codecs_of(codec)
+    seeds = _seeds(seed)
+    if rounds < 1:
+        raise InvalidInputError(f"rounds is {rounds}; give at least 1")
+    if not isinstance(settings, TrainingSettings):
+        settings = settings_of(settings or {}, method)
+    with _work_folder(work) as folder:
+        features = _features(data, bundle, folder, reference=chosen.adapts)
+        adapts = SERVER_REFERENCE in features.unlabelled
+        target = PublishedTarget(Target(SERVER_REFERENCE), features.unlabelled) if adapts else None
+        done = count(1)
+
+        def on_round() -> None:
+            if progress is not None:
+                progress(next(done), len(seeds) * rounds)
+
+        round_rows: list[SimulatedRound] = []
+        site_rows: list[SimulatedSite] = []
+        heads = {}
+        for one_seed in seeds:
+            plan = FederationPlan(method, *codecs, rounds, one_seed, settings)
+            trainer = Trainer(plan, features.pool, target)
+            dealt = features.pool.deal(one_seed, sites, alpha).sites
+            with closing(Federation(trainer, folder)) as federation:
+                round_rows += _play(federation, trainer, dealt, on_round)
+                site_rows += [_site_row(federation, trainer, site) for site in dealt]
+                private = {site.name: federation.private_head(site.name) for site in dealt}
+                heads[one_seed] = SimulatedHeads(federation.head, private)
+    return SimulationResult(method, codec, features.class_names, tuple(round_rows), tuple(site_rows), heads)
+
+
+def _play(
+    federation: Federation, trainer: Trainer, sites: Sequence[VirtualSite], on_round: Callable[[], None]
+) -> list[SimulatedRound]:
+    plan, images = trainer.plan, trainer.pool.global_test
+    examiner = Examiner(trainer.pool, plan.method)
+
+    def score() -> tuple[dict[str, float], dict[str, float]]:
+        means = mean_over_sites([examiner.of_site(federation, site) for site in tested(sites)])
+        if images is None:
+            return means, {}
+        return means, accuracies(examiner.predict(federation.head, {}, images.embeddings), images.labels)
+
+    rows = []
+    played = play(federation, plan.rounds, lambda _: sites, score, on_round).rounds
+    for number, entry in enumerate(played, start=1):
+        means, on_global = entry.score
+        rows.append(
+            SimulatedRound(
+                seed=plan.seed,
+                number=number,
+                uplink_bytes=entry.uplink_bytes,
+                downlink_bytes=entry.downlink_bytes,
+                zero_shot=means["zero_shot"],
+                shared=means["shared"],
+                private=means.get("private"),
+                ensemble=means["ensemble"],
+                global_zero_shot=on_global.get("zero_shot"),
+                global_shared=on_global.get("shared"),
+            )
+        )
+    return rows
+
+
+def _site_row(federation: Federation, trainer: Trainer, site: VirtualSite) -> SimulatedSite:
+    found = Examiner(trainer.pool, trainer.plan.method).of_site(federation, site) if len(site.test) else {}
+    counts = len(site.train), len(site.validation), len(site.test)
+    return SimulatedSite(trainer.plan.seed, site.name, *counts, *map(found.get, CLASSIFIERS))
+
+
+def _features(
+    data: str | Path | FeaturePool, bundle: str | Path | None, folder: Path, reference: bool
+) -> Features:
+    if isinstance(data, FeaturePool) or Path(data).suffix == ".npz":
+        if bundle is not None:
+            raise InvalidInputError("the data are features already; leave the bundle out")
+        return features_of_pool(data if isinstance(data, FeaturePool) else pool_of_file(Path(data)))
+    if bundle is None:
+        raise InvalidInputError(f"data {data} are images; give the bundle that encodes them")
+    return features_of_folder(
+        Path(data), open_bundle(Path(bundle)), folder / "features.db", reference=reference
+    )
+
+
+def _seeds(seed: int | Sequence[int]) -> list[int]:
+    seeds = [seed] if isinstance(seed, int) else list(dict.fromkeys(seed))
+    if not seeds or min(seeds) < 0:
+        raise InvalidInputError(f"seed is {seed}; give one or more whole numbers from 0")
+    return seeds
+
+
+@contextmanager
+def _work_folder(work: str | Path | None) -> Iterator[Path]:
+    if work is None:
+        with TemporaryDirectory(prefix="fedmedclip-") as folder:
+            yield Path(folder)
+        return
+    try:
+        Path(work).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidInputError(f"work folder {work} cannot be used ({error}); give another") from error
+    yield Path(work)

@@ -1,0 +1,90 @@
+"""Local training at the sites of one run: production code, and the same draws as at real sites."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fedmedclip.edge_client.heads.heads import initial_private_head, private_head_specification
+from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays
+from fedmedclip.protocol.heads.shared_heads import initial_shared_head, shared_head_specification
+from fedmedclip.protocol.seeds import derive_seed
+from fedmedclip.simulation.federation.feature_pool import FeaturePool
+from fedmedclip.simulation.federation.plan import FederationPlan
+from fedmedclip.simulation.federation.targets import PublishedTarget
+from fedmedclip.simulation.federation.virtual_sites import VirtualSite
+
+ALWAYS_KEPT = -10.0
+"""A threshold that no row of a masked layer falls below, so far away that its step's gradient is 0."""
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """Trains heads as the plan says. PyTorch is imported by the first round.
+
+    `target` is what an adapting method adapts to; `masked` False keeps every row of every masked layer.
+    """
+
+    plan: FederationPlan
+    pool: FeaturePool
+    target: PublishedTarget | None = None
+    masked: bool = True
+
+    @property
+    def shared_specification(self) -> HeadSpecification:
+        """The shared head's specification."""
+        return shared_head_specification(self.plan.method, self.pool.embedding_size, self._classes)
+
+    @property
+    def private_specification(self) -> HeadSpecification:
+        """The private head's specification; an empty one for a method without private head."""
+        found = private_head_specification(self.plan.method, self.pool.embedding_size, self._classes)
+        return found or HeadSpecification(())
+
+    def initial_shared(self) -> NamedArrays:
+        """Return version 0 of the shared head."""
+        head = initial_shared_head(self.plan.method, self.pool.embedding_size, self.plan.seed, self._classes)
+        return self._masked(head)
+
+    def initial_private(self, site: str) -> NamedArrays:
+        """Return a site's first private head; empty for a method without one."""
+        size = self.pool.embedding_size
+        return self._masked(initial_private_head(self.plan.method, size, self._classes, self.plan.seed, site))
+
+    def train(
+        self, site: VirtualSite, shared: NamedArrays, private: NamedArrays, round_number: int
+    ) -> tuple[NamedArrays, NamedArrays]:
+        """Return both heads after one local round."""
+        from fedmedclip.edge_client.learning.training import train_round
+
+        pool = self.pool
+
+        def seed_for(purpose: str) -> int:
+            return derive_seed(self.plan.seed, site=site.name, round_number=round_number, purpose=purpose)
+
+        trained = train_round(
+            self.plan.method,
+            shared,
+            private,
+            pool.embeddings[site.train],
+            pool.labels[site.train],
+            pool.class_embeddings,
+            pool.logit_scale,
+            self.plan.settings,
+            round_number=round_number,
+            seed=seed_for("training"),
+            validation=(pool.embeddings[site.validation], pool.labels[site.validation]),
+            target=None if self.target is None else self.target.draw(seed_for("reference")),
+        )
+        return trained.shared, trained.private
+
+    @property
+    def _classes(self) -> int:
+        return len(self.pool.class_embeddings)
+
+    def _masked(self, head: NamedArrays) -> NamedArrays:
+        if self.masked:
+            return head
+        return {
+            name: np.full_like(array, ALWAYS_KEPT) if name.endswith(".threshold") else array
+            for name, array in head.items()
+        }

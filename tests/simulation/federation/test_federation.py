@@ -1,0 +1,119 @@
+"""The in-process federation makes the bits and bytes of production agents, and counts what it says."""
+
+from collections import Counter
+from contextlib import closing
+
+import numpy as np
+import pytest
+
+import fedmedclip.simulation.federation.federation as module
+from fedmedclip.protocol.envelope import seal
+from fedmedclip.protocol.heads.head import head_digest
+from fedmedclip.simulation.federation.federation import Federation
+from fedmedclip.simulation.federation.plan import FederationPlan
+from fedmedclip.simulation.federation.trainer import Trainer
+from tests.simulation.federation.production import ProductionFederation
+
+COMMON_LIMIT = 131_072
+
+
+def trainer(pool, uplink="int8", downlink=None, *, method="fedmedclip", rounds=3, seed=0, **options):
+    plan = FederationPlan(method, uplink, downlink or uplink, rounds, seed)
+    return Trainer(plan, pool, **options)
+
+
+@pytest.mark.parametrize(
+    ("codecs", "method", "sites", "per_round", "rounds", "limit"),
+    [
+        (("int8", "lowrank"), "fedmedclip", None, None, 3, COMMON_LIMIT),
+        (("lossless", "lossless"), "fedmedclip", None, None, 2, 1280),
+        (("lowrank", "lowrank"), "whitened-memory", None, None, 3, COMMON_LIMIT),
+        # Sites come and go: joining late, deltas, snapshots, and blocks that were missed.
+        (("int8", "int8"), "fedmedclip", 8, 2, 8, COMMON_LIMIT),
+        (("lowrank", "lowrank"), "fedmedclip", 6, 3, 6, COMMON_LIMIT),
+        (("lossless", "lossless"), "fedmedclip", 8, 2, 8, 1280),
+        (("sign", "int8"), "linear-probe", 12, 5, 6, 600),
+    ],
+)
+def test_bits_and_bytes_are_those_of_the_production_agents(
+    pool, tmp_path, monkeypatch, codecs, method, sites, per_round, rounds, limit
+):
+    monkeypatch.setattr(module, "SMALLEST_COMMON_LIMIT", limit)
+    dealt = pool.deal(3, sites, 5.0)
+    training = trainer(pool, *codecs, method=method, rounds=rounds, seed=3)
+    number = per_round or len(dealt.sites)
+    with (
+        closing(ProductionFederation(training, number, tmp_path, limit)) as production,
+        closing(Federation(training)) as federation,
+    ):
+        for version in range(1, rounds + 1):
+            chosen = dealt.participants(per_round, 3, version)
+            expected = production.play_round(version, chosen)
+            found = federation.play_round(version, chosen)
+            assert (found.uplink, found.downlink) == (expected.uplink, expected.downlink)
+            assert found.exchanges == expected.exchanges
+            assert head_digest(federation.head) == production.digest
+        # Whatever a site had missed, it trained from the newest head.
+        trained_from = production.trained_from
+        assert [version for version, _ in trained_from] == sorted([*range(1, rounds + 1)] * number)
+        assert len(set(trained_from)) == rounds
+
+
+def test_the_cases_above_have_every_way_of_catching_up(pool, monkeypatch):
+    found = Counter()
+    for codec, limit in (("int8", COMMON_LIMIT), ("lossless", 1280)):
+        monkeypatch.setattr(module, "SMALLEST_COMMON_LIMIT", limit)
+        dealt = pool.deal(3, 8, 5.0)
+        with closing(Federation(trainer(pool, codec, rounds=8, seed=3))) as federation:
+            for version in range(1, 9):
+                traffic = federation.play_round(version, dealt.participants(2, 3, version))
+                found += traffic.uplink + traffic.downlink
+    assert {"HeadRequest", "BlockRequest", "Snapshot", "Block"} <= set(found)
+
+
+def test_bytes_are_the_lengths_of_the_sealed_messages(pool, monkeypatch):
+    sealed, received = Counter(), Counter()
+
+    def counting_seal(message, topic, key, identity):
+        payload = seal(message, topic, key, identity)
+        if "/up/" in topic or "/status/" in topic:
+            sealed[type(message).__name__] += len(payload)
+        else:
+            listeners = 1 if "/down/" in topic else 3
+            received[type(message).__name__] += listeners * len(payload)
+        return payload
+
+    monkeypatch.setattr(module, "seal", counting_seal)
+    sites = pool.deal(0).sites
+    uplink, downlink = Counter(), Counter()
+    with closing(Federation(trainer(pool))) as federation:
+        for version in (1, 2, 3):
+            traffic = federation.play_round(version, sites)
+            uplink += traffic.uplink
+            downlink += traffic.downlink
+    assert uplink == sealed
+    # The first announcement and the plan were sealed before anybody was there, and are retained for each.
+    assert downlink == received
+    assert set(sealed) == {"Join", "Status", "Update"}
+    assert set(received) == {"Plan", "JoinAnswer", "Announcement", "Receipt"}
+
+
+def test_only_participants_leave_a_state_and_nothing_is_left_at_the_end(pool, tmp_path):
+    dealt = pool.deal(0, 60, 5.0)
+    chosen = set()
+    with closing(Federation(trainer(pool, rounds=6), tmp_path)) as federation:
+        for version in range(1, 7):
+            participants = dealt.participants(2, 0, version)
+            chosen |= {site.name for site in participants}
+            federation.play_round(version, participants)
+        assert {path.stem for path in tmp_path.rglob("*.site")} == chosen
+        assert len(chosen) > 4
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_masked_layer_that_is_switched_off_keeps_every_row(pool):
+    with closing(Federation(trainer(pool, "lossless", masked=False))) as federation:
+        federation.play_round(1, pool.deal(0).sites)
+        for head in (federation.head, federation.private_head("site-1")):
+            thresholds = np.concatenate([head[name] for name in head if name.endswith("threshold")])
+            np.testing.assert_allclose(thresholds, -10, rtol=1e-3)
