@@ -78,7 +78,11 @@ def _plan(
         uplink_codec=settings.uplink_codec,
         downlink_codec=settings.downlink_codec,
         training=configuration.training,
+        number=1,
+        revision=1,
+        paused=False,
         maximum_update_norm=settings.maximum_update_norm,
+        start=None,
     )
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from fedmedclip.protocol.database import Database, checksum
-from fedmedclip.protocol.messages import Plan, Update
+from fedmedclip.protocol.messages import Plan, Update, plan_of_version_1
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS federation (
@@ -48,10 +48,13 @@ def _from_version_1(database: sqlite3.Connection) -> None:
     )
     database.execute("DELETE FROM updates WHERE payload IS NULL")
     database.execute("ALTER TABLE updates DROP COLUMN size")
-    for head, residual, memory in database.execute(
-        "SELECT head, residual, codec_memory FROM federation"
+    for plan, head, residual, memory in database.execute(
+        "SELECT plan, head, residual, codec_memory FROM federation"
     ).fetchall():
-        database.execute("UPDATE federation SET checksum = ?", (checksum(head, residual, memory),))
+        database.execute(
+            "UPDATE federation SET plan = ?, checksum = ?",
+            (msgspec.msgpack.encode(plan_of_version_1(plan)), checksum(head, residual, memory)),
+        )
 
 
 @dataclass(frozen=True)

@@ -68,11 +68,11 @@ class Plan(_Message, frozen=True, tag=1):
     uplink_codec: ShortText
     downlink_codec: ShortText
     training: Annotated[dict[ShortText, Setting], Meta(max_length=MAXIMUM_SETTINGS)]
-    number: RunNumber = 1
-    revision: Annotated[int, Meta(ge=1, le=1_000_000)] = 1
-    paused: bool = False
-    maximum_update_norm: Annotated[float, Meta(gt=0)] = 1000.0
-    start: Digest | None = None
+    number: RunNumber
+    revision: Annotated[int, Meta(ge=1, le=1_000_000)]
+    paused: bool
+    maximum_update_norm: Annotated[float, Meta(gt=0)]
+    start: Digest | None
 
     @property
     def begun(self) -> str:
@@ -111,9 +111,9 @@ class Join(_Message, frozen=True, tag=3):
     public_key: PublicKey
     bundle_digest: Digest
     samples: Samples
-    version: HeldVersion = -1
-    software: ShortText = ""
-    cannot: Reason = ""
+    version: HeldVersion
+    software: ShortText
+    cannot: Reason
 
 
 class JoinAnswer(_Message, frozen=True, tag=4):
@@ -142,7 +142,7 @@ class Receipt(_Message, frozen=True, tag=6):
     round_number: Annotated[int, Meta(ge=1, le=1_000_000)]
     accepted: bool
     reason: Reason
-    closed: bool = False
+    closed: bool
 
 
 class Block(_Message, frozen=True, tag=7):
@@ -237,3 +237,9 @@ def decode_message(body: bytes) -> Message:
         return _decoder.decode(body)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise MessageError(f"malformed message: {error}") from error
+
+
+def plan_of_version_1(encoded: bytes) -> Plan:
+    """Return the plan that a state of protocol version 1 holds, with what it meant by what it did not say."""
+    _, *fields = msgspec.msgpack.decode(encoded)
+    return msgspec.convert([1, *fields, 1, 1, False, 1000.0, None], Plan)

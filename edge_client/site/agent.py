@@ -497,12 +497,7 @@ class SiteAgent:
         stored = self._stored
         assert stored is not None
         shared = self._specification(stored.plan).to_bytes(head)
-        carrier = self._carriers.get(version)
-        if (version, shared) == (stored.version, stored.shared_head):
-            if carrier is not None and self._state.evidence() is None:
-                self._state.install(version, shared, carrier)
-            return
-        self._state.install(version, shared, carrier)
+        self._state.install(version, shared, self._carriers.get(version))
         self._stored = replace(stored, version=version, shared_head=shared)
         self._notify_learner(self._stored)
 

@@ -101,7 +101,6 @@ class HeadFollower:
 
     def _confirm(self, carrier: Announcement | Snapshot, now: float) -> list[Request]:
         if carrier.head_digest == head_digest(self.head):
-            self._install(self.version, self.head)
             return []
         if isinstance(carrier, Snapshot) and carrier.payload is not None:
             self._incoming = (

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from fedmedclip.protocol.database import Database, checksum
-from fedmedclip.protocol.messages import Plan
+from fedmedclip.protocol.messages import Plan, plan_of_version_1
 
 log = logging.getLogger("fedmedclip.site")
 
@@ -40,12 +40,16 @@ def _from_version_1(database: sqlite3.Connection) -> None:
                    "carrier BLOB"):  # fmt: skip
         database.execute(f"ALTER TABLE site ADD COLUMN {column}")
     database.execute("ALTER TABLE outbox ADD COLUMN private_head_if_refused BLOB")
-    for shared, private, residual, memory in database.execute(
-        "SELECT shared_head, private_head, residual, codec_memory FROM site"
+    for plan, shared, private, residual, memory in database.execute(
+        "SELECT plan, shared_head, private_head, residual, codec_memory FROM site"
     ).fetchall():
         database.execute(
-            "UPDATE site SET shared_checksum = ?, own_checksum = ?",
-            (checksum(shared), checksum(private, residual, memory)),
+            "UPDATE site SET plan = ?, shared_checksum = ?, own_checksum = ?",
+            (
+                msgspec.msgpack.encode(plan_of_version_1(plan)),
+                checksum(shared),
+                checksum(private, residual, memory),
+            ),
         )
 
 

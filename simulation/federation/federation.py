@@ -117,7 +117,7 @@ class Federation:
         self._states.save(site.name, private, made.kept)
         payload = refer_to(made.payload, SMALLEST_COMMON_LIMIT)
         self._up(site.name, Update(number, len(site.train), payload), *blocks_of(made.payload, payload))
-        self._down(site.name, Receipt(number, True, ""))
+        self._down(site.name, Receipt(number, True, "", False))
         return made.decoded
 
     def _advance(self, version: int, mean: NamedArrays) -> None:
@@ -154,7 +154,7 @@ class Federation:
             follower = HeadFollower(self._specification, *held, lambda *_: None)
             self._ask(name, follower, follower.take(self._versions.announcement(), now), now)
             version = follower.version
-        self._up(name, Join(key, self._trainer.pool.digest, len(site.train)))
+        self._up(name, Join(key, self._trainer.pool.digest, len(site.train), version, "", ""))
         self._down(name, JoinAnswer(fingerprint(key), True, ""))
         self._report(name, version)
         # Blocks are not retained: a site that only lacks those of the newest version has to ask for them.

@@ -1,6 +1,7 @@
 """What a federation of a benchmark does, and how its messages name and sign it."""
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -51,6 +52,11 @@ def wire_plan(plan: FederationPlan, pool: FeaturePool, key: SigningKey) -> Plan:
         uplink_codec=plan.uplink_codec,
         downlink_codec=plan.downlink_codec,
         training={},
+        number=1,
+        revision=1,
+        paused=False,
+        maximum_update_norm=math.inf,
+        start=None,
     )
 
 

@@ -10,7 +10,10 @@ from fedmedclip.protocol.errors import StorageError
 from fedmedclip.protocol.messages import Plan, Update
 from fedmedclip.protocol.objects import refer_to
 
-PLAN = Plan(bytes(16), bytes(32), "fedmedclip", bytes(32), 8, 3, 1, "int8", "int8", {"batch_size": 32})
+PLAN = Plan(
+    bytes(16), bytes(32), "fedmedclip", bytes(32), 8, 3, 1, "int8", "int8", {"batch_size": 32},
+    1, 1, False, 1000.0, None,
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -40,6 +43,7 @@ def test_an_update_stored_twice_counts_once_and_the_first_stands(store):
 
 
 def test_a_counted_update_is_remembered_after_its_payload_is_gone(store):
+    store.admit("site-a", b"k" * 32, 100)
     store.add_update(1, "site-a", 100, b"delta")
     store.advance(StoredVersion(1, b"d" * 32, b"broadcast"), StoredHead(b"head1", b"residual1", b"memory1"))
     assert store.has_update(1, "site-a")

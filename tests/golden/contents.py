@@ -134,10 +134,18 @@ def sealed_messages(encoded: bytes, snapshot: bytes) -> Iterator[tuple[str, str,
         uplink_codec="lowrank",
         downlink_codec="auto:bytes=1460",
         training=training,
+        number=1_800_000_000,
+        revision=1,
+        paused=False,
+        maximum_update_norm=1000.0,
+        start=None,
     )
+    revised = msgspec.structs.replace(plan, revision=2, rounds=80, paused=True, start=bundle)
     down, up = topics.down(FEDERATION, SITE), topics.up(FEDERATION, SITE)
+    closed = "round 1 is closed — 2 is open"
     refusal = "the name 'site-a' belongs to another site (another key); choose another name"
     yield "plan", topics.plan(FEDERATION), "aggregator", plan
+    yield "plan-revised", topics.plan(FEDERATION), "aggregator", revised
     yield "announcement-0", topics.head(FEDERATION), "aggregator", messages.Announcement(0, head, False, None)
     yield (
         "announcement",
@@ -149,16 +157,28 @@ def sealed_messages(encoded: bytes, snapshot: bytes) -> Iterator[tuple[str, str,
     yield "announcement-blocks", topics.head(FEDERATION), "aggregator", blocked
     yield "block-0", topics.blocks(FEDERATION), "aggregator", first
     yield "block-1", topics.blocks(FEDERATION), "aggregator", second
-    yield "join", up, "site", messages.Join(KEYS["site"].public_key, bundle, 386)
+    yield "join", up, "site", messages.Join(KEYS["site"].public_key, bundle, 386, 7, "0.2.0", "")
+    cannot = "this site's bundle has digest 0011223344556677; copy the federation's bundle"
+    declined = messages.Join(KEYS["site"].public_key, head, 386, -1, "0.2.0", cannot)
+    yield "join-declined", up, "site", declined
     yield "join-accepted", down, "aggregator", messages.JoinAnswer(mark, True, "")
     yield "join-refused", down, "aggregator", messages.JoinAnswer(mark, False, refusal)
     yield "update", up, "site", messages.Update(1, 386, encoded)
     yield "update-blocks", up, "site", messages.Update(1_000_000, 1_000_000_000, reference)
-    yield "receipt", down, "aggregator", messages.Receipt(1, True, "")
-    yield "receipt-refused", down, "aggregator", messages.Receipt(1, False, "round 1 is closed — 2 is open")
+    yield "receipt", down, "aggregator", messages.Receipt(1, True, "", False)
+    yield (
+        "receipt-refused",
+        down,
+        "aggregator",
+        messages.Receipt(1, False, closed, True),
+    )
     yield "block-request", up, "site", messages.BlockRequest(reference.digest, [0, 1, 127, 128, 16_383])
     yield "head-request", up, "site", messages.HeadRequest(7)
     yield "head-request-whole", up, "site", messages.HeadRequest(-1)
+    yield "abstain", up, "site", messages.Abstain(3, "training needs at least 2 labelled images")
+    yield "state-request", down, "aggregator", messages.StateRequest(10)
+    yield "state", up, "site", messages.State(snapshot)
+    yield "state-blocks", up, "site", messages.State(reference)
     yield "snapshot", down, "aggregator", messages.Snapshot(2, head, False, snapshot)
     yield "snapshot-blocks", down, "aggregator", messages.Snapshot(300, head, True, reference)
     yield "status", topics.status(FEDERATION, SITE), "site", messages.Status(mark, True, 3)

@@ -16,6 +16,7 @@ from fedmedclip.aggregator import service as aggregator_service
 from fedmedclip.edge_client.site import service as site_service
 from fedmedclip.protocol import messages, topics
 from fedmedclip.protocol.envelope import CARRIED, MAGIC, NO_IDENTITY, VERSION, seal
+from fedmedclip.protocol.errors import HeadError
 from fedmedclip.protocol.link.client import Message as LinkMessage
 from fedmedclip.protocol.link.link import Link
 from fedmedclip.protocol.link.settings import LARGEST_MESSAGE_BYTES, LinkSettings
@@ -172,6 +173,18 @@ class Recorder(Loopback):
         self.seen.add((action, channel, type(message).__name__, retain))
 
 
+def once_failing(train):
+    """Return a training that cannot be done the first time."""
+    failures = iter([HeadError("training diverged")])
+
+    def training(*arguments):
+        if (failure := next(failures, None)) is not None:
+            raise failure
+        return train(*arguments)
+
+    return training
+
+
 def test_a_disturbed_federation_publishes_exactly_what_is_documented(tmp_path):
     documented = set()
     for operation in DOCUMENT["operations"].values():
@@ -181,6 +194,14 @@ def test_a_disturbed_federation_publishes_exactly_what_is_documented(tmp_path):
     federation = Recorder(tmp_path, sites=3, rounds=12, embedding_size=80, minimum_sites=2, codec="int8")
     late = federation.agents.pop("site-2")
     chance = random.Random(1)
+    train = federation.learners["site-1"].train
+    federation.learners["site-1"].train = once_failing(train)
+    while federation.coordinator.global_head.version < 5:
+        federation.step(loss=0.1, chance=chance)
+    federation.store.copy_to(tmp_path / "backup.db")
+    while federation.coordinator.global_head.version < 9:
+        federation.step(loss=0.1, chance=chance)
+    federation.restore_aggregator(tmp_path / "backup.db")
     while federation.coordinator.global_head.version < 9:
         federation.step(loss=0.1, chance=chance)
     federation.agents["site-2"] = late

@@ -49,14 +49,14 @@ def test_a_message_on_a_topic_that_does_not_carry_it_is_refused(topic):
 def test_an_unknown_version_is_named():
     payload = bytearray(seal(UPDATE, TOPIC, KEY, IDENTITY))
     payload[2] = 9
-    with pytest.raises(MessageError, match="protocol version 9, this software speaks 1"):
+    with pytest.raises(MessageError, match="protocol version 9, this software speaks 2"):
         open_envelope(bytes(payload), TOPIC)
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=300))
 def test_random_bytes_never_do_worse_than_a_message_error(data):
-    for payload in (data, b"FM\x01" + data):
+    for payload in (data, b"FM\x02" + data):
         try:
             open_envelope(payload, TOPIC).verify(KEY.public_key, IDENTITY)
         except MessageError:
@@ -81,7 +81,7 @@ def test_random_bodies_decode_to_a_known_message_or_are_refused(body):
         HeadRequest(2**40),
         Update(0, 1, UPDATE.payload),
         Update(1, 0, UPDATE.payload),
-        Join(b"short", bytes(32), 5),
+        Join(b"short", bytes(32), 5, -1, "", ""),
     ],
 )
 def test_values_out_of_bounds_are_refused(message):

@@ -52,7 +52,7 @@ def installed():
 @pytest.fixture
 def follower(installed):
     return HeadFollower(
-        SPECIFICATION, 0, SPECIFICATION.initial(0), lambda version, head, finished: installed.append(version)
+        SPECIFICATION, 0, SPECIFICATION.initial(0), lambda version, head: installed.append(version)
     )
 
 
@@ -156,6 +156,28 @@ def test_what_cannot_be_a_head_is_refused_and_leaves_the_head(follower):
         follower.take(Announcement(1, bytes(32), False, refer_to(bytes(1 << 20), SMALL)), 0.0)
     with pytest.raises(CodecError):
         follower.take(Announcement(1, bytes(32), False, refer_to(b"\x02garbage", LARGE)), 0.0)
-    with pytest.raises(MessageError, match="without its payload"):
-        follower.take(Announcement(1, bytes(32), False, None), 0.0)
     assert (follower.version, head_digest(follower.head)) == (0, before)
+
+
+def test_a_version_without_delta_is_asked_for_and_comes_as_a_snapshot(follower, installed):
+    versions = Versions(1)
+    announced = versions.announcements[1]
+    assert follower.take(Announcement(1, announced.head_digest, False, None), 0.0) == [HeadRequest(0)]
+    assert follower.take(versions.snapshot(1), 1.0) == []
+    assert installed == [1]
+
+
+def test_many_deltas_that_were_asked_for_once_are_not_asked_for_again_while_they_come(follower):
+    versions = Versions(6)
+    assert follower.take(versions.announcements[6], 0.0) == [HeadRequest(0)]
+    for version in range(1, 7):
+        assert follower.take(versions.announcements[version], 0.1 * version) == []
+    assert follower.version == 6
+
+
+def test_deltas_that_stop_coming_are_asked_for_again(follower):
+    versions = Versions(6)
+    follower.take(versions.announcements[6], 0.0)
+    follower.take(versions.announcements[1], 0.1)
+    assert follower.tick(1.0) == []
+    assert follower.tick(0.1 + ASK_AGAIN_SECONDS) == [HeadRequest(1)]

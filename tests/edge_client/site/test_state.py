@@ -3,7 +3,10 @@ import pytest
 from fedmedclip.edge_client.site.state import OutgoingUpdate, SiteState
 from fedmedclip.protocol.messages import Plan
 
-PLAN = Plan(bytes(16), bytes(32), "fedmedclip", bytes(32), 8, 3, 1, "lowrank", "lowrank", {})
+PLAN = Plan(
+    bytes(16), bytes(32), "fedmedclip", bytes(32), 8, 3, 1, "lowrank", "lowrank", {},
+    1, 1, False, 1000.0, None,
+)  # fmt: skip
 
 
 @pytest.fixture

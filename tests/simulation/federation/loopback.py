@@ -97,7 +97,7 @@ class Loopback:
         }
         self.plan = Plan(
             os.urandom(16), self.aggregator_key.public_key, "fedmedclip", BUNDLE, embedding_size,
-            rounds, 11, codec, codec, {},
+            rounds, 11, codec, codec, {}, 1, 1, False, 1000.0, None,
         )  # fmt: skip
         self.specification = shared_head_specification("fedmedclip", embedding_size)
         self.own_codecs = own_codecs or {}

@@ -76,6 +76,7 @@ class ProductionFederation:
         self._connected: dict[str, Connected] = {}
         self._retained: dict[str, bytes] = {}
         self._traffic = Traffic()
+        self._clock = NOW
         self._key = derived_key(trainer.plan.seed, AGGREGATOR)
         self._announced = wire_plan(trainer.plan, trainer.pool, self._key)
         self.trained_from: list[tuple[int, bytes]] = []
@@ -174,9 +175,14 @@ class ProductionFederation:
             topic = topics.status(FEDERATION, name)
             self._to_coordinator(topic, seal(status, topic, derived_key(self._plan.seed, name), NO_IDENTITY))
 
+    def _now(self):
+        """Time passes with each message, so that nobody asks too fast for the aggregator."""
+        self._clock += 2.0
+        return self._clock
+
     def _to_coordinator(self, topic, payload):
         self._traffic.sent(topic, payload)
-        self._publish(self._coordinator.receive(topic, payload, NOW))
+        self._publish(self._coordinator.receive(topic, payload, self._now()))
 
     def _publish(self, outgoing):
         for item in outgoing:

@@ -93,7 +93,7 @@ def test_a_second_site_of_the_same_name_is_refused_and_disturbs_nobody(tmp_path,
         federation.step()
     impostor = new_signing_key()
     topic = topics.up(FEDERATION, "site-1")
-    join = Join(impostor.public_key, BUNDLE, 10)
+    join = Join(impostor.public_key, BUNDLE, 10, -1, "", "")
     answers = federation.coordinator.receive(
         topic, seal(join, topic, impostor, federation.plan.identity), federation.now
     )
