@@ -5,6 +5,7 @@ Only the encoder is a small stand-in (a real ONNX file whose embedding depends o
 
 import signal
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -51,12 +52,35 @@ class Federation:
             federation="trial", site=name, bundle=self.bundle, data=data, seed=3, broker=self.broker,
         )  # fmt: skip
 
-    def start(self, *names: str) -> None:
+    def start(self, *names: str, once: bool = True, more: Sequence[str] = ()) -> None:
         for name in names:
             room = "aggregator" if name == "aggregator" else "site"
             configuration = self.folder / name / f"{room}.toml"
-            arguments = [room, "--config", str(configuration), "--once"]
+            arguments = [room, "--config", str(configuration), *["--once"] * once, *more]
             self.processes[name] = start_command(name, arguments, self.folder / "logs")
+
+    def command(self, *arguments: str) -> int:
+        """Run a command to its end; its output is added to the log `command`."""
+        done = start_command("command", list(arguments), self.folder / "logs")
+        return done.process.wait(DEADLINE_SECONDS)
+
+    def stop(self, name: str) -> None:
+        process = self.processes.pop(name).process
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 130
+
+    def wait_for_log(self, name: str, words: str) -> None:
+        until = time.monotonic() + DEADLINE_SECONDS
+        while words not in self.log_of(name):
+            assert time.monotonic() < until, f"{name} did not say {words!r}"
+            time.sleep(0.05)
+
+    def digest_of(self, version: int) -> bytes:
+        store = Store(self.folder / "aggregator" / "aggregator.db")
+        newest = store.newest_version()
+        store.close()
+        assert newest.version == version
+        return newest.head_digest
 
     def kill(self, name: str) -> None:
         self.processes[name].process.send_signal(signal.SIGKILL)
@@ -69,9 +93,9 @@ class Federation:
             all_ended(list(self.processes.values()))
             time.sleep(0.005)
 
-    def wait_for_end(self) -> None:
+    def wait_for_end(self, *names: str) -> None:
         until = time.monotonic() + DEADLINE_SECONDS
-        while not all_ended(list(self.processes.values())):
+        while not all_ended([self.processes[name] for name in names or self.processes]):
             assert time.monotonic() < until, f"the federation did not end; logs in {self.folder / 'logs'}"
             time.sleep(0.05)
 
@@ -140,25 +164,74 @@ def test_killed_parties_and_a_killed_broker_change_no_bit_of_the_result(tmp_path
     assert federation.final_digest() == undisturbed.final_digest()
 
 
-def test_a_second_site_of_the_same_name_ends_with_code_2_and_one_line(tmp_path, data, mosquitto_installed):
+def test_a_second_site_of_the_same_name_is_told_so_and_disturbs_nobody(tmp_path, data, mosquitto_installed):
     with MosquittoBroker() as broker:
         federation = Federation(tmp_path, broker, data)
         federation.configure_site("site-a", data / "site-b", folder="impostor")
         federation.start("aggregator", "site-a")
-        until = time.monotonic() + DEADLINE_SECONDS
-        while "joined federation" not in federation.log_of("site-a"):
-            assert time.monotonic() < until
-            time.sleep(0.05)
+        federation.wait_for_log("site-a", "joined federation")
         federation.start("impostor")
-        impostor = federation.processes.pop("impostor")
-        assert impostor.process.wait(DEADLINE_SECONDS) == 2
-        last_line = federation.log_of("impostor").splitlines()[-1]
-        assert "belongs to another site" in last_line
-        assert federation.processes["site-a"].process.poll() is None
+        federation.wait_for_log("impostor", "belongs to another site")
+        for running in federation.processes.values():
+            assert running.process.poll() is None
         for running in federation.processes.values():
             running.process.send_signal(signal.SIGTERM)
             assert running.process.wait(30) == 130
         assert "start again to go on" in federation.log_of("site-a")
+
+
+def test_backup_restore_control_and_the_next_run_with_running_processes(tmp_path, data, mosquitto_installed):
+    with MosquittoBroker() as broker:
+        federation = Federation(tmp_path, broker, data)
+        config = str(tmp_path / "aggregator" / "aggregator.toml")
+        federation.start("aggregator", *SITES, once=False)
+        federation.wait_for_version(2)
+        assert federation.command("aggregator", "backup", str(tmp_path / "backup"), "--config", config) == 0
+        federation.wait_for_version(ROUNDS)
+        # Its state is lost, and an old copy of it put back: the sites hold what it lacks.
+        newest = federation.digest_of(ROUNDS)
+        federation.kill("aggregator")
+        assert federation.command("aggregator", "restore", str(tmp_path / "backup"), "--config", config) == 0
+        assert newest_version(tmp_path / "aggregator") < ROUNDS
+        federation.start("aggregator", once=False)
+        federation.wait_for_version(ROUNDS)
+        assert federation.digest_of(ROUNDS) == newest
+        assert federation.command("control", "add-rounds", "1", "--config", config) == 0
+        federation.wait_for_version(ROUNDS + 1)
+        assert federation.command("control", "rollback", "99", "--config", config) == 2
+        assert "version 99 is not here" in federation.log_of("command")
+        assert federation.command("control", "rollback", str(ROUNDS), "--config", config) == 0
+        federation.wait_for_version(ROUNDS + 2)
+        assert federation.digest_of(ROUNDS + 2) == newest
+        for site in SITES:
+            federation.wait_for_log(site, f"version {ROUNDS + 2}: accuracy")
+        # The next run, with another method: the sites follow by themselves.
+        federation.stop("aggregator")
+        text = Path(config).read_text()
+        Path(config).write_text(text.replace('method = "fedmedclip"', 'method = "facmic"'))
+        assert federation.command("aggregator", "--config", config, "--once") == 2
+        assert "--new-run" in federation.log_of("command")
+        federation.start("aggregator", once=True, more=["--new-run"])
+        federation.wait_for_end("aggregator")
+        for site in SITES:
+            assert federation.processes[site].process.poll() is None
+            federation.stop(site)
+            state = SiteState(tmp_path / site / "site.db")
+            assert [plan.method for plan, _ in state.ended_runs()] == ["fedmedclip"]
+            assert (state.load().plan.method, state.load().version) == ("facmic", ROUNDS)
+
+
+def test_an_aggregator_without_its_database_says_what_to_do(tmp_path, data, undisturbed):
+    config = tmp_path / "aggregator.toml"
+    text = (undisturbed.folder / "aggregator" / "aggregator.toml").read_text()
+    config.write_text(text)
+    (tmp_path / "aggregator.key").write_bytes(
+        (undisturbed.folder / "aggregator" / "aggregator.key").read_bytes()
+    )
+    done = start_command("lost", ["aggregator", "--config", str(config)], tmp_path / "logs")
+    assert done.process.wait(DEADLINE_SECONDS) == 2
+    assert "its state was lost; restore a backup" in done.log_file.read_text()
+    assert not (tmp_path / "aggregator.db").exists()
 
 
 def test_without_a_broker_a_site_waits_says_so_and_stops_cleanly(tmp_path, data, mosquitto_installed):
