@@ -35,6 +35,10 @@ class GlobalHead:
         self._newest = store.newest_version()
         self._snapshot: tuple[int, bytes] | None = None
 
+    def limit_messages(self, maximum_message_bytes: int) -> None:
+        """Cut heads into blocks by what this connection's broker takes."""
+        self._maximum_message_bytes = maximum_message_bytes
+
     @property
     def version(self) -> int:
         """The newest version."""

@@ -89,8 +89,9 @@ def _serve(coordinator: Coordinator, link: Link, key: SigningKey, identity: byte
                 outgoing = coordinator.receive(topic, payload, now)
                 acknowledge()
                 publish(outgoing)
-            case Connected(_, protocol):
+            case Connected(_, protocol, largest_payload):
                 log.info("connected to the broker (MQTT %s)", protocol)
+                coordinator.global_head.limit_messages(largest_payload)
                 publish(coordinator.opening())
             case Disconnected(reason, fatal):
                 if fatal:

@@ -11,8 +11,8 @@ from cryptography import x509
 
 from fedmedclip.edge_client.doctor.finding import Finding, bad, good, note
 from fedmedclip.protocol.errors import FedMedClipError
+from fedmedclip.protocol.link.connection import open_tunnel
 from fedmedclip.protocol.link.link import Connected, Disconnected, Link
-from fedmedclip.protocol.link.proxy import open_tunnel
 from fedmedclip.protocol.link.reasons import connect_failure
 from fedmedclip.protocol.link.settings import LinkSettings, split_host_port, tls_context
 
@@ -83,7 +83,7 @@ def _mqtt(settings: LinkSettings, client_id: str) -> Finding:
     with Link(msgspec.structs.replace(settings, session_expiry_seconds=60), client_id=client_id) as link:
         while (left := _MQTT_SECONDS - (time.perf_counter() - started)) > 0:
             match link.next_event(left):
-                case Connected(_, protocol):
+                case Connected(_, protocol, _):
                     milliseconds = (time.perf_counter() - started) * 1000
                     return good(
                         "MQTT", f"the broker accepts this site (MQTT {protocol}, {milliseconds:.0f} ms)"

@@ -36,6 +36,9 @@ from fedmedclip.protocol.signature import fingerprint
 
 log = logging.getLogger("fedmedclip.site")
 
+# For the answer to a Join, once the aggregator has shown that it is there.
+ANSWER_SECONDS = 3.0
+
 
 class Learner(Protocol):
     """What the site does with its own images, which the agent never sees."""
@@ -128,6 +131,12 @@ class SiteAgent:
         """Return the site's status: published retained, and left as last will."""
         return Status(fingerprint(self._identity.public_key), online, self.version)
 
+    def limit_messages(self, maximum_message_bytes: int) -> None:
+        """Cut updates into blocks by what this connection's broker takes."""
+        if maximum_message_bytes != self._maximum_message_bytes:
+            self._maximum_message_bytes = maximum_message_bytes
+            self._blocks_sent_of_round = None
+
     def connected(self) -> None:
         """Begin a new connection: the next tick joins again and delivers again what is not settled."""
         self._online = True
@@ -172,6 +181,7 @@ class SiteAgent:
     def _take_plan(self, plan: Plan, now: float) -> list[Message]:
         self._check_plan(plan)
         if self._stored is not None:
+            self._join_again_soon(now)
             return []
         specification = self._specification(plan)
         shared = initial_shared_head(plan.method, plan.embedding_size, plan.seed, self._identity.classes)
@@ -192,6 +202,12 @@ class SiteAgent:
             return []
         self._asked_to_join_at = now
         return [Join(self._identity.public_key, self._identity.bundle_digest, self._learner.samples)]
+
+    def _join_again_soon(self, now: float) -> None:
+        """A newly connected aggregator repeats its Plan; the broker may have forgotten the Join of before."""
+        if self._asked_to_join_at is not None:
+            soon = now - ASK_AGAIN_SECONDS + ANSWER_SECONDS
+            self._asked_to_join_at = min(self._asked_to_join_at, soon)
 
     def _check_plan(self, plan: Plan) -> None:
         identity = self._identity

@@ -172,8 +172,9 @@ def _serve(agent: SiteAgent, link: Link, post: _Post, once: bool) -> None:
                 answers = agent.receive(topic, payload, now)
                 acknowledge()
                 _publish(link, post, agent, answers)
-            case Connected(_, protocol):
+            case Connected(_, protocol, largest_payload):
                 log.info("connected to the broker (MQTT %s)", protocol)
+                agent.limit_messages(largest_payload)
                 agent.connected()
                 said, patience_ends = None, now + _PATIENCE_SECONDS
             case Disconnected(reason, fatal):

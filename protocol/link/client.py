@@ -9,7 +9,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from fedmedclip.protocol.link.proxy import ProxiedClient
+from fedmedclip.protocol.link.connection import LinkClient
 from fedmedclip.protocol.link.reasons import Ending
 from fedmedclip.protocol.link.settings import (
     LARGEST_MESSAGE_BYTES,
@@ -21,7 +21,6 @@ from fedmedclip.protocol.link.settings import (
 
 # Messages that an MQTT 5 broker may have outstanding towards us.
 RECEIVING_WINDOW = 32
-CONNECT_SECONDS = 10.0
 # Times that a broker may close without a word before the other version is tried.
 SILENT_CLOSURES = 2
 
@@ -46,7 +45,7 @@ class ClientFactory:
         self._tls: ssl.SSLContext | None = tls_context(settings)
         self._password = read_password(settings)
 
-    def make(self, protocol: str) -> paho.Client:
+    def make(self, protocol: str) -> LinkClient:
         """Return a client, not yet connected, that speaks MQTT "5" or "3.1.1" in a persistent session."""
         settings = self._settings
         options: dict[str, Any] = {
@@ -60,12 +59,8 @@ class ClientFactory:
             options["protocol"] = MQTTProtocolVersion.MQTTv5
         else:
             options |= {"protocol": MQTTProtocolVersion.MQTTv311, "clean_session": False}
-        if settings.proxy is None:
-            client = paho.Client(CallbackAPIVersion.VERSION2, **options)
-        else:
-            proxy = split_host_port(settings.proxy, "broker.proxy")
-            client = ProxiedClient(CallbackAPIVersion.VERSION2, proxy=proxy, **options)
-        client.connect_timeout = CONNECT_SECONDS
+        proxy = None if settings.proxy is None else split_host_port(settings.proxy, "broker.proxy")
+        client = LinkClient(CallbackAPIVersion.VERSION2, proxy=proxy, **options)
         # No limit inside paho: it does not keep to one across a reconnect. The link has its own window.
         client.max_inflight_messages_set(0)
         if self._tls is not None:

@@ -140,6 +140,11 @@ class Link:
         return self._accepted - self._network.session.finished
 
     @property
+    def largest_payload(self) -> int:
+        """Bytes of the largest payload that settings and, once connected, the broker allow."""
+        return self._network.session.largest_payload
+
+    @property
     def traffic(self) -> Traffic:
         """Counters of payload bytes and messages since the start."""
         return self._network.session.traffic
