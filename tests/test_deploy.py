@@ -6,6 +6,7 @@ from contextlib import ExitStack
 import msgspec
 import pytest
 
+from benchmarks.wire.broker_writes import settings_of, written_bytes
 from fedmedclip.aggregator.configuration import AggregatorConfiguration
 from fedmedclip.edge_client.learning.settings import TrainingSettings
 from fedmedclip.init import EXAMPLES
@@ -59,6 +60,22 @@ def test_the_access_rules_keep_sites_out_of_each_others_topics(tmp_path, mosquit
     assert seen["aggregator"] == from_aggregator | from_site_a
     assert seen["site-a"] == {(topic, "aggregator") for topic in ("plan", "head", "blocks", "down/site-a")}
     assert seen["site-b"] == {(topic, "aggregator") for topic in ("plan", "head", "blocks")}
+
+
+def test_a_burst_of_messages_is_not_written_again_with_each_of_them(mosquitto_installed):
+    """Counted by the kernel: the broker's own database of all that waits for a party that is away."""
+    with MosquittoBroker(settings=settings_of(DEPLOY / "mosquitto.conf")) as broker:
+        name, topic = unique("away"), unique("burst")
+        with open_link(broker, name) as away:
+            away.subscribe(topic)
+            away.publish(topic, b"subscribed")
+            wait_for(away, Received).acknowledge()
+        with open_link(broker) as sender:
+            for _ in range(40):
+                sender.publish(topic, bytes(100_000))
+            while sender.unfinished:
+                sender.next_event(0.1)
+        assert written_bytes(broker.process_identifier) < 2 * 40 * 100_000
 
 
 def everything_received(link):
