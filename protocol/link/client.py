@@ -4,7 +4,6 @@ import ssl
 from dataclasses import dataclass
 from typing import Any
 
-import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
@@ -38,7 +37,10 @@ class Message:
 class ClientFactory:
     """Makes clients of one identity. Raises InvalidInputError for unusable certificate or password files."""
 
-    def __init__(self, settings: LinkSettings, client_id: str, will: Message | None) -> None:
+    def __init__(
+        self, settings: LinkSettings, client_id: str, will: Message | None, *, lasting: bool = True
+    ) -> None:
+        self._lasting = lasting
         self._settings = settings
         self._client_id = client_id
         self._will = will
@@ -46,7 +48,7 @@ class ClientFactory:
         self._password = read_password(settings)
 
     def make(self, protocol: str) -> LinkClient:
-        """Return a client, not yet connected, that speaks MQTT "5" or "3.1.1" in a persistent session."""
+        """Return a client, not yet connected, that speaks MQTT "5" or "3.1.1"."""
         settings = self._settings
         options: dict[str, Any] = {
             "client_id": self._client_id,
@@ -58,9 +60,10 @@ class ClientFactory:
         if protocol == "5":
             options["protocol"] = MQTTProtocolVersion.MQTTv5
         else:
-            options |= {"protocol": MQTTProtocolVersion.MQTTv311, "clean_session": False}
+            options |= {"protocol": MQTTProtocolVersion.MQTTv311, "clean_session": not self._lasting}
         proxy = None if settings.proxy is None else split_host_port(settings.proxy, "broker.proxy")
         client = LinkClient(CallbackAPIVersion.VERSION2, proxy=proxy, **options)
+        client.lasting = self._lasting
         # No limit inside paho: it does not keep to one across a reconnect. The link has its own window.
         client.max_inflight_messages_set(0)
         if self._tls is not None:
@@ -76,15 +79,15 @@ class ClientFactory:
         return client
 
 
-def connect(client: paho.Client, settings: LinkSettings, protocol: str) -> None:
+def connect(client: LinkClient, settings: LinkSettings, protocol: str) -> None:
     """Open the network connection and queue the CONNECT packet; OSError when the former fails."""
     options: dict[str, Any] = {}
     if protocol == "5":
         properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-        properties.SessionExpiryInterval = settings.session_expiry_seconds
+        properties.SessionExpiryInterval = settings.session_expiry_seconds if client.lasting else 0
         properties.ReceiveMaximum = RECEIVING_WINDOW
         properties.MaximumPacketSize = 2 * LARGEST_MESSAGE_BYTES
-        options = {"clean_start": False, "properties": properties}
+        options = {"clean_start": not client.lasting, "properties": properties}
     client.connect(settings.host, settings.broker_port, settings.keepalive_seconds, **options)
 
 

@@ -21,13 +21,15 @@ class LinkClient(paho.Client):
     """A paho client that gives each part of making a connection its time, and pings when it is told to.
 
     `proxy` is an HTTP proxy, host and port, that allows CONNECT (RFC 9110, section 9.3.6). TLS and
-    WebSockets run inside the tunnel, so it sees only host and port of the broker.
+    WebSockets run inside the tunnel, so it sees only host and port of the broker. `lasting` says whether the
+    session outlives its connections.
     """
 
     def __init__(self, *arguments: Any, proxy: tuple[str, int] | None, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._http_proxy = proxy
         self.connect_timeout = AGREEMENT_SECONDS
+        self.lasting = True
 
     def ping(self) -> None:
         """Queue a PINGREQ packet."""
