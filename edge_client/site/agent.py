@@ -131,6 +131,17 @@ class SiteAgent:
         """Return the site's status: published retained, and left as last will."""
         return Status(fingerprint(self._identity.public_key), online, self.version)
 
+    def owes_status(self, said: Status | None) -> bool:
+        """Whether to publish a status after `said`, the last one of this connection, None for none.
+
+        An update shows by its round which version is here: saying it again would be a tenth of all traffic.
+        """
+        if not self._joined or said == self.status(online=True):
+            return False
+        stored = self._stored
+        shown = stored is not None and not stored.finished and stored.trained_round > stored.version
+        return said is None or not shown
+
     def limit_messages(self, maximum_message_bytes: int) -> None:
         """Cut updates into blocks by what this connection's broker takes."""
         if maximum_message_bytes != self._maximum_message_bytes:

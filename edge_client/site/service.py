@@ -160,7 +160,7 @@ def _serve(agent: SiteAgent, link: Link, post: _Post, once: bool) -> None:
         event = link.next_event(0.0)
         if event is None:
             _publish(link, post, agent, agent.tick(time.monotonic()))
-            if agent.joined and agent.status(online=True) != said:
+            if agent.owes_status(said):
                 said = agent.status(online=True)
                 _send(link, post.status(said))
             if once and agent.finished and agent.joined and link.unfinished == 0:

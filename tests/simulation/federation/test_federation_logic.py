@@ -63,6 +63,17 @@ def test_large_heads_survive_it_too(tmp_path):
     assert noisy.final_digest() == quiet.final_digest()
 
 
+def test_a_status_is_published_where_no_update_says_which_version_is_here(tmp_path):
+    federation = Loopback(tmp_path, sites=2, rounds=6, minimum_sites=2)
+    published = []
+    while not (federation.coordinator.settled and not federation.queue):
+        federation.step()
+        published += [item for item in federation.queue if "/status/" in item[1] and item not in published]
+    versions = [open_envelope(payload, topic).message.version for _, topic, payload in published]
+    assert versions.count(6) == 2  # an aggregator that ends with the federation waits for these
+    assert len(versions) <= 2 * 3  # not one for each site and version
+
+
 def test_a_broker_that_takes_less_than_was_configured_changes_no_bit(tmp_path):
     quiet = Loopback(tmp_path / "quiet", rounds=2, embedding_size=80, codec="int8")
     quiet.run()
