@@ -1,6 +1,5 @@
 """What deploy/ and configs/ hold is real: configurations decode, and the access rules do what they say."""
 
-import subprocess
 from contextlib import ExitStack
 
 import msgspec
@@ -14,7 +13,7 @@ from fedmedclip.protocol.configuration import read_configuration
 from fedmedclip.protocol.link.link import Connected, Received
 from fedmedclip.simulation.processes.brokers import MosquittoBroker
 from tests import ROOT
-from tests.protocol.link.helpers import open_link, unique, wait_for
+from tests.protocol.link.helpers import open_link, unique, wait_for, write_accounts
 
 DEPLOY = ROOT / "deploy"
 
@@ -32,11 +31,7 @@ def test_the_papers_configurations_are_valid(path):
 
 
 def test_the_access_rules_keep_sites_out_of_each_others_topics(tmp_path, mosquitto_installed):
-    passwords = tmp_path / "passwords"
-    passwords.touch(mode=0o600)
-    for user in ("aggregator", "site-a", "site-b"):
-        subprocess.run(["mosquitto_passwd", "-b", passwords, user, user], check=True)
-        (tmp_path / user).write_text(user)
+    passwords = write_accounts(tmp_path, "aggregator", "site-a", "site-b")
     rules = [f"acl_file {DEPLOY / 'federation.acl'}", f"password_file {passwords}"]
     with MosquittoBroker(allow_anonymous=False, settings=rules) as broker, ExitStack() as opened:
 

@@ -2,9 +2,9 @@
 
     sudo python -m benchmarks.wire.coming_back [--outage 150] [--uploading]
 
-A real Mosquitto on one host, a link with default settings on another (`two_hosts`), with a black hole on the wire
-between them; then a broker that is stopped and started; with `--uploading` a message of 128 KiB is on its way into
-the black hole. Noticed at most 40 s, back at most 5 s after the wire or broker is. From the repository's root.
+A real Mosquitto on one host, a link with default settings on another (`two_hosts`), with a black hole on the
+wire between them; then a broker that is stopped and started. With `--uploading` a message of 128 KiB goes
+into the hole. Noticed within 40 s, back within 5 s of the wire or the broker. From the repository's root.
 """
 
 import argparse

@@ -216,9 +216,11 @@ class SiteAgent:
 
     def _join_again_soon(self, now: float) -> None:
         """A newly connected aggregator repeats its Plan; the broker may have forgotten the Join of before."""
-        if self._asked_to_join_at is not None:
-            soon = now - ASK_AGAIN_SECONDS + ANSWER_SECONDS
-            self._asked_to_join_at = min(self._asked_to_join_at, soon)
+        asked = self._asked_to_join_at
+        if asked is not None:
+            # An answer to what was sent this moment may be on its way.
+            wait = ANSWER_SECONDS if now - asked < 1.0 else 0.0
+            self._asked_to_join_at = min(asked, now - ASK_AGAIN_SECONDS + wait)
 
     def _check_plan(self, plan: Plan) -> None:
         identity = self._identity

@@ -25,7 +25,7 @@ from fedmedclip.protocol.link.client import ClientFactory, ProtocolChoice, conne
 from fedmedclip.protocol.link.connection import LinkClient, unanswered_seconds
 from fedmedclip.protocol.link.events import Connected, Disconnected, Inbox
 from fedmedclip.protocol.link.limits import BrokerLacksError, limits_of
-from fedmedclip.protocol.link.pulse import ANSWER_SECONDS, Pulse
+from fedmedclip.protocol.link.pulse import Pulse
 from fedmedclip.protocol.link.reasons import (
     MESSAGE_REASONS,
     Ending,
@@ -46,6 +46,9 @@ UNDECIDED_HANDSHAKE_SECONDS = 5.0
 UNDECIDED_PATIENCE = 4.0
 # A path on which not even TCP acknowledges CONNECT for so long is dead.
 DEAD_PATH_SECONDS = 4.0
+# The same for a connection that has been in use: TCP's pauses between repetitions grow to half a minute where
+# the other side takes in little.
+DEAD_CONNECTION_SECONDS = 30.0
 GOODBYE_SECONDS = 2.0
 # A connection that lasted this long was a good one: the next failure starts again with the shortest wait.
 STABLE_SECONDS = 10.0
@@ -190,7 +193,7 @@ class NetworkThread:
             pulse.asked(now)
         if not pulse.lost(now, 0):
             return None
-        path_lives = unanswered_seconds(client.socket()) <= ANSWER_SECONDS
+        path_lives = unanswered_seconds(client.socket()) <= DEAD_CONNECTION_SECONDS
         if path_lives and not pulse.lost(now, self.session.sending_bytes):
             return None
         return Ending(f"{self._settings.address} has not answered for {pulse.silence(now):.0f} s")

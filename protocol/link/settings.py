@@ -50,7 +50,7 @@ class LinkSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         SMALLEST_COMMON_LIMIT
     )
     first_retry_seconds: Seconds = 1.0
-    longest_retry_seconds: Seconds = 4.0
+    longest_retry_seconds: Seconds = 3.0
 
     def __post_init__(self) -> None:
         if not self.host or "/" in self.host or any(character.isspace() for character in self.host):

@@ -1,7 +1,5 @@
 """The doctor does at the broker what the site will do, and leaves nothing behind."""
 
-import subprocess
-
 import pytest
 
 from fedmedclip.edge_client.doctor.finding import State
@@ -9,7 +7,7 @@ from fedmedclip.edge_client.doctor.rehearsal import rehearse
 from fedmedclip.protocol.link.link import Message, Published, Received
 from fedmedclip.simulation.processes.brokers import MosquittoBroker
 from tests import ROOT
-from tests.protocol.link.helpers import open_link, quiet, settings_for, wait_for
+from tests.protocol.link.helpers import open_link, quiet, settings_for, wait_for, write_accounts
 
 PLAN = "fmc1/brain-mri/plan"
 RULES = (ROOT / "deploy" / "federation.acl").read_text()
@@ -18,11 +16,7 @@ RULES = (ROOT / "deploy" / "federation.acl").read_text()
 @pytest.fixture
 def guarded(tmp_path, mosquitto_installed):
     """Return a function that starts a broker with access rules, and passwords that are the names."""
-    passwords = tmp_path / "passwords"
-    passwords.touch(mode=0o600)
-    for user in ("aggregator", "site-a", "site-b"):
-        subprocess.run(["mosquitto_passwd", "-b", passwords, user, user], check=True)
-        (tmp_path / user).write_text(user)
+    passwords = write_accounts(tmp_path, "aggregator", "site-a", "site-b")
 
     def start(rules):
         (tmp_path / "rules.acl").write_text(rules)
