@@ -343,6 +343,8 @@ class Coordinator:
                 f"round {update.round_number} is closed; version {self.global_head.version} is the newest"
             )
             return self._receipt(site, update.round_number, reason, closed=True)
+        # Whoever trains a round holds the version before it, and publishes no status to say so.
+        self._holds(site, update.round_number - 1)
         try:
             complete = self._uploads.begin(site, update, now)
         except MessageError as error:

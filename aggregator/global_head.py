@@ -37,6 +37,10 @@ class GlobalHead:
         self._snapshot: tuple[int, bytes] | None = None
         self.mend()
 
+    def limit_messages(self, maximum_message_bytes: int) -> None:
+        """Cut heads into blocks by what this connection's broker takes."""
+        self._maximum_message_bytes = maximum_message_bytes
+
     @property
     def version(self) -> int:
         """The newest version."""

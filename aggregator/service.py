@@ -175,8 +175,9 @@ class _Service:
 
     def _handle(self, event: Event) -> None:
         match event:
-            case Connected(_, protocol):
+            case Connected(_, protocol, largest_payload):
                 log.info("connected to the broker (MQTT %s)", protocol)
+                self.coordinator.global_head.limit_messages(largest_payload)
                 self._publish(self.coordinator.opening())
             case Disconnected(reason, fatal):
                 if fatal:

@@ -8,12 +8,14 @@ from fedmedclip.protocol.envelope import OVERHEAD_BYTES
 from fedmedclip.protocol.errors import MessageError
 from fedmedclip.protocol.messages import (
     MAXIMUM_BLOCKS,
-    MAXIMUM_REQUESTED_BLOCKS,
     Block,
     BlockRequest,
     ObjectReference,
     Payload,
 )
+
+# Of at most 3 bytes each: such a request fits the least message that a broker may take.
+REQUESTED_AT_ONCE = 256
 
 
 def refer_to(data: bytes, maximum_message_bytes: int) -> Payload:
@@ -80,7 +82,7 @@ class Assembly:
         if isinstance(self._payload, bytes) or self.complete:
             return None
         missing = (index for index in range(block_count(self._payload)) if index not in self._blocks)
-        return BlockRequest(self._payload.digest, list(islice(missing, MAXIMUM_REQUESTED_BLOCKS)))
+        return BlockRequest(self._payload.digest, list(islice(missing, REQUESTED_AT_ONCE)))
 
     @property
     def complete(self) -> bool:

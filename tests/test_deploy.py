@@ -1,11 +1,11 @@
 """What deploy/ and configs/ hold is real: configurations decode, and the access rules do what they say."""
 
-import subprocess
 from contextlib import ExitStack
 
 import msgspec
 import pytest
 
+from benchmarks.wire.broker_writes import settings_of, written_bytes
 from fedmedclip.aggregator.configuration import AggregatorConfiguration
 from fedmedclip.edge_client.learning.settings import TrainingSettings
 from fedmedclip.init import EXAMPLES
@@ -13,7 +13,7 @@ from fedmedclip.protocol.configuration import read_configuration
 from fedmedclip.protocol.link.link import Connected, Received
 from fedmedclip.simulation.processes.brokers import MosquittoBroker
 from tests import ROOT
-from tests.protocol.link.helpers import open_link, unique, wait_for
+from tests.protocol.link.helpers import open_link, unique, wait_for, write_accounts
 
 DEPLOY = ROOT / "deploy"
 
@@ -31,11 +31,7 @@ def test_the_papers_configurations_are_valid(path):
 
 
 def test_the_access_rules_keep_sites_out_of_each_others_topics(tmp_path, mosquitto_installed):
-    passwords = tmp_path / "passwords"
-    passwords.touch(mode=0o600)
-    for user in ("aggregator", "site-a", "site-b"):
-        subprocess.run(["mosquitto_passwd", "-b", passwords, user, user], check=True)
-        (tmp_path / user).write_text(user)
+    passwords = write_accounts(tmp_path, "aggregator", "site-a", "site-b")
     rules = [f"acl_file {DEPLOY / 'federation.acl'}", f"password_file {passwords}"]
     with MosquittoBroker(allow_anonymous=False, settings=rules) as broker, ExitStack() as opened:
 
@@ -59,6 +55,22 @@ def test_the_access_rules_keep_sites_out_of_each_others_topics(tmp_path, mosquit
     assert seen["aggregator"] == from_aggregator | from_site_a
     assert seen["site-a"] == {(topic, "aggregator") for topic in ("plan", "head", "blocks", "down/site-a")}
     assert seen["site-b"] == {(topic, "aggregator") for topic in ("plan", "head", "blocks")}
+
+
+def test_a_burst_of_messages_is_not_written_again_with_each_of_them(mosquitto_installed):
+    """Counted by the kernel: the broker's own database of all that waits for a party that is away."""
+    with MosquittoBroker(settings=settings_of(DEPLOY / "mosquitto.conf")) as broker:
+        name, topic = unique("away"), unique("burst")
+        with open_link(broker, name) as away:
+            away.subscribe(topic)
+            away.publish(topic, b"subscribed")
+            wait_for(away, Received).acknowledge()
+        with open_link(broker) as sender:
+            for _ in range(40):
+                sender.publish(topic, bytes(100_000))
+            while sender.unfinished:
+                sender.next_event(0.1)
+        assert written_bytes(broker.process_identifier) < 2 * 40 * 100_000
 
 
 def everything_received(link):

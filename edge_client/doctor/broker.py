@@ -10,22 +10,18 @@ import msgspec
 from cryptography import x509
 
 from fedmedclip.edge_client.doctor.finding import Finding, bad, good, note
+from fedmedclip.edge_client.doctor.rehearsal import rehearse
 from fedmedclip.protocol.errors import FedMedClipError
-from fedmedclip.protocol.link.link import Connected, Disconnected, Link
-from fedmedclip.protocol.link.proxy import open_tunnel
+from fedmedclip.protocol.link.connection import open_tunnel
 from fedmedclip.protocol.link.reasons import connect_failure
 from fedmedclip.protocol.link.settings import LinkSettings, split_host_port, tls_context
 
 _SECONDS = 10.0
-_MQTT_SECONDS = 20.0
 _SOON = timedelta(days=30)
 
 
-def reach(settings: LinkSettings, client_id: str) -> list[Finding]:
-    """Try each layer in turn; the first that fails ends it.
-
-    `client_id` must not be the site's own, whose running session a second client would take over.
-    """
+def reach(settings: LinkSettings, federation: str, site: str) -> list[Finding]:
+    """Try each layer in turn; the first that fails ends it."""
     findings = [*own_certificates(settings)]
     started = time.perf_counter()
     try:
@@ -42,7 +38,7 @@ def reach(settings: LinkSettings, client_id: str) -> list[Finding]:
         return [*findings, bad(name, connect_failure(error, settings).reason, advice)]
     if not settings.tls:
         findings.append(note("TLS", "off: what is sent can be read on the way", "set broker.tls = true"))
-    return [*findings, _mqtt(settings, client_id)]
+    return [*findings, *rehearse(settings, federation, site)]
 
 
 def own_certificates(settings: LinkSettings) -> list[Finding]:
@@ -75,22 +71,6 @@ def _server_certificate(secured: ssl.SSLSocket, settings: LinkSettings) -> Findi
         return note("TLS", f"{secured.version()}; the broker shows no certificate")
     found = _dates("TLS", x509.load_der_x509_certificate(encoded))
     return msgspec.structs.replace(found, words=f"{secured.version()} with {settings.host}; {found.words}")
-
-
-def _mqtt(settings: LinkSettings, client_id: str) -> Finding:
-    started = time.perf_counter()
-    # The broker forgets the doctor's session after a minute.
-    with Link(msgspec.structs.replace(settings, session_expiry_seconds=60), client_id=client_id) as link:
-        while (left := _MQTT_SECONDS - (time.perf_counter() - started)) > 0:
-            match link.next_event(left):
-                case Connected(_, protocol):
-                    milliseconds = (time.perf_counter() - started) * 1000
-                    return good(
-                        "MQTT", f"the broker accepts this site (MQTT {protocol}, {milliseconds:.0f} ms)"
-                    )
-                case Disconnected(reason, _):
-                    return bad("MQTT", reason, "check user name, password and the broker's access rules")
-    return bad("MQTT", f"no answer within {_MQTT_SECONDS:.0f} s", "check that an MQTT broker listens there")
 
 
 def _certificates(path: Path) -> list[x509.Certificate]:

@@ -4,10 +4,10 @@ from pathlib import Path
 
 from fedmedclip.edge_client.doctor.broker import reach
 from fedmedclip.edge_client.doctor.clock import clock
-from fedmedclip.edge_client.doctor.finding import Finding, bad, good
+from fedmedclip.edge_client.doctor.finding import Finding, bad
 from fedmedclip.edge_client.doctor.machine import disk, memory, processor
 from fedmedclip.edge_client.doctor.training import folder_of, training
-from fedmedclip.edge_client.doctor.work import features, self_test, speed
+from fedmedclip.edge_client.doctor.work import features, images, self_test, speed
 from fedmedclip.edge_client.site.configuration import SiteConfiguration
 from fedmedclip.protocol.bundle.bundle import MANIFEST, Bundle, open_bundle
 from fedmedclip.protocol.configuration import beside, path_faults, read_configuration
@@ -47,25 +47,29 @@ def examine(bundle_folder: Path | None, configuration_file: Path | None) -> list
     ]
     if bundle is not None:
         findings.append(self_test(bundle, threads))
-    if configuration is not None and configuration_file is not None:
-        findings += _site(configuration, configuration_file, state, data_fault)
+        if configuration is not None and configuration_file is not None:
+            findings += _site(configuration, configuration_file, bundle, state, data_fault)
     return findings
 
 
 def _site(
-    configuration: SiteConfiguration, configuration_file: Path, state: Path, data_fault: str | None
+    configuration: SiteConfiguration,
+    configuration_file: Path,
+    bundle: Bundle,
+    state: Path,
+    data_fault: str | None,
 ) -> list[Finding]:
     site = configuration.site
     data = beside(configuration_file, site.data)
     store = beside(configuration_file, site.feature_store) if site.feature_store else state / "features.db"
     broker = configuration.broker.relative_to(configuration_file.resolve().parent)
     return [
-        good("data", f"{data} exists")
+        images(data, bundle, configuration.images)
         if data_fault is None
         else bad("data", data_fault, "correct site.data"),
         features(store),
         training(folder_of("torch")),
-        *reach(broker, f"fmc-{site.federation}-{site.name}-doctor"),
+        *reach(broker, site.federation, site.name),
     ]
 
 

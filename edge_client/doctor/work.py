@@ -2,6 +2,7 @@
 
 import sqlite3
 import time
+from collections import Counter
 from contextlib import closing
 from pathlib import Path
 
@@ -10,8 +11,11 @@ import numpy as np
 from fedmedclip.edge_client.doctor.finding import Finding, bad, good, note
 from fedmedclip.edge_client.features.encoder import Encoder
 from fedmedclip.edge_client.features.self_test import run_self_test
+from fedmedclip.edge_client.images.dataset import load_dataset
+from fedmedclip.edge_client.images.readers.settings import ReaderSettings
 from fedmedclip.protocol.bundle.bundle import Bundle
 from fedmedclip.protocol.bundle.self_test import demanded
+from fedmedclip.protocol.errors import InvalidInputError
 
 _SECONDS = 1.0
 # Multiplications and additions of a ViT-B/32 for one image, in units of 10^9.
@@ -52,6 +56,17 @@ def self_test(bundle: Bundle, threads: int | None) -> Finding:
         f"this machine computes other embeddings: {words}, needed is {demanded(bundle.manifest.precision)}",
         "ask for an fp32 bundle, or install another version of onnxruntime",
     )
+
+
+def images(data: Path, bundle: Bundle, settings: ReaderSettings) -> Finding:
+    """List a site's images by the same rules as the site does, without reading what is in them."""
+    try:
+        dataset = load_dataset(data, bundle.manifest.class_names, settings=settings)
+    except InvalidInputError as error:
+        return bad("data", str(error), "the site would refuse this; correct the data, or site.data")
+    counts = Counter(image.label for image in dataset.images)
+    shown = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
+    return good("data", f"{len(dataset.images)} images ({shown}), not read yet")
 
 
 def features(store: Path) -> Finding:

@@ -43,6 +43,9 @@ from fedmedclip.protocol.signature import fingerprint
 
 log = logging.getLogger("fedmedclip.site")
 
+# For the answer to a Join, once the aggregator has shown that it is there.
+ANSWER_SECONDS = 3.0
+
 
 RETRY_SECONDS = 60.0
 """How long a site waits before it trains a refused round again, doubling with each refusal."""
@@ -156,6 +159,23 @@ class SiteAgent:
         """Return the site's status: published retained, and left as last will."""
         return Status(fingerprint(self._identity.public_key), online, self.version)
 
+    def owes_status(self, said: Status | None) -> bool:
+        """Whether to publish a status after `said`, the last one of this connection, None for none.
+
+        An update shows by its round which version is here: saying it again would be a tenth of all traffic.
+        """
+        if not self._joined or said == self.status(online=True):
+            return False
+        stored = self._stored
+        shown = stored is not None and not stored.finished and stored.trained_round > stored.version
+        return said is None or not shown
+
+    def limit_messages(self, maximum_message_bytes: int) -> None:
+        """Cut updates into blocks by what this connection's broker takes."""
+        if maximum_message_bytes != self._maximum_message_bytes:
+            self._maximum_message_bytes = maximum_message_bytes
+            self._blocks_sent_of_round = None
+
     def connected(self) -> None:
         """Begin a new connection: the next tick joins again and delivers again what is not settled."""
         self._online = True
@@ -210,6 +230,7 @@ class SiteAgent:
         self._check_order(plan)
         stored = self._stored
         if stored is not None and plan == stored.plan:
+            self._join_again_soon(now)
             return []
         if reason := self._reason_not_to(plan):
             if self._declined is None or self._declined[0] != plan:
@@ -295,6 +316,14 @@ class SiteAgent:
     def _application(self, version: int, cannot: str) -> Join:
         identity, samples = self._identity, self._learner.samples
         return Join(identity.public_key, identity.bundle_digest, samples, version, identity.software, cannot)
+
+    def _join_again_soon(self, now: float) -> None:
+        """A newly connected aggregator repeats its Plan; the broker may have forgotten the Join of before."""
+        asked = self._asked_to_join_at
+        if asked is not None:
+            # An answer to what was sent this moment may be on its way.
+            wait = ANSWER_SECONDS if now - asked < 1.0 else 0.0
+            self._asked_to_join_at = min(asked, now - ASK_AGAIN_SECONDS + wait)
 
     def _check_order(self, plan: Plan) -> None:
         """Refuse the plan of another aggregator, and one that is earlier than what is known here."""

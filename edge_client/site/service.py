@@ -171,10 +171,9 @@ def _serve(agent: SiteAgent, link: Link, post: _Post, once: bool) -> None:
         event = link.next_event(0.0)
         if event is None:
             now = time.monotonic()
-            messages = agent.tick(now)
-            _publish(link, post, agent, messages)
-            due = now - said_at >= HEARTBEAT_SECONDS
-            if agent.joined and (agent.status(online=True) != said or due):
+            _publish(link, post, agent, agent.tick(now))
+            silent = agent.joined and now - said_at >= HEARTBEAT_SECONDS
+            if agent.owes_status(said) or silent:
                 said, said_at = agent.status(online=True), now
                 _send(link, post.status(said))
             if once and agent.finished and agent.joined and link.unfinished == 0:
@@ -186,8 +185,9 @@ def _serve(agent: SiteAgent, link: Link, post: _Post, once: bool) -> None:
                 answers = agent.receive(topic, payload, now)
                 acknowledge()
                 _publish(link, post, agent, answers)
-            case Connected(_, protocol):
+            case Connected(_, protocol, largest_payload):
                 log.info("connected to the broker (MQTT %s)", protocol)
+                agent.limit_messages(largest_payload)
                 agent.connected()
                 said, patience_ends = None, now + _PATIENCE_SECONDS
             case Disconnected(reason, fatal):

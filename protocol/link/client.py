@@ -4,12 +4,11 @@ import ssl
 from dataclasses import dataclass
 from typing import Any
 
-import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from fedmedclip.protocol.link.proxy import ProxiedClient
+from fedmedclip.protocol.link.connection import LinkClient
 from fedmedclip.protocol.link.reasons import Ending
 from fedmedclip.protocol.link.settings import (
     LARGEST_MESSAGE_BYTES,
@@ -21,7 +20,6 @@ from fedmedclip.protocol.link.settings import (
 
 # Messages that an MQTT 5 broker may have outstanding towards us.
 RECEIVING_WINDOW = 32
-CONNECT_SECONDS = 10.0
 # Times that a broker may close without a word before the other version is tried.
 SILENT_CLOSURES = 2
 
@@ -39,15 +37,18 @@ class Message:
 class ClientFactory:
     """Makes clients of one identity. Raises InvalidInputError for unusable certificate or password files."""
 
-    def __init__(self, settings: LinkSettings, client_id: str, will: Message | None) -> None:
+    def __init__(
+        self, settings: LinkSettings, client_id: str, will: Message | None, *, lasting: bool = True
+    ) -> None:
+        self._lasting = lasting
         self._settings = settings
         self._client_id = client_id
         self._will = will
         self._tls: ssl.SSLContext | None = tls_context(settings)
         self._password = read_password(settings)
 
-    def make(self, protocol: str) -> paho.Client:
-        """Return a client, not yet connected, that speaks MQTT "5" or "3.1.1" in a persistent session."""
+    def make(self, protocol: str) -> LinkClient:
+        """Return a client, not yet connected, that speaks MQTT "5" or "3.1.1"."""
         settings = self._settings
         options: dict[str, Any] = {
             "client_id": self._client_id,
@@ -59,13 +60,10 @@ class ClientFactory:
         if protocol == "5":
             options["protocol"] = MQTTProtocolVersion.MQTTv5
         else:
-            options |= {"protocol": MQTTProtocolVersion.MQTTv311, "clean_session": False}
-        if settings.proxy is None:
-            client = paho.Client(CallbackAPIVersion.VERSION2, **options)
-        else:
-            proxy = split_host_port(settings.proxy, "broker.proxy")
-            client = ProxiedClient(CallbackAPIVersion.VERSION2, proxy=proxy, **options)
-        client.connect_timeout = CONNECT_SECONDS
+            options |= {"protocol": MQTTProtocolVersion.MQTTv311, "clean_session": not self._lasting}
+        proxy = None if settings.proxy is None else split_host_port(settings.proxy, "broker.proxy")
+        client = LinkClient(CallbackAPIVersion.VERSION2, proxy=proxy, **options)
+        client.lasting = self._lasting
         # No limit inside paho: it does not keep to one across a reconnect. The link has its own window.
         client.max_inflight_messages_set(0)
         if self._tls is not None:
@@ -81,15 +79,15 @@ class ClientFactory:
         return client
 
 
-def connect(client: paho.Client, settings: LinkSettings, protocol: str) -> None:
+def connect(client: LinkClient, settings: LinkSettings, protocol: str) -> None:
     """Open the network connection and queue the CONNECT packet; OSError when the former fails."""
     options: dict[str, Any] = {}
     if protocol == "5":
         properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-        properties.SessionExpiryInterval = settings.session_expiry_seconds
+        properties.SessionExpiryInterval = settings.session_expiry_seconds if client.lasting else 0
         properties.ReceiveMaximum = RECEIVING_WINDOW
         properties.MaximumPacketSize = 2 * LARGEST_MESSAGE_BYTES
-        options = {"clean_start": False, "properties": properties}
+        options = {"clean_start": not client.lasting, "properties": properties}
     client.connect(settings.host, settings.broker_port, settings.keepalive_seconds, **options)
 
 

@@ -14,11 +14,13 @@ UNREAD_LIMIT = 64
 class Connected:
     """The broker accepted us. `session_present`: it kept our subscriptions and queued messages.
 
-    `protocol` is "5" or "3.1.1".
+    `protocol` is "5" or "3.1.1"; `largest_payload`, in bytes, the least of what the settings and the broker
+    allow: heads are cut into blocks by it.
     """
 
     session_present: bool
     protocol: str
+    largest_payload: int
 
 
 @dataclass(frozen=True)

@@ -55,22 +55,24 @@ LONGEST_TOPIC_BYTES = 65535
 class Link:
     """A persistent MQTT session under a stable client identifier.
 
-    Use it from one thread, the service's main loop. As a context manager it starts and closes itself.
+    Use it from one thread, the service's main loop. As a context manager it starts and closes itself. With
+    `lasting` false the session ends with each connection, and the broker keeps nothing of it.
 
     Raises LinkError for an unusable client identifier or will, InvalidInputError for certificate or
     password files that cannot be used.
     """
 
-    def __init__(self, settings: LinkSettings, *, client_id: str, will: Message | None = None) -> None:
+    def __init__(
+        self, settings: LinkSettings, *, client_id: str, will: Message | None = None, lasting: bool = True
+    ) -> None:
         if not client_id or not client_id.isprintable():
             raise LinkError(f"{client_id!r} cannot be an MQTT client identifier; use printable characters")
         self._limit = settings.maximum_message_bytes
         if will is not None:
             self._check(will)
         self._inbox = Inbox()
-        self._network = NetworkThread(
-            settings, ClientFactory(settings, client_id, will), self._inbox, client_id
-        )
+        factory = ClientFactory(settings, client_id, will, lasting=lasting)
+        self._network = NetworkThread(settings, factory, self._inbox, client_id)
         self._tokens = itertools.count(1)
         self._accepted = 0
         self._started = False
@@ -138,6 +140,11 @@ class Link:
     def unfinished(self) -> int:
         """Messages published and neither taken over by the broker nor refused."""
         return self._accepted - self._network.session.finished
+
+    @property
+    def largest_payload(self) -> int:
+        """Bytes of the largest payload that settings and, once connected, the broker allow."""
+        return self._network.session.largest_payload
 
     @property
     def traffic(self) -> Traffic:

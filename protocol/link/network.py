@@ -22,7 +22,10 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from fedmedclip.protocol.link.client import ClientFactory, ProtocolChoice, connect
+from fedmedclip.protocol.link.connection import LinkClient, unanswered_seconds
 from fedmedclip.protocol.link.events import Connected, Disconnected, Inbox
+from fedmedclip.protocol.link.limits import BrokerLacksError, limits_of
+from fedmedclip.protocol.link.pulse import Pulse
 from fedmedclip.protocol.link.reasons import (
     MESSAGE_REASONS,
     Ending,
@@ -36,9 +39,16 @@ from fedmedclip.protocol.link.settings import LinkSettings
 
 logger = logging.getLogger(__name__)
 
-HANDSHAKE_SECONDS = 30.0
-# Shorter while it is not known whether the broker understands MQTT 5: a misreading one never answers.
+HANDSHAKE_SECONDS = 15.0
+# Shorter while it is not known whether the broker understands MQTT 5 (a misreading one never answers), but
+# longer on a slow link, which shows while the network connection is made.
 UNDECIDED_HANDSHAKE_SECONDS = 5.0
+UNDECIDED_PATIENCE = 4.0
+# A path on which not even TCP acknowledges CONNECT for so long is dead.
+DEAD_PATH_SECONDS = 4.0
+# The same for a connection that has been in use: TCP's pauses between repetitions grow to half a minute where
+# the other side takes in little.
+DEAD_CONNECTION_SECONDS = 30.0
 GOODBYE_SECONDS = 2.0
 # A connection that lasted this long was a good one: the next failure starts again with the shortest wait.
 STABLE_SECONDS = 10.0
@@ -50,7 +60,7 @@ class NetworkThread:
     """Keeps one MQTT session connected until it is closed or a failure is fatal."""
 
     def __init__(self, settings: LinkSettings, factory: ClientFactory, inbox: Inbox, name: str) -> None:
-        self.session = Session(inbox, self.post)
+        self.session = Session(settings, inbox, self.post)
         self._name = name
         self._settings = settings
         self._factory = factory
@@ -60,7 +70,7 @@ class NetworkThread:
         self._wake_reader, self._wake_writer = socket.socketpair()
         self._wake_reader.setblocking(False)
         self._wake_writer.setblocking(False)
-        self._clients: dict[str, paho.Client] = {}
+        self._clients: dict[str, LinkClient] = {}
         self._accepted = False
         self._ending: Ending | None = None
         self._last_error = ""
@@ -96,13 +106,14 @@ class NetworkThread:
     def _run(self) -> None:
         try:
             while self._closing_deadline is None:
+                started = time.monotonic()
                 ending = self._one_connection()
                 if self._closing_deadline is not None or self._choice.failed(ending):
                     continue
                 if ending.fatal:
                     self._inbox.put(Disconnected(ending.reason, fatal=True))
                     return
-                delay = self._next_delay()
+                delay = self._next_delay(0.0 if self._accepted else time.monotonic() - started)
                 self._inbox.put(Disconnected(f"{ending.reason}; trying again in {delay:.2g} s", fatal=False))
                 self._pause(delay)
         finally:
@@ -120,7 +131,9 @@ class NetworkThread:
         started = time.monotonic()
         try:
             connect(client, self._settings, protocol)
-            self._serve(client, started)
+            self._serve(client, time.monotonic() - started)
+        except BrokerLacksError as error:
+            self._ending = Ending(str(error), fatal=True)
         except OSError as error:
             self._ending = connect_failure(error, self._settings)
         except Exception as error:
@@ -136,27 +149,54 @@ class NetworkThread:
             self._failures = 0
         return repeated_ending(ending, self._name) if self._failures >= SUSPICIOUS_ENDINGS else ending
 
-    def _serve(self, client: paho.Client, started: float) -> None:
+    def _serve(self, client: LinkClient, connect_seconds: float) -> None:
+        started = time.monotonic()
+        pulse = Pulse(self._settings.keepalive_seconds, started)
         while (connection := client.socket()) is not None:
             readable = self._wait(connection, client.want_write())
             self._run_commands()
             if readable:
                 client.loop_read()
+                pulse.heard(time.monotonic())
             self.session.send_waiting()
             if self._closing_deadline is not None and self._may_leave():
                 say_goodbye(client)
                 return
             if client.want_write():
                 client.loop_write()
-            client.loop_misc()
-            if not self._accepted and time.monotonic() - started > self._handshake_seconds():
-                self._ending = Ending(
-                    f"no MQTT answer from {self._settings.address}", silent=True, unanswered=True
+                pulse.sent(time.monotonic())
+            if self._ending is None and client.socket() is not None:
+                self._ending = (
+                    self._silence(client, pulse)
+                    if self._accepted
+                    else self._unanswered(client, time.monotonic() - started, connect_seconds)
                 )
+            if self._ending is not None:
                 return
 
-    def _handshake_seconds(self) -> float:
-        return UNDECIDED_HANDSHAKE_SECONDS if self._choice.undecided else HANDSHAKE_SECONDS
+    def _unanswered(self, client: LinkClient, elapsed: float, connect_seconds: float) -> Ending | None:
+        """Give up a handshake: soon where the path is dead, later where the broker is but slow."""
+        if unanswered_seconds(client.socket()) > DEAD_PATH_SECONDS:
+            return Ending(f"no answer from {self._settings.address}")
+        patience = HANDSHAKE_SECONDS
+        if self._choice.undecided:
+            patience = min(patience, UNDECIDED_HANDSHAKE_SECONDS + UNDECIDED_PATIENCE * connect_seconds)
+        if elapsed <= patience:
+            return None
+        return Ending(f"no MQTT answer from {self._settings.address}", silent=True, unanswered=True)
+
+    def _silence(self, client: LinkClient, pulse: Pulse) -> Ending | None:
+        """Test a connection on which nothing comes, and give it up when the test is not answered."""
+        now = time.monotonic()
+        if pulse.ping_due(now):
+            client.ping()
+            pulse.asked(now)
+        if not pulse.lost(now, 0):
+            return None
+        path_lives = unanswered_seconds(client.socket()) <= DEAD_CONNECTION_SECONDS
+        if path_lives and not pulse.lost(now, self.session.sending_bytes):
+            return None
+        return Ending(f"{self._settings.address} has not answered for {pulse.silence(now):.0f} s")
 
     def _may_leave(self) -> bool:
         late = self._closing_deadline is not None and time.monotonic() > self._closing_deadline
@@ -187,8 +227,8 @@ class NetworkThread:
         while self._commands:
             self._commands.popleft()()
 
-    def _next_delay(self) -> float:
-        """Seconds to wait, doubling with each failure.
+    def _next_delay(self, tried_seconds: float) -> float:
+        """Seconds to wait, doubling with each failure; those of a failed attempt count as waited.
 
         Random on purpose, unlike every other draw of the project: hundreds of sites that lost one broker
         must not come back in step.
@@ -196,9 +236,11 @@ class NetworkThread:
         longest = self._settings.longest_retry_seconds
         base = min(longest / 2, self._settings.first_retry_seconds * 2.0 ** min(self._failures, 20))
         self._failures += 1
-        return random.SystemRandom().uniform(base, 2 * base)
+        chance = random.SystemRandom()
+        least = chance.uniform(0, self._settings.first_retry_seconds)
+        return max(least, chance.uniform(base, 2 * base) - tried_seconds)
 
-    def _new_client(self, protocol: str) -> paho.Client:
+    def _new_client(self, protocol: str) -> LinkClient:
         client = self._factory.make(protocol)
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
@@ -212,10 +254,11 @@ class NetworkThread:
         if reason.is_failure:
             self._ending = connection_refused(reason.getName(), self._settings)
             return
+        limits = limits_of(properties, self._settings)
         self._accepted = True
         self._choice.succeeded()
-        self._inbox.put(Connected(bool(flags.session_present), self._choice.current))
-        self.session.connected(client, properties)
+        self._inbox.put(Connected(bool(flags.session_present), self._choice.current, limits.payload))
+        self.session.connected(client, limits)
 
     def _on_disconnect(
         self, client: paho.Client, data: Any, flags: Any, reason: ReasonCode, properties: Any
@@ -225,9 +268,6 @@ class NetworkThread:
         name = reason.getName()
         if flags.is_disconnect_packet_from_server:
             self._ending = connection_refused(name, self._settings)
-        elif name == "Keep alive timeout":
-            seconds = self._settings.keepalive_seconds
-            self._ending = Ending(f"{self._settings.address} has not answered for {seconds} s")
         elif name in MESSAGE_REASONS:
             self._ending = Ending(f"{name.lower()} talking to {self._settings.address}", blames_message=True)
 

@@ -15,6 +15,8 @@ FATAL_REASONS = {
     "Bad authentication method": "check how the broker authenticates clients",
     "Client identifier not valid": "check the name of this site or aggregator",
     "Session taken over": "another client with the same name connected; every site needs its own name",
+    "Retain not supported": "it must keep retained messages (Mosquitto: retain_available true)",
+    "QoS not supported": "it must allow QoS 1 (Mosquitto: max_qos)",
     "Unsupported protocol version": 'set broker.protocol to "auto", or check what listens there',
 }
 # Reasons that lie in something we sent: sending it again would end the next connection too.
@@ -25,8 +27,6 @@ MESSAGE_REASONS = {
     "Topic name invalid",
     "Packet too large",
     "Payload format invalid",
-    "Retain not supported",
-    "QoS not supported",
 }
 # OpenSSL: X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED. These can heal without anyone at
 # the site: a small machine without a battery clock has the wrong date until it has reached a time server.

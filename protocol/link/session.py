@@ -11,19 +11,15 @@ from typing import Any
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import MQTTErrorCode, MQTTProtocolVersion
-from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from fedmedclip.protocol.link.client import Message
 from fedmedclip.protocol.link.events import Inbox, Published, PublishRefused, Received, SubscriptionRefused
+from fedmedclip.protocol.link.limits import BrokerLacksError, BrokerLimits, without_acknowledgement
+from fedmedclip.protocol.link.settings import LinkSettings
 
 logger = logging.getLogger(__name__)
-
-# Messages handed to paho and not yet acknowledged by the broker.
-SENDING_WINDOW = 8
-# Fixed header, lengths, packet identifier and empty properties around topic and payload, at most.
-PACKET_OVERHEAD = 16
 
 
 @dataclass
@@ -42,7 +38,10 @@ class Traffic:
 class Session:
     """Sends and receives over whichever connection there is. `post` runs a command on the network thread."""
 
-    def __init__(self, inbox: Inbox, post: Callable[[Callable[[], None]], None]) -> None:
+    def __init__(
+        self, settings: LinkSettings, inbox: Inbox, post: Callable[[Callable[[], None]], None]
+    ) -> None:
+        self._settings = settings
         self.traffic = Traffic()
         self.finished = 0
         self._inbox = inbox
@@ -51,8 +50,7 @@ class Session:
         self._connection = 0
         self._outgoing: deque[tuple[int, Message]] = deque()
         self._window: dict[int, tuple[int, Message]] = {}
-        self._window_size = SENDING_WINDOW
-        self._broker_limit: int | None = None
+        self._limits = BrokerLimits(payload=settings.maximum_message_bytes)
         self._suspect: int | None = None
         self._one_at_a_time = False
         self._filters: dict[str, int] = {}
@@ -67,8 +65,18 @@ class Session:
     @property
     def can_send(self) -> bool:
         """True when a message waits and the window has room."""
-        limit = 1 if self._one_at_a_time else self._window_size
+        limit = 1 if self._one_at_a_time else self._limits.window
         return self._client is not None and bool(self._outgoing) and len(self._window) < limit
+
+    @property
+    def largest_payload(self) -> int:
+        """Bytes of the largest payload that settings and the last broker's word allow."""
+        return self._limits.payload
+
+    @property
+    def sending_bytes(self) -> int:
+        """Payload bytes of the largest message that the broker has not acknowledged."""
+        return max((len(message.payload) for _, message in self._window.values()), default=0)
 
     def attach(self, client: paho.Client) -> None:
         """Take the callbacks of a new client that concern messages."""
@@ -78,16 +86,15 @@ class Session:
         self._outgoing.extendleft(reversed(self._window.values()))
         self._window.clear()
 
-    def connected(self, client: paho.Client, properties: Properties | None) -> None:
+    def connected(self, client: paho.Client, limits: BrokerLimits) -> None:
         """Begin on an accepted connection: mind the broker's limits, subscribe again.
 
         Called before paho sends again what was not acknowledged.
         """
         self._client = client
-        self._broker_limit = getattr(properties, "MaximumPacketSize", None)
-        self._window_size = min(SENDING_WINDOW, getattr(properties, "ReceiveMaximum", SENDING_WINDOW))
-        unacceptable = any(self._above_broker_limit(message) for _, message in self._window.values())
-        if self._one_at_a_time or unacceptable or len(self._window) > self._window_size:
+        self._limits = limits
+        unacceptable = any(not self._fits(message) for _, message in self._window.values())
+        if self._one_at_a_time or unacceptable or len(self._window) > limits.window:
             client.drop_out_messages()
             self._outgoing.extendleft(reversed(self._window.values()))
             self._window.clear()
@@ -133,9 +140,9 @@ class Session:
             self._one_at_a_time = False
         while self.can_send:
             token, message = self._outgoing.popleft()
-            if self._above_broker_limit(message):
+            if not self._fits(message):
                 self._refuse(
-                    token, message, f"the broker takes packets of at most {self._broker_limit} bytes"
+                    token, message, f"the broker takes packets of at most {self._limits.packet} bytes"
                 )
             elif token == self._suspect:
                 self._one_at_a_time = False
@@ -151,9 +158,8 @@ class Session:
         self.traffic.sent_messages += 1
         self.traffic.sent_bytes += len(message.payload)
 
-    def _above_broker_limit(self, message: Message) -> bool:
-        size = len(message.payload) + len(message.topic.encode()) + PACKET_OVERHEAD
-        return self._broker_limit is not None and size > self._broker_limit
+    def _fits(self, message: Message) -> bool:
+        return self._limits.takes(message.topic, message.payload)
 
     def _refuse(self, token: int, message: Message, reason: str) -> None:
         self.finished += 1
@@ -187,6 +193,8 @@ class Session:
         for topic_filter, code in zip(self._asked.pop(packet, []), codes, strict=False):
             if code.is_failure:
                 self._inbox.put(SubscriptionRefused(topic_filter, code.getName().lower()))
+            elif code.value < self._filters.get(topic_filter, 0):
+                raise BrokerLacksError(without_acknowledgement(self._settings))
             else:
                 self._granted.add(topic_filter)
 

@@ -44,13 +44,13 @@ class LinkSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     password_file: File | None = None
     proxy: str | None = None
     protocol: Literal["auto", "5", "3.1.1"] = "auto"
-    keepalive_seconds: Annotated[int, msgspec.Meta(ge=5, le=3600)] = 60
+    keepalive_seconds: Annotated[int, msgspec.Meta(ge=5, le=3600)] = 25
     session_expiry_seconds: Annotated[int, msgspec.Meta(ge=60, le=0xFFFFFFFE)] = ONE_WEEK
     maximum_message_bytes: Annotated[int, msgspec.Meta(ge=4096, le=LARGEST_MESSAGE_BYTES)] = (
         SMALLEST_COMMON_LIMIT
     )
     first_retry_seconds: Seconds = 1.0
-    longest_retry_seconds: Seconds = 60.0
+    longest_retry_seconds: Seconds = 3.0
 
     def __post_init__(self) -> None:
         if not self.host or "/" in self.host or any(character.isspace() for character in self.host):

@@ -63,6 +63,13 @@ class BrokerProcess:
         """Where the broker's own messages go."""
         return self._working_folder() / "broker.log"
 
+    @property
+    def process_identifier(self) -> int:
+        """The running process, for what the system says about it."""
+        if self._process is None:
+            raise RuntimeError(f"the {self.name} does not run")
+        return self._process.pid
+
     def start(self) -> None:
         """Start the process and wait until it accepts connections."""
         self._check_port()

@@ -4,8 +4,9 @@ from hypothesis import strategies as st
 
 from fedmedclip.protocol.envelope import NO_IDENTITY, OVERHEAD_BYTES, seal
 from fedmedclip.protocol.errors import MessageError
-from fedmedclip.protocol.messages import MAXIMUM_REQUESTED_BLOCKS, BlockRequest, Update
-from fedmedclip.protocol.objects import Assembly, block_count, blocks_of, refer_to
+from fedmedclip.protocol.link.limits import LEAST_PAYLOAD_BYTES
+from fedmedclip.protocol.messages import BlockRequest, Update
+from fedmedclip.protocol.objects import REQUESTED_AT_ONCE, Assembly, block_count, blocks_of, refer_to
 from fedmedclip.protocol.signature import new_signing_key
 
 LIMIT = 4096
@@ -70,14 +71,15 @@ def test_blocks_that_do_not_fit_or_lie_are_refused():
 
 
 def test_one_request_names_so_many_blocks_that_it_fits_any_message_and_the_next_the_rest():
-    data = bytes(5 * LIMIT * MAXIMUM_REQUESTED_BLOCKS)
-    reference = refer_to(data, LIMIT)
+    data = bytes(3 * LEAST_PAYLOAD_BYTES * REQUESTED_AT_ONCE)
+    reference = refer_to(data, LEAST_PAYLOAD_BYTES)
     assembly = Assembly(reference, len(data))
     rounds = 0
     while (request := assembly.request()) is not None:
         rounds += 1
-        assert len(seal(request, f"fmc1/{'f' * 32}/up/{'s' * 32}", new_signing_key(), NO_IDENTITY)) <= LIMIT
+        sealed = seal(request, f"fmc1/{'f' * 32}/up/{'s' * 32}", new_signing_key(), NO_IDENTITY)
+        assert len(sealed) <= LEAST_PAYLOAD_BYTES
         for block in blocks_of(data, reference, request.missing):
             assembly.add(block.index, block.data)
-    assert rounds == 6
+    assert rounds == 4
     assert assembly.data() == data

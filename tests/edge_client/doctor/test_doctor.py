@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import socket
 import time
 from datetime import UTC, datetime, timedelta
@@ -56,6 +57,15 @@ def test_the_command_says_what_to_do_and_exits_with_1(configuration):
     assert done.returncode == 1
 
 
+def test_classes_that_the_site_would_refuse(tmp_path, configuration, class_folders):
+    (class_folders / "unheard of").mkdir()
+    for name in ("a.png", "b.png"):
+        shutil.copy(next(class_folders.rglob("*.png")), class_folders / "unheard of" / name)
+    (found,) = [finding for finding in examine(None, configuration) if finding.name == "data"]
+    assert found.state is State.BAD
+    assert "unheard of" in found.words
+
+
 def test_the_table_and_its_verdict(capsys):
     print_table([good("clock", "it is [late]"), bad("data", "none", "add some")], fit=False)
     printed = capsys.readouterr().out
@@ -71,7 +81,7 @@ def test_an_unusable_bundle_is_bad_input(tmp_path):
 def test_nobody_at_the_brokers_address():
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        found = reach(LinkSettings(host="127.0.0.1", port=unused.getsockname()[1]), "doctor")
+        found = reach(LinkSettings(host="127.0.0.1", port=unused.getsockname()[1]), "trial", "site-a")
     assert [finding.state for finding in found] == [State.BAD]
     assert "connection refused" in found[0].words
 

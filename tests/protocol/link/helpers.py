@@ -38,6 +38,16 @@ def open_link(
     return Link(settings_for(broker, **changes), client_id=client_id or unique("client"), will=will)
 
 
+def write_accounts(folder: Path, *users: str) -> Path:
+    """Write Mosquitto's password file, where names are the passwords, and a password file for each user."""
+    passwords = folder / "passwords"
+    passwords.touch(mode=0o600)
+    for user in users:
+        subprocess.run(["mosquitto_passwd", "-b", passwords, user, user], check=True)
+        (folder / user).write_text(user)
+    return passwords
+
+
 def wait_for(
     link: Link, kind: type[EventKind], matches: Callable[[EventKind], bool] = lambda event: True
 ) -> EventKind:

@@ -7,6 +7,7 @@ import pytest
 
 from fedmedclip.protocol.errors import LinkError
 from fedmedclip.protocol.link.events import UNREAD_LIMIT
+from fedmedclip.protocol.link.limits import SENDING_WINDOW
 from fedmedclip.protocol.link.link import (
     Connected,
     Disconnected,
@@ -17,7 +18,6 @@ from fedmedclip.protocol.link.link import (
     PublishRefused,
     Received,
 )
-from fedmedclip.protocol.link.session import SENDING_WINDOW
 from fedmedclip.simulation.processes.brokers import EmbeddedBroker, MosquittoBroker, free_port
 from tests.protocol.link.helpers import open_link, unique, wait_for
 
@@ -26,7 +26,7 @@ from tests.protocol.link.helpers import open_link, unique, wait_for
 def test_a_message_goes_round(mosquitto: MosquittoBroker, wanted: str, spoken: str) -> None:
     topic = unique("round")
     with open_link(mosquitto, protocol=wanted) as link:
-        assert wait_for(link, Connected) == Connected(session_present=False, protocol=spoken)
+        assert wait_for(link, Connected) == Connected(False, spoken, link.largest_payload)
         link.subscribe(f"{topic}/#")
         token = link.publish(f"{topic}/a", b"\x00\xff payload")
         received = wait_for(link, Received)

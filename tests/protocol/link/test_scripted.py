@@ -2,11 +2,16 @@
 
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import msgspec
+import pytest
+
 from fedmedclip.protocol.link.link import Connected, Disconnected, Link, LinkSettings, SubscriptionRefused
 from tests.protocol.link.helpers import unique, wait_for
+from tests.protocol.link.test_transports import Proxy
 
 ACCEPTED_5 = bytes([0x20, 3, 0, 0, 0])
 UNSUPPORTED_VERSION = bytes([0x20, 2, 0, 1])
@@ -20,8 +25,10 @@ def subscription_answer(code: int) -> bytes:
 
 
 @contextmanager
-def scripted_broker(*connections: list[bytes]) -> Iterator[tuple[LinkSettings, list[int]]]:
-    """Give one answer to each packet received, then hang up; one list per connection.
+def scripted_broker(
+    *connections: list[bytes], answer_seconds: float = 0.0
+) -> Iterator[tuple[LinkSettings, list[int]]]:
+    """Give one answer to each packet received, after a while, then hang up; one list per connection.
 
     Yields settings for a client, and the list of the MQTT versions that clients asked for.
     """
@@ -33,6 +40,7 @@ def scripted_broker(*connections: list[bytes]) -> Iterator[tuple[LinkSettings, l
             with connection:
                 versions.append(connection.recv(4096)[8])
                 for answer in answers:
+                    time.sleep(answer_seconds)
                     connection.sendall(answer)
                     if not connection.recv(4096):
                         break
@@ -118,3 +126,28 @@ def test_garbage_is_survived() -> None:
         wait_for(link, Connected)
         assert not wait_for(link, Disconnected).fatal
         wait_for(link, Connected)
+
+
+def test_a_broker_that_falls_silent_is_left_and_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server takes the ping, and gives no answer to it."""
+    monkeypatch.setattr("fedmedclip.protocol.link.pulse.ANSWER_SECONDS", 0.2)
+    with scripted_broker([ACCEPTED_5, b""], [ACCEPTED_5]) as (settings, _):
+        impatient = msgspec.structs.replace(settings, keepalive_seconds=5)
+        with Link(impatient, client_id="a") as link:
+            wait_for(link, Connected)
+            ending = wait_for(link, Disconnected)
+            assert not ending.fatal
+            assert "has not answered for" in ending.reason
+            wait_for(link, Connected)
+
+
+def test_a_slow_link_does_not_make_an_mqtt_5_broker_an_old_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Making the connection takes time, so the answer to CONNECT may take more than on a quick link."""
+    monkeypatch.setattr("fedmedclip.protocol.link.network.UNDECIDED_HANDSHAKE_SECONDS", 0.3)
+    proxy = Proxy(delay_seconds=0.4)
+    with scripted_broker([ACCEPTED_5], answer_seconds=1.0) as (settings, versions):
+        slow = msgspec.structs.replace(settings, proxy=proxy.address)
+        with Link(slow, client_id="a") as link:
+            assert wait_for(link, Connected).protocol == "5"
+    proxy.close()
+    assert versions == [5]

@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -181,9 +182,14 @@ def test_passwords(mosquitto_installed: None, tmp_path: Path, protocol: str) -> 
 class Proxy:
     """An HTTP proxy that knows only CONNECT, for one client at a time."""
 
-    def __init__(self, answer: bytes = b"HTTP/1.1 200 Connection established\r\nVia: test\r\n\r\n") -> None:
+    def __init__(
+        self,
+        answer: bytes = b"HTTP/1.1 200 Connection established\r\nVia: test\r\n\r\n",
+        delay_seconds: float = 0.0,
+    ) -> None:
         self._server = socket.create_server(("127.0.0.1", 0))
         self._answer = answer
+        self._delay_seconds = delay_seconds
         self.requests: list[str] = []
         self.address = f"127.0.0.1:{self._server.getsockname()[1]}"
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -204,6 +210,7 @@ class Proxy:
     def _serve(self, client: socket.socket) -> None:
         request = client.recv(4096).decode()
         self.requests.append(request.splitlines()[0])
+        time.sleep(self._delay_seconds)
         client.sendall(self._answer)
         if b" 200 " not in self._answer:
             return

@@ -22,7 +22,7 @@ from fedmedclip.protocol import topics
 from fedmedclip.protocol.envelope import NO_IDENTITY, seal
 from fedmedclip.protocol.heads.head import HeadSpecification, TensorSpecification, head_digest
 from fedmedclip.protocol.heads.shared_heads import initial_shared_head, shared_head_specification
-from fedmedclip.protocol.messages import Plan
+from fedmedclip.protocol.messages import Plan, Status
 from fedmedclip.protocol.seeds import derive_seed
 from fedmedclip.protocol.signature import new_signing_key
 
@@ -84,6 +84,7 @@ class Loopback:
         self.queue: list[tuple[str, str, bytes]] = []
         self.retained: dict[str, bytes] = {}
         self.said_at: dict[str, float] = {}
+        self.said: dict[str, Status] = {}
         settings = FederationSettings(
             FEDERATION, "unused", rounds, minimum_sites=minimum_sites or sites, seed=11, enrolment=enrolment
         )
@@ -149,6 +150,7 @@ class Loopback:
             identity, state, self.learners[site], MESSAGE_LIMIT, self.own_codecs.get(site)
         )
         self.agents[site].connected()
+        self.said.pop(site, None)
         for topic, payload in sorted(self.retained.items()):
             if "/status/" not in topic:
                 self.queue.append((site, topic, payload))
@@ -169,22 +171,22 @@ class Loopback:
             self.queue.append(("aggregator", topic, seal(message, topic, self.keys[site], identity)))
 
     def publish_status(self, site):
-        """Publish a status that has changed, or that is due again to renew the site's lease."""
-        if not self.agents[site].joined:
+        """Publish a status that is owed, or that is due again to renew the site's lease."""
+        agent = self.agents[site]
+        silent = agent.joined and self.now - self.said_at.get(site, 0.0) >= HEARTBEAT_SECONDS
+        if not agent.owes_status(self.said.get(site)) and not silent:
             return
+        self.said[site] = self.agents[site].status(online=True)
         topic = topics.status(FEDERATION, site)
-        payload = seal(self.agents[site].status(online=True), topic, self.keys[site], NO_IDENTITY)
-        if self.retained.get(topic) != payload or self.now - self.said_at.get(site, 0.0) >= HEARTBEAT_SECONDS:
-            self.retained[topic] = payload
-            self.said_at[site] = self.now
-            self.queue.append(("aggregator", topic, payload))
+        self.said_at[site] = self.now
+        self.retained[topic] = seal(self.said[site], topic, self.keys[site], NO_IDENTITY)
+        self.queue.append(("aggregator", topic, self.retained[topic]))
 
     def deliver(self, receiver, topic, payload):
         if receiver == "aggregator":
             self.from_aggregator(self.coordinator.receive(topic, payload, self.now))
         elif receiver in self.agents:
             self.from_site(receiver, self.agents[receiver].receive(topic, payload, self.now))
-            self.publish_status(receiver)
 
     def idle(self):
         self.now += 7.0

@@ -5,6 +5,7 @@ import pytest
 from fedmedclip.edge_client.site.state import SiteState
 from fedmedclip.protocol import topics
 from fedmedclip.protocol.envelope import open_envelope, seal
+from fedmedclip.protocol.link.limits import LEAST_PAYLOAD_BYTES
 from fedmedclip.protocol.messages import Join, Update
 from fedmedclip.protocol.objects import refer_to
 from fedmedclip.protocol.signature import new_signing_key
@@ -60,6 +61,50 @@ def test_large_heads_survive_it_too(tmp_path):
     noisy = Loopback(tmp_path / "noisy", rounds=2, embedding_size=80, codec="int8")
     noisy.run(loss=0.15, repeats=0.1, kills=0.03, seed=4)
     assert noisy.final_digest() == quiet.final_digest()
+
+
+def test_a_status_is_published_where_no_update_says_which_version_is_here(tmp_path):
+    federation = Loopback(tmp_path, sites=2, rounds=6, minimum_sites=2)
+    published = []
+    while not (federation.coordinator.settled and not federation.queue):
+        federation.step()
+        published += [item for item in federation.queue if "/status/" in item[1] and item not in published]
+    versions = [open_envelope(payload, topic).message.version for _, topic, payload in published]
+    assert versions.count(6) == 2  # an aggregator that ends with the federation waits for these
+    assert len(versions) <= 2 * 3  # not one for each site and version
+
+
+def test_a_broker_that_takes_less_than_was_configured_changes_no_bit(tmp_path):
+    quiet = Loopback(tmp_path / "quiet", rounds=2, embedding_size=80, codec="int8")
+    quiet.run()
+    thin = Loopback(tmp_path / "thin", rounds=2, embedding_size=80, codec="int8")
+    while thin.coordinator.global_head.version < 1:
+        thin.step()
+    thin.queue.clear()
+    thin.coordinator.global_head.limit_messages(LEAST_PAYLOAD_BYTES)
+    for agent in thin.agents.values():
+        agent.limit_messages(LEAST_PAYLOAD_BYTES)
+        agent.connected()
+    thin.from_aggregator(thin.coordinator.opening())
+    while not all(agent.finished for agent in thin.agents.values()):
+        thin.step()
+        assert all(len(payload) <= LEAST_PAYLOAD_BYTES for _, _, payload in thin.queue)
+    assert thin.final_digest() == quiet.final_digest()
+
+
+def test_a_join_that_a_broker_forgot_is_repeated_when_the_aggregator_is_back(tmp_path):
+    federation = Loopback(tmp_path)
+    federation.run()
+    agent = federation.agents["site-0"]
+    plan = federation.retained[topics.plan(FEDERATION)]
+    agent.connected()
+    assert any(isinstance(message, Join) for message in agent.tick(100.0))
+    assert agent.tick(105.0) == []
+    agent.receive(topics.plan(FEDERATION), plan, 106.0)
+    assert any(isinstance(message, Join) for message in agent.tick(106.0))
+    agent.receive(topics.plan(FEDERATION), plan, 106.5)
+    assert agent.tick(109.0) == []  # the answer may be on its way
+    assert any(isinstance(message, Join) for message in agent.tick(109.5))
 
 
 def test_a_site_that_comes_late_catches_up_and_takes_part(tmp_path):

@@ -1,0 +1,84 @@
+"""The network connection below MQTT: made in time, through an HTTP proxy where there is one, and watched."""
+
+import socket
+import struct
+from typing import Any
+
+import paho.mqtt.client as paho
+
+# Requests for a TCP connection go out at 0, 1 and 3 s: waiting for the answer to the next one takes longer
+# than beginning again.
+NETWORK_SECONDS = 4.0
+# For a proxy to answer, and for TLS and WebSockets to be agreed on: several ways there and back, with
+# certificates, which takes 8 s at 9.6 kbit/s.
+AGREEMENT_SECONDS = 15.0
+LONGEST_ANSWER = 8192
+# struct tcp_info of Linux: segments that await an acknowledgement; milliseconds since the last one came.
+_UNACKNOWLEDGED_OFFSET, _LAST_ACKNOWLEDGEMENT_OFFSET, _TCP_INFO_BYTES = 24, 56, 60
+
+
+class LinkClient(paho.Client):
+    """A paho client that gives each part of making a connection its time, and pings when it is told to.
+
+    `proxy` is an HTTP proxy, host and port, that allows CONNECT (RFC 9110, section 9.3.6). TLS and
+    WebSockets run inside the tunnel, so it sees only host and port of the broker. `lasting` says whether the
+    session outlives its connections.
+    """
+
+    def __init__(self, *arguments: Any, proxy: tuple[str, int] | None, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._http_proxy = proxy
+        self.connect_timeout = AGREEMENT_SECONDS
+        self.lasting = True
+
+    def ping(self) -> None:
+        """Queue a PINGREQ packet."""
+        self._send_pingreq()
+
+    def _create_socket_connection(self) -> socket.socket:
+        if self._http_proxy is None:
+            return socket.create_connection((self.host, self.port), timeout=NETWORK_SECONDS)
+        try:
+            connection = socket.create_connection(self._http_proxy, timeout=NETWORK_SECONDS)
+        except OSError as error:
+            host, port = self._http_proxy
+            raise ConnectionError(f"the HTTP proxy {host}:{port} cannot be reached: {error}") from error
+        try:
+            connection.settimeout(AGREEMENT_SECONDS)
+            open_tunnel(connection, self.host, self.port)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
+def unanswered_seconds(connection: Any) -> float:
+    """Return for how long the other side's TCP has acknowledged nothing while it should; 0 where unknown.
+
+    This tells a dead path from a slow one: a broker that is slow, or reads a large message over a thin link,
+    acknowledges what has arrived. Linux alone says it; a proxy on the way answers for itself.
+    """
+    if not hasattr(socket, "TCP_INFO"):
+        return 0.0
+    with socket.fromfd(connection.fileno(), socket.AF_INET, socket.SOCK_STREAM) as twin:
+        information = twin.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
+    (unacknowledged,) = struct.unpack_from("=I", information, _UNACKNOWLEDGED_OFFSET)
+    (milliseconds,) = struct.unpack_from("=I", information, _LAST_ACKNOWLEDGEMENT_OFFSET)
+    return milliseconds / 1000 if unacknowledged else 0.0
+
+
+def open_tunnel(connection: socket.socket, host: str, port: int) -> None:
+    """Ask the HTTP proxy at the other end for a tunnel; ConnectionError with its answer when it refuses."""
+    target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    connection.sendall(f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n".encode())
+    answer = b""
+    while not answer.endswith(b"\r\n\r\n"):
+        # One byte at a time: what follows the empty line belongs to the tunnel.
+        byte = connection.recv(1)
+        if not byte or len(answer) > LONGEST_ANSWER:
+            raise ConnectionError("the HTTP proxy closed the connection without a usable answer")
+        answer += byte
+    status_line = answer.split(b"\r\n", 1)[0].decode("latin-1")
+    parts = status_line.split(" ", 2)
+    if len(parts) < 2 or not parts[0].startswith("HTTP/") or not parts[1].startswith("2"):
+        raise ConnectionError(f"the HTTP proxy refused the tunnel to {target}: {status_line}")

@@ -1,0 +1,93 @@
+"""The doctor does at the broker what the site will do, and leaves nothing behind."""
+
+import pytest
+
+from fedmedclip.edge_client.doctor.finding import State
+from fedmedclip.edge_client.doctor.rehearsal import rehearse
+from fedmedclip.protocol.link.link import Message, Published, Received
+from fedmedclip.simulation.processes.brokers import MosquittoBroker
+from tests import ROOT
+from tests.protocol.link.helpers import open_link, quiet, settings_for, wait_for, write_accounts
+
+PLAN = "fmc1/brain-mri/plan"
+RULES = (ROOT / "deploy" / "federation.acl").read_text()
+
+
+@pytest.fixture
+def guarded(tmp_path, mosquitto_installed):
+    """Return a function that starts a broker with access rules, and passwords that are the names."""
+    passwords = write_accounts(tmp_path, "aggregator", "site-a", "site-b")
+
+    def start(rules):
+        (tmp_path / "rules.acl").write_text(rules)
+        lines = [f"acl_file {tmp_path / 'rules.acl'}", f"password_file {passwords}"]
+        return MosquittoBroker(allow_anonymous=False, settings=lines)
+
+    return start
+
+
+def as_user(tmp_path, user):
+    return {"username": user, "password_file": str(tmp_path / user)}
+
+
+def states(findings):
+    return {finding.name: finding.state for finding in findings}
+
+
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+def test_under_the_shipped_rules_all_is_tried_and_a_running_site_is_left_alone(tmp_path, guarded, protocol):
+    status = "fmc1/brain-mri/status/site-a"
+    with guarded(RULES) as broker, open_link(broker, **as_user(tmp_path, "aggregator")) as centre:
+        centre.publish(PLAN, b"plan", retain=True)
+        wait_for(centre, Published)
+        running = {"client_id": "fmc-brain-mri-site-a-1234", "will": Message(status, b"gone", retain=True)}
+        with open_link(broker, **running, **as_user(tmp_path, "site-a")) as site:
+            site.publish(status, b"online", retain=True)
+            wait_for(site, Published)
+            settings = settings_for(broker, protocol=protocol, **as_user(tmp_path, "site-a"))
+            found = list(rehearse(settings, "brain-mri", "site-a"))
+            assert states(found) == dict.fromkeys(("MQTT", "publishing", "retained", "federation"), State.OK)
+            centre.subscribe("fmc1/#")
+            kept = {}
+            while (event := centre.next_event(0.5)) is not None:
+                if isinstance(event, Received):
+                    kept[event.topic] = event.payload
+                    event.acknowledge()
+            assert kept == {PLAN: b"plan", status: b"online"}
+            assert quiet(site, Received)
+
+
+def test_a_user_name_that_is_not_the_sites_is_found(tmp_path, guarded):
+    with guarded(RULES) as broker:
+        settings = settings_for(broker, **as_user(tmp_path, "site-b"))
+        found = {finding.name: finding for finding in rehearse(settings, "brain-mri", "site-a")}
+    assert found["publishing"].state is State.BAD
+    assert "not authorized" in found["publishing"].words
+    assert "user name" in found["publishing"].advice
+
+
+def test_rules_without_the_doctors_topic_are_no_fault_of_the_site(tmp_path, guarded):
+    without = "".join(line for line in RULES.splitlines(True) if "doctor" not in line)
+    with guarded(without) as broker:
+        settings = settings_for(broker, **as_user(tmp_path, "site-a"))
+        found = {finding.name: finding for finding in rehearse(settings, "brain-mri", "site-a")}
+    assert found["publishing"].state is State.OK
+    assert found["retained"].state is State.NOTE
+    assert "fmc1/+/doctor/%u" in found["retained"].advice
+    assert found["federation"].state is State.NOTE
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        ({"settings": ["retain_available false"]}, "retained"),
+        ({"listener_settings": ["max_qos 0"]}, "QoS 1"),
+        ({"settings": ["max_packet_size 600"]}, "at most 600 bytes"),
+    ],
+    ids=["retain", "quality", "packets"],
+)
+def test_a_broker_with_which_the_site_would_not_work(mosquitto_installed, lines, words):
+    with MosquittoBroker(**lines) as broker:
+        found = list(rehearse(settings_for(broker), "trial", "site-a"))
+    assert [finding.state for finding in found] == [State.BAD]
+    assert words in found[0].words
