@@ -13,7 +13,7 @@ from fedmedclip.edge_client.site.head_follower import ASK_AGAIN_SECONDS, HeadFol
 from fedmedclip.edge_client.site.state import OutgoingUpdate, SiteState, StoredSite
 from fedmedclip.protocol import topics
 from fedmedclip.protocol.codecs import delta_codec_named
-from fedmedclip.protocol.codecs.error_feedback import change_to_send, compress
+from fedmedclip.protocol.codecs.error_feedback import Compressed, change_to_send, compress
 from fedmedclip.protocol.envelope import NO_IDENTITY, open_envelope
 from fedmedclip.protocol.errors import InvalidInputError, MessageError
 from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays
@@ -52,6 +52,9 @@ class Learner(Protocol):
         self, plan: Plan, shared: NamedArrays, private: NamedArrays, round_number: int
     ) -> tuple[NamedArrays, NamedArrays]:
         """Return the shared and the private head after one local round. Deterministic in its arguments."""
+
+    def compressed(self, round_number: int, compressed: Compressed) -> None:
+        """Take notice of what the round's update leaves to later rounds."""
 
     def installed(
         self, plan: Plan, version: int, shared: NamedArrays, private: NamedArrays, finished: bool
@@ -293,6 +296,7 @@ class SiteAgent:
         delta = change_to_send(plan.method, shared, follower.head, residual)
         codec = self._own_codec or delta_codec_named(plan.uplink_codec)
         compressed = compress(codec, delta, residual, stored.codec_memory, specification)
+        self._learner.compressed(round_number, compressed)
         self._state.store_update(
             OutgoingUpdate(round_number, self._learner.samples, compressed.encoded),
             private_specification.to_bytes(private),

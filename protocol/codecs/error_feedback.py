@@ -24,14 +24,15 @@ class Compressed:
     """An encoded delta, what its receiver will decode, and what to keep for the next round.
 
     `residual` is what was left out, `memory` the encoder's own: both belong in one transaction.
-    `wanted_norm` and `left_out_norm` are the Euclidean norms of what was to be sent, the residual of before
-    included, and of what the receiver does not get of it.
+    Euclidean norms: `delta_norm` of this round's delta, `wanted_norm` of what was to be sent, the residual of
+    before included, `left_out_norm` of what the receiver does not get of it.
     """
 
     encoded: bytes
     decoded: NamedArrays
     residual: NamedArrays
     memory: bytes
+    delta_norm: float
     wanted_norm: float
     left_out_norm: float
 
@@ -72,7 +73,7 @@ def compress(
     for tensor in specification.tensors:
         if tensor.measured:
             missing[tensor.name] = np.zeros(tensor.shape, np.float32)
-    norms = math.sqrt(wanted_energy), math.sqrt(missing_energy)
+    norms = map(math.sqrt, (energy_of(delta), wanted_energy, missing_energy))
     return Compressed(encoded.data, decoded, missing, encoded.memory, *norms)
 
 

@@ -10,7 +10,7 @@ from fedmedclip.edge_client.learning.settings import TrainingSettings
 from fedmedclip.edge_client.learning.training import train_round
 from fedmedclip.edge_client.site.state import SiteState
 from fedmedclip.protocol.codecs import Codec, codec_named, decode_head, encode_head, order0_entropy_bytes
-from fedmedclip.protocol.codecs.error_feedback import difference
+from fedmedclip.protocol.codecs.error_feedback import Compressed, difference
 from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays
 from fedmedclip.protocol.heads.shared_heads import shared_head_specification
 from fedmedclip.protocol.messages import Plan
@@ -99,6 +99,9 @@ class VirtualLearner:
                 wanted = {name: wanted[name] + residual[name] for name in wanted}
             measurements.take(codec_named(plan.uplink_codec), wanted, stored.codec_memory, specification)
         return trained
+
+    def compressed(self, round_number: int, compressed: Compressed) -> None:
+        """Do nothing: the benchmark reports accuracies."""
 
     def installed(
         self, plan: Plan, version: int, shared: NamedArrays, private: NamedArrays, finished: bool
