@@ -7,6 +7,7 @@ the size of others drown what is large. So what is sent is decoded here first. L
 that reach the largest value, and columns in their own size are tried until one brings a fair share.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -14,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedmedclip.protocol.codecs.contraction import energy
-from fedmedclip.protocol.codecs.groups import Group, join
+from fedmedclip.protocol.codecs.groups import Exponents, Floats, Group, join
 from fedmedclip.protocol.codecs.scales import round_scales
 from fedmedclip.protocol.codecs.sent_group import SentGroup, nothing
 from fedmedclip.protocol.codecs.subspace import Factors, Grid, factorise, integer_matrix
@@ -29,32 +30,41 @@ Doubles = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Approximation:
-    """What is to be sent of a group; `fair`: it brings what so many columns should."""
+    """What is to be sent of a group; `fair`: it brings what so many columns should.
+
+    `left` is the share of the group's energy that it leaves out, 0 to 1.
+    """
 
     sent: SentGroup
     fair: bool
+    left: float
 
 
 def approximate(
     group: Group, arrays: NamedArrays, rank: int, grid: Grid, start: Doubles | None
 ) -> Approximation:
     """Return the factors of this rank and grid; no array of the group is worse off than with nothing."""
-    return _judged(group, arrays, _factors(group, arrays, rank, grid, start, balanced=True), rank)
+    values, exponents = join(group, arrays)
+    warm = start is not None
+    start = np.zeros((0, group.columns)) if start is None else start[:rank]
+    return _judged(group, arrays, _factors(group, values, exponents, rank, grid, start, warm), rank)
 
 
-def approximate_otherwise(
-    group: Group, arrays: NamedArrays, rank: int, grid: Grid, start: Doubles | None
-) -> Approximation:
-    """Return the first fair one of simpler approximations; when none is, the one that leaves out least."""
-    best = Approximation(nothing(group), False)
-    least = _energy_left(group, arrays, best.sent)
+def approximate_otherwise(group: Group, arrays: NamedArrays, rank: int, grid: Grid) -> Approximation:
+    """Return the first fair one of simpler approximations; when none is, the one that leaves out least.
+
+    They start at the row of the largest value, which, unlike a start that was drawn, lies in the row space.
+    """
+    best = Approximation(nothing(group), False, 1.0)
     for simpler_rank, simpler_grid, balanced in _simpler(group, rank, grid):
-        sent = _factors(group, arrays, simpler_rank, simpler_grid, start, balanced)
+        values, exponents = join(group, arrays, balanced)
+        start = _largest_row(values)
+        sent = _factors(group, values, exponents, simpler_rank, simpler_grid, start, warm=False)
         found = _judged(group, arrays, sent, simpler_rank)
         if found.fair:
             return found
-        if (left := _energy_left(group, arrays, found.sent)) < least:
-            best, least = found, left
+        if found.left < best.left:
+            best = found
     return best
 
 
@@ -70,21 +80,22 @@ def _simpler(group: Group, rank: int, grid: Grid) -> Iterator[tuple[int, Grid, b
 
 def _judged(group: Group, arrays: NamedArrays, sent: SentGroup, rank: int) -> Approximation:
     """Take back what would leave an array worse off than nothing, and say whether the rest is fair."""
+    nothing_of_it = Approximation(nothing(group), False, 1.0)
     try:
         decoded = sent.expand(group)
     except CodecError:
-        return Approximation(nothing(group), False)
+        return nothing_of_it
     wanted = {name: energy(arrays[name]) for name in decoded}
     left = {name: energy(arrays[name] - decoded[name]) for name in decoded}
     if left[group.matrix.name] > wanted[group.matrix.name]:
-        return Approximation(nothing(group), False)
+        return nothing_of_it
     worse = [vector.name for vector in group.vectors if left[vector.name] > wanted[vector.name]]
     if worse:
         sent = _without(group, sent, worse)
         left |= {name: wanted[name] for name in worse}
-    share = FAIR * rank / min(group.shape)
-    total = sum(wanted.values())
-    return Approximation(sent, sum(left.values()) <= (1 - share) * total)
+    total, total_left = math.fsum(wanted.values()), math.fsum(left.values())
+    fair = total_left <= (1 - FAIR * rank / min(group.shape)) * total
+    return Approximation(sent, fair, total_left / total if total else 0.0)
 
 
 def _without(group: Group, sent: SentGroup, vectors: list[str]) -> SentGroup:
@@ -96,29 +107,29 @@ def _without(group: Group, sent: SentGroup, vectors: list[str]) -> SentGroup:
     return replace(sent, right=right)
 
 
-def _energy_left(group: Group, arrays: NamedArrays, sent: SentGroup) -> float:
-    decoded = sent.expand(group)
-    return sum(energy(arrays[name] - decoded[name]) for name in decoded)
-
-
 def _factors(
-    group: Group, arrays: NamedArrays, rank: int, grid: Grid, start: Doubles | None, balanced: bool
+    group: Group, values: Floats, exponents: Exponents, rank: int, grid: Grid, start: Doubles, warm: bool
 ) -> SentGroup:
-    values, exponents = join(group, arrays, balanced)
     on = values.any(axis=1)
     integers, unit = integer_matrix(values if on.all() else values[on])
     if unit == 0.0 or rank == 0:
         return nothing(group)
-    warm = start is not None
-    start = _cold_start(group.columns, rank) if start is None else start[:rank]
     if len(start) < rank:
         start = np.concatenate([start, _cold_start(group.columns, rank - len(start))])
     factors = factorise(integers, start, grid, warm)
     return _weigh(group, np.flatnonzero(~on), exponents, factors, unit)
 
 
+def _largest_row(values: Floats) -> Doubles:
+    """Return the row that holds the largest value, as integers up to 127: (1, columns)."""
+    row = values[np.abs(values).argmax() // values.shape[1]].astype(np.float64)
+    largest = float(np.abs(row).max())
+    integers: Doubles = np.rint(row * (127 / largest if largest else 0.0))
+    return integers.reshape(1, -1)
+
+
 def _weigh(
-    group: Group, off: npt.NDArray[np.int64], exponents: npt.NDArray[np.int8], factors: Factors, unit: float
+    group: Group, off: npt.NDArray[np.int64], exponents: Exponents, factors: Factors, unit: float
 ) -> SentGroup:
     """Round the weights to bytes: multiples of a scale that makes the largest of them 255."""
     weights = factors.weights * unit

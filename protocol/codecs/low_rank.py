@@ -60,11 +60,8 @@ class LowRankCodec:
         groups = groups_of(specification)
         starts = _recall(memory, groups)
         grid = GRIDS[self.bits] if self.steps is None else Grid(self.steps, GRIDS[self.bits].limit)
-        asked = [
-            (group, arrays, self._rank_of(group), grid, start)
-            for group, start in zip(groups, starts, strict=True)
-        ]
-        found = [approximate(*one) for one in asked]
+        asked = [(group, arrays, self._rank_of(group), grid) for group in groups]
+        found = [approximate(*one, start) for one, start in zip(asked, starts, strict=True)]
         encoded = _encoded(found, groups, self.bits)
         if all(one.fair for one in found):
             return encoded

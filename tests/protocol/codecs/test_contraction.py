@@ -100,6 +100,9 @@ def smallest_said(name):
 @example(shared_head_specification("fedmedclip", 16), "lowrank", ["noise"], 0)
 @example(shared_head_specification("fedmedclip", 64), "lowrank", ["equal"], 0)
 @example(shared_head_specification("facmic", 24, 3), "lowrank", ["noise", "huge row"], 1)
+@example(  # the drawn start of the search is orthogonal to the only row
+    HeadSpecification((TensorSpecification("matrix", (1, 4)),)), "lowrank", ["alternating"], 0
+)
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_every_codec_contracts_whatever_it_is_given(specification, name, kinds, seed):
     codec, memory = codec_named(name), b""
