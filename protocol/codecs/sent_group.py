@@ -37,13 +37,16 @@ class SentGroup:
 
         Raises CodecError for a value beyond float32.
         """
-        on = np.ones(group.rows, bool)
-        on[self.off] = False
         weighted = self.right.astype(np.float64) * self.weights.astype(np.float64)
-        products = self.left.astype(np.float64) @ weighted.T
-        values = np.zeros((group.rows, group.columns))
+        values: npt.NDArray[np.float64] = self.left.astype(np.float64) @ weighted.T
+        values *= np.float64(self.scale)
         # A sum of negative zeros is a negative zero for some BLAS only; + 0.0 makes it positive for all.
-        values[on] = products * np.float64(self.scale) + 0.0
+        values += 0.0
+        if len(self.off):
+            on = np.ones(group.rows, bool)
+            on[self.off] = False
+            sent, values = values, np.zeros((group.rows, group.columns))
+            values[on] = sent
         with np.errstate(over="ignore"):
             arrays = split(group, values, self.exponents)
         if not all(np.isfinite(array).all() for array in arrays.values()):

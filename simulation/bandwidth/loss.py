@@ -28,7 +28,7 @@ class Difference(msgspec.Struct, frozen=True, omit_defaults=True):
         """Return it in percentage points, as a table shows it."""
         if self.low is None or self.high is None:
             return f"{100 * self.mean:+.2f}"
-        return f"{100 * self.mean:+.2f} ({100 * self.low:+.1f} to {100 * self.high:+.1f})"
+        return f"{100 * self.mean:+.2f} ± {50 * (self.high - self.low):.2f}"
 
 
 def difference_to_uncompressed(runs: Mapping[str, Sequence[Run]]) -> dict[str, Difference]:

@@ -28,7 +28,7 @@ def print_rows(
         style="dim",
     )
     console.print(
-        f"rounds: to {target}; ± standard deviation between seeds; less lossless: points, and the 95 % "
+        f"rounds: to {target}; accuracy ± standard deviation between seeds; less lossless: points ± the 95 % "
         "interval of their mean (Student's t over the seeds); encode, decode: ms",
         highlight=False,
         style="dim",

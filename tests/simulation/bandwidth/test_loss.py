@@ -21,7 +21,7 @@ def test_the_interval_is_students_over_the_differences_of_seeds():
     assert (found.mean, found.std) == pytest.approx((-0.02, 0.01))
     # Tables of Student's t: 4.303 for 2 degrees of freedom; 4.303 * 0.01 / sqrt(3) = 0.0248.
     assert (found.low, found.high) == pytest.approx((-0.0448, 0.0048), abs=1e-4)
-    assert found.in_points() == "-2.00 (-4.5 to +0.5)"
+    assert found.in_points() == "-2.00 ± 2.48"
 
 
 def test_one_seed_gives_no_interval_and_no_reference_no_difference():
