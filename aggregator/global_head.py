@@ -4,6 +4,7 @@ from fedmedclip.aggregator.rules import rule_named
 from fedmedclip.aggregator.store import Store, StoredHead, StoredVersion
 from fedmedclip.protocol.codecs import codec_named, decode_head, delta_codec_named, encode_head
 from fedmedclip.protocol.codecs.error_feedback import apply_delta, compress
+from fedmedclip.protocol.codecs.residual_watch import ResidualWatch
 from fedmedclip.protocol.errors import InvalidInputError, MessageError, StorageError
 from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays, head_digest
 from fedmedclip.protocol.messages import Announcement, Block, ObjectReference, Snapshot
@@ -35,6 +36,7 @@ class GlobalHead:
         self._maximum_message_bytes = maximum_message_bytes
         self._newest = store.newest_version()
         self._snapshot: tuple[int, bytes] | None = None
+        self._residuals = ResidualWatch("broadcast")
         self.mend()
 
     def limit_messages(self, maximum_message_bytes: int) -> None:
@@ -69,6 +71,7 @@ class GlobalHead:
         stored = self._store.head()
         residual = None if stored.residual is None else self.specification.from_bytes(stored.residual)
         compressed = compress(self._codec, delta, residual, stored.codec_memory, self.specification)
+        self._residuals.note(round_number, compressed)
         before = self.specification.from_bytes(stored.head)
         head = apply_delta(before, compressed.decoded, self.specification)
         self.specification.check(head)

@@ -1,12 +1,14 @@
 """CLIP-like features of any size, for measurements that no real data set at hand is large or wide enough for.
 
     python -m benchmarks.wire.synthetic_features features.npz --size 512 --images 1800 --sites 3 --seed 0
+    python -m benchmarks.wire.synthetic_features hard.npz --hard --classes 3 --sites 2 --images 600
 
 All embeddings lie in a narrow cone, as CLIP's do (Liang et al. 2022, "Mind the gap"). Within it an image is
 its class's direction, mixed with another where it is ambiguous, plus its site's own shift and noise that is
 much stronger in some coordinates than in others. The text embeddings see the class directions imperfectly,
 from another part of the cone. So zero-shot is poor and an attention over the coordinates has much to learn.
-They prove nothing about medical images.
+With `--hard` the text embeddings know nothing of the class directions, and the noise is stronger: whatever a
+head gets right it has learnt. They prove nothing about medical images.
 """
 
 import argparse
@@ -16,6 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
+
+_HARD_NOISE = 9.0
 
 
 def main() -> None:
@@ -30,6 +34,7 @@ def main() -> None:
     parser.add_argument("--sites", type=int, default=3)
     parser.add_argument("--global-images", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--hard", action="store_true", help="texts that know nothing, and more noise")
     options = parser.parse_args()
     write_features(
         options.out,
@@ -39,11 +44,20 @@ def main() -> None:
         sites=options.sites,
         global_images=options.global_images,
         seed=options.seed,
+        hard=options.hard,
     )
 
 
 def write_features(
-    path: Path, *, size: int, classes: int, images: int, sites: int, global_images: int, seed: int
+    path: Path,
+    *,
+    size: int,
+    classes: int,
+    images: int,
+    sites: int,
+    global_images: int,
+    seed: int,
+    hard: bool = False,
 ) -> None:
     """Draw images of `sites` sites with uneven classes, and of no site, and write them as `.npz`."""
     draw = np.random.default_rng(seed)
@@ -51,7 +65,7 @@ def write_features(
     directions = _unit(draw.normal(size=(classes, size)))
     shifts = 0.3 * _unit(draw.normal(size=(sites + 1, size)))
     # Half of the noise is in a few per cent of the coordinates; CLIP has such outliers too.
-    strength = 6.0 * draw.gamma(0.5, 2.0, size) / size**0.5
+    strength = (_HARD_NOISE if hard else 6.0) * draw.gamma(0.5, 2.0, size) / size**0.5
 
     site_of = draw.integers(0, sites, images)
     shares = draw.dirichlet(np.full(classes, 1.0), size=sites)
@@ -67,7 +81,8 @@ def write_features(
         return _unit(cone + meaning + shift + noise).astype(np.float32)
 
     gap = _unit(draw.normal(size=size))
-    captions = _unit(cone + gap + directions + 3.0 * _unit(draw.normal(size=(classes, size))))
+    known = 0.0 if hard else directions
+    captions = _unit(cone + gap + known + 3.0 * _unit(draw.normal(size=(classes, size))))
     np.savez(
         path,
         embeddings=embed(labels, shifts[site_of]),

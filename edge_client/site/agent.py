@@ -15,7 +15,7 @@ from fedmedclip.edge_client.site.head_follower import ASK_AGAIN_SECONDS, HeadFol
 from fedmedclip.edge_client.site.state import OutgoingUpdate, Sealed, SiteState, StoredSite
 from fedmedclip.protocol import topics
 from fedmedclip.protocol.codecs import delta_codec_named
-from fedmedclip.protocol.codecs.error_feedback import change_to_send, compress_within
+from fedmedclip.protocol.codecs.error_feedback import Compressed, change_to_send, compress_within
 from fedmedclip.protocol.envelope import NO_IDENTITY, open_envelope
 from fedmedclip.protocol.errors import HeadError, InvalidInputError, MessageError
 from fedmedclip.protocol.heads.evidence import Evidence, encode_evidence
@@ -73,6 +73,9 @@ class Learner(Protocol):
 
         Raises InvalidInputError or HeadError when they cannot be trained.
         """
+
+    def compressed(self, round_number: int, compressed: Compressed) -> None:
+        """Take notice of what the round's update leaves to later rounds."""
 
     def installed(
         self, plan: Plan, version: int, shared: NamedArrays, private: NamedArrays, finished: bool
@@ -498,6 +501,7 @@ class SiteAgent:
         compressed = compress_within(
             plan.maximum_update_norm, codec, delta, residual, stored.codec_memory, specification
         )
+        self._learner.compressed(round_number, compressed)
         self._state.store_update(
             OutgoingUpdate(round_number, self._learner.samples, compressed.encoded),
             private_specification.to_bytes(private),

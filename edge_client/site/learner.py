@@ -25,6 +25,8 @@ from fedmedclip.edge_client.learning.settings import TrainingSettings
 from fedmedclip.edge_client.learning.training import train_round
 from fedmedclip.edge_client.site.state import SiteState
 from fedmedclip.protocol.bundle.bundle import Bundle
+from fedmedclip.protocol.codecs.error_feedback import Compressed
+from fedmedclip.protocol.codecs.residual_watch import ResidualWatch
 from fedmedclip.protocol.configuration import convert
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays
@@ -74,6 +76,7 @@ class SiteLearner:
         self._ensemble = ensemble
         self._traffic = traffic
         self._train_seconds: dict[int, float] = {}
+        self._residuals = ResidualWatch("update")
         self._counted = _Counted(encoded_images=encoded_images())
         self._reference = reference_of(bundle)
         self.samples = len(features.train.labels)
@@ -148,6 +151,10 @@ class SiteLearner:
                 f"{error}; the coordinator corrects aggregator.toml, or this site updates fedmedclip"
             ) from error
 
+    def compressed(self, round_number: int, compressed: Compressed) -> None:
+        """Log what the round's update leaves to later rounds; the journal gets its share."""
+        self._residuals.note(round_number, compressed)
+
     def installed(
         self, plan: Plan, version: int, shared: NamedArrays, private: NamedArrays, finished: bool
     ) -> None:
@@ -194,6 +201,8 @@ class SiteLearner:
             "downlink_bytes": self._counted.received_bytes - before.received_bytes,
             "encoder_images": self._counted.encoded_images - before.encoded_images,
             "train_seconds": round(self._train_seconds.get(version, 0.0), 4),
+            # None: no update of this version was made since the process began.
+            "residual_share": self._residuals.shares.get(version),
             "accuracy": accuracy,
         }
 

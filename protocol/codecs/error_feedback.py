@@ -4,14 +4,19 @@ Seide et al. 2014, "1-bit stochastic gradient descent"; Karimireddy et al. 2019,
 SignSGD".
 """
 
-from dataclasses import dataclass
+import logging
+import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from fedmedclip.protocol.codecs import Codec, decode_head, encode_head
+from fedmedclip.protocol.codecs import Codec, codec_named, decode_head, encode_head
+from fedmedclip.protocol.codecs.contraction import energy_of
 from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays
 from fedmedclip.protocol.heads.shared_heads import sends_statistics
 
+log = logging.getLogger("fedmedclip.codec")
+_ALWAYS_CONTRACTING = "int8"
 # Quantisation may give more than went in; after so many times it fits.
 _SHRINKINGS = 8
 
@@ -21,12 +26,22 @@ class Compressed:
     """An encoded delta, what its receiver will decode, and what to keep for the next round.
 
     `residual` is what was left out, `memory` the encoder's own: both belong in one transaction.
+    Euclidean norms: `delta_norm` of this round's delta, `wanted_norm` of what was to be sent, the residual of
+    before included, `left_out_norm` of what the receiver does not get of it.
     """
 
     encoded: bytes
     decoded: NamedArrays
     residual: NamedArrays
     memory: bytes
+    delta_norm: float
+    wanted_norm: float
+    left_out_norm: float
+
+    @property
+    def residual_share(self) -> float:
+        """Of the norm of what was to be sent, what was left out: 0 is everything sent, 1 nothing."""
+        return self.left_out_norm / self.wanted_norm if self.wanted_norm else 0.0
 
 
 def compress(
@@ -40,15 +55,28 @@ def compress(
 
     decoded + new residual = delta + old residual, up to float32 rounding, but for arrays that are `measured`
     anew in each round, whose residual is 0.
+
+    Our codecs never leave out more energy than there is. One from elsewhere that does, so that residuals
+    would grow without bound, is replaced by `int8` in this round, and keeps its memory.
     """
     wanted = delta if residual is None else {name: delta[name] + residual[name] for name in delta}
     encoded = encode_head(codec, wanted, specification, memory)
     decoded = decode_head(encoded.data, specification)
-    left_out = {name: wanted[name] - decoded[name] for name in wanted}
+    missing = difference(wanted, decoded)
+    wanted_energy, missing_energy = energy_of(wanted), energy_of(missing)
+    if missing_energy > wanted_energy and codec.name != _ALWAYS_CONTRACTING:
+        log.warning(
+            "codec %s leaves out more than there is to send; this round goes as %s",
+            codec.name,
+            _ALWAYS_CONTRACTING,
+        )
+        mended = compress(codec_named(_ALWAYS_CONTRACTING), delta, residual, b"", specification)
+        return replace(mended, memory=encoded.memory)
     for tensor in specification.tensors:
         if tensor.measured:
-            left_out[tensor.name] = np.zeros(tensor.shape, np.float32)
-    return Compressed(encoded.data, decoded, left_out, encoded.memory)
+            missing[tensor.name] = np.zeros(tensor.shape, np.float32)
+    norms = map(math.sqrt, (energy_of(delta), wanted_energy, missing_energy))
+    return Compressed(encoded.data, decoded, missing, encoded.memory, *norms)
 
 
 def compress_within(

@@ -68,18 +68,20 @@ def groups_of(specification: HeadSpecification) -> list[Group]:
     return groups
 
 
-def join(group: Group, arrays: NamedArrays) -> tuple[Floats, Exponents]:
+def join(group: Group, arrays: NamedArrays, balanced: bool = True) -> tuple[Floats, Exponents]:
     """Return the group as one matrix (rows, columns), and the vectors' exponents.
 
     Each vector is multiplied by the power of two that brings its mean magnitude to the matrix's, so that
-    statistics of another order of magnitude neither drown the matrix nor drown in it.
+    statistics of another order of magnitude neither drown the matrix nor drown in it; by 1 when they are not
+    to be `balanced`.
     """
     matrix = arrays[group.matrix.name].reshape(group.rows, group.matrix_columns)
     aim = float(mean_magnitudes(matrix.reshape(1, -1))[0])
     columns, exponents = [matrix], []
     for vector in group.vectors:
         values = arrays[vector.name].reshape(-1, 1)
-        exponent = _ratio_exponent(aim, float(mean_magnitudes(values.reshape(1, -1))[0]))
+        mean = float(mean_magnitudes(values.reshape(1, -1))[0])
+        exponent = _ratio_exponent(aim, mean) if balanced else 0
         columns.append(np.ldexp(values, exponent))
         exponents.append(exponent)
     return np.concatenate(columns, axis=1), np.asarray(exponents, np.int8)

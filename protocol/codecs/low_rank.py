@@ -14,23 +14,26 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from fedmedclip.protocol.codecs.approximation import Approximation, approximate, approximate_otherwise
 from fedmedclip.protocol.codecs.codec import Decoded, Encoded
 from fedmedclip.protocol.codecs.container import unwrap, wrap
-from fedmedclip.protocol.codecs.groups import LARGEST_EXPONENT, Group, groups_of, join, split
+from fedmedclip.protocol.codecs.dense import IntegerCodec
+from fedmedclip.protocol.codecs.groups import LARGEST_EXPONENT, Group, groups_of
 from fedmedclip.protocol.codecs.packing import pack, packed_size, unpack, unzigzag, zigzag
 from fedmedclip.protocol.codecs.positions import positions_from_bytes, positions_to_bytes
+from fedmedclip.protocol.codecs.quantiser import Quantiser
 from fedmedclip.protocol.codecs.reader import Reader
-from fedmedclip.protocol.codecs.scales import SCALE_BYTES, round_scales, scales_from_bytes, scales_to_bytes
-from fedmedclip.protocol.codecs.subspace import Factors, Grid, factorise, integer_matrix
+from fedmedclip.protocol.codecs.scales import SCALE_BYTES, scales_from_bytes, scales_to_bytes
+from fedmedclip.protocol.codecs.sent_group import Integers, SentGroup
+from fedmedclip.protocol.codecs.subspace import Grid
 from fedmedclip.protocol.errors import CodecError
 from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays
 
 IDENTIFIER = 3
 LARGEST_RANK = 64
+_DENSE_BITS = 4
 GRIDS = {2: Grid(0.5, 1), 3: Grid(0.85, 3), 4: Grid(1.8, 7), 8: Grid(30.0, 127)}
 """How finely factors of so many bits are rounded by default. A receiver needs to know the limit alone."""
-
-Integers = npt.NDArray[np.int16]
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,9 @@ class LowRankCodec:
 
     Without a rank the group's size decides (`usual_rank`); `steps` replaces those of `GRIDS`. The encoder's
     memory holds the right factors of the round before: the next round's start there.
+
+    What is left out never has more energy than what was to be sent (`approximation.py`): a head whose factors
+    do not help goes as every value in four bits where that takes no more bytes, or else with simpler factors.
     """
 
     name: str
@@ -54,11 +60,20 @@ class LowRankCodec:
         groups = groups_of(specification)
         starts = _recall(memory, groups)
         grid = GRIDS[self.bits] if self.steps is None else Grid(self.steps, GRIDS[self.bits].limit)
-        sent = [
-            _approximate(group, arrays, self._rank_of(group), grid, start)
-            for group, start in zip(groups, starts, strict=True)
+        asked = [(group, arrays, self._rank_of(group), grid) for group in groups]
+        found = [approximate(*one, start) for one, start in zip(asked, starts, strict=True)]
+        encoded = _encoded(found, groups, self.bits)
+        if all(one.fair for one in found):
+            return encoded
+        # Where factors are not thin, every value in four bits takes no more bytes and leaves out a hundredth.
+        dense = IntegerCodec(self.name, Quantiser(_DENSE_BITS)).encode(arrays, specification, b"")
+        if len(dense.data) <= len(encoded.data):
+            return Encoded(dense.data, encoded.memory)
+        mended = [
+            first if first.fair else approximate_otherwise(*one)
+            for first, one in zip(found, asked, strict=True)
         ]
-        return Encoded(_to_bytes(sent, self.bits), _remember(sent, groups))
+        return _encoded(mended, groups, self.bits)
 
     def _rank_of(self, group: Group) -> int:
         return min(usual_rank(group) if self.rank is None else self.rank, *group.shape)
@@ -73,72 +88,9 @@ def usual_rank(group: Group) -> int:
     return max(4, round(112 / math.sqrt((group.rows + group.matrix_columns) / 2)))
 
 
-@dataclass(frozen=True)
-class SentGroup:
-    """What is sent of a group: scale * left @ diag(weights) @ right.T in the rows that are not `off`.
-
-    `left` (rows - off, r) and `right` (columns, r) int16, `weights` (r,) in 1..255, `exponents` (vectors,):
-    vector v was multiplied by 2**exponent before it became a column.
-    """
-
-    off: npt.NDArray[np.int64]
-    scale: np.float32
-    weights: npt.NDArray[np.uint8]
-    exponents: npt.NDArray[np.int8]
-    left: Integers
-    right: Integers
-
-    @property
-    def rank(self) -> int:
-        """Number of columns of the factors."""
-        return len(self.weights)
-
-
-def _approximate(
-    group: Group, arrays: NamedArrays, rank: int, grid: Grid, start: npt.NDArray[np.float64] | None
-) -> SentGroup:
-    values, exponents = join(group, arrays)
-    on = values.any(axis=1)
-    integers, unit = integer_matrix(values if on.all() else values[on])
-    if unit == 0.0 or rank == 0:
-        return _nothing(group)
-    warm = start is not None
-    start = _cold_start(group.columns, rank) if start is None else start[:rank]
-    if len(start) < rank:
-        start = np.concatenate([start, _cold_start(group.columns, rank - len(start))])
-    factors = factorise(integers, start, grid, warm)
-    return _weigh(group, np.flatnonzero(~on), exponents, factors, unit)
-
-
-def _weigh(
-    group: Group, off: npt.NDArray[np.int64], exponents: npt.NDArray[np.int8], factors: Factors, unit: float
-) -> SentGroup:
-    """Round the weights to bytes: multiples of a scale that makes the largest of them 255."""
-    weights = factors.weights * unit
-    scale = round_scales((weights.max(initial=0.0, keepdims=True) / 255).astype(np.float32))[0]
-    if scale == 0:
-        return _nothing(group)
-    multiples = np.rint(weights / np.float64(scale))
-    kept = multiples >= 1
-    return SentGroup(
-        off,
-        scale,
-        multiples[kept].astype(np.uint8),
-        exponents,
-        factors.left[kept].T.astype(np.int16),
-        factors.right[kept].T.astype(np.int16),
-    )
-
-
-def _nothing(group: Group) -> SentGroup:
-    return SentGroup(
-        np.zeros(0, np.int64),
-        np.float32(0),
-        np.zeros(0, np.uint8),
-        np.zeros(len(group.vectors), np.int8),
-        np.zeros((group.rows, 0), np.int16),
-        np.zeros((group.columns, 0), np.int16),
-    )
+def _encoded(found: list[Approximation], groups: list[Group], bits: int) -> Encoded:
+    sent = [one.sent for one in found]
+    return Encoded(_to_bytes(sent, bits), _remember(sent, groups))
 
 
 def _to_bytes(sent: list[SentGroup], bits: int) -> bytes:
@@ -173,7 +125,8 @@ def decode(reader: Reader, specification: HeadSpecification) -> Decoded:
     arrays: NamedArrays = {}
     position = side_bytes = 0
     for group, head in zip(groups, heads, strict=True):
-        arrays.update(head.expand(group, integers[position : position + head.symbols]))
+        factors = integers[position : position + head.symbols]
+        arrays.update(head.with_factors(group, factors).expand(group))
         position += head.symbols
         side_bytes += head.size
     in_order = {tensor.name: arrays[tensor.name] for tensor in specification.tensors}
@@ -192,22 +145,12 @@ class GroupHead:
     symbols: int
     size: int
 
-    def expand(self, group: Group, integers: Integers) -> NamedArrays:
-        """Multiply the factors: products and sums of integers below 2**53, then one rounding."""
-        on = np.ones(group.rows, bool)
-        on[self.off] = False
-        sent_rows = int(on.sum())
-        left = integers[: sent_rows * self.rank].reshape(sent_rows, self.rank).astype(np.float64)
-        right = integers[sent_rows * self.rank :].reshape(group.columns, self.rank).astype(np.float64)
-        products = left @ (right * self.weights.astype(np.float64)).T
-        values = np.zeros((group.rows, group.columns))
-        # A sum of negative zeros is a negative zero for some BLAS only; + 0.0 makes it positive for all.
-        values[on] = products * np.float64(self.scale) + 0.0
-        with np.errstate(over="ignore"):
-            arrays = split(group, values, self.exponents)
-        if not all(np.isfinite(array).all() for array in arrays.values()):
-            raise CodecError("an encoded head has a value that is out of range")
-        return arrays
+    def with_factors(self, group: Group, integers: Integers) -> SentGroup:
+        """Return the group with the integers of its factors, left and then right."""
+        rows = group.rows - len(self.off)
+        left = integers[: rows * self.rank].reshape(rows, self.rank)
+        right = integers[rows * self.rank :].reshape(group.columns, self.rank)
+        return SentGroup(self.off, self.scale, self.weights, self.exponents, left, right)
 
 
 def read_head(reader: Reader, group: Group) -> GroupHead:
@@ -228,12 +171,6 @@ def read_head(reader: Reader, group: Group) -> GroupHead:
     symbols = rank * (group.rows - len(off) + group.columns)
     size = 1 + len(positions_to_bytes(off)) + SCALE_BYTES + rank + len(exponents)
     return GroupHead(rank, off, scale, weights, exponents, symbols, size)
-
-
-def _cold_start(columns: int, rank: int) -> npt.NDArray[np.float64]:
-    bits = np.random.Philox(key=[columns, rank]).random_raw(columns * rank)
-    odd = 2.0 * (bits >> np.uint64(61)).astype(np.float64) - 7.0
-    return odd.reshape(rank, columns)
 
 
 def _remember(sent: list[SentGroup], groups: list[Group]) -> bytes:

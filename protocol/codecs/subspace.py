@@ -41,14 +41,21 @@ class Factors:
 
 @dataclass(frozen=True)
 class Grid:
-    """How factors are rounded: `steps` to a column's root mean square, integers up to `limit` <= 127."""
+    """How factors are rounded: `steps` to a column's root mean square, integers up to `limit` <= 127.
+
+    What is larger than `limit` steps is cut off, unless the grid is `reaching`: then steps are as large as
+    the largest value needs.
+    """
 
     steps: float
     limit: int
+    reaching: bool = False
 
     def round_rows(self, rows: Doubles) -> tuple[Doubles, Doubles]:
         """Return the integers of (r, n) rows and the step of each row (0 for a row of zeros)."""
         step = _root_mean_squares(rows) / self.steps
+        if self.reaching:
+            step = np.maximum(step, np.abs(rows).max(axis=1, initial=0.0) / self.limit)
         integers = np.rint(rows / np.where(step > 0, step, 1.0)[:, None])
         return np.clip(integers, -self.limit, self.limit), step
 

@@ -10,11 +10,11 @@ from rich.console import Console
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.heads.shared_heads import shared_head_specification
 from fedmedclip.simulation.bandwidth.full_model import encoder_parameter_bytes
+from fedmedclip.simulation.bandwidth.loss import difference_to_uncompressed
 from fedmedclip.simulation.bandwidth.plots import draw
 from fedmedclip.simulation.bandwidth.results import (
     breakdown,
     compare,
-    difference_to_uncompressed,
     make_rows,
     target_accuracy,
     write_curves,
@@ -114,6 +114,7 @@ def _write_results(
     target, target_source = target_accuracy(runs, settings.target)
     rows = make_rows(runs, link, target)
     comparison = compare(rows, full_model)
+    losses = difference_to_uncompressed(runs)
     content = {
         "rows": rows,
         "comparison": comparison,
@@ -121,7 +122,7 @@ def _write_results(
         "link": link,
         "full_model_fp32_bytes": full_model,
         "settings": {**experiment.description(), "seeds": seeds},
-        "accuracy_less_uncompressed": difference_to_uncompressed(runs),
+        "accuracy_less_uncompressed": losses,
         "details": {codec: breakdown(of_seeds) for codec, of_seeds in runs.items()},
     }
     encoded = msgspec.json.format(msgspec.json.encode(content), indent=2)
@@ -130,7 +131,8 @@ def _write_results(
     plots = draw(settings.out, rows, runs)
     count = f"mean of {len(seeds)} seed{'s' * (len(seeds) > 1)}, {settings.rounds} rounds"
     console.print(f"{settings.method}, {count}", highlight=False)
-    print_rows(console, rows, f"{settings.link}, {settings.rtt}", f"{100 * target:.1f} % ({target_source})")
+    waited_for = f"{100 * target:.1f} % ({target_source})"
+    print_rows(console, rows, f"{settings.link}, {settings.rtt}", waited_for, losses)
     console.print(comparison.sentence, highlight=False, style="bold")
     files = ", ".join(["bandwidth.json", "curves.csv", *(path.name for path in plots)])
     console.print(f"{settings.out}: {files}", highlight=False)

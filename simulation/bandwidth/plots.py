@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fedmedclip.simulation.bandwidth.results import UNCOMPRESSED, Row, difference_to_uncompressed, mean_curve
+from fedmedclip.simulation.bandwidth.loss import Difference, difference_to_uncompressed
+from fedmedclip.simulation.bandwidth.results import UNCOMPRESSED, Row, mean_curve
 from fedmedclip.simulation.bandwidth.runs import Run
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def draw(folder: Path, rows: Sequence[Row], runs: Mapping[str, Sequence[Run]]) -
 
 
 def _draw_accuracy_against_bytes(
-    folder: Path, rows: Sequence[Row], differences: Mapping[str, Mapping[str, float]]
+    folder: Path, rows: Sequence[Row], differences: Mapping[str, Difference]
 ) -> list[Path]:
     from matplotlib.figure import Figure
     from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
@@ -45,7 +46,7 @@ def _draw_accuracy_against_bytes(
     axes.set_xlim(min(sizes) / 2, max(sizes) * 4)
     for index, row in enumerate(rows):
         x, y = row.bytes_per_round, 100 * row.accuracy
-        spread = differences[row.codec]["std"] if differences else row.accuracy_std
+        spread = differences[row.codec].std if differences else row.accuracy_std
         axes.errorbar(
             x, y, yerr=100 * spread, fmt=_MARKERS[index % len(_MARKERS)], markersize=8,
             color="black", markerfacecolor="white", capsize=3, elinewidth=0.8,

@@ -70,7 +70,7 @@ def target_accuracy(runs: Mapping[str, Sequence[Run]], given: float | None) -> t
     """Return the accuracy that `rounds_to_target` waits for, and where it comes from."""
     if given is not None:
         return given, "given"
-    finals = {codec: fmean(map(_final_accuracy, of_seeds)) for codec, of_seeds in runs.items()}
+    finals = {codec: fmean(map(final_accuracy, of_seeds)) for codec, of_seeds in runs.items()}
     reference = UNCOMPRESSED if UNCOMPRESSED in finals else max(finals, key=lambda codec: finals[codec])
     return finals[reference] - TOLERANCE, f"{reference} less {100 * TOLERANCE:g} points"
 
@@ -140,21 +140,6 @@ def breakdown(runs: Sequence[Run]) -> dict[str, Any]:
     }
 
 
-def difference_to_uncompressed(runs: Mapping[str, Sequence[Run]]) -> dict[str, dict[str, float]]:
-    """Return mean and standard deviation over the seeds of each codec's accuracy less the uncompressed one.
-
-    Seeds differ in splits and first heads, which move all codecs together: this difference is much surer than
-    the accuracies themselves. Empty without uncompressed runs.
-    """
-    found = {}
-    reference = {run.seed: _final_accuracy(run) for run in runs.get(UNCOMPRESSED, ())}
-    for codec, of_seeds in runs.items() if reference else ():
-        differences = [_final_accuracy(run) - reference[run.seed] for run in of_seeds]
-        spread = stdev(differences) if len(differences) > 1 else 0.0
-        found[codec] = {"mean": fmean(differences), "std": spread}
-    return found
-
-
 def write_curves(path: Path, runs: Mapping[str, Sequence[Run]]) -> None:
     """Write every round of every run as CSV."""
     columns = ("codec", "seed", "round", *Round.__struct_fields__)
@@ -172,7 +157,7 @@ def _row(codec: str, runs: list[Run], link: ThinLink, target: float) -> Row:
     uplink = sum(entry.uplink_bytes for run in runs for entry in run.rounds)
     downlink = sum(entry.downlink_bytes for run in runs for entry in run.rounds)
     exchanges = sum(entry.exchanges for run in runs for entry in run.rounds) / turns
-    finals = [_final_accuracy(run) for run in runs]
+    finals = [final_accuracy(run) for run in runs]
     curve = mean_curve(runs)
     reached = (number for number, value in enumerate(curve, start=1) if value >= target)
     return Row(
@@ -199,7 +184,8 @@ def _curve(run: Run) -> list[float]:
     return [entry.accuracy for entry in run.rounds]
 
 
-def _final_accuracy(run: Run) -> float:
+def final_accuracy(run: Run) -> float:
+    """Return the mean accuracy of the last rounds, 0 to 1."""
     return fmean(_curve(run)[-_LAST_ROUNDS:])
 
 

@@ -1,25 +1,38 @@
 """The rows as two tables that fit a terminal of 80 columns: what travels, and what it gives."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from fedmedclip.simulation.bandwidth.results import PAPERS, Row
+from fedmedclip.simulation.bandwidth.loss import Difference
+from fedmedclip.simulation.bandwidth.results import PAPERS, UNCOMPRESSED, Row
 
 
-def print_rows(console: Console, rows: Sequence[Row], link: str, target: str) -> None:
+def print_rows(
+    console: Console,
+    rows: Sequence[Row],
+    link: str,
+    target: str,
+    losses: Mapping[str, Difference] = MappingProxyType({}),
+) -> None:
     """Print one line per codec in each table; `target` says what "rounds" waits for, `link` is in words."""
     console.print(_bytes_table(rows))
-    console.print(_accuracy_table(rows))
+    console.print(_accuracy_table(rows, losses))
     console.print(
         "total: of all rounds; limit: order-0 entropy of an update's payload; "
         f"s: seconds of a round on {link}, training not counted; less: than {PAPERS}",
         highlight=False,
         style="dim",
     )
-    console.print(f"rounds: to {target}; ± standard deviation between seeds", highlight=False, style="dim")
+    console.print(
+        f"rounds: to {target}; accuracy ± standard deviation between seeds; less lossless: points ± the 95 % "
+        "interval of their mean (Student's t over the seeds); encode, decode: ms",
+        highlight=False,
+        style="dim",
+    )
 
 
 def _bytes_table(rows: Sequence[Row]) -> Table:
@@ -42,12 +55,15 @@ def _bytes_table(rows: Sequence[Row]) -> Table:
     return table
 
 
-def _accuracy_table(rows: Sequence[Row]) -> Table:
+def _accuracy_table(rows: Sequence[Row], losses: Mapping[str, Difference]) -> Table:
     with_global = any(row.accuracy_global is not None for row in rows)
-    headings = ["accuracy %", *(["global %"] if with_global else []), "rounds", "encode ms", "decode ms"]
+    headings = ["accuracy %", *(["less lossless"] if losses else [])]
+    headings += [*(["global %"] if with_global else []), "rounds", "encode", "decode"]
     table = _table("Accuracy of the shared head, and what its codec costs", headings)
     for row in rows:
         cells = [f"{100 * row.accuracy:.1f} ± {100 * row.accuracy_std:.1f}"]
+        if losses:
+            cells.append(losses[row.codec].in_points() if row.codec != UNCOMPRESSED else "")
         if with_global:
             cells.append("" if row.accuracy_global is None else f"{100 * row.accuracy_global:.1f}")
         cells.append("-" if row.rounds_to_target is None else str(row.rounds_to_target))

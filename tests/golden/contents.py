@@ -106,7 +106,13 @@ def encoded_heads() -> Iterator[tuple[str, str, HeadSpecification, bytes]]:
         for label, name in CODECS.items():
             codec, memory = codec_named(name), b""
             for round_number in (1, 2) if label in WITH_MEMORY else (1,):
-                encoded = encode_head(codec, delta(specification, round_number), specification, memory)
+                wanted = delta(specification, round_number)
+                if label == "lowrank-2bit":
+                    # So that groups of rank 0 stand between others in a file.
+                    wanted |= {
+                        name: np.zeros_like(wanted[name]) for name in wanted.keys() & {"vector", "scalar"}
+                    }
+                encoded = encode_head(codec, wanted, specification, memory)
                 memory = encoded.memory
                 yield f"heads/{kind}-{label}-{round_number}.bin", name, specification, encoded.data
     for name in ("int2", "lowrank"):

@@ -142,6 +142,7 @@ def test_no_round_runs_the_encoder(undisturbed):
         journal = SiteState(undisturbed.folder / site / "site.db").journal()
         assert sorted(journal) == list(range(ROUNDS + 1))
         assert [entry["encoder_images"] for entry in journal.values()] == [0] * (ROUNDS + 1)
+        assert all(0 < journal[version]["residual_share"] < 1 for version in range(1, ROUNDS + 1))
         assert all(entry["uplink_bytes"] > 0 for version, entry in journal.items() if version)
 
 

@@ -41,6 +41,7 @@ class DriftingLearner:
     samples: int
     trained: list[int] = field(default_factory=list)
     digests: dict[int, bytes] = field(default_factory=dict)
+    shares: dict[int, float] = field(default_factory=dict)
 
     def private_specification(self, plan):
         return PRIVATE
@@ -57,6 +58,9 @@ class DriftingLearner:
             for name, array in shared.items()
         }
         return moved, {"private": private["private"] + np.float32(round_number)}
+
+    def compressed(self, round_number, compressed):
+        self.shares[round_number] = compressed.residual_share
 
     def installed(self, plan, version, shared, private, finished):
         self.digests[version] = head_digest(shared)

@@ -52,6 +52,9 @@ class VirtualLearner:
         self._heads.append((round_number, head_digest(shared)))
         return self._trainer.train(self._site, shared, private, round_number)
 
+    def compressed(self, round_number, compressed):
+        pass
+
     def installed(self, plan, version, shared, private, finished):
         pass
 
