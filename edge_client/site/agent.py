@@ -207,8 +207,11 @@ class SiteAgent:
 
     def _take_plan(self, plan: Plan, sealed: bytes, now: float) -> list[Message]:
         """Begin the run of a plan, follow a later run or revision; an earlier plan is refused."""
-        self._check_order(plan)
         stored = self._stored
+        if stored is not None and self._declined is None and self._is_of_this_run(plan):
+            # The aggregator began again, perhaps from a copy of before this site joined.
+            self._joined = False
+        self._check_order(plan)
         if stored is not None and plan == stored.plan:
             return []
         if reason := self._reason_not_to(plan):
@@ -221,6 +224,11 @@ class SiteAgent:
         if stored is not None and plan.identity == stored.plan.identity:
             return self._revise(plan, sealed)
         return self._begin(plan, sealed, now)
+
+    def _is_of_this_run(self, plan: Plan) -> bool:
+        assert self._stored is not None
+        known = self._stored.plan
+        return (plan.identity, plan.aggregator_key) == (known.identity, known.aggregator_key)
 
     def _begin(self, plan: Plan, sealed: bytes, now: float) -> list[Message]:
         before = self._stored
@@ -348,6 +356,9 @@ class SiteAgent:
             case JoinAnswer():
                 return self._take_join_answer(message, now)
             case Announcement() | Snapshot():
+                if message.version == self.version:
+                    # Of a round that is still open the aggregator may have lost what it had accepted.
+                    self._state.reopen(message.version + 1)
                 return [*self._follower.take(message, now)]
             case Block():
                 return [*self._follower.add_block(message, now)]
