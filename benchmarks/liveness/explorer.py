@@ -8,7 +8,8 @@ passes while messages are on their way; the aggregator's database replaced by a 
 
 Each state has one successor without a fault: the oldest message is delivered or, with none on its way, time
 passes. Following these from every state must lead to the end, where all heads are the same; a cycle of them
-is a deadlock. No head may be made of one update twice. The parties are the code, the network is a model:
+is a deadlock. No head may be made of one update twice,
+or of one that its site was told does not count. The parties are the code, the network is a model:
 see `parties` and `network`. The last line is one JSON object.
 """
 
@@ -61,8 +62,7 @@ def explore(
             found.transitions += 1
             if step.kind == "go":
                 graph.successor[name] = after
-        counted = network.counted(state)
-        if len(set(counted)) != len(counted):
+        if network.counts_twice(state):
             found.double_counts.append(graph.path(name))
     found.states = len(graph.successor)
     found.deadlocks = [graph.path(name) for name in graph.never_ending()]

@@ -5,7 +5,7 @@ moves only when nothing is on its way. Everything else is the code (`parties`).
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from benchmarks.liveness.parties import AGGREGATOR, FEDERATION, Kept, Parties
@@ -171,10 +171,15 @@ class Network:
             and digests == {head.digest}
         )
 
-    def counted(self, state: State) -> Sequence[tuple[str, bytes]]:
-        """Return the updates of which the newest head is made."""
+    def counts_twice(self, state: State) -> bool:
+        """Whether the newest head is made of one update twice, or of one that its site was told does not
+        count, and so gives what it owes again.
+        """
         self._load_kept(AGGREGATOR, state.parties[AGGREGATOR])
-        return self._parties.counted.get(self._parties.coordinator.global_head.digest, ())
+        counted = self._parties.counted.get(self._parties.coordinator.global_head.digest, ())
+        updates = {(site, digest) for site, _, digest in counted}
+        given_again = any(not state.told.get((site, number), True) for site, number, _ in counted)
+        return len(updates) != len(counted) or given_again
 
     def _begin(self, state: State) -> None:
         self._state = state

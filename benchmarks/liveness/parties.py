@@ -43,8 +43,8 @@ AGGREGATOR = "aggregator"
 IN_MEMORY = Path(":memory:")
 PRIVATE = HeadSpecification((TensorSpecification("private", (1,)),))
 
-Counted = tuple[tuple[str, bytes], ...]
-"""The site and the SHA-256 of each update that a head is made of, in the order in which they were counted."""
+Counted = tuple[tuple[str, int, bytes], ...]
+"""The site, the round and the SHA-256 of each update that a head is made of, in the order in which they were counted."""
 
 
 class DriftingLearner:
@@ -90,7 +90,7 @@ class CountingHead(GlobalHead):
         """Aggregate, and note what went into it."""
         before = self.counted.get(self.digest, ())
         found = tuple(
-            (update.site, hashlib.sha256(update.payload).digest())
+            (update.site, round_number, hashlib.sha256(update.payload).digest())
             for update in self._store.updates(round_number, sites)
         )
         super().aggregate(round_number, sites, weighting)
