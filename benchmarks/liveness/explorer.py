@@ -36,9 +36,7 @@ class Explored:
     double_counts: list[list[str]] = field(default_factory=list)
 
 
-def explore(
-    sites: int = 2, rounds: int = 3, faults: int = 1, reach: int = 2, limit: int = 10**9
-) -> Explored:
+def explore(sites: int = 2, rounds: int = 3, faults: int = 1, reach: int = 2, limit: int = 10**9) -> Explored:
     """Visit every state, at most `limit`; of a search that is cut off, the fair paths are followed to their
     end all the same.
     """
@@ -93,9 +91,7 @@ class _Graph:
             before, step = self._reached[before]
             steps.append(step)
         steps.reverse()
-        return [
-            f"{index}: {step.kind} {step.which}" for index, step in enumerate(steps) if step.kind != "go"
-        ]
+        return [f"{index}: {step.kind} {step.which}" for index, step in enumerate(steps) if step.kind != "go"]
 
     def never_ending(self) -> list[bytes]:
         """Return one state of each cycle of successors: whoever comes there never ends."""
@@ -118,14 +114,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sites", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--faults", type=int, default=1, help="how many faults of all kinds may come together")
+    parser.add_argument(
+        "--faults", type=int, default=1, help="how many faults of all kinds may come together"
+    )
     parser.add_argument("--reach", type=int, default=2, help="by how many messages one may be overtaken")
     parser.add_argument("--states", type=int, default=10**9, help="stop with new faults after so many states")
     arguments = parser.parse_args()
     started = time.monotonic()
-    found = explore(
-        arguments.sites, arguments.rounds, arguments.faults, arguments.reach, arguments.states
-    )
+    found = explore(arguments.sites, arguments.rounds, arguments.faults, arguments.reach, arguments.states)
     print(
         f"{found.states} states, {found.transitions} transitions in {time.monotonic() - started:.0f} s; "
         + ("all within the bounds" if found.complete else "cut off: not all of the last depth")

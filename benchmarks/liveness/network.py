@@ -227,7 +227,11 @@ class Network:
             self._to_aggregator(
                 receiver, parties.agents[receiver].receive(letter.topic, letter.payload, self._now)
             )
-            if isinstance(message, Receipt) and open_before and not parties.states[receiver].outgoing_update():
+            if (
+                isinstance(message, Receipt)
+                and open_before
+                and not parties.states[receiver].outgoing_update()
+            ):
                 self._told[receiver, message.round_number] = message.accepted
             self._publish_status(receiver)
         return {receiver}
@@ -317,4 +321,3 @@ class Network:
         damaged = Update(update.round_number, update.samples, b"no head")
         identity = self._parties.plan.identity
         return replace(letter, payload=seal(damaged, letter.topic, self._parties.keys[site], identity))
-

@@ -122,6 +122,7 @@ class SiteAgent:
         self.refused_messages = 0
         self._online = False
         self._joined = False
+        self._join_again = False
         self._asked_to_join_at: float | None = None
         self._delivered_at: float | None = None
         self._blocks_sent_of_round: int | None = None
@@ -203,14 +204,15 @@ class SiteAgent:
             return []
         if not self._joined:
             return self._join(now)
-        return [*self._follower.tick(now), *self._deliver(now), *self._train(now)]
+        asked = self._join(now) if self._join_again else []
+        return [*asked, *self._follower.tick(now), *self._deliver(now), *self._train(now)]
 
     def _take_plan(self, plan: Plan, sealed: bytes, now: float) -> list[Message]:
         """Begin the run of a plan, follow a later run or revision; an earlier plan is refused."""
         stored = self._stored
         if stored is not None and self._declined is None and self._is_of_this_run(plan):
             # The aggregator began again, perhaps from a copy of before this site joined.
-            self._joined = False
+            self._join_again = self._joined
         self._check_order(plan)
         if stored is not None and plan == stored.plan:
             return []
@@ -381,7 +383,7 @@ class SiteAgent:
             return []
         if not self._joined:
             log.info("joined federation %s at version %d", self._identity.federation, self.version)
-        self._joined = True
+        self._joined, self._join_again = True, False
         return []
 
     def _take_receipt(self, receipt: Receipt, now: float) -> list[Message]:

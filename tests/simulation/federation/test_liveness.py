@@ -98,7 +98,9 @@ def test_a_plan_that_somebody_else_signed_makes_no_site_join_again(tmp_path):
     stranger, topic = new_signing_key(), topics.plan(FEDERATION)
     forged = msgspec.structs.replace(federation.plan, aggregator_key=stranger.public_key)
     federation.agents["site-0"].receive(topic, seal(forged, topic, stranger, NO_IDENTITY), federation.now)
-    assert federation.agents["site-0"].joined
+    federation.now += 30.0
+    sent = federation.agents["site-0"].tick(federation.now)
+    assert not any(isinstance(message, Join) for message in sent)
 
 
 @pytest.mark.parametrize("seed", range(4))
