@@ -128,6 +128,7 @@ class SiteAgent:
         self.refused_messages = 0
         self._online = False
         self._joined = False
+        self._join_again = False
         self._asked_to_join_at: float | None = None
         self._delivered_at: float | None = None
         self._blocks_sent_of_round: int | None = None
@@ -226,12 +227,16 @@ class SiteAgent:
             return []
         if not self._joined:
             return self._join(now)
-        return [*self._follower.tick(now), *self._deliver(now), *self._train(now)]
+        asked = self._join(now) if self._join_again else []
+        return [*asked, *self._follower.tick(now), *self._deliver(now), *self._train(now)]
 
     def _take_plan(self, plan: Plan, sealed: bytes, now: float) -> list[Message]:
         """Begin the run of a plan, follow a later run or revision; an earlier plan is refused."""
-        self._check_order(plan)
         stored = self._stored
+        if stored is not None and self._declined is None and self._is_of_this_run(plan):
+            # The aggregator began again, perhaps from a copy of before this site joined.
+            self._join_again = self._joined
+        self._check_order(plan)
         if stored is not None and plan == stored.plan:
             self._join_again_soon(now)
             return []
@@ -245,6 +250,11 @@ class SiteAgent:
         if stored is not None and plan.identity == stored.plan.identity:
             return self._revise(plan, sealed)
         return self._begin(plan, sealed, now)
+
+    def _is_of_this_run(self, plan: Plan) -> bool:
+        assert self._stored is not None
+        known = self._stored.plan
+        return (plan.identity, plan.aggregator_key) == (known.identity, known.aggregator_key)
 
     def _begin(self, plan: Plan, sealed: bytes, now: float) -> list[Message]:
         before = self._stored
@@ -380,6 +390,9 @@ class SiteAgent:
             case JoinAnswer():
                 return self._take_join_answer(message, now)
             case Announcement() | Snapshot():
+                if message.version == self.version:
+                    # Of a round that is still open the aggregator may have lost what it had accepted.
+                    self._state.reopen(message.version + 1)
                 return [*self._follower.take(message, now)]
             case Block():
                 return [*self._follower.add_block(message, now)]
@@ -402,7 +415,7 @@ class SiteAgent:
             return []
         if not self._joined:
             log.info("joined federation %s at version %d", self._identity.federation, self.version)
-        self._joined = True
+        self._joined, self._join_again = True, False
         return []
 
     def _take_receipt(self, receipt: Receipt, now: float) -> list[Message]:

@@ -1,7 +1,8 @@
 """A site's durable state: one SQLite file that a kill at any moment leaves consistent.
 
 The private head, the residual, the codec's memory and the update of a round are stored in one transaction
-before the update is sent; the update leaves the outbox only when the aggregator's receipt settles it.
+before the update is sent; a receipt of the aggregator settles it. One that is accepted stays until its round's
+version is here: an aggregator that lost it with its state is sent it again.
 """
 
 import logging
@@ -25,7 +26,8 @@ CREATE TABLE IF NOT EXISTS site (
     sealed_plan BLOB, carrier_topic TEXT, carrier BLOB);
 CREATE TABLE IF NOT EXISTS outbox (
     id INTEGER PRIMARY KEY CHECK (id = 1), round_number INTEGER, samples INTEGER, payload BLOB,
-    private_head_if_refused BLOB, residual_if_refused BLOB, codec_memory_if_refused BLOB);
+    private_head_if_refused BLOB, residual_if_refused BLOB, codec_memory_if_refused BLOB,
+    accepted INTEGER DEFAULT 0, open INTEGER DEFAULT 1);
 CREATE TABLE IF NOT EXISTS journal (version INTEGER PRIMARY KEY, report BLOB);
 CREATE TABLE IF NOT EXISTS ended_runs (
     number INTEGER PRIMARY KEY, plan BLOB, version INTEGER, shared_head BLOB, private_head BLOB,
@@ -39,7 +41,8 @@ def _from_version_1(database: sqlite3.Connection) -> None:
     for column in ("shared_checksum BLOB", "own_checksum BLOB", "sealed_plan BLOB", "carrier_topic TEXT",
                    "carrier BLOB"):  # fmt: skip
         database.execute(f"ALTER TABLE site ADD COLUMN {column}")
-    database.execute("ALTER TABLE outbox ADD COLUMN private_head_if_refused BLOB")
+    for column in ("private_head_if_refused BLOB", "accepted INTEGER DEFAULT 0", "open INTEGER DEFAULT 1"):
+        database.execute(f"ALTER TABLE outbox ADD COLUMN {column}")
     for plan, shared, private, residual, memory in database.execute(
         "SELECT plan, shared_head, private_head, residual, codec_memory FROM site"
     ).fetchall():
@@ -176,6 +179,7 @@ class SiteState:
                 " carrier = ?",
                 (version, shared_head, checksum(shared_head), *sealed),
             )
+            database.execute("DELETE FROM outbox WHERE accepted AND round_number <= ?", (version,))
 
     def evidence(self) -> tuple[bytes, Sealed, bytes] | None:
         """Return the signed plan, the signed carrier of the newest version and its head, if all are here."""
@@ -190,7 +194,7 @@ class SiteState:
         """Record a trained round: private head, residual, memory and the update to send, all or nothing."""
         with self._database.transaction() as database:
             database.execute(
-                "INSERT INTO outbox (id, round_number, samples, payload, private_head_if_refused,"
+                "INSERT OR REPLACE INTO outbox (id, round_number, samples, payload, private_head_if_refused,"
                 " residual_if_refused, codec_memory_if_refused)"
                 " SELECT 1, ?, ?, ?, private_head, residual, codec_memory FROM site",
                 (update.round_number, update.samples, update.payload),
@@ -209,34 +213,44 @@ class SiteState:
 
     def outgoing_update(self) -> OutgoingUpdate | None:
         """Return the update that is not settled yet, if any."""
-        row = self._database.row("SELECT round_number, samples, payload FROM outbox")
+        row = self._database.row("SELECT round_number, samples, payload FROM outbox WHERE open")
         return None if row is None else OutgoingUpdate(*row)
 
     def settle(self, round_number: int, accepted: bool, *, again: bool = False) -> None:
-        """Take the round's update from the outbox.
+        """Take note of what became of the round's update.
 
         One that does not count gives back residual and memory of before: the aggregator never decoded it.
-        With `again` the private head is given back too, for the round is to be trained once more.
+        With `again` the private head is given back too, for the round is to be trained once more. One that
+        was accepted once may well be in the head, whatever an aggregator that lost state says of it later.
         """
         row = self._database.row(
-            "SELECT private_head_if_refused, residual_if_refused, codec_memory_if_refused FROM outbox"
-            " WHERE round_number = ?",
+            "SELECT private_head_if_refused, residual_if_refused, codec_memory_if_refused, accepted"
+            " FROM outbox WHERE round_number = ?",
             (round_number,),
         )
         if row is None:
             return
-        private, residual, memory = row
+        private, residual, memory, was_accepted = row
         with self._database.transaction() as database:
-            if not accepted:
-                (kept,) = database.execute("SELECT private_head FROM site").fetchone()
-                private = private if again and private is not None else kept
+            if accepted or (was_accepted and not again):
                 database.execute(
-                    "UPDATE site SET private_head = ?, residual = ?, codec_memory = ?, own_checksum = ?",
-                    (private, residual, memory, checksum(private, residual, memory)),
+                    "UPDATE outbox SET accepted = 1, open = 0 WHERE round_number = ?", (round_number,)
                 )
+                return
+            (kept,) = database.execute("SELECT private_head FROM site").fetchone()
+            private = private if again and private is not None else kept
+            database.execute(
+                "UPDATE site SET private_head = ?, residual = ?, codec_memory = ?, own_checksum = ?",
+                (private, residual, memory, checksum(private, residual, memory)),
+            )
             if again:
                 database.execute("UPDATE site SET trained_round = ?", (round_number - 1,))
             database.execute("DELETE FROM outbox WHERE round_number = ?", (round_number,))
+
+    def reopen(self, round_number: int) -> None:
+        """Let an update that was accepted be sent once more."""
+        with self._database.transaction() as database:
+            database.execute("UPDATE outbox SET open = 1 WHERE round_number = ?", (round_number,))
 
     def copy_to(self, path: Path) -> None:
         """Write a consistent copy of the state, while it is in use."""

@@ -1,130 +1,39 @@
-"""A federation of real processes over a real Mosquitto: aggregator and sites as an operator starts them.
-
-Only the encoder is a small stand-in (a real ONNX file whose embedding depends on the image), for speed.
-"""
+"""Real processes over a real Mosquitto: what is killed, restored and begun again comes to the same heads."""
 
 import signal
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from fedmedclip.aggregator.store import Store
 from fedmedclip.edge_client.site.state import SiteState
-from fedmedclip.protocol.heads.head import head_digest
-from fedmedclip.protocol.link.settings import LinkSettings
-from fedmedclip.simulation.demo.summary import global_heads, newest_version
+from fedmedclip.simulation.demo.summary import newest_version
 from fedmedclip.simulation.processes.brokers import MosquittoBroker
-from fedmedclip.simulation.processes.commands import Running, all_ended, start_command
+from fedmedclip.simulation.processes.commands import start_command
 from fedmedclip.simulation.processes.configurations import (
-    write_aggregator_configuration,
     write_site_configuration,
 )
-from tests.edge_client.conftest import write_image, write_tiny_bundle
+from tests.simulation.demo.real_federation import DEADLINE_SECONDS, Federation, write_data
 
 ROUNDS = 6
 SITES = ("site-a", "site-b", "site-c")
-DEADLINE_SECONDS = 90.0
-
-
-class Federation:
-    """Configurations in a folder, and the processes started from them."""
-
-    def __init__(self, folder: Path, broker: MosquittoBroker, data: Path) -> None:
-        self.folder = folder
-        self.broker = LinkSettings(host=broker.host, port=broker.port)
-        self.bundle = write_tiny_bundle(folder / "bundle").folder
-        self.processes: dict[str, Running] = {}
-        write_aggregator_configuration(
-            folder / "aggregator" / "aggregator.toml",
-            federation="trial", bundle=self.bundle, method="fedmedclip", rounds=ROUNDS,
-            sites=len(SITES), seed=3,
-            broker=self.broker,
-        )  # fmt: skip
-        for site in SITES:
-            self.configure_site(site, data / site)
-
-    def configure_site(self, name: str, data: Path, folder: str | None = None) -> None:
-        write_site_configuration(
-            self.folder / (folder or name) / "site.toml",
-            federation="trial", site=name, bundle=self.bundle, data=data, seed=3, broker=self.broker,
-        )  # fmt: skip
-
-    def start(self, *names: str, once: bool = True, more: Sequence[str] = ()) -> None:
-        for name in names:
-            room = "aggregator" if name == "aggregator" else "site"
-            configuration = self.folder / name / f"{room}.toml"
-            arguments = [room, "--config", str(configuration), *["--once"] * once, *more]
-            self.processes[name] = start_command(name, arguments, self.folder / "logs")
-
-    def command(self, *arguments: str) -> int:
-        """Run a command to its end; its output is added to the log `command`."""
-        done = start_command("command", list(arguments), self.folder / "logs")
-        return done.process.wait(DEADLINE_SECONDS)
-
-    def stop(self, name: str) -> None:
-        process = self.processes.pop(name).process
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 130
-
-    def wait_for_log(self, name: str, words: str) -> None:
-        until = time.monotonic() + DEADLINE_SECONDS
-        while words not in self.log_of(name):
-            assert time.monotonic() < until, f"{name} did not say {words!r}"
-            time.sleep(0.05)
-
-    def digest_of(self, version: int) -> bytes:
-        store = Store(self.folder / "aggregator" / "aggregator.db")
-        newest = store.newest_version()
-        store.close()
-        assert newest.version == version
-        return newest.head_digest
-
-    def kill(self, name: str) -> None:
-        self.processes[name].process.send_signal(signal.SIGKILL)
-        self.processes.pop(name).process.wait()
-
-    def wait_for_version(self, version: int) -> None:
-        until = time.monotonic() + DEADLINE_SECONDS
-        while newest_version(self.folder / "aggregator") < version:
-            assert time.monotonic() < until, f"version {version} did not come; logs in {self.folder / 'logs'}"
-            all_ended(list(self.processes.values()))
-            time.sleep(0.005)
-
-    def wait_for_end(self, *names: str) -> None:
-        until = time.monotonic() + DEADLINE_SECONDS
-        while not all_ended([self.processes[name] for name in names or self.processes]):
-            assert time.monotonic() < until, f"the federation did not end; logs in {self.folder / 'logs'}"
-            time.sleep(0.05)
-
-    def final_digest(self) -> str:
-        store = Store(self.folder / "aggregator" / "aggregator.db")
-        head = dict(global_heads(store, None))[ROUNDS]
-        return head_digest(head).hex()
-
-    def log_of(self, name: str) -> str:
-        return (self.folder / "logs" / f"{name}.log").read_text()
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data")
-    for offset, site in enumerate(SITES):
-        for label, name in enumerate(("glioma", "healthy", "stroke")):
-            for number in range(10 + 3 * offset):
-                write_image(
-                    folder / site / name / f"{number:02}.png", seed=1000 * label + 100 * offset + number
-                )
-    return folder
+    return write_data(tmp_path_factory.mktemp("data"), SITES)
+
+
+def federation_in(folder, broker, data):
+    return Federation(folder, broker, data, sites=SITES, rounds=ROUNDS)
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory, data, mosquitto_installed):
     folder = tmp_path_factory.mktemp("undisturbed")
     with MosquittoBroker() as broker:
-        federation = Federation(folder, broker, data)
+        federation = federation_in(folder, broker, data)
         federation.start("aggregator", *SITES)
         federation.wait_for_end()
     return federation
@@ -148,7 +57,7 @@ def test_no_round_runs_the_encoder(undisturbed):
 
 def test_killed_parties_and_a_killed_broker_change_no_bit_of_the_result(tmp_path, data, undisturbed):
     with MosquittoBroker() as broker:
-        federation = Federation(tmp_path, broker, data)
+        federation = federation_in(tmp_path, broker, data)
         federation.start("aggregator", *SITES)
         federation.wait_for_version(1)
         federation.kill("site-b")
@@ -167,7 +76,7 @@ def test_killed_parties_and_a_killed_broker_change_no_bit_of_the_result(tmp_path
 
 def test_a_second_site_of_the_same_name_is_told_so_and_disturbs_nobody(tmp_path, data, mosquitto_installed):
     with MosquittoBroker() as broker:
-        federation = Federation(tmp_path, broker, data)
+        federation = federation_in(tmp_path, broker, data)
         federation.configure_site("site-a", data / "site-b", folder="impostor")
         federation.start("aggregator", "site-a")
         federation.wait_for_log("site-a", "joined federation")
@@ -183,7 +92,7 @@ def test_a_second_site_of_the_same_name_is_told_so_and_disturbs_nobody(tmp_path,
 
 def test_backup_restore_control_and_the_next_run_with_running_processes(tmp_path, data, mosquitto_installed):
     with MosquittoBroker() as broker:
-        federation = Federation(tmp_path, broker, data)
+        federation = federation_in(tmp_path, broker, data)
         config = str(tmp_path / "aggregator" / "aggregator.toml")
         federation.start("aggregator", *SITES, once=False)
         federation.wait_for_version(2)
@@ -237,7 +146,7 @@ def test_an_aggregator_without_its_database_says_what_to_do(tmp_path, data, undi
 
 def test_without_a_broker_a_site_waits_says_so_and_stops_cleanly(tmp_path, data, mosquitto_installed):
     with MosquittoBroker() as broker:
-        federation = Federation(tmp_path, broker, data)
+        federation = federation_in(tmp_path, broker, data)
     federation.start("site-a")
     process = federation.processes["site-a"].process
     until = time.monotonic() + DEADLINE_SECONDS

@@ -67,6 +67,42 @@ def test_sites_that_never_lost_their_connection_give_it_back_too(tmp_path):
     assert federation.final_digest()
 
 
+def test_an_update_that_was_accepted_and_then_lost_with_a_restored_backup_is_sent_again(tmp_path):
+    federation = Loopback(tmp_path, rounds=4, sites=2)
+    play_to(federation, 1)
+    federation.store.copy_to(tmp_path / "backup.db")
+    late, state = federation.agents.pop("site-1"), federation.agents["site-0"]._state
+    for _ in range(50):
+        federation.step()
+    assert federation.store.updated_sites(2) == ["site-0"]
+    assert state.outgoing_update() is None
+    federation.agents["site-1"] = late
+    federation.restore_aggregator(tmp_path / "backup.db")
+    federation.run()
+    assert federation.final_digest()
+
+
+def test_an_aggregator_restored_from_before_a_site_joined_admits_it_again(tmp_path):
+    federation = Loopback(tmp_path, rounds=4, sites=2)
+    federation.store.copy_to(tmp_path / "backup.db")
+    play_to(federation, 2)
+    federation.restore_aggregator(tmp_path / "backup.db")
+    assert not federation.coordinator.rounds.members
+    federation.run()
+    assert federation.final_digest()
+
+
+def test_a_plan_that_somebody_else_signed_makes_no_site_join_again(tmp_path):
+    federation = Loopback(tmp_path, rounds=2, sites=1)
+    play_to(federation, 1)
+    stranger, topic = new_signing_key(), topics.plan(FEDERATION)
+    forged = msgspec.structs.replace(federation.plan, aggregator_key=stranger.public_key)
+    federation.agents["site-0"].receive(topic, seal(forged, topic, stranger, NO_IDENTITY), federation.now)
+    federation.now += 30.0
+    sent = federation.agents["site-0"].tick(federation.now)
+    assert not any(isinstance(message, Join) for message in sent)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_restored_backups_amid_loss_and_kills_lead_to_the_same_head_everywhere(tmp_path, seed):
     federation, chance = Loopback(tmp_path, rounds=10), random.Random(seed)

@@ -1,0 +1,261 @@
+"""The parties of a small federation, which can be put away and taken up again in any state they were in.
+
+What runs is the code: `Coordinator`, `GlobalHead`, `Rounds`, `Recovery`, `SiteAgent`, `HeadFollower`, both
+stores (SQLite in memory), codecs and signatures. A stand-in is only the learner (a seeded drift of the heads).
+"""
+
+import hashlib
+import io
+import pickle
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from fedmedclip.aggregator.configuration import AggregatorConfiguration, FederationSettings
+from fedmedclip.aggregator.coordinator import Coordinator
+from fedmedclip.aggregator.global_head import GlobalHead
+from fedmedclip.aggregator.store import Store
+from fedmedclip.edge_client.site.agent import Identity, SiteAgent
+from fedmedclip.edge_client.site.state import SiteState
+from fedmedclip.protocol.heads.head import (
+    HeadSpecification,
+    NamedArrays,
+    TensorSpecification,
+    head_digest,
+)
+from fedmedclip.protocol.heads.shared_heads import initial_shared_head, shared_head_specification
+from fedmedclip.protocol.messages import Plan
+from fedmedclip.protocol.seeds import derive_seed
+from fedmedclip.protocol.signature import new_signing_key
+
+FEDERATION = "small"
+METHOD = "fedmedclip"
+CODEC = "int8"
+BUNDLE = bytes(range(32))
+EMBEDDING_SIZE = 2
+MESSAGE_LIMIT = 65536
+AGGREGATOR = "aggregator"
+IN_MEMORY = Path(":memory:")
+PRIVATE = HeadSpecification((TensorSpecification("private", (1,)),))
+
+Counted = tuple[tuple[str, int, bytes], ...]
+"""The site, the round and the SHA-256 of each update that a head is made of, in the order in which they were counted."""
+
+
+class DriftingLearner:
+    """Moves both heads by seeded steps."""
+
+    samples = 100
+
+    def __init__(self, site: str) -> None:
+        self.site = site
+
+    def private_specification(self, plan: Plan) -> HeadSpecification:
+        """Return that of one number."""
+        return PRIVATE
+
+    def initial_private_head(self, plan: Plan) -> NamedArrays:
+        """Return the same for everybody."""
+        return PRIVATE.initial(1)
+
+    def train(
+        self, plan: Plan, shared: NamedArrays, private: NamedArrays, round_number: int
+    ) -> tuple[NamedArrays, NamedArrays]:
+        """Return heads that depend on site and round."""
+        seed = derive_seed(plan.seed, site=self.site, round_number=round_number, purpose="drift")
+        generator = np.random.default_rng(seed)
+        moved = {
+            name: array + np.float32(0.01) * generator.standard_normal(array.shape).astype(np.float32)
+            for name, array in shared.items()
+        }
+        return moved, {"private": private["private"] + np.float32(round_number)}
+
+    def installed(
+        self, plan: Plan, version: int, shared: NamedArrays, private: NamedArrays, finished: bool
+    ) -> None:
+        """Take no notice."""
+
+
+class CountingHead(GlobalHead):
+    """Keeps, beside the code, the updates of which each head is made."""
+
+    counted: dict[bytes, Counted]
+
+    def aggregate(self, round_number: int, sites: tuple[str, ...], weighting: str) -> None:
+        """Aggregate, and note what went into it."""
+        before = self.counted.get(self.digest, ())
+        found = tuple(
+            (update.site, round_number, hashlib.sha256(update.payload).digest())
+            for update in self._store.updates(round_number, sites)
+        )
+        super().aggregate(round_number, sites, weighting)
+        self.counted[self.digest] = before + found
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A party put away: its database, and what it has in memory."""
+
+    database: bytes
+    machine: bytes
+
+
+def always() -> bool:
+    """Whether the link has room: here always."""
+    return True
+
+
+class _Pickler(pickle.Pickler):
+    """Leaves out the objects of `outside`, which are the same in every state."""
+
+    def __init__(self, file: io.BytesIO, outside: dict[int, str]) -> None:
+        super().__init__(file, protocol=5)
+        self._outside = outside
+
+    def persistent_id(self, thing: Any) -> str | None:
+        return self._outside.get(id(thing))
+
+
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, file: io.BytesIO, outside: dict[str, object]) -> None:
+        super().__init__(file)
+        self._outside = outside
+
+    def persistent_load(self, name: str) -> object:
+        return self._outside[name]
+
+
+class Parties:
+    """One aggregator and its sites. One state of each is live at a time; `keep` and `take_up` change it."""
+
+    def __init__(self, sites: int, rounds: int) -> None:
+        self.key = new_signing_key()
+        self.keys = {f"site-{index}": new_signing_key() for index in range(sites)}
+        self.learners = {site: DriftingLearner(site) for site in self.keys}
+        self.settings = AggregatorConfiguration(
+            FederationSettings(
+                FEDERATION, "unused", rounds, minimum_sites=sites, seed=11, lease_seconds=100.0,
+                round_timeout_seconds=200.0,
+            )
+        )  # fmt: skip
+        self.plan = Plan(
+            bytes(range(16)), self.key.public_key, METHOD, BUNDLE, EMBEDDING_SIZE, rounds, 11, CODEC,
+            CODEC, {}, 1, 1, False, 1000.0, None,
+        )  # fmt: skip
+        self.specification = shared_head_specification(METHOD, EMBEDDING_SIZE)
+        self.counted: dict[bytes, Counted] = {}
+        self.store = Store(IN_MEMORY)
+        self.states = {site: SiteState(IN_MEMORY) for site in self.keys}
+        self.agents: dict[str, SiteAgent] = {}
+        head = initial_shared_head(METHOD, EMBEDDING_SIZE, self.plan.seed)
+        self.store.begin(self.plan, self.specification.to_bytes(head), head_digest(head))
+        self.start_aggregator(0.0)
+        for site in self.keys:
+            self.start_site(site)
+
+    def start_aggregator(self, now: float) -> None:
+        """Start its process from what its database holds."""
+        plan = self.store.plan()
+        assert plan is not None
+        head = CountingHead(self.store, self.specification, CODEC, plan.rounds, MESSAGE_LIMIT)
+        head.counted = self.counted
+        self.coordinator = Coordinator(self.settings, plan, self.store, head, now, always)
+
+    def start_site(self, site: str) -> None:
+        """Start a site's process from what its database holds, and let it connect."""
+        key = self.keys[site].public_key
+        identity = Identity(FEDERATION, site, key, BUNDLE, None, None, EMBEDDING_SIZE)
+        agent = SiteAgent(identity, self.states[site], self.learners[site], MESSAGE_LIMIT)
+        agent.connected()
+        self.agents[site] = agent
+
+    def keep(self, party: str) -> Kept:
+        """Put the party's present state away."""
+        buffer = io.BytesIO()
+        outside = {id(thing): name for name, thing in self._outside(party).items()}
+        _Pickler(buffer, outside).dump(self._machine(party))
+        return Kept(zlib.compress(_database(self._storage(party)).serialize(), 1), buffer.getvalue())
+
+    def take_up(self, party: str, kept: Kept) -> None:
+        """Make what was put away the party's present state."""
+        self.replace_database(party, kept.database)
+        machine = _Unpickler(io.BytesIO(kept.machine), self._outside(party)).load()
+        if party == AGGREGATOR:
+            self.coordinator = machine
+        else:
+            self.agents[party] = machine
+
+    def replace_database(self, party: str, database: bytes) -> None:
+        """Put another database in the place of the party's."""
+        _database(self._storage(party)).deserialize(zlib.decompress(database))
+
+    def essence(self, party: str, now: float) -> bytes:
+        """Return what tells two states of a party apart: all it holds, with times relative to `now`."""
+        digest = hashlib.blake2b(digest_size=16)
+        digest.update(repr(_plain(self._machine(party), now)).encode())
+        connection = _database(self._storage(party))
+        for (table,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
+            digest.update(repr(sorted(map(repr, connection.execute(f"SELECT * FROM {table}")))).encode())
+        return digest.digest()
+
+    def _machine(self, party: str) -> Coordinator | SiteAgent:
+        return self.coordinator if party == AGGREGATOR else self.agents[party]
+
+    def _storage(self, party: str) -> Store | SiteState:
+        return self.store if party == AGGREGATOR else self.states[party]
+
+    def _outside(self, party: str) -> dict[str, object]:
+        common: dict[str, object] = {
+            "storage": self._storage(party), "specification": self.specification, "always": always,
+        }  # fmt: skip
+        if party == AGGREGATOR:
+            rule = self.coordinator.global_head._rule
+            return {**common, "settings": self.settings.federation, "counted": self.counted, "rule": rule}
+        return {**common, "learner": self.learners[party]}
+
+
+def _database(storage: Store | SiteState) -> Any:
+    return storage._database._connection
+
+
+# Readings of the clock, and after how many seconds their age makes no difference any more.
+_TIMES = {
+    "lease_ends": 0.0, "_first_delivery": 200.0, "_heard_at": 300.0, "_asked_at": 20.0,
+    "_delivered_at": 20.0, "_asked_to_join_at": 600.0, "_train_not_before": 0.0, "since": 120.0,
+    "heard": 20.0, "last_heard": 20.0,
+}  # fmt: skip
+# What says nothing about what happens next: counters, and what is the same in every state.
+_IGNORED = frozenset(
+    {"refused_messages", "_store", "_state", "_learner", "_settings", "_listed", "_has_room", "specification",
+     "_specification", "counted", "_install", "_codec", "_own_codec", "_rule", "_snapshot", "_identity"}
+)  # fmt: skip
+
+
+def _plain(thing: Any, now: float, name: str = "") -> Any:
+    """Return nested tuples that are equal for states that behave alike."""
+    if name in _TIMES and thing is not None:
+        return round(max(thing - now, -_TIMES[name]), 3)
+    if thing is None or isinstance(thing, str | bytes | int | float):
+        return thing
+    if isinstance(thing, np.ndarray):
+        return thing.tobytes()
+    if isinstance(thing, msgspec.Struct):
+        return msgspec.msgpack.encode(thing)
+    if isinstance(thing, dict):
+        return tuple(sorted((repr(key), _plain(value, now)) for key, value in thing.items()))
+    if isinstance(thing, set | frozenset):
+        return tuple(sorted(map(repr, thing)))
+    if isinstance(thing, list | tuple):
+        return tuple(_plain(item, now) for item in thing)
+    return tuple(_attributes(thing, now))
+
+
+def _attributes(thing: Any, now: float) -> Iterator[tuple[str, Any]]:
+    for name, value in sorted(vars(thing).items()):
+        if name not in _IGNORED and not isinstance(value, Callable):  # type: ignore[arg-type]
+            yield name, _plain(value, now, name)

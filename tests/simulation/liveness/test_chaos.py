@@ -1,0 +1,12 @@
+"""A few kills of real processes at random moments."""
+
+import pytest
+
+from benchmarks.liveness.chaos import play
+
+
+@pytest.mark.slow
+def test_ten_kills_change_no_bit_of_any_head(tmp_path, mosquitto_installed):
+    outcome = play(10, 1, tmp_path)
+    assert outcome.kills == 10
+    assert outcome.identical
