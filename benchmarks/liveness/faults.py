@@ -1,4 +1,4 @@
-"""One after the other, what goes wrong in a federation of real processes, and whether its run ends all the same.
+"""What goes wrong in a federation of real processes, one thing after the other, and whether its run ends.
 
     python -m benchmarks.liveness.faults [--only NAME ...]
 
@@ -175,7 +175,6 @@ def lost_last_will(trial: Trial) -> None:
 
 def flood(trial: Trial) -> None:
     """A member asks 20,000 times for a whole head; somebody else joins meanwhile."""
-    trial.edit(minimum_sites=3)
     trial.start("aggregator", "site-a", "site-b", once=False)
     trial.wait_for_log("aggregator", "site-b joined")
     trial.stop("site-b")
@@ -205,7 +204,8 @@ def flood(trial: Trial) -> None:
     assert grown <= FLOOD_MEGABYTES, f"the aggregator grew by {grown:.0f} MB"
     attacker.close()
     honest.close()
-    trial.edit(minimum_sites=2)
+    # The newcomer is not heard of any more.
+    trial.edit(minimum_sites=2, lease_seconds=15.0)
     trial.start("site-b", "site-c", once=False)
     trial.wait_for_version(ROUNDS)
 
