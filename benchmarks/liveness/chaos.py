@@ -2,10 +2,11 @@
 
     python -m benchmarks.liveness.chaos [--kills 100] [--seed 0]
 
-Real processes and a Mosquitto with memory. For each codec and embedding size one run is left alone; then the
-same is run again and again while somebody is killed (SIGKILL, and started again) or stopped for a while (SIGSTOP,
-SIGCONT): the aggregator, a site, the broker. The global head and every private head must be those of the run
-that was left alone. The last line is one JSON object; exit code 1 when something differs or stands still.
+Real processes, and a Mosquitto with memory. For each codec and embedding size one run is left alone; then it
+is played again and again while somebody is killed (SIGKILL, and started again) or stopped for a while
+(SIGSTOP, SIGCONT): the aggregator, a site, the broker. The global head and every private head must be those
+of the run left alone. The last line is one JSON object; exit code 1 when something differs or stands
+still.
 """
 
 import argparse
@@ -18,7 +19,6 @@ import time
 from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 from fedmedclip.edge_client.site.state import SiteState

@@ -175,6 +175,8 @@ def lost_last_will(trial: Trial) -> None:
 
 def flood(trial: Trial) -> None:
     """A member asks 20,000 times for a whole head; somebody else joins meanwhile."""
+    # Nothing more is heard of the newcomer: its lease has to end.
+    trial.edit(lease_seconds=15.0)
     trial.start("aggregator", "site-a", "site-b", once=False)
     trial.wait_for_log("aggregator", "site-b joined")
     trial.stop("site-b")
@@ -204,8 +206,7 @@ def flood(trial: Trial) -> None:
     assert grown <= FLOOD_MEGABYTES, f"the aggregator grew by {grown:.0f} MB"
     attacker.close()
     honest.close()
-    # The newcomer is not heard of any more.
-    trial.edit(minimum_sites=2, lease_seconds=15.0)
+    trial.edit(minimum_sites=2)
     trial.start("site-b", "site-c", once=False)
     trial.wait_for_version(ROUNDS)
 

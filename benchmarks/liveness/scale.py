@@ -3,8 +3,8 @@
     python -m benchmarks.liveness.scale [--sites 1000] [--rounds 3]
 
 A real aggregator process, its real store and a Mosquitto. The sites are light: they share this process and
-one connection, join with keys of their own and send, for each round, an update of a small random change that was
-encoded once, signed each time. The last line is one JSON object. From the repository's root.
+one connection, join with keys of their own and send, for each round, an update of a small random change
+that was encoded once, signed each time. The last line is one JSON object. From the repository's root.
 """
 
 import argparse
