@@ -131,8 +131,7 @@ class _Service:
             for event in events:
                 if not isinstance(event, Received):
                     self._handle(event)
-            if not events:
-                self._reread_configuration(now)
+            self._reread_configuration(now)
             self._publish(carry_out_waiting(self.store, self.coordinator, now))
             self._publish(self.coordinator.tick(now))
             head = self.coordinator.global_head

@@ -2,10 +2,11 @@
 
     python -m benchmarks.liveness.chaos [--kills 100] [--seed 0]
 
-Real processes and a Mosquitto with memory. For each codec and embedding size one run is left alone; then the same
-is run again and again while somebody is killed (SIGKILL, and started again) or stopped for a while (SIGSTOP,
-SIGCONT): the aggregator, a site, the broker. The global head and every private head must be those of the run
-that was left alone. The last line is one JSON object; exit code 1 when something differs or stands still.
+Real processes, and a Mosquitto with memory. For each codec and embedding size one run is left alone; then it
+is played again and again while somebody is killed (SIGKILL, and started again) or stopped for a while
+(SIGSTOP, SIGCONT): the aggregator, a site, the broker. The global head and every private head must be those
+of the run left alone. The last line is one JSON object; exit code 1 when something differs or stands
+still.
 """
 
 import argparse
@@ -82,10 +83,12 @@ def _run(
             folder, broker, data, sites=SITES, rounds=ROUNDS, codec=codec, embedding_size=size
         )
         try:
-            federation.start("aggregator", *SITES)
+            federation.start("aggregator", *SITES, once=False)
             if chance is not None:
                 _disturb(federation, broker, chance, kills, outcome)
-            federation.wait_for_end()
+            federation.wait_until(
+                lambda: _everybody_holds(federation), "the run does not end", LONGEST_SECONDS
+            )
         finally:
             for running in federation.processes.values():
                 running.process.kill()
@@ -107,9 +110,7 @@ def _disturb(
     for _ in range(kills):
         time.sleep(chance.uniform(*PAUSE_SECONDS))
         victim = chance.choice(["aggregator", *SITES, "broker"])
-        ended = [name for name, running in federation.processes.items() if running.process.poll() is not None]
-        if ended:
-            # The run is over for some; killing the others would count nothing.
+        if _everybody_holds(federation):
             return
         phase, version = _phase(federation), _version(aggregator)
         if victim == "broker":
@@ -142,6 +143,10 @@ def _all_over(federation: Federation) -> bool:
     return _version(federation.folder / "aggregator") >= ROUNDS
 
 
+def _everybody_holds(federation: Federation) -> bool:
+    return _all_over(federation) and all(_held(federation.folder / site) >= ROUNDS for site in SITES)
+
+
 def _phase(federation: Federation) -> str:
     """Return what the federation is doing, as the aggregator's log has it."""
     lines = federation.log_of("aggregator").splitlines()
@@ -160,6 +165,8 @@ def _phase(federation: Federation) -> str:
 
 
 def _held(site: Path) -> int:
+    if not (site / "site.db").exists():
+        return -1
     with closing(SiteState(site / "site.db")) as state:
         stored = state.load()
     return -1 if stored is None else stored.version

@@ -2,9 +2,9 @@
 
     python -m benchmarks.liveness.explorer [--sites 2] [--rounds 3] [--faults 1] [--reach 2] [--states N]
 
-Breadth first over all states that a number of faults leads to: messages lost, repeated, overtaken by at most
-`--reach` others; crashes of each party; a broker that loses all it holds; an update that is refused; time that
-passes while messages are on their way; the aggregator's database replaced by a copy of version 0 or 1.
+Breadth first over all states that a number of faults leads to: messages lost, repeated, overtaken by at
+most `--reach` others; crashes of each party; a broker that loses all it holds; a refused update; time
+that passes while messages are on their way; the aggregator's database replaced by a copy of version 0 or 1.
 
 Each state has one successor without a fault: the oldest message is delivered or, with none on its way, time
 passes. Following these from every state must lead to the end, where all heads are the same; a cycle of them
@@ -114,11 +114,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sites", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument(
-        "--faults", type=int, default=1, help="how many faults of all kinds may come together"
-    )
+    parser.add_argument("--faults", type=int, default=1, help="how many faults may come together")
     parser.add_argument("--reach", type=int, default=2, help="by how many messages one may be overtaken")
-    parser.add_argument("--states", type=int, default=10**9, help="stop with new faults after so many states")
+    parser.add_argument("--states", type=int, default=10**9, help="no new faults after so many states")
     arguments = parser.parse_args()
     started = time.monotonic()
     found = explore(arguments.sites, arguments.rounds, arguments.faults, arguments.reach, arguments.states)

@@ -1,7 +1,7 @@
 """A small federation with its network: what may happen next in a state, and the state after it.
 
-The network is the model: one queue, a broker that hands out retained messages and last wills, and a clock that
-moves only when nothing is on its way. Everything else is the code (`parties`).
+The network is the model: one queue, a broker that hands out retained messages and last wills, and a clock
+that moves only when nothing is on its way. Everything else is the code (`parties`).
 """
 
 import hashlib
@@ -237,7 +237,7 @@ class Network:
         return {receiver}
 
     def _wait(self) -> set[str]:
-        """Nothing is on its way: everybody has a look, and time passes until somebody has something to say."""
+        """Nothing is on its way: everybody has a look, and time passes until somebody speaks."""
         for seconds in (0.0, WAIT_SECONDS):
             self._now += seconds
             touched = self._tick()

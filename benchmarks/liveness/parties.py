@@ -1,7 +1,8 @@
 """The parties of a small federation, which can be put away and taken up again in any state they were in.
 
 What runs is the code: `Coordinator`, `GlobalHead`, `Rounds`, `Recovery`, `SiteAgent`, `HeadFollower`, both
-stores (SQLite in memory), codecs and signatures. A stand-in is only the learner (a seeded drift of the heads).
+stores (SQLite in memory), codecs and signatures. A stand-in is only the learner
+(a seeded drift of the heads).
 """
 
 import hashlib
@@ -44,7 +45,7 @@ IN_MEMORY = Path(":memory:")
 PRIVATE = HeadSpecification((TensorSpecification("private", (1,)),))
 
 Counted = tuple[tuple[str, int, bytes], ...]
-"""The site, the round and the SHA-256 of each update that a head is made of, in the order in which they were counted."""
+"""Site, round and SHA-256 of each update that a head is made of, in the order in which they were counted."""
 
 
 class DriftingLearner:

@@ -1,8 +1,8 @@
 """A site's durable state: one SQLite file that a kill at any moment leaves consistent.
 
 The private head, the residual, the codec's memory and the update of a round are stored in one transaction
-before the update is sent; a receipt of the aggregator settles it. One that is accepted stays until its round's
-version is here: an aggregator that lost it with its state is sent it again.
+before the update is sent; a receipt of the aggregator settles it. One that is accepted stays until its
+round's version is here: an aggregator that lost it with its state is sent it again.
 """
 
 import logging

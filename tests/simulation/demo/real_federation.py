@@ -1,5 +1,5 @@
-"""A federation of real processes over a real Mosquitto, as an operator starts them: configurations in a folder,
-and the processes started from them.
+"""A federation of real processes over a real Mosquitto, as an operator starts them: configurations in a
+folder, and the processes started from them.
 
 Only the encoder is a small stand-in (a real ONNX file whose embedding depends on the image), for speed.
 """
