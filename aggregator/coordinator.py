@@ -6,6 +6,7 @@ is logged and counted.
 """
 
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -79,8 +80,11 @@ class Coordinator:
         global_head: GlobalHead,
         now: float,
         has_room: Callable[[], bool] = lambda: True,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        """Take up the run of `plan`. `has_room` says whether more answers may be handed to the link."""
+        """Take up the run of `plan`. `has_room` says whether more answers may be handed to the link;
+        `wall_clock` gives the seconds since 1970.
+        """
         self._settings = configuration.federation
         self._listed = {site: bytes.fromhex(key) for site, key in configuration.sites.items()}
         self.plan = plan
@@ -89,6 +93,7 @@ class Coordinator:
         self._uploads = Uploads(store, global_head.specification)
         self.global_head = global_head
         self._has_room = has_room
+        self._wall_clock = wall_clock
         self._requests = Requests()
         self._recovery = Recovery(global_head.specification)
         self._versions_held: dict[str, int] = {}
@@ -144,7 +149,9 @@ class Coordinator:
         }
         if not changes:
             return []
-        self.plan = msgspec.structs.replace(self.plan, **changes, revision=self.plan.revision + 1)
+        # By the clock: one that was lost with this aggregator's state is not given to another change.
+        revision = max(self.plan.revision + 1, int(self._wall_clock()))
+        self.plan = msgspec.structs.replace(self.plan, **changes, revision=revision)
         self._store.revise(self.plan)
         self.global_head.rounds = self.plan.rounds
         self.rounds.settings = self._round_settings()

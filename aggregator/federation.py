@@ -132,7 +132,7 @@ def _resumed(wanted: Plan, known: Plan, store: Store, state: str) -> Plan:
     edited = {name: value for name, value in now.items() if before is not None and value != before.get(name)}
     if not edited:
         return known
-    plan = msgspec.structs.replace(known, **edited, revision=known.revision + 1)
+    plan = msgspec.structs.replace(known, **edited, revision=max(known.revision + 1, int(time.time())))
     store.revise(plan)
     return plan
 

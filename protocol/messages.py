@@ -69,7 +69,7 @@ class Plan(_Message, frozen=True, tag=1):
     downlink_codec: ShortText
     training: Annotated[dict[ShortText, Setting], Meta(max_length=MAXIMUM_SETTINGS)]
     number: RunNumber
-    revision: Annotated[int, Meta(ge=1, le=1_000_000)]
+    revision: RunNumber
     paused: bool
     maximum_update_norm: Annotated[float, Meta(gt=0)]
     start: Digest | None

@@ -3,7 +3,8 @@
 An embedding is keyed by the digest of its bundle and by the image's key, a hash of the file's content and of
 how it was read (`images.ImageIdentity`), so that renamed images, restarts and further federations find it
 again, and another encoder or another window never does. What is put is on the disk when `put_many` returns.
-Nothing else is in the file: no name, no path, nothing from a header.
+Nothing else is in the file: no name, no path, nothing from a header. Behind each embedding stands a checksum;
+one that does not match is as good as absent.
 
 Other than the durable state in `protocol.database`, it is a cache that several processes share: opening it
 at the same instant is safe (switching to a write-ahead log is not), it stays one file that can be copied,
@@ -14,6 +15,7 @@ import fcntl
 import logging
 import os
 import sqlite3
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -34,10 +36,11 @@ log = logging.getLogger("fedmedclip.features")
 
 # Marks the file as a feature store ("FMCE"), and its layout.
 _APPLICATION_ID = 0x464D4345
-_LAYOUT = 1
+_LAYOUT = 2
 _BUSY_SECONDS = 60
 # SQLite's 4096 would hold one embedding of 512 floats and waste the other half.
 _PAGE_BYTES = 16384
+_CHECKSUM_BYTES = 4
 # Older builds of SQLite take no more than 999 parameters in one statement.
 _KEYS_PER_QUERY = 500
 
@@ -58,14 +61,20 @@ class FeatureStore:
         self._run(lambda connection: None)
 
     def get_many(self, bundle_digest: bytes, keys: Iterable[bytes]) -> dict[bytes, Embedding]:
-        """Return the stored embeddings, read-only float32 (D,), of those images that have one.
+        """Return the stored embeddings, read-only float32 (D,), of those images that have one undamaged.
 
         Raises StorageError.
         """
         found: dict[bytes, Embedding] = {}
+        damaged = 0
         remaining = iter(keys)
         while some := list(islice(remaining, _KEYS_PER_QUERY)):
-            found |= self._run(partial(_select, bundle_digest=bundle_digest, keys=some))
+            rows = self._run(partial(_select, bundle_digest=bundle_digest, keys=some))
+            sound = {key: sealed[:-_CHECKSUM_BYTES] for key, sealed in rows if _is_sound(sealed)}
+            damaged += len(rows) - len(sound)
+            found |= {key: np.frombuffer(vector, dtype="<f4") for key, vector in sound.items()}
+        if damaged:
+            log.warning("feature store %s: %d damaged embeddings are computed again", self.path, damaged)
         return found
 
     def put_many(self, bundle_digest: bytes, embeddings: Mapping[bytes, Embedding]) -> None:
@@ -75,7 +84,7 @@ class FeatureStore:
         is not touched by that.
         """
         rows = [
-            (bundle_digest, key, np.asarray(vector, dtype="<f4").tobytes())
+            (bundle_digest, key, _sealed(np.asarray(vector, dtype="<f4").tobytes()))
             for key, vector in embeddings.items()
         ]
         self._run(partial(_insert, rows=rows))
@@ -159,6 +168,10 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
                 )
                 connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
                 connection.execute(f"PRAGMA user_version = {_LAYOUT}")
+    elif (
+        _pragma(connection, "application_id") == _APPLICATION_ID and _pragma(connection, "user_version") == 1
+    ):
+        _add_checksums(connection)
     if _pragma(connection, "application_id") != _APPLICATION_ID:
         raise StorageError(f"{path} is another program's database; give the feature store another path")
     if (layout := _pragma(connection, "user_version")) != _LAYOUT:
@@ -168,15 +181,31 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
         )
 
 
+def _add_checksums(connection: sqlite3.Connection) -> None:
+    """Bring layout 1, which had no checksums, up to date."""
+    with _transaction(connection):
+        if _pragma(connection, "user_version") == 1:
+            connection.create_function("sealed", 1, _sealed, deterministic=True)
+            connection.execute("UPDATE embedding SET vector = sealed(vector)")
+            connection.execute("PRAGMA user_version = 2")
+
+
+def _sealed(vector: bytes) -> bytes:
+    return vector + zlib.crc32(vector).to_bytes(_CHECKSUM_BYTES, "little")
+
+
+def _is_sound(sealed: bytes) -> bool:
+    return _sealed(sealed[:-_CHECKSUM_BYTES]) == sealed
+
+
 def _select(
     connection: sqlite3.Connection, bundle_digest: bytes, keys: Sequence[bytes]
-) -> dict[bytes, Embedding]:
+) -> list[tuple[bytes, bytes]]:
     marks = ",".join("?" * len(keys))
-    rows = connection.execute(
+    return connection.execute(
         f"SELECT image, vector FROM embedding WHERE bundle = ? AND image IN ({marks})",
         [bundle_digest, *keys],
-    )
-    return {image: np.frombuffer(vector, dtype="<f4") for image, vector in rows}
+    ).fetchall()
 
 
 def _insert(connection: sqlite3.Connection, rows: Sequence[tuple[bytes, bytes, bytes]]) -> None:

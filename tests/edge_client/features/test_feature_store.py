@@ -5,6 +5,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -200,3 +201,36 @@ def test_two_processes_write_at_once(tmp_path: Path, damaged: bool) -> None:
     with FeatureStore(path) as store:
         assert_stored(store, vectors(range(350)))
     assert len(list(tmp_path.glob("features.damaged-*"))) == damaged
+
+
+def test_a_flipped_bit_in_an_embedding_is_noticed_and_it_alone_is_missing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "features"
+    with FeatureStore(path) as store:
+        store.put_many(BUNDLE, vectors(range(20)))
+    key = (7).to_bytes(32, "big")
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        (blob,) = connection.execute("SELECT vector FROM embedding WHERE image = ?", (key,)).fetchone()
+        flipped = bytes([blob[0] ^ 1]) + blob[1:]
+        connection.execute("UPDATE embedding SET vector = ? WHERE image = ?", (flipped, key))
+    with caplog.at_level(logging.WARNING), FeatureStore(path) as store:
+        assert store.get_many(BUNDLE, vectors(range(20))).keys() == vectors(range(20)).keys() - {key}
+        assert "1 damaged embeddings are computed again" in caplog.text
+        store.put_many(BUNDLE, vectors([7]))
+        assert_stored(store, vectors(range(20)))
+
+
+def test_a_store_of_before_checksums_is_brought_up_to_date(tmp_path: Path) -> None:
+    path = tmp_path / "features"
+    with FeatureStore(path) as store:
+        store.put_many(BUNDLE, {})
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA user_version = 1")
+        for key, vector in vectors(range(20)).items():
+            row = (BUNDLE, key, vector.astype("<f4").tobytes())
+            connection.execute("INSERT INTO embedding VALUES (?, ?, ?)", row)
+    with FeatureStore(path) as store:
+        assert_stored(store, vectors(range(20)))
+    with FeatureStore(path) as store:
+        assert_stored(store, vectors(range(20)))
