@@ -23,6 +23,7 @@ from fedmedclip.aggregator.global_head import GlobalHead
 from fedmedclip.aggregator.store import Store
 from fedmedclip.edge_client.site.agent import Identity, SiteAgent
 from fedmedclip.edge_client.site.state import SiteState
+from fedmedclip.protocol.codecs.error_feedback import Compressed
 from fedmedclip.protocol.heads.head import (
     HeadSpecification,
     NamedArrays,
@@ -75,6 +76,9 @@ class DriftingLearner:
             for name, array in shared.items()
         }
         return moved, {"private": private["private"] + np.float32(round_number)}
+
+    def compressed(self, round_number: int, compressed: Compressed) -> None:
+        """Nobody reads a journal here."""
 
     def installed(
         self, plan: Plan, version: int, shared: NamedArrays, private: NamedArrays, finished: bool

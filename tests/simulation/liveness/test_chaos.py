@@ -6,7 +6,7 @@ from benchmarks.liveness.chaos import play
 
 
 @pytest.mark.slow
-def test_ten_kills_change_no_bit_of_any_head(tmp_path, mosquitto_installed):
-    outcome = play(10, 1, tmp_path)
-    assert outcome.kills == 10
+def test_a_few_kills_change_no_bit_of_any_head(tmp_path, mosquitto_installed):
+    outcome = play(3, 1, tmp_path)
+    assert outcome.kills == 3
     assert outcome.identical
