@@ -212,9 +212,14 @@ HOSTILE_PLANS = {
 }
 
 
-@pytest.mark.parametrize("changes", HOSTILE_PLANS.values(), ids=HOSTILE_PLANS)
-@pytest.mark.parametrize("fresh", [True, False])
-def test_a_plan_that_cannot_be_followed_ends_nobody(tmp_path, changes, fresh, caplog):
+# A fresh site that pins no key trusts the first plan that it hears: there another key is not hostile yet.
+HOSTILE_TO = [(name, fresh) for name in HOSTILE_PLANS for fresh in (True, False)]
+HOSTILE_TO.remove(("another key", True))
+
+
+@pytest.mark.parametrize(("name", "fresh"), HOSTILE_TO)
+def test_a_plan_that_cannot_be_followed_ends_nobody(tmp_path, name, fresh):
+    changes = HOSTILE_PLANS[name]
     federation = Loopback(tmp_path, rounds=4)
     if not fresh:
         play_to(federation, 1)
@@ -225,8 +230,6 @@ def test_a_plan_that_cannot_be_followed_ends_nobody(tmp_path, changes, fresh, ca
         plan = msgspec.structs.replace(plan, identity=federation.plan.identity)
     if key is stranger:
         plan = msgspec.structs.replace(plan, aggregator_key=stranger.public_key)
-        if fresh:
-            pytest.skip("a site that pins no key trusts the first plan that it hears")
     topic = topics.plan(FEDERATION)
     payload = seal(plan, topic, key, NO_IDENTITY)
     for site in federation.agents:
