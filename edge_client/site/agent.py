@@ -8,21 +8,26 @@ in is declined with the reason. A later run of the same aggregator is followed; 
 """
 
 import logging
-from dataclasses import dataclass, replace
-from typing import Protocol
+from dataclasses import replace
 
 from fedmedclip.edge_client.site.head_follower import ASK_AGAIN_SECONDS, HeadFollower
+from fedmedclip.edge_client.site.plans import (
+    check_plan,
+    first_private_head,
+    first_shared_head,
+    reason_not_to,
+)
+from fedmedclip.edge_client.site.roles import Identity, Learner
 from fedmedclip.edge_client.site.state import OutgoingUpdate, Sealed, SiteState, StoredSite
 from fedmedclip.protocol import topics
 from fedmedclip.protocol.codecs import delta_codec_named
-from fedmedclip.protocol.codecs.error_feedback import Compressed, change_to_send, compress_within
+from fedmedclip.protocol.codecs.error_feedback import change_to_send, compress_within
 from fedmedclip.protocol.envelope import NO_IDENTITY, open_envelope
 from fedmedclip.protocol.errors import HeadError, InvalidInputError, MessageError
 from fedmedclip.protocol.heads.evidence import Evidence, encode_evidence
-from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays, head_digest
-from fedmedclip.protocol.heads.shared_heads import initial_shared_head, shared_head_specification
+from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays
+from fedmedclip.protocol.heads.shared_heads import shared_head_specification
 from fedmedclip.protocol.messages import (
-    REVISABLE,
     Abstain,
     Announcement,
     Block,
@@ -53,52 +58,6 @@ LONGEST_RETRY_SECONDS = 3600.0
 DECLINE_AGAIN_SECONDS = 600.0
 # Carriers of versions that are still on their way: the newest few.
 _CARRIERS_KEPT = 4
-
-
-class Learner(Protocol):
-    """What the site does with its own images, which the agent never sees."""
-
-    samples: int
-
-    def private_specification(self, plan: Plan) -> HeadSpecification:
-        """Return the specification of the private head. Raises InvalidInputError for a plan it cannot do."""
-
-    def initial_private_head(self, plan: Plan) -> NamedArrays:
-        """Return the private head before the first round, drawn from the plan's seed and the site's name."""
-
-    def train(
-        self, plan: Plan, shared: NamedArrays, private: NamedArrays, round_number: int
-    ) -> tuple[NamedArrays, NamedArrays]:
-        """Return the shared and the private head after one local round. Deterministic in its arguments.
-
-        Raises InvalidInputError or HeadError when they cannot be trained.
-        """
-
-    def compressed(self, round_number: int, compressed: Compressed) -> None:
-        """Take notice of what the round's update leaves to later rounds."""
-
-    def installed(
-        self, plan: Plan, version: int, shared: NamedArrays, private: NamedArrays, finished: bool
-    ) -> None:
-        """Take notice of a new version: evaluate it, keep it for prediction. May come twice for a version."""
-
-
-@dataclass(frozen=True)
-class Identity:
-    """Who the site is. With `aggregator_key` None, the first aggregator heard is trusted and pinned.
-
-    `embedding_size` and `classes` are those of its bundle (None: not compared, not needed by the method).
-    `software` is the version that it says it runs.
-    """
-
-    federation: str
-    site: str
-    public_key: bytes
-    bundle_digest: bytes
-    aggregator_key: bytes | None
-    classes: int | None = None
-    embedding_size: int | None = None
-    software: str = ""
 
 
 class SiteAgent:
@@ -236,11 +195,14 @@ class SiteAgent:
         if stored is not None and self._declined is None and self._is_of_this_run(plan):
             # The aggregator began again, perhaps from a copy of before this site joined.
             self._join_again = self._joined
-        self._check_order(plan)
+        followed = None if stored is None else stored.plan
+        declined = None if self._declined is None else self._declined[0]
+        known = [kept for kept in (followed, declined) if kept is not None]
+        check_plan(plan, known, None if followed is None else followed.aggregator_key, self._identity)
         if stored is not None and plan == stored.plan:
             self._join_again_soon(now)
             return []
-        if reason := self._reason_not_to(plan):
+        if reason := reason_not_to(plan, self._identity, self._learner):
             if self._declined is None or self._declined[0] != plan:
                 log.error("cannot take part in run %d: %s", plan.number, reason)
                 self._asked_to_join_at = None
@@ -259,8 +221,8 @@ class SiteAgent:
     def _begin(self, plan: Plan, sealed: bytes, now: float) -> list[Message]:
         before = self._stored
         specification = self._specification(plan)
-        private = self._first_private_head(plan, before)
-        version, shared = self._first_head(plan, specification, before)
+        private = first_private_head(plan, before, self._learner)
+        version, shared = first_shared_head(plan, specification, before, self._identity.classes)
         self._state.begin(plan, specification.to_bytes(shared), private, version, sealed)
         if before is not None:
             log.info(
@@ -279,28 +241,6 @@ class SiteAgent:
             return self._join(now)
         early, self._early_announcement = self._early_announcement, None
         return [*self._join(now), *self.receive(topics.head(self._identity.federation), early, now)]
-
-    def _first_private_head(self, plan: Plan, before: StoredSite | None) -> bytes:
-        """Return the private head to begin with: that of the run before where it has the same arrays."""
-        specification = self._learner.private_specification(plan)
-        if before is not None and before.plan.method == plan.method:
-            same = self._learner.private_specification(before.plan) == specification
-            if same and before.plan.embedding_size == plan.embedding_size:
-                return before.private_head
-        return specification.to_bytes(self._learner.initial_private_head(plan))
-
-    def _first_head(
-        self, plan: Plan, specification: HeadSpecification, before: StoredSite | None
-    ) -> tuple[int, NamedArrays]:
-        """Return version and shared head to begin with: (-1, zeros) where it has to be asked for."""
-        if plan.start is None:
-            classes = self._identity.classes
-            return 0, initial_shared_head(plan.method, plan.embedding_size, plan.seed, classes)
-        if before is not None and len(before.shared_head) == 4 * specification.size:
-            head = specification.from_bytes(before.shared_head)
-            if head_digest(head) == plan.start:
-                return 0, head
-        return -1, specification.from_bytes(bytes(4 * specification.size))
 
     def _revise(self, plan: Plan, sealed: bytes) -> list[Message]:
         assert self._stored is not None
@@ -337,52 +277,6 @@ class SiteAgent:
             # An answer to what was sent this moment may be on its way.
             wait = ANSWER_SECONDS if now - asked < 1.0 else 0.0
             self._asked_to_join_at = min(asked, now - ASK_AGAIN_SECONDS + wait)
-
-    def _check_order(self, plan: Plan) -> None:
-        """Refuse the plan of another aggregator, and one that is earlier than what is known here."""
-        identity, stored = self._identity, self._stored
-        pinned = identity.aggregator_key if stored is None else stored.plan.aggregator_key
-        if pinned is not None and plan.aggregator_key != pinned:
-            raise MessageError(
-                f"the plan is signed with key {plan.aggregator_key.hex()}, this site trusts {pinned.hex()}; "
-                f"if the aggregator of {identity.federation!r} has a new key, its coordinator must say so"
-            )
-        known = [kept for kept in (stored and stored.plan, self._declined and self._declined[0]) if kept]
-        if not known:
-            return
-        newest = max(known, key=lambda kept: kept.order)
-        if plan.order < newest.order:
-            raise MessageError(
-                f"the plan of run {plan.number} is earlier than run {newest.number}, which is known here: it "
-                "is an old copy, or the aggregator lost its state; then its operator begins another run"
-            )
-        if plan.order == newest.order and plan != newest:
-            raise MessageError(f"it is another plan of run {plan.number} than the one that is known here")
-        changed = {name for name in plan.__struct_fields__ if getattr(plan, name) != getattr(newest, name)}
-        if plan.identity == newest.identity and not changed <= REVISABLE:
-            raise MessageError(f"a revision of run {plan.number} changes what is fixed in a run")
-
-    def _reason_not_to(self, plan: Plan) -> str:
-        """Return why this site cannot take part in a run, with what to do; empty when it can."""
-        identity = self._identity
-        if plan.bundle_digest != identity.bundle_digest:
-            return (
-                f"this site's bundle has digest {identity.bundle_digest.hex()[:16]}, the run uses "
-                f"{plan.bundle_digest.hex()[:16]}; copy the federation's bundle and start again"
-            )
-        if identity.embedding_size not in (None, plan.embedding_size):
-            return (
-                f"the plan is for embeddings of {plan.embedding_size} values, the bundle gives "
-                f"{identity.embedding_size}"
-            )
-        try:
-            delta_codec_named(plan.uplink_codec)
-            delta_codec_named(plan.downlink_codec)
-            self._specification(plan)
-            self._learner.private_specification(plan)
-        except InvalidInputError as error:
-            return f"{error}; update fedmedclip and start again"
-        return ""
 
     def _handle(self, message: Message, now: float) -> list[Message]:
         assert self._follower is not None

@@ -10,9 +10,10 @@ from fedmedclip.edge_client.features.feature_store import FeatureStore
 from fedmedclip.edge_client.features.labelled import SiteFeatures, load_site_features
 from fedmedclip.edge_client.features.self_test import require_self_test_once
 from fedmedclip.edge_client.progress import progress_bar
-from fedmedclip.edge_client.site.agent import Identity, SiteAgent
+from fedmedclip.edge_client.site.agent import SiteAgent
 from fedmedclip.edge_client.site.configuration import SiteConfiguration
 from fedmedclip.edge_client.site.learner import LearnerFiles, SiteLearner
+from fedmedclip.edge_client.site.roles import Identity
 from fedmedclip.edge_client.site.state import SiteState
 from fedmedclip.protocol import topics
 from fedmedclip.protocol.bundle.bundle import Bundle, open_bundle

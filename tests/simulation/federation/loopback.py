@@ -16,7 +16,8 @@ from fedmedclip.aggregator.configuration import AggregatorConfiguration, Federat
 from fedmedclip.aggregator.coordinator import Coordinator
 from fedmedclip.aggregator.global_head import GlobalHead
 from fedmedclip.aggregator.store import Store
-from fedmedclip.edge_client.site.agent import Identity, SiteAgent
+from fedmedclip.edge_client.site.agent import SiteAgent
+from fedmedclip.edge_client.site.roles import Identity
 from fedmedclip.edge_client.site.state import SiteState
 from fedmedclip.protocol import topics
 from fedmedclip.protocol.envelope import NO_IDENTITY, seal

@@ -1,0 +1,82 @@
+"""Which plan a site follows, and with which heads it begins: no state, no messages."""
+
+from collections.abc import Sequence
+
+from fedmedclip.edge_client.site.roles import Identity, Learner
+from fedmedclip.edge_client.site.state import StoredSite
+from fedmedclip.protocol.codecs import delta_codec_named
+from fedmedclip.protocol.errors import InvalidInputError, MessageError
+from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays, head_digest
+from fedmedclip.protocol.heads.shared_heads import initial_shared_head, shared_head_specification
+from fedmedclip.protocol.messages import REVISABLE, Plan
+
+
+def check_plan(plan: Plan, known: Sequence[Plan], followed_key: bytes | None, identity: Identity) -> None:
+    """Refuse the plan of another aggregator, and one that is earlier than those that are known here.
+
+    `followed_key` is that of the aggregator whose run the site is in, if any. Raises MessageError.
+    """
+    pinned = followed_key or identity.aggregator_key
+    if pinned is not None and plan.aggregator_key != pinned:
+        raise MessageError(
+            f"the plan is signed with key {plan.aggregator_key.hex()}, this site trusts {pinned.hex()}; "
+            f"if the aggregator of {identity.federation!r} has a new key, its coordinator must say so"
+        )
+    if not known:
+        return
+    newest = max(known, key=lambda kept: kept.order)
+    if plan.order < newest.order:
+        raise MessageError(
+            f"the plan of run {plan.number} is earlier than run {newest.number}, which is known here: it "
+            "is an old copy, or the aggregator lost its state; then its operator begins another run"
+        )
+    if plan.order == newest.order and plan != newest:
+        raise MessageError(f"it is another plan of run {plan.number} than the one that is known here")
+    changed = {name for name in plan.__struct_fields__ if getattr(plan, name) != getattr(newest, name)}
+    if plan.identity == newest.identity and not changed <= REVISABLE:
+        raise MessageError(f"a revision of run {plan.number} changes what is fixed in a run")
+
+
+def reason_not_to(plan: Plan, identity: Identity, learner: Learner) -> str:
+    """Return why this site cannot take part in a run, with what to do; empty when it can."""
+    if plan.bundle_digest != identity.bundle_digest:
+        return (
+            f"this site's bundle has digest {identity.bundle_digest.hex()[:16]}, the run uses "
+            f"{plan.bundle_digest.hex()[:16]}; copy the federation's bundle and start again"
+        )
+    if identity.embedding_size not in (None, plan.embedding_size):
+        return (
+            f"the plan is for embeddings of {plan.embedding_size} values, the bundle gives "
+            f"{identity.embedding_size}"
+        )
+    try:
+        delta_codec_named(plan.uplink_codec)
+        delta_codec_named(plan.downlink_codec)
+        shared_head_specification(plan.method, plan.embedding_size, identity.classes)
+        learner.private_specification(plan)
+    except InvalidInputError as error:
+        return f"{error}; update fedmedclip and start again"
+    return ""
+
+
+def first_private_head(plan: Plan, before: StoredSite | None, learner: Learner) -> bytes:
+    """Return the private head to begin with: that of the run before where it has the same arrays."""
+    specification = learner.private_specification(plan)
+    if before is not None and before.plan.method == plan.method:
+        same = learner.private_specification(before.plan) == specification
+        if same and before.plan.embedding_size == plan.embedding_size:
+            return before.private_head
+    return specification.to_bytes(learner.initial_private_head(plan))
+
+
+def first_shared_head(
+    plan: Plan, specification: HeadSpecification, before: StoredSite | None, classes: int | None
+) -> tuple[int, NamedArrays]:
+    """Return version and shared head to begin with: (-1, zeros) where it has to be asked for."""
+    if plan.start is None:
+        return 0, initial_shared_head(plan.method, plan.embedding_size, plan.seed, classes)
+    if before is not None and len(before.shared_head) == 4 * specification.size:
+        head = specification.from_bytes(before.shared_head)
+        if head_digest(head) == plan.start:
+            return 0, head
+    return -1, specification.from_bytes(bytes(4 * specification.size))

@@ -1,0 +1,54 @@
+"""What the agent is given: who the site is, and what it learns from its own images."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from fedmedclip.protocol.codecs.error_feedback import Compressed
+from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays
+from fedmedclip.protocol.messages import Plan
+
+
+class Learner(Protocol):
+    """What the site does with its own images, which the agent never sees."""
+
+    samples: int
+
+    def private_specification(self, plan: Plan) -> HeadSpecification:
+        """Return the specification of the private head. Raises InvalidInputError for a plan it cannot do."""
+
+    def initial_private_head(self, plan: Plan) -> NamedArrays:
+        """Return the private head before the first round, drawn from the plan's seed and the site's name."""
+
+    def train(
+        self, plan: Plan, shared: NamedArrays, private: NamedArrays, round_number: int
+    ) -> tuple[NamedArrays, NamedArrays]:
+        """Return the shared and the private head after one local round. Deterministic in its arguments.
+
+        Raises InvalidInputError or HeadError when they cannot be trained.
+        """
+
+    def compressed(self, round_number: int, compressed: Compressed) -> None:
+        """Take notice of what the round's update leaves to later rounds."""
+
+    def installed(
+        self, plan: Plan, version: int, shared: NamedArrays, private: NamedArrays, finished: bool
+    ) -> None:
+        """Take notice of a new version: evaluate it, keep it for prediction. May come twice for a version."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who the site is. With `aggregator_key` None, the first aggregator heard is trusted and pinned.
+
+    `embedding_size` and `classes` are those of its bundle (None: not compared, not needed by the method).
+    `software` is the version that it says it runs.
+    """
+
+    federation: str
+    site: str
+    public_key: bytes
+    bundle_digest: bytes
+    aggregator_key: bytes | None
+    classes: int | None = None
+    embedding_size: int | None = None
+    software: str = ""
