@@ -57,7 +57,7 @@ def aggregator_command(
     from fedmedclip.protocol.errors import InvalidInputError
 
     if config is None:
-        raise InvalidInputError("name the configuration: fedmedclip aggregator --config aggregator.toml")
+        raise InvalidInputError("Missing option '--config' (see fedmedclip aggregator --help)")
     if from_newest and not new_run:
         raise InvalidInputError("--from-newest says how a new run starts; give it with --new-run")
     log_to_terminal(verbose)

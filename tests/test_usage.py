@@ -41,6 +41,7 @@ def fedmedclip(*arguments: str) -> subprocess.CompletedProcess[str]:
         ("predict --bundle docs x", "--bundle docs: no bundle, for it has no manifest.json"),
         ("bundle show README.md", "BUNDLE README.md: is a file, not a folder"),
         ("site", "Missing option '--config' (see fedmedclip site --help)"),
+        ("aggregator", "Missing option '--config' (see fedmedclip aggregator --help)"),
         ("site --config site.tml", "--config site.tml: there is no such file"),
         ("export --model m --classes nowhere --out x", "--classes nowhere: there is no such file or folder"),
         ("demo --broker mosquito", "did you mean 'mosquitto'?"),

@@ -44,7 +44,7 @@ def site_command(
     from fedmedclip.protocol.errors import InvalidInputError
 
     if config is None:
-        raise InvalidInputError("name the configuration: fedmedclip site --config site.toml")
+        raise InvalidInputError("Missing option '--config' (see fedmedclip site --help)")
     log_to_terminal(verbose)
     stop_cleanly_when_asked()
     run_site(config, once=once)
