@@ -50,8 +50,6 @@ log = logging.getLogger("fedmedclip.site")
 
 # For the answer to a Join, once the aggregator has shown that it is there.
 ANSWER_SECONDS = 3.0
-
-
 RETRY_SECONDS = 60.0
 """How long a site waits before it trains a refused round again, doubling with each refusal."""
 LONGEST_RETRY_SECONDS = 3600.0
@@ -318,9 +316,7 @@ class SiteAgent:
             return []
         again = not receipt.accepted and not receipt.closed
         if again:
-            wait = min(LONGEST_RETRY_SECONDS, RETRY_SECONDS * 2.0**self._refusals)
-            self._refusals += 1
-            self._train_not_before = now + wait
+            wait = self._train_later(now)
             log.warning(
                 "update of round %d was refused: %s; trying again in %.0f s",
                 receipt.round_number, receipt.reason, wait,
@@ -421,11 +417,17 @@ class SiteAgent:
 
     def _abstain(self, round_number: int, reason: str, now: float) -> list[Message]:
         """Let the others go on without this site; it tries again later, and in the next round."""
-        wait = min(LONGEST_RETRY_SECONDS, RETRY_SECONDS * 2.0**self._refusals)
-        self._refusals += 1
-        self._train_not_before = now + wait
+        wait = self._train_later(now)
         log.error("round %d cannot be trained: %s; trying again in %.0f s", round_number, reason, wait)
         return [Abstain(round_number, reason[:400])]
+
+    def _train_later(self, now: float) -> float:
+        """Put the next training off, for longer with each refusal; return for how many seconds."""
+        # The power is bounded: after 1,024 refusals, six weeks of one an hour, a float would overflow.
+        wait = min(LONGEST_RETRY_SECONDS, RETRY_SECONDS * 2.0 ** min(self._refusals, 20))
+        self._refusals += 1
+        self._train_not_before = now + wait
+        return wait
 
     def _follow(self, stored: StoredSite) -> HeadFollower:
         specification = self._specification(stored.plan)

@@ -267,6 +267,24 @@ def test_a_site_that_cannot_train_abstains_and_comes_back(tmp_path, error, caplo
     assert learner.trained[-1] == 5
 
 
+def test_a_site_that_could_not_train_for_months_still_tries(tmp_path):
+    federation = Loopback(tmp_path, sites=2, rounds=3, minimum_sites=2)
+    play_to(federation, 0)
+    agent, learner = federation.agents["site-1"], federation.learners["site-1"]
+    tries = []
+
+    def fail(*arguments):
+        tries.append(arguments)
+        raise InvalidInputError("only one image")
+
+    learner.train = fail
+    for hour in range(1, 4_000):
+        agent.tick(hour * 3601.0)
+        if len(tries) > 1100:
+            return
+    raise AssertionError(f"gave up after {len(tries)} tries")
+
+
 def refuse_updates_of(federation, site, limit):
     """Lower the limit at the aggregator alone, so that the site cannot know it and is refused."""
     coordinator = federation.coordinator
