@@ -1,6 +1,7 @@
 """The pages that people write: they name what exists, and the glossary has each word once."""
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -41,6 +42,26 @@ def test_every_page_that_a_file_names_exists():
 def test_links_from_the_front_pages_lead_somewhere(name):
     links = re.findall(r"\]\(([^)#]+)", (ROOT / name).read_text(encoding="utf-8"))
     assert [link for link in links if "://" not in link and not (ROOT / link).exists()] == []
+
+
+def test_every_page_is_in_the_navigation_of_the_site():
+    """The strict build of the site says so, too, but only at the end of a long run."""
+    in_navigation = set(re.findall(r"[\w/-]+\.md", (ROOT / "mkdocs.yml").read_text(encoding="utf-8")))
+    pages = {page.relative_to(ROOT / "docs").as_posix() for page in PAGES}
+    assert pages - in_navigation == set()
+
+
+def test_links_between_pages_stay_in_the_site_and_lead_somewhere():
+    generated = {"commands.md", "configuration.md", "python.md"}
+    astray = {
+        f"{page.relative_to(ROOT)}: {link}"
+        for page in PAGES
+        for link in re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8"))
+        if "://" not in link
+        and Path(link).name not in generated
+        and not ((target := (page.parent / link).resolve()).exists() and target.is_relative_to(ROOT / "docs"))
+    }
+    assert astray == set()
 
 
 def test_every_figure_has_words_for_who_cannot_see_it():
