@@ -13,8 +13,10 @@ from dataclasses import dataclass
 
 import msgspec
 
-from fedmedclip.aggregator.configuration import AggregatorConfiguration
+from fedmedclip.aggregator.configuration import AggregatorConfiguration, FederationSettings
 from fedmedclip.aggregator.global_head import GlobalHead
+from fedmedclip.aggregator.intake import Intake, Terms, Verdict
+from fedmedclip.aggregator.members import Members
 from fedmedclip.aggregator.recovery import Recovery
 from fedmedclip.aggregator.requests import Request, Requests
 from fedmedclip.aggregator.round_logic import (
@@ -32,10 +34,7 @@ from fedmedclip.aggregator.round_logic import (
     UpdateStored,
 )
 from fedmedclip.aggregator.store import Store
-from fedmedclip.aggregator.uploads import UploadDamagedError, Uploads
 from fedmedclip.protocol import topics
-from fedmedclip.protocol.codecs import decode_delta
-from fedmedclip.protocol.codecs.error_feedback import norm_of
 from fedmedclip.protocol.envelope import open_envelope
 from fedmedclip.protocol.errors import HeadError, InvalidInputError, MessageError
 from fedmedclip.protocol.heads.evidence import Evidence, proven_head, proven_plan
@@ -85,12 +84,11 @@ class Coordinator:
         """Take up the run of `plan`. `has_room` says whether more answers may be handed to the link;
         `wall_clock` gives the seconds since 1970.
         """
-        self._settings = configuration.federation
-        self._listed = {site: bytes.fromhex(key) for site, key in configuration.sites.items()}
+        self._configuration = configuration
         self.plan = plan
         self._store = store
-        self._keys = store.sites()
-        self._uploads = Uploads(store, global_head.specification)
+        self._members = Members(store)
+        self._intake = Intake(store, global_head.specification)
         self.global_head = global_head
         self._has_room = has_room
         self._wall_clock = wall_clock
@@ -98,12 +96,14 @@ class Coordinator:
         self._recovery = Recovery(global_head.specification)
         self._versions_held: dict[str, int] = {}
         self.refused_messages: Counter[str] = Counter()
-        # Members that said that they cannot take part in this run.
-        self._unable: set[str] = set()
         # After a restart every member counts as present, until it says otherwise or its lease ends.
-        self.rounds = Rounds(self._round_settings(), global_head.version, self._keys, now)
+        self.rounds = Rounds(self._round_settings(), global_head.version, self._members.keys, now)
         for site in store.updated_sites(global_head.version + 1):
             self.rounds.handle(UpdateStored(site), now)
+
+    @property
+    def _settings(self) -> FederationSettings:
+        return self._configuration.federation
 
     def _round_settings(self) -> RoundSettings:
         settings = self._settings
@@ -167,7 +167,7 @@ class Coordinator:
         ahead = max(self._recovery.ahead.values(), default=0)
         before = self.global_head.version
         version = self.global_head.roll_back(to_version, ahead)
-        self._uploads.clear()
+        self._intake.clear()
         self._recovery.over(version)
         log.warning("rolled back: version %d has the head of version %d", version, to_version)
         later = self.revise(now, rounds=self.plan.rounds + version - before)
@@ -176,7 +176,9 @@ class Coordinator:
     def leave_out(self, site: str, now: float) -> list[Outgoing]:
         """Do not wait for a site in the open round. Raises InvalidInputError when it is no member."""
         if site not in self.rounds.members:
-            raise InvalidInputError(f"{site!r} is no member; members are {', '.join(sorted(self._keys))}")
+            raise InvalidInputError(
+                f"{site!r} is no member; members are {', '.join(sorted(self.rounds.members))}"
+            )
         return self._advance(SiteExcused(site, "left out by the operator"), now)
 
     def reconfigure(
@@ -189,8 +191,7 @@ class Coordinator:
         old, new = before.federation, edited.federation
         if new.name != old.name:
             raise InvalidInputError(f"a federation keeps its name: {old.name!r}")
-        self._settings = new
-        self._listed = {site: bytes.fromhex(key) for site, key in edited.sites.items()}
+        self._configuration = edited
         self.rounds.settings = self._round_settings()
         return [
             *self.revise(
@@ -206,7 +207,7 @@ class Coordinator:
     def tick(self, now: float) -> list[Outgoing]:
         """Let time pass: rounds and leases run out, what stays away is asked for again."""
         outgoing: list[Outgoing] = []
-        for site, request in self._uploads.overdue(now):
+        for site, request in self._intake.overdue(now):
             # For a site that is away the broker would keep every one of them.
             if self.rounds.present(site):
                 outgoing += self._to(site, request)
@@ -225,10 +226,10 @@ class Coordinator:
             if isinstance(envelope.message, Join):
                 envelope.verify(envelope.message.public_key, self.plan.identity)
                 return self._join(site, envelope.message, now)
-            if site not in self._keys:
+            if site not in self._members.keys:
                 raise MessageError(f"{site} has not joined")
-            message = envelope.verify(self._keys[site], self.plan.identity)
-            if site not in self._unable:
+            message = envelope.verify(self._members.keys[site], self.plan.identity)
+            if self._members.takes_part(site):
                 left = isinstance(message, Status) and not message.online
                 outgoing += self._advance(SiteLeft(site) if left else SiteHeard(site), now)
             outgoing += self._handle(site, message, now)
@@ -299,87 +300,54 @@ class Coordinator:
             self.global_head.rounds = plan.rounds
             self.rounds.settings = self._round_settings()
         self.global_head.adopt(version, head)
-        self._uploads.clear()
+        self._intake.clear()
         self._recovery.over(version)
         log.warning("took version %d back from a site that had it; going on from there", version)
         return self.opening() + self._advance(HeadAdvanced(version), now)
 
     def _join(self, site: str, join: Join, now: float) -> list[Outgoing]:
-        reason = self._reason_to_refuse(site, join)
-        if join.cannot and self._keys.get(site, join.public_key) == join.public_key:
-            log.warning("%s (software %s) cannot take part: %s", site, join.software or "?", join.cannot)
-            if site not in self._keys:
-                return []
-            self._unable.add(site)
-            return self._advance(SiteLeft(site), now)
+        if join.cannot and not self._members.is_of_another(site, join):
+            self._members.note_unable(site, join)
+            return self._advance(SiteLeft(site), now) if site in self._members.keys else []
+        reason = self._members.reason_to_refuse(site, join, self.plan.bundle_digest, self._configuration)
         answer = self._to(site, JoinAnswer(fingerprint(join.public_key), not reason, reason[:400]))
         if reason:
             log.warning("%s may not join: %s", site, reason)
             return answer
-        if site not in self._keys:
-            log.info("%s joined with %d training images", site, join.samples)
-        self._unable.discard(site)
-        self._store.admit(site, join.public_key, join.samples)
-        self._keys[site] = join.public_key
+        self._members.admit(site, join)
         self._holds(site, join.version)
         return answer + self._advance(SiteJoined(site), now)
 
-    def _reason_to_refuse(self, site: str, join: Join) -> str:
-        if join.bundle_digest != self.plan.bundle_digest:
-            return (
-                f"the site's bundle has digest {join.bundle_digest.hex()[:16]}, the federation uses "
-                f"{self.plan.bundle_digest.hex()[:16]}; copy the federation's bundle"
-            )
-        known = self._keys.get(site)
-        if known is not None and known != join.public_key:
-            return f"the name {site!r} belongs to another site (another key); choose another name"
-        if self._settings.enrolment == "listed" and self._listed.get(site) != join.public_key:
-            return f"{site!r} with key {join.public_key.hex()} is not on the aggregator's list"
-        return ""
+    def _terms(self) -> Terms:
+        return Terms(self.global_head.version, self.global_head.finished, self.plan.maximum_update_norm)
 
     def _update(self, site: str, update: Update, now: float) -> list[Outgoing]:
         open_round = self.global_head.version + 1
-        if self._store.has_update(update.round_number, site):
-            return self._receipt(site, update.round_number, "")
+        if update.round_number >= open_round:
+            # Whoever trains a round holds the version before it, and publishes no status to say so.
+            self._holds(site, update.round_number - 1)
         if update.round_number > open_round:
             # Trained from a version that was lost here: it is neither counted nor refused, but asked for.
-            self._holds(site, update.round_number - 1)
             return []
-        if update.round_number != open_round or self.global_head.finished:
-            reason = (
-                f"round {update.round_number} is closed; version {self.global_head.version} is the newest"
-            )
-            return self._receipt(site, update.round_number, reason, closed=True)
-        # Whoever trains a round holds the version before it, and publishes no status to say so.
-        self._holds(site, update.round_number - 1)
-        try:
-            complete = self._uploads.begin(site, update, now)
-        except MessageError as error:
-            return self._refuse(site, update.round_number, str(error), now)
-        return [] if complete is None else self._update_complete(site, *complete, now)
+        return self._settle(site, self._intake.update(site, update, self._terms(), now), now)
 
     def _block(self, site: str, block: Block, now: float) -> list[Outgoing]:
         if (evidence := self._recovery.take(site, block, now)) is not None:
             return self._adopt(evidence, now)
-        try:
-            complete = self._uploads.add(site, block, now)
-        except UploadDamagedError as error:
-            return self._refuse(site, error.round_number, str(error), now)
-        return [] if complete is None else self._update_complete(site, *complete, now)
+        return self._settle(site, self._intake.block(site, block, self._terms(), now), now)
 
-    def _update_complete(self, site: str, update: Update, payload: bytes, now: float) -> list[Outgoing]:
-        round_number = update.round_number
-        try:
-            norm = norm_of(decode_delta(payload, self.global_head.specification))
-            limit = self.plan.maximum_update_norm
-            if norm > limit:
-                raise MessageError(f"the update's norm is {norm:.3g}, at most {limit:.3g} counts")
-        except MessageError as error:
-            self._store.forget_upload(site)
-            return self._refuse(site, round_number, str(error), now)
-        self._store.add_update(round_number, site, update.samples, payload)
-        log.info("round %d: %s delivered %d bytes", round_number, site, len(payload))
-        receipt = self._receipt(site, round_number, "")
+    def _settle(self, site: str, verdict: Verdict | None, now: float) -> list[Outgoing]:
+        """Tell a site what became of its update, and the round of what it changes there."""
+        if verdict is None:
+            return []
+        number, refusal = verdict.round_number, verdict.refusal
+        if refusal:
+            log.warning("refused the update of %s for round %d: %s", site, number, refusal)
+        receipt = self._to(site, Receipt(number, not refusal, refusal[:400], verdict.closed))
+        if verdict.closed or verdict.known:
+            return receipt
+        if refusal:
+            return receipt + self._advance(SiteExcused(site, f"its update was refused: {refusal}"), now)
         return receipt + self._advance(UpdateStored(site), now)
 
     def _abstain(self, site: str, abstain: Abstain, now: float) -> list[Outgoing]:
@@ -388,23 +356,13 @@ class Coordinator:
         log.warning("round %d: %s abstains: %s", abstain.round_number, site, abstain.reason)
         return self._advance(SiteExcused(site, f"it abstained: {abstain.reason}"), now)
 
-    def _refuse(self, site: str, round_number: int, reason: str, now: float) -> list[Outgoing]:
-        """Refuse an update of the open round: its site hears why, and is not waited for."""
-        excused = self._advance(SiteExcused(site, f"its update was refused: {reason}"), now)
-        return self._receipt(site, round_number, reason) + excused
-
-    def _receipt(self, site: str, round_number: int, refusal: str, *, closed: bool = False) -> list[Outgoing]:
-        if refusal:
-            log.warning("refused the update of %s for round %d: %s", site, round_number, refusal)
-        return self._to(site, Receipt(round_number, not refusal, refusal[:400], closed))
-
     def _advance(self, event: Event, now: float) -> list[Outgoing]:
         """Move the round on; a round that closes is aggregated, stored and announced before this returns."""
         match self.rounds.handle(event, now):
             case CloseRound(round_number, sites):
                 self.global_head.aggregate(round_number, sites, self._settings.weighting)
                 self.global_head.keep_at_most(self._settings.keep_megabytes << 20)
-                self._uploads.clear()
+                self._intake.clear()
                 log.info("round %d: aggregated %s", round_number, ", ".join(sites))
                 return self._broadcast() + self._advance(HeadAdvanced(round_number), now)
             case ReportOverdue(round_number, delivered, needed):

@@ -237,7 +237,7 @@ _TIMES = {
 }  # fmt: skip
 # What says nothing about what happens next: counters, and what is the same in every state.
 _IGNORED = frozenset(
-    {"refused_messages", "_store", "_state", "_learner", "_settings", "_listed", "_has_room", "specification",
+    {"refused_messages", "_store", "_state", "_learner", "_configuration", "_has_room", "specification",
      "_specification", "counted", "_install", "_codec", "_own_codec", "_rule", "_snapshot", "_identity"}
 )  # fmt: skip
 

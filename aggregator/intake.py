@@ -1,0 +1,94 @@
+"""What becomes of an update: it counts, it is refused, or its round is closed. No messages, no rounds.
+
+update or block -> complete -> decoded, its norm looked at -> on disk -> Verdict
+"""
+
+import logging
+from dataclasses import dataclass
+
+from fedmedclip.aggregator.store import Store
+from fedmedclip.aggregator.uploads import UploadDamagedError, Uploads
+from fedmedclip.protocol.codecs import decode_delta
+from fedmedclip.protocol.codecs.error_feedback import norm_of
+from fedmedclip.protocol.errors import MessageError
+from fedmedclip.protocol.heads.head import HeadSpecification
+from fedmedclip.protocol.messages import Block, BlockRequest, Update
+
+log = logging.getLogger("fedmedclip.aggregator")
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What an update is measured by at the moment: the round after `version` is open unless `finished`."""
+
+    version: int
+    finished: bool
+    maximum_norm: float
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`refusal` says why the update of this round does not count; empty where it does.
+
+    `closed` as in a Receipt; `known` where it was stored before.
+    """
+
+    round_number: int
+    refusal: str = ""
+    closed: bool = False
+    known: bool = False
+
+
+class Intake:
+    """Takes updates of members, whole or in blocks. One that counts is on disk when its verdict is given."""
+
+    def __init__(self, store: Store, specification: HeadSpecification) -> None:
+        self._store = store
+        self._specification = specification
+        self._uploads = Uploads(store, specification)
+
+    def update(self, site: str, update: Update, terms: Terms, now: float) -> Verdict | None:
+        """Take an update's message; return what becomes of it, None while its blocks are on their way."""
+        round_number = update.round_number
+        if self._store.has_update(round_number, site):
+            return Verdict(round_number, known=True)
+        if round_number != terms.version + 1 or terms.finished:
+            reason = f"round {round_number} is closed; version {terms.version} is the newest"
+            return Verdict(round_number, reason, closed=True)
+        try:
+            complete = self._uploads.begin(site, update, now)
+        except MessageError as error:
+            return Verdict(round_number, str(error))
+        return None if complete is None else self._judge(site, *complete, terms)
+
+    def block(self, site: str, block: Block, terms: Terms, now: float) -> Verdict | None:
+        """Take a block of an update that is under way; a verdict follows from the last.
+
+        Raises MessageError when the block does not fit.
+        """
+        try:
+            complete = self._uploads.add(site, block, now)
+        except UploadDamagedError as error:
+            return Verdict(error.round_number, str(error))
+        return None if complete is None else self._judge(site, *complete, terms)
+
+    def overdue(self, now: float) -> list[tuple[str, BlockRequest]]:
+        """Return what to ask again of whom."""
+        return self._uploads.overdue(now)
+
+    def clear(self) -> None:
+        """Forget what is under way: its round is closed."""
+        self._uploads.clear()
+
+    def _judge(self, site: str, update: Update, payload: bytes, terms: Terms) -> Verdict:
+        round_number, limit = update.round_number, terms.maximum_norm
+        try:
+            norm = norm_of(decode_delta(payload, self._specification))
+            if norm > limit:
+                raise MessageError(f"the update's norm is {norm:.3g}, at most {limit:.3g} counts")
+        except MessageError as error:
+            self._store.forget_upload(site)
+            return Verdict(round_number, str(error))
+        self._store.add_update(round_number, site, update.samples, payload)
+        log.info("round %d: %s delivered %d bytes", round_number, site, len(payload))
+        return Verdict(round_number)
