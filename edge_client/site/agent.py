@@ -10,13 +10,16 @@ in is declined with the reason. A later run of the same aggregator is followed; 
 import logging
 from dataclasses import replace
 
-from fedmedclip.edge_client.site.head_follower import ASK_AGAIN_SECONDS, HeadFollower
+from fedmedclip.edge_client.site.application import Application
+from fedmedclip.edge_client.site.delivery import Delivery
+from fedmedclip.edge_client.site.head_follower import HeadFollower
 from fedmedclip.edge_client.site.plans import (
     check_plan,
     first_private_head,
     first_shared_head,
     reason_not_to,
 )
+from fedmedclip.edge_client.site.proof import Proof
 from fedmedclip.edge_client.site.roles import Identity, Learner
 from fedmedclip.edge_client.site.state import OutgoingUpdate, Sealed, SiteState, StoredSite
 from fedmedclip.protocol import topics
@@ -24,7 +27,6 @@ from fedmedclip.protocol.codecs import delta_codec_named
 from fedmedclip.protocol.codecs.error_feedback import change_to_send, compress_within
 from fedmedclip.protocol.envelope import NO_IDENTITY, open_envelope
 from fedmedclip.protocol.errors import HeadError, InvalidInputError, MessageError
-from fedmedclip.protocol.heads.evidence import Evidence, encode_evidence
 from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays
 from fedmedclip.protocol.heads.shared_heads import shared_head_specification
 from fedmedclip.protocol.messages import (
@@ -32,30 +34,17 @@ from fedmedclip.protocol.messages import (
     Announcement,
     Block,
     BlockRequest,
-    Join,
     JoinAnswer,
     Message,
     Plan,
     Receipt,
     Snapshot,
-    State,
     StateRequest,
     Status,
-    Update,
 )
-from fedmedclip.protocol.objects import blocks_of, refer_to
 from fedmedclip.protocol.signature import fingerprint
 
 log = logging.getLogger("fedmedclip.site")
-
-# For the answer to a Join, once the aggregator has shown that it is there.
-ANSWER_SECONDS = 3.0
-RETRY_SECONDS = 60.0
-"""How long a site waits before it trains a refused round again, doubling with each refusal."""
-LONGEST_RETRY_SECONDS = 3600.0
-DECLINE_AGAIN_SECONDS = 600.0
-# Carriers of versions that are still on their way: the newest few.
-_CARRIERS_KEPT = 4
 
 
 class SiteAgent:
@@ -78,17 +67,11 @@ class SiteAgent:
         self._maximum_message_bytes = maximum_message_bytes
         self._own_codec = None if uplink_codec is None else delta_codec_named(uplink_codec)
         self._early_announcement: bytes | None = None
-        self._declined: tuple[Plan, str] | None = None
-        self._carriers: dict[int, Sealed] = {}
-        self._refusals = 0
-        self._train_not_before = 0.0
+        self._application = Application(identity, learner)
+        self._delivery = Delivery(state, maximum_message_bytes)
+        self._proof = Proof(state)
         self.refused_messages = 0
         self._online = False
-        self._joined = False
-        self._join_again = False
-        self._asked_to_join_at: float | None = None
-        self._delivered_at: float | None = None
-        self._blocks_sent_of_round: int | None = None
         self._stored = state.load()
         self._follower = None if self._stored is None else self._follow(self._stored)
         if self._stored is not None:
@@ -102,14 +85,14 @@ class SiteAgent:
     @property
     def plan_identity(self) -> bytes:
         """The identity of the plan that is here, for which every message of this site is sealed."""
-        if self._declined is not None:
-            return self._declined[0].identity
+        if self._application.declined is not None:
+            return self._application.declined[0].identity
         return NO_IDENTITY if self._stored is None else self._stored.plan.identity
 
     @property
     def joined(self) -> bool:
         """Whether the aggregator has admitted this site on this connection."""
-        return self._joined
+        return self._application.joined
 
     @property
     def finished(self) -> bool:
@@ -125,7 +108,7 @@ class SiteAgent:
 
         An update shows by its round which version is here: saying it again would be a tenth of all traffic.
         """
-        if not self._joined or said == self.status(online=True):
+        if not self.joined or said == self.status(online=True):
             return False
         stored = self._stored
         shown = stored is not None and not stored.finished and stored.trained_round > stored.version
@@ -133,16 +116,14 @@ class SiteAgent:
 
     def limit_messages(self, maximum_message_bytes: int) -> None:
         """Cut updates into blocks by what this connection's broker takes."""
-        if maximum_message_bytes != self._maximum_message_bytes:
-            self._maximum_message_bytes = maximum_message_bytes
-            self._blocks_sent_of_round = None
+        self._maximum_message_bytes = maximum_message_bytes
+        self._delivery.limit_messages(maximum_message_bytes)
 
     def connected(self) -> None:
         """Begin a new connection: the next tick joins again and delivers again what is not settled."""
         self._online = True
-        self._joined = False
-        self._asked_to_join_at = None
-        self._delivered_at = None
+        self._application.begin()
+        self._delivery.send_at_once()
 
     def disconnected(self) -> None:
         """Stay silent until the next connection; what was asked or sent meanwhile would pile up unsent."""
@@ -165,9 +146,7 @@ class SiteAgent:
             plan = self._stored.plan
             message = envelope.verify(plan.aggregator_key, plan.identity)
             if isinstance(message, Announcement | Snapshot):
-                self._carriers[message.version] = Sealed(topic, payload)
-                for version in sorted(self._carriers)[:-_CARRIERS_KEPT]:
-                    del self._carriers[version]
+                self._proof.keep(message.version, Sealed(topic, payload))
             return self._handle(message, now)
         except (MessageError, HeadError, InvalidInputError) as error:
             self.refused_messages += 1
@@ -176,37 +155,30 @@ class SiteAgent:
 
     def tick(self, now: float) -> list[Message]:
         """Let time pass: train when there is a round to train, ask and deliver again what is unanswered."""
-        if not self._online:
+        stored, declined = self._stored, self._application.declined
+        if not self._online or (stored is None and declined is None):
             return []
-        if self._declined is not None:
-            return self._decline(now)
-        if self._stored is None or self._follower is None:
-            return []
-        if not self._joined:
-            return self._join(now)
-        asked = self._join(now) if self._join_again else []
-        return [*asked, *self._follower.tick(now), *self._deliver(now), *self._train(now)]
+        asked = self._application.due(self.version, now)
+        if declined is not None or not self.joined:
+            return asked
+        assert self._follower is not None
+        return [*asked, *self._follower.tick(now), *self._delivery.due(now), *self._train(now)]
 
     def _take_plan(self, plan: Plan, sealed: bytes, now: float) -> list[Message]:
         """Begin the run of a plan, follow a later run or revision; an earlier plan is refused."""
-        stored = self._stored
-        if stored is not None and self._declined is None and self._is_of_this_run(plan):
-            # The aggregator began again, perhaps from a copy of before this site joined.
-            self._join_again = self._joined
+        stored, declined = self._stored, self._application.declined
+        if stored is not None and declined is None and self._is_of_this_run(plan):
+            self._application.repeat()
         followed = None if stored is None else stored.plan
-        declined = None if self._declined is None else self._declined[0]
-        known = [kept for kept in (followed, declined) if kept is not None]
+        known = [kept for kept in (followed, declined and declined[0]) if kept is not None]
         check_plan(plan, known, None if followed is None else followed.aggregator_key, self._identity)
         if stored is not None and plan == stored.plan:
-            self._join_again_soon(now)
+            self._application.hurry(now)
             return []
         if reason := reason_not_to(plan, self._identity, self._learner):
-            if self._declined is None or self._declined[0] != plan:
-                log.error("cannot take part in run %d: %s", plan.number, reason)
-                self._asked_to_join_at = None
-            self._declined = (plan, reason)
-            return self._decline(now) if self._online else []
-        self._declined = None
+            self._application.decline(plan, reason)
+            return self._application.due(self.version, now) if self._online else []
+        self._application.declined = None
         if stored is not None and plan.identity == stored.plan.identity:
             return self._revise(plan, sealed)
         return self._begin(plan, sealed, now)
@@ -229,16 +201,19 @@ class SiteAgent:
             )  # fmt: skip
         self._reload()
         assert self._stored is not None
-        self._carriers.clear()
-        self._joined, self._asked_to_join_at = False, None
-        self._refusals, self._train_not_before = 0, 0.0
+        self._application.begin()
+        self._delivery.begin_run()
+        self._proof.begin_run()
         self._follower = self._follow(self._stored)
         if version >= 0:
             self._notify_learner(self._stored)
         if self._early_announcement is None or before is not None:
-            return self._join(now)
+            return self._application.due(self.version, now)
         early, self._early_announcement = self._early_announcement, None
-        return [*self._join(now), *self.receive(topics.head(self._identity.federation), early, now)]
+        return [
+            *self._application.due(self.version, now),
+            *self.receive(topics.head(self._identity.federation), early, now),
+        ]
 
     def _revise(self, plan: Plan, sealed: bytes) -> list[Message]:
         assert self._stored is not None
@@ -250,37 +225,11 @@ class SiteAgent:
             self._notify_learner(self._stored)
         return []
 
-    def _join(self, now: float) -> list[Message]:
-        if self._asked_to_join_at is not None and now - self._asked_to_join_at < ASK_AGAIN_SECONDS:
-            return []
-        self._asked_to_join_at = now
-        return [self._application(self.version, "")]
-
-    def _decline(self, now: float) -> list[Message]:
-        """Say, now and again, why this site takes no part in the run that the aggregator has begun."""
-        assert self._declined is not None
-        if self._asked_to_join_at is not None and now - self._asked_to_join_at < DECLINE_AGAIN_SECONDS:
-            return []
-        self._asked_to_join_at = now
-        return [self._application(-1, self._declined[1][:400])]
-
-    def _application(self, version: int, cannot: str) -> Join:
-        identity, samples = self._identity, self._learner.samples
-        return Join(identity.public_key, identity.bundle_digest, samples, version, identity.software, cannot)
-
-    def _join_again_soon(self, now: float) -> None:
-        """A newly connected aggregator repeats its Plan; the broker may have forgotten the Join of before."""
-        asked = self._asked_to_join_at
-        if asked is not None:
-            # An answer to what was sent this moment may be on its way.
-            wait = ANSWER_SECONDS if now - asked < 1.0 else 0.0
-            self._asked_to_join_at = min(asked, now - ASK_AGAIN_SECONDS + wait)
-
     def _handle(self, message: Message, now: float) -> list[Message]:
         assert self._follower is not None
         match message:
             case JoinAnswer():
-                return self._take_join_answer(message, now)
+                self._application.take_answer(message, self.version, now)
             case Announcement() | Snapshot():
                 if message.version == self.version:
                     # Of a round that is still open the aggregator may have lost what it had accepted.
@@ -289,88 +238,16 @@ class SiteAgent:
             case Block():
                 return [*self._follower.add_block(message, now)]
             case Receipt():
-                return self._take_receipt(message, now)
+                if self._delivery.take_receipt(message, now):
+                    self._reload()
             case BlockRequest():
-                return self._send_blocks(message)
+                proof = self._proof.blocks(message, self._maximum_message_bytes)
+                return [*self._delivery.blocks(message), *proof]
             case StateRequest():
-                return self._show_state()
+                return self._proof.show(self.version, self._maximum_message_bytes)
             case _:
                 raise MessageError(f"{type(message).__name__} is not for a site")
-
-    def _take_join_answer(self, answer: JoinAnswer, now: float) -> list[Message]:
-        if answer.fingerprint != fingerprint(self._identity.public_key):
-            return []
-        if not answer.accepted:
-            log.error("the aggregator refused %s: %s", self._identity.site, answer.reason)
-            # It may change its mind: the next request comes after a while.
-            self._asked_to_join_at = now + DECLINE_AGAIN_SECONDS - ASK_AGAIN_SECONDS
-            return []
-        if not self._joined:
-            log.info("joined federation %s at version %d", self._identity.federation, self.version)
-        self._joined, self._join_again = True, False
         return []
-
-    def _take_receipt(self, receipt: Receipt, now: float) -> list[Message]:
-        update = self._state.outgoing_update()
-        if update is None or update.round_number != receipt.round_number:
-            return []
-        again = not receipt.accepted and not receipt.closed
-        if again:
-            wait = self._train_later(now)
-            log.warning(
-                "update of round %d was refused: %s; trying again in %.0f s",
-                receipt.round_number, receipt.reason, wait,
-            )  # fmt: skip
-        elif receipt.accepted:
-            self._refusals = 0
-        else:
-            log.info("update of round %d does not count: %s", receipt.round_number, receipt.reason)
-        self._state.settle(receipt.round_number, receipt.accepted, again=again)
-        self._reload()
-        return []
-
-    def _show_state(self) -> list[Message]:
-        """Prove to an aggregator that lost state what it had announced."""
-        if (data := self._evidence()) is None:
-            log.warning(
-                "the aggregator asks for version %d, whose announcement is not kept here", self.version
-            )
-            return []
-        payload = refer_to(data, self._maximum_message_bytes)
-        log.info("the aggregator lost state: showing it version %d", self.version)
-        return [State(payload), *blocks_of(data, payload)]
-
-    def _evidence(self) -> bytes | None:
-        found = self._state.evidence()
-        if found is None:
-            return None
-        sealed_plan, carrier, head = found
-        return encode_evidence(Evidence(sealed_plan, carrier.topic, carrier.payload, head))
-
-    def _send_blocks(self, request: BlockRequest) -> list[Message]:
-        """Send blocks again, of the update under way or of the state that was shown."""
-        update = self._state.outgoing_update()
-        for data in (None if update is None else update.payload, self._evidence()):
-            if data is None:
-                continue
-            reference = refer_to(data, self._maximum_message_bytes)
-            if not isinstance(reference, bytes) and reference.digest == request.object_digest:
-                return [*blocks_of(data, reference, request.missing)]
-        return []
-
-    def _deliver(self, now: float) -> list[Message]:
-        if self._delivered_at is not None and now - self._delivered_at < ASK_AGAIN_SECONDS:
-            return []
-        if (update := self._state.outgoing_update()) is None:
-            return []
-        self._delivered_at = now
-        payload = refer_to(update.payload, self._maximum_message_bytes)
-        message = Update(update.round_number, update.samples, payload)
-        # Sent once: the link repeats what the broker has not got, the aggregator asks for what is missing.
-        if self._blocks_sent_of_round == update.round_number:
-            return [message]
-        self._blocks_sent_of_round = update.round_number
-        return [message, *blocks_of(update.payload, payload)]
 
     def _train(self, now: float) -> list[Message]:
         """Train the next round when the newest version is here and the last update is settled; then deliver.
@@ -387,8 +264,7 @@ class SiteAgent:
             or follower.version < 0
             or follower.behind
             or stored.trained_round >= round_number
-            or now < self._train_not_before
-            or self._state.outgoing_update() is not None
+            or not self._delivery.may_train(now)
         ):
             return []
         specification = self._specification(plan)
@@ -412,22 +288,14 @@ class SiteAgent:
             compressed.memory,
         )
         self._reload()
-        self._delivered_at = None
-        return self._deliver(now)
+        self._delivery.send_at_once()
+        return self._delivery.due(now)
 
     def _abstain(self, round_number: int, reason: str, now: float) -> list[Message]:
         """Let the others go on without this site; it tries again later, and in the next round."""
-        wait = self._train_later(now)
+        wait = self._delivery.train_later(now)
         log.error("round %d cannot be trained: %s; trying again in %.0f s", round_number, reason, wait)
         return [Abstain(round_number, reason[:400])]
-
-    def _train_later(self, now: float) -> float:
-        """Put the next training off, for longer with each refusal; return for how many seconds."""
-        # The power is bounded: after 1,024 refusals, six weeks of one an hour, a float would overflow.
-        wait = min(LONGEST_RETRY_SECONDS, RETRY_SECONDS * 2.0 ** min(self._refusals, 20))
-        self._refusals += 1
-        self._train_not_before = now + wait
-        return wait
 
     def _follow(self, stored: StoredSite) -> HeadFollower:
         specification = self._specification(stored.plan)
@@ -439,7 +307,7 @@ class SiteAgent:
         stored = self._stored
         assert stored is not None
         shared = self._specification(stored.plan).to_bytes(head)
-        self._state.install(version, shared, self._carriers.get(version))
+        self._state.install(version, shared, self._proof.carrier(version))
         self._stored = replace(stored, version=version, shared_head=shared)
         self._notify_learner(self._stored)
 

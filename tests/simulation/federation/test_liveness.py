@@ -301,7 +301,7 @@ def test_a_refused_site_is_not_waited_for_and_delivers_when_the_limit_is_raised(
     while federation.coordinator.global_head.version < 2:
         federation.step()
     refused = federation.agents["site-1"]
-    assert refused._refusals > 0
+    assert refused._delivery._refusals > 0
     federation.coordinator.plan = federation.plan
     federation.run()
     assert federation.final_digest()

@@ -1,0 +1,88 @@
+"""Asking to take part, or saying why not, and hearing the answer."""
+
+import logging
+
+from fedmedclip.edge_client.site.head_follower import ASK_AGAIN_SECONDS
+from fedmedclip.edge_client.site.roles import Identity, Learner
+from fedmedclip.protocol.messages import Join, JoinAnswer, Message, Plan
+from fedmedclip.protocol.signature import fingerprint
+
+log = logging.getLogger("fedmedclip.site")
+
+# For the answer to a Join, once the aggregator has shown that it is there.
+ANSWER_SECONDS = 3.0
+DECLINE_AGAIN_SECONDS = 600.0
+
+
+class Application:
+    """Whether this site takes part in the run, as far as it and the aggregator have said."""
+
+    def __init__(self, identity: Identity, learner: Learner) -> None:
+        self._identity = identity
+        self._learner = learner
+        self._asked_at: float | None = None
+        self._again = False
+        self.joined = False
+        """Whether the aggregator has admitted this site on this connection."""
+        self.declined: tuple[Plan, str] | None = None
+        """The plan that this site cannot take part in, and why."""
+
+    def begin(self) -> None:
+        """Begin a connection, or a run: this site has not joined, and may ask at once."""
+        self.joined, self._asked_at = False, None
+
+    def decline(self, plan: Plan, reason: str) -> None:
+        """Take no part in the run of a plan; a new reason is said at once."""
+        if self.declined is None or self.declined[0] != plan:
+            log.error("cannot take part in run %d: %s", plan.number, reason)
+            self._asked_at = None
+        self.declined = (plan, reason)
+
+    def repeat(self) -> None:
+        """Ask once more although this site has joined: the aggregator began again, perhaps from a copy of
+        before that.
+        """
+        self._again = self.joined
+
+    def hurry(self, now: float) -> None:
+        """Ask again soon: a newly connected aggregator repeats its Plan, and the broker may have forgotten
+        the Join of before.
+        """
+        asked = self._asked_at
+        if asked is not None:
+            # An answer to what was sent this moment may be on its way.
+            wait = ANSWER_SECONDS if now - asked < 1.0 else 0.0
+            self._asked_at = min(asked, now - ASK_AGAIN_SECONDS + wait)
+
+    def due(self, version: int, now: float) -> list[Message]:
+        """Return what to send now: a request to join with `version`, the newest that is here, or, now and
+        again, why this site takes no part.
+        """
+        if self.declined is not None:
+            return self._ask(now, DECLINE_AGAIN_SECONDS, -1, self.declined[1][:400])
+        if self.joined and not self._again:
+            return []
+        return self._ask(now, ASK_AGAIN_SECONDS, version, "")
+
+    def take_answer(self, answer: JoinAnswer, version: int, now: float) -> None:
+        """Take note of the aggregator's answer, where it is for this site's key."""
+        identity = self._identity
+        if answer.fingerprint != fingerprint(identity.public_key):
+            return
+        if not answer.accepted:
+            log.error("the aggregator refused %s: %s", identity.site, answer.reason)
+            # It may change its mind: the next request comes after a while.
+            self._asked_at = now + DECLINE_AGAIN_SECONDS - ASK_AGAIN_SECONDS
+            return
+        if not self.joined:
+            log.info("joined federation %s at version %d", identity.federation, version)
+        self.joined, self._again = True, False
+
+    def _ask(self, now: float, pause: float, version: int, cannot: str) -> list[Message]:
+        if self._asked_at is not None and now - self._asked_at < pause:
+            return []
+        self._asked_at = now
+        identity, samples = self._identity, self._learner.samples
+        return [
+            Join(identity.public_key, identity.bundle_digest, samples, version, identity.software, cannot)
+        ]

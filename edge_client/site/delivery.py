@@ -1,0 +1,106 @@
+"""Sending an update until it is settled, and when a round that was refused is trained again."""
+
+import logging
+
+from fedmedclip.edge_client.site.head_follower import ASK_AGAIN_SECONDS
+from fedmedclip.edge_client.site.state import SiteState
+from fedmedclip.protocol.messages import Block, BlockRequest, Message, Receipt, Update
+from fedmedclip.protocol.objects import blocks_of, refer_to
+
+log = logging.getLogger("fedmedclip.site")
+
+RETRY_SECONDS = 60.0
+"""How long a site waits before it trains a refused round again, doubling with each refusal."""
+LONGEST_RETRY_SECONDS = 3600.0
+
+
+class Delivery:
+    """The update that lies in the state's outbox, on its way. Messages carry `maximum_message_bytes`."""
+
+    def __init__(self, state: SiteState, maximum_message_bytes: int) -> None:
+        self._state = state
+        self._maximum_message_bytes = maximum_message_bytes
+        self._sent_at: float | None = None
+        self._blocks_sent_of_round: int | None = None
+        self._refusals = 0
+        self._train_not_before = 0.0
+
+    @property
+    def under_way(self) -> bool:
+        """Whether an update is not settled yet."""
+        return self._state.outgoing_update() is not None
+
+    def limit_messages(self, maximum_message_bytes: int) -> None:
+        """Cut updates into blocks of another size from now on."""
+        if maximum_message_bytes != self._maximum_message_bytes:
+            self._maximum_message_bytes = maximum_message_bytes
+            self._blocks_sent_of_round = None
+
+    def send_at_once(self) -> None:
+        """Let the next `due` send, whenever it was sent last."""
+        self._sent_at = None
+
+    def due(self, now: float) -> list[Message]:
+        """Return what to send now: the update, again for as long as no receipt comes."""
+        if self._sent_at is not None and now - self._sent_at < ASK_AGAIN_SECONDS:
+            return []
+        if (update := self._state.outgoing_update()) is None:
+            return []
+        self._sent_at = now
+        payload = refer_to(update.payload, self._maximum_message_bytes)
+        message = Update(update.round_number, update.samples, payload)
+        # Sent once: the link repeats what the broker has not got, the aggregator asks for what is missing.
+        if self._blocks_sent_of_round == update.round_number:
+            return [message]
+        self._blocks_sent_of_round = update.round_number
+        return [message, *blocks_of(update.payload, payload)]
+
+    def blocks(self, request: BlockRequest) -> list[Block]:
+        """Return the blocks of the update that are asked for; none where it is not asked for."""
+        update = self._state.outgoing_update()
+        return (
+            [] if update is None else blocks_asked_for(update.payload, self._maximum_message_bytes, request)
+        )
+
+    def take_receipt(self, receipt: Receipt, now: float) -> bool:
+        """Settle the update that a receipt is for; return whether it was the one under way."""
+        update = self._state.outgoing_update()
+        if update is None or update.round_number != receipt.round_number:
+            return False
+        again = not receipt.accepted and not receipt.closed
+        if again:
+            wait = self.train_later(now)
+            log.warning(
+                "update of round %d was refused: %s; trying again in %.0f s",
+                receipt.round_number, receipt.reason, wait,
+            )  # fmt: skip
+        elif receipt.accepted:
+            self._refusals = 0
+        else:
+            log.info("update of round %d does not count: %s", receipt.round_number, receipt.reason)
+        self._state.settle(receipt.round_number, receipt.accepted, again=again)
+        return True
+
+    def may_train(self, now: float) -> bool:
+        """Whether nothing is under way, and a refusal lies back for long enough."""
+        return now >= self._train_not_before and not self.under_way
+
+    def train_later(self, now: float) -> float:
+        """Put the next training off, for longer with each refusal; return for how many seconds."""
+        # The power is bounded: after 1,024 refusals, six weeks of one an hour, a float would overflow.
+        wait = min(LONGEST_RETRY_SECONDS, RETRY_SECONDS * 2.0 ** min(self._refusals, 20))
+        self._refusals += 1
+        self._train_not_before = now + wait
+        return wait
+
+    def begin_run(self) -> None:
+        """Forget the refusals of the run before."""
+        self._refusals, self._train_not_before = 0, 0.0
+
+
+def blocks_asked_for(data: bytes, maximum_message_bytes: int, request: BlockRequest) -> list[Block]:
+    """Return the blocks of `data` that `request` names; none when it names another object."""
+    reference = refer_to(data, maximum_message_bytes)
+    if isinstance(reference, bytes) or reference.digest != request.object_digest:
+        return []
+    return [*blocks_of(data, reference, request.missing)]
