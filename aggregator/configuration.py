@@ -5,12 +5,14 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from fedmedclip.aggregator.round_events import MAXIMUM_STALENESS
 from fedmedclip.protocol.codecs import require_delta_codec
 from fedmedclip.protocol.configuration.annotations import (
     BundleFolder,
     NewFolder,
     PublicKeyInHexadecimal,
 )
+from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.link.settings import LinkSettings
 from fedmedclip.protocol.messages import MAXIMUM_SETTINGS, Setting, ShortText
 from fedmedclip.protocol.topics import check_name
@@ -22,8 +24,12 @@ class FederationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     `maximum_update_norm` is the largest Euclidean norm of an update that is counted. A site that says nothing
     for `lease_seconds` is not waited for. The changes of past rounds are kept as far as they fit into
     `keep_megabytes`: sites that were away catch up by them, and versions can be rolled back to. `rule` names
-    the aggregation rule, which `weighting` gives its weights. Raises InvalidInputError for a name that cannot
-    stand in a topic, and for an unknown codec.
+    the aggregation rule, which `weighting` gives its weights.
+
+    `sites_per_round` members are drawn for each round, all when it is not given. With `buffer_size` a round
+    closes as soon as it has so many updates. Updates that are up to `maximum_staleness` rounds late count,
+    discounted. Raises InvalidInputError for a name that cannot stand in a topic, for an unknown codec, and
+    for fewer sites or updates than `minimum_sites`.
     """
 
     name: Annotated[str, Meta(description="the federation's name, which its sites give too")]
@@ -34,6 +40,9 @@ class FederationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     round_timeout_seconds: Annotated[float, Meta(gt=0)] = 3600.0
     lease_seconds: Annotated[float, Meta(ge=10, le=86_400)] = 180.0
     seed: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)] = 0
+    sites_per_round: Annotated[int, Meta(ge=1, le=100_000)] | None = None
+    buffer_size: Annotated[int, Meta(ge=1, le=100_000)] | None = None
+    maximum_staleness: Annotated[int, Meta(ge=0, le=MAXIMUM_STALENESS)] = 0
     weighting: Literal["samples", "equal"] = "samples"
     rule: str = "weighted_mean"
     enrolment: Literal["open", "listed"] = "open"
@@ -47,6 +56,11 @@ class FederationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
         check_name("federation", self.name)
         require_delta_codec(self.uplink_codec, "uplink_codec")
         require_delta_codec(self.downlink_codec, "downlink_codec")
+        for name in ("sites_per_round", "buffer_size"):
+            if (value := getattr(self, name)) is not None and value < self.minimum_sites:
+                raise InvalidInputError(
+                    f"{name} is {value}, less than minimum_sites, {self.minimum_sites}: no round could close"
+                )
 
 
 class AggregatorConfiguration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import msgspec
 
@@ -19,12 +20,12 @@ from fedmedclip.aggregator.intake import Intake, Terms, Verdict
 from fedmedclip.aggregator.members import Members
 from fedmedclip.aggregator.recovery import Recovery
 from fedmedclip.aggregator.requests import Request, Requests
-from fedmedclip.aggregator.round_logic import (
+from fedmedclip.aggregator.round_events import (
+    Action,
     CloseRound,
     Event,
     HeadAdvanced,
     ReportOverdue,
-    Rounds,
     RoundSettings,
     SiteExcused,
     SiteHeard,
@@ -33,6 +34,7 @@ from fedmedclip.aggregator.round_logic import (
     Tick,
     UpdateStored,
 )
+from fedmedclip.aggregator.round_logic import Rounds
 from fedmedclip.aggregator.store import Store
 from fedmedclip.protocol import topics
 from fedmedclip.protocol.envelope import open_envelope
@@ -52,6 +54,7 @@ from fedmedclip.protocol.messages import (
     Status,
     Update,
 )
+from fedmedclip.protocol.participation import LOTS, lot_of
 from fedmedclip.protocol.signature import fingerprint
 
 log = logging.getLogger("fedmedclip.aggregator")
@@ -97,9 +100,18 @@ class Coordinator:
         self._versions_held: dict[str, int] = {}
         self.refused_messages: Counter[str] = Counter()
         # After a restart every member counts as present, until it says otherwise or its lease ends.
-        self.rounds = Rounds(self._round_settings(), global_head.version, self._members.keys, now)
-        for site in store.updated_sites(global_head.version + 1):
-            self.rounds.handle(UpdateStored(site), now)
+        open_round = global_head.version + 1
+        self.rounds = Rounds(
+            self._round_settings(),
+            global_head.version,
+            self._members.keys,
+            now,
+            partial(lot_of, plan.seed),
+            store.drawn_below(open_round),
+        )
+        for site, round_number in store.stored_updates():
+            self.rounds.handle(UpdateStored(site, round_number < open_round), now)
+        self._record_draw()
 
     @property
     def _settings(self) -> FederationSettings:
@@ -113,6 +125,8 @@ class Coordinator:
             settings.round_timeout_seconds,
             settings.lease_seconds,
             self.plan.paused,
+            settings.sites_per_round,
+            settings.buffer_size,
         )
 
     def opening(self) -> list[Outgoing]:
@@ -171,7 +185,8 @@ class Coordinator:
         self._recovery.over(version)
         log.warning("rolled back: version %d has the head of version %d", version, to_version)
         later = self.revise(now, rounds=self.plan.rounds + version - before)
-        return [*later, *self.opening(), *self._advance(HeadAdvanced(version), now)]
+        advanced = self._advance(HeadAdvanced(version), now)
+        return [*later, *self.opening(), *advanced]
 
     def leave_out(self, site: str, now: float) -> list[Outgoing]:
         """Do not wait for a site in the open round. Raises InvalidInputError when it is no member."""
@@ -303,7 +318,8 @@ class Coordinator:
         self._intake.clear()
         self._recovery.over(version)
         log.warning("took version %d back from a site that had it; going on from there", version)
-        return self.opening() + self._advance(HeadAdvanced(version), now)
+        advanced = self._advance(HeadAdvanced(version), now)
+        return self.opening() + advanced
 
     def _join(self, site: str, join: Join, now: float) -> list[Outgoing]:
         if join.cannot and not self._members.is_of_another(site, join):
@@ -316,10 +332,19 @@ class Coordinator:
             return answer
         self._members.admit(site, join)
         self._holds(site, join.version)
-        return answer + self._advance(SiteJoined(site), now)
+        drawn_before = self.global_head.drawn_below
+        advanced = self._advance(SiteJoined(site), now)
+        drawn_below = self.global_head.drawn_below
+        if drawn_below is not None and drawn_below == drawn_before and self.rounds.drawn(site):
+            # It may have been called after the announcement that it reads at the broker.
+            return answer + self._to(site, self.global_head.call()) + advanced
+        return answer + advanced
 
     def _terms(self) -> Terms:
-        return Terms(self.global_head.version, self.global_head.finished, self.plan.maximum_update_norm)
+        head = self.global_head
+        return Terms(
+            head.version, head.finished, self.plan.maximum_update_norm, self._settings.maximum_staleness
+        )
 
     def _update(self, site: str, update: Update, now: float) -> list[Outgoing]:
         open_round = self.global_head.version + 1
@@ -329,7 +354,14 @@ class Coordinator:
         if update.round_number > open_round:
             # Trained from a version that was lost here: it is neither counted nor refused, but asked for.
             return []
-        return self._settle(site, self._intake.update(site, update, self._terms(), now), now)
+        drawn = self._was_drawn(site, update.round_number)
+        return self._settle(site, self._intake.update(site, update, self._terms(), now, drawn=drawn), now)
+
+    def _was_drawn(self, site: str, round_number: int) -> bool:
+        if round_number == self.global_head.version + 1:
+            return self.rounds.drawn(site)
+        drawn_below = self._store.drawn_below(round_number)
+        return drawn_below is None or lot_of(self.plan.seed, site, round_number) < drawn_below
 
     def _block(self, site: str, block: Block, now: float) -> list[Outgoing]:
         if (evidence := self._recovery.take(site, block, now)) is not None:
@@ -348,7 +380,7 @@ class Coordinator:
             return receipt
         if refusal:
             return receipt + self._advance(SiteExcused(site, f"its update was refused: {refusal}"), now)
-        return receipt + self._advance(UpdateStored(site), now)
+        return receipt + self._advance(UpdateStored(site, verdict.late), now)
 
     def _abstain(self, site: str, abstain: Abstain, now: float) -> list[Outgoing]:
         if abstain.round_number != self.global_head.version + 1:
@@ -358,13 +390,40 @@ class Coordinator:
 
     def _advance(self, event: Event, now: float) -> list[Outgoing]:
         """Move the round on; a round that closes is aggregated, stored and announced before this returns."""
-        match self.rounds.handle(event, now):
+        action = self.rounds.handle(event, now)
+        drawn_before = self.global_head.drawn_below
+        if self._record_draw() and not isinstance(event, HeadAdvanced):
+            return self._call(drawn_before) + self._carry_out(action, now)
+        return self._carry_out(action, now)
+
+    def _record_draw(self) -> bool:
+        """Write down who is drawn for the open round; return whether these are others than before."""
+        drawn_below = self.rounds.drawn_below
+        if drawn_below == self.global_head.drawn_below:
+            return False
+        self.global_head.drawn_below = drawn_below
+        self._store.draw(self.global_head.version + 1, LOTS if drawn_below is None else drawn_below)
+        return True
+
+    def _call(self, drawn_before: int | None) -> list[Outgoing]:
+        """Tell those who are drawn since the version was announced, and nobody else."""
+        head = self.global_head
+        called = [
+            site
+            for site in self.rounds.awaited
+            if drawn_before is not None and lot_of(self.plan.seed, site, head.version + 1) >= drawn_before
+        ]
+        return [message for site in called for message in self._to(site, head.call())]
+
+    def _carry_out(self, action: Action | None, now: float) -> list[Outgoing]:
+        match action:
             case CloseRound(round_number, sites):
-                self.global_head.aggregate(round_number, sites, self._settings.weighting)
+                self.global_head.aggregate(round_number, self._settings.weighting)
                 self.global_head.keep_at_most(self._settings.keep_megabytes << 20)
                 self._intake.clear()
                 log.info("round %d: aggregated %s", round_number, ", ".join(sites))
-                return self._broadcast() + self._advance(HeadAdvanced(round_number), now)
+                advanced = self._advance(HeadAdvanced(round_number), now)
+                return self._broadcast() + advanced
             case ReportOverdue(round_number, delivered, needed):
                 log.warning(
                     "round %d: time is over, but only %d of at least %d sites have delivered; still "

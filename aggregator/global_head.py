@@ -1,7 +1,10 @@
 """The global head: its newest version, how a round makes the next, how a site that is behind catches up."""
 
-from fedmedclip.aggregator.rules import rule_named
-from fedmedclip.aggregator.store import Store, StoredHead, StoredVersion
+import msgspec
+import numpy as np
+
+from fedmedclip.aggregator.rules import rule_named, staleness_weight
+from fedmedclip.aggregator.store import Store, StoredHead, StoredUpdate, StoredVersion
 from fedmedclip.protocol.codecs import codec_named, decode_head, delta_codec_named, encode_head
 from fedmedclip.protocol.codecs.error_feedback import apply_delta, compress
 from fedmedclip.protocol.codecs.residual_watch import ResidualWatch
@@ -16,7 +19,7 @@ class GlobalHead:
 
     `rounds` is the version at which the run is finished; messages carry at most `maximum_message_bytes`. A
     version without payload (one that was taken back, or rolled back to) is read as a snapshot. `rule` names
-    the aggregation rule.
+    the aggregation rule. `drawn_below` says who trains from the newest version, as in an Announcement.
     """
 
     def __init__(
@@ -33,6 +36,7 @@ class GlobalHead:
         self._codec = delta_codec_named(downlink_codec)
         self._rule = rule_named(rule)
         self.rounds = rounds
+        self.drawn_below: int | None = None
         self._maximum_message_bytes = maximum_message_bytes
         self._newest = store.newest_version()
         self._snapshot: tuple[int, bytes] | None = None
@@ -58,14 +62,14 @@ class GlobalHead:
         """SHA-256 of the newest version."""
         return self._newest.head_digest
 
-    def aggregate(self, round_number: int, sites: tuple[str, ...], weighting: str) -> None:
-        """Make version `round_number` from the stored updates of `sites`, and store it with its broadcast."""
+    def aggregate(self, round_number: int, weighting: str) -> None:
+        """Make version `round_number` from the updates that are stored, and store it with its broadcast."""
         updates = (
             (
                 float(update.samples) if weighting == "samples" else 1.0,
-                decode_head(update.payload, self.specification),
+                self._discounted(update, round_number - update.round_number),
             )
-            for update in self._store.updates(round_number, sites)
+            for update in self._store.updates()
         )
         delta = self._rule(updates, self.specification)
         stored = self._store.head()
@@ -85,6 +89,13 @@ class GlobalHead:
             ),
         )
         self._newest = made
+
+    def _discounted(self, update: StoredUpdate, rounds_late: int) -> NamedArrays:
+        delta = decode_head(update.payload, self.specification)
+        if rounds_late == 0:
+            return delta
+        scale = np.float32(staleness_weight(rounds_late))
+        return {name: array * scale for name, array in delta.items()}
 
     def adopt(self, version: int, head: NamedArrays) -> None:
         """Go on from a version that was made before and lost here. What the broadcast still owed is lost."""
@@ -167,7 +178,18 @@ class GlobalHead:
 
     def _announce(self, stored: StoredVersion) -> Announcement:
         payload = refer_to(stored.payload, self._maximum_message_bytes) if stored.payload else None
-        return Announcement(stored.version, stored.head_digest, stored.version >= self.rounds, payload)
+        return Announcement(
+            stored.version,
+            stored.head_digest,
+            stored.version >= self.rounds,
+            payload,
+            # Of an earlier version nobody trains any more.
+            self.drawn_below if stored.version == self.version else 0,
+        )
+
+    def call(self) -> Announcement:
+        """Return the newest version's announcement without its payload: for who has it and is drawn now."""
+        return msgspec.structs.replace(self.announcement(), payload=None)
 
     def catch_up(self, have_version: int) -> list[Announcement | Snapshot]:
         """Return what leads from `have_version` to the newest: every delta between, or a snapshot if smaller.
@@ -182,7 +204,7 @@ class GlobalHead:
             if whole and sum(len(stored.payload) for stored in behind) <= len(self._snapshot_bytes()):
                 return [self._announce(stored) for stored in behind]
         reference = refer_to(self._snapshot_bytes(), self._maximum_message_bytes)
-        return [Snapshot(self.version, self.digest, self.finished, reference)]
+        return [Snapshot(self.version, self.digest, self.finished, reference, self.drawn_below)]
 
     def blocks(self, object_digest: bytes, indices: list[int] | None = None) -> list[Block]:
         """Return blocks (all, or the given ones) of an announced delta or of the newest snapshot.

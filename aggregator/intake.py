@@ -19,24 +19,29 @@ log = logging.getLogger("fedmedclip.aggregator")
 
 @dataclass(frozen=True)
 class Terms:
-    """What an update is measured by at the moment: the round after `version` is open unless `finished`."""
+    """What an update is measured by at the moment: the round after `version` is open unless `finished`.
+
+    One that is up to `maximum_staleness` rounds late counts in the open round.
+    """
 
     version: int
     finished: bool
     maximum_norm: float
+    maximum_staleness: int
 
 
 @dataclass(frozen=True)
 class Verdict:
     """`refusal` says why the update of this round does not count; empty where it does.
 
-    `closed` as in a Receipt; `known` where it was stored before.
+    `closed` as in a Receipt; `known` where it was stored before; `late` where it is of an earlier round.
     """
 
     round_number: int
     refusal: str = ""
     closed: bool = False
     known: bool = False
+    late: bool = False
 
 
 class Intake:
@@ -47,14 +52,22 @@ class Intake:
         self._specification = specification
         self._uploads = Uploads(store, specification)
 
-    def update(self, site: str, update: Update, terms: Terms, now: float) -> Verdict | None:
-        """Take an update's message; return what becomes of it, None while its blocks are on their way."""
-        round_number = update.round_number
-        if self._store.has_update(round_number, site):
+    def update(
+        self, site: str, update: Update, terms: Terms, now: float, *, drawn: bool = True
+    ) -> Verdict | None:
+        """Take an update's message; return what becomes of it, None while its blocks are on their way.
+
+        `drawn` says whether the site was drawn for the update's round.
+        """
+        round_number, last = update.round_number, self._store.last_round(site)
+        if round_number == last:
             return Verdict(round_number, known=True)
-        if round_number != terms.version + 1 or terms.finished:
+        too_late = terms.version + 1 - round_number > terms.maximum_staleness
+        if round_number < last or too_late or terms.finished:
             reason = f"round {round_number} is closed; version {terms.version} is the newest"
             return Verdict(round_number, reason, closed=True)
+        if not drawn:
+            return Verdict(round_number, f"not drawn for round {round_number}", closed=True)
         try:
             complete = self._uploads.begin(site, update, now)
         except MessageError as error:
@@ -91,4 +104,4 @@ class Intake:
             return Verdict(round_number, str(error))
         self._store.add_update(round_number, site, update.samples, payload)
         log.info("round %d: %s delivered %d bytes", round_number, site, len(payload))
-        return Verdict(round_number)
+        return Verdict(round_number, late=round_number <= terms.version)

@@ -7,105 +7,45 @@ A member is *present* while its lease runs: whatever it sends renews the lease, 
 it. A round waits for every member that is present, has not delivered and is not *excused*: refused, or left
 out by the coordinator. So no message that is lost, and no member that is refused or silent, holds a round up
 for ever.
+
+Two policies change for whom it waits. With `sites_per_round` only so many members are *drawn*, those with the
+smallest lots of the present ones; for one that leaves, is excused or lets the time limit pass, the next is
+drawn. With `buffer_size` a round closes as soon as it has so many updates, late ones of earlier rounds
+included: Nguyen et al. 2022, "Federated learning with buffered asynchronous aggregation" (FedBuff).
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-
-@dataclass(frozen=True)
-class RoundSettings:
-    """`minimum_sites` updates are needed; others are waited for until `timeout_seconds` after the first.
-
-    `rounds` is the last round; while `paused`, none closes. `lease_seconds` is how long a member that says
-    nothing counts as present.
-    """
-
-    rounds: int
-    minimum_sites: int
-    timeout_seconds: float
-    lease_seconds: float = 180.0
-    paused: bool = False
-
-
-@dataclass(frozen=True)
-class SiteJoined:
-    """A site was admitted."""
-
-    site: str
-
-
-@dataclass(frozen=True)
-class SiteHeard:
-    """A member sent something: it is there."""
-
-    site: str
-
-
-@dataclass(frozen=True)
-class SiteLeft:
-    """A member said that it goes, or its last will did."""
-
-    site: str
-
-
-@dataclass(frozen=True)
-class UpdateStored:
-    """A valid update of a member for the open round lies on disk."""
-
-    site: str
-
-
-@dataclass(frozen=True)
-class SiteExcused:
-    """A member is not waited for in this round, for this reason; an update that it delivers still counts."""
-
-    site: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class HeadAdvanced:
-    """A new version lies on disk, whether a round made it or not."""
-
-    version: int
-
-
-@dataclass(frozen=True)
-class Tick:
-    """Nothing happened but time."""
-
-
-Event = SiteJoined | SiteHeard | SiteLeft | UpdateStored | SiteExcused | HeadAdvanced | Tick
-
-
-@dataclass(frozen=True)
-class CloseRound:
-    """Aggregate the stored updates of these sites, in this order."""
-
-    round_number: int
-    sites: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class ReportOverdue:
-    """The time is over but too few sites have delivered; the round stays open."""
-
-    round_number: int
-    delivered: int
-    needed: int
-
-
-Action = CloseRound | ReportOverdue
+from fedmedclip.aggregator.round_events import (
+    Action,
+    CloseRound,
+    Event,
+    HeadAdvanced,
+    ReportOverdue,
+    RoundSettings,
+    SiteExcused,
+    SiteHeard,
+    SiteJoined,
+    SiteLeft,
+    Tick,
+    UpdateStored,
+)
+from fedmedclip.protocol.participation import LOTS
 
 
 @dataclass
 class Member:
-    """`lease_ends` is None once it has left; `excused` says why the open round does not wait for it."""
+    """`lease_ends` is None once it has left; `excused` says why the open round does not wait for it.
+
+    `late`: an update of an earlier round counts in the open one. `lot` is for the open round.
+    """
 
     lease_ends: float | None = None
     delivered: bool = False
+    late: bool = False
     excused: str = ""
+    lot: int = 0
 
 
 class Rounds:
@@ -114,22 +54,39 @@ class Rounds:
     """
 
     def __init__(
-        self, settings: RoundSettings, version: int, members: Iterable[str] = (), now: float = 0.0
+        self,
+        settings: RoundSettings,
+        version: int,
+        members: Iterable[str] = (),
+        now: float = 0.0,
+        lot: Callable[[str, int], int] = lambda site, round_number: 0,
+        drawn_below: int | None = None,
     ) -> None:
-        """Open the round after `version`. Each of `members` counts as present for one lease."""
+        """Open the round after `version`. Each of `members` counts as present for one lease.
+
+        `lot` gives a site's lot for a round; whose is below `drawn_below` was drawn for this one before.
+        """
         self.settings = settings
         self.version = version
+        self._lot = lot
         self._members: dict[str, Member] = {}
-        # Members that delivered, and those that are excused and did not.
+        # Members that delivered, those that did so late, those of either, and those excused that did not.
         self._delivered = 0
+        self._late = 0
+        self._counted = 0
         self._excused = 0
         self._first_delivery: float | None = None
         self._overdue_reported = False
-        # Present members that are neither excused nor have delivered: those that the round waits for.
+        # Present members that are neither excused nor have delivered: those that the round waits for, and
+        # those that are not drawn.
         self._awaited: set[str] = set()
+        self._undrawn: set[str] = set()
+        self._drawn_below = self._first_bound() if drawn_below is None else drawn_below
+        self._drawn_at = now
         for site in members:
-            self._members[site] = Member()
+            self._members[site] = Member(lot=self._lot_of(site))
             self._renew(site, now)
+        self._draw(now)
 
     @property
     def members(self) -> frozenset[str]:
@@ -138,13 +95,24 @@ class Rounds:
 
     @property
     def delivered(self) -> tuple[str, ...]:
-        """The sites whose update for the open round is stored, sorted."""
-        return tuple(sorted(site for site, member in self._members.items() if member.delivered))
+        """The sites of which an update that counts in the open round is stored, sorted."""
+        return tuple(
+            sorted(site for site, member in self._members.items() if member.delivered or member.late)
+        )
 
     @property
     def awaited(self) -> tuple[str, ...]:
         """The sites that the open round waits for, sorted."""
         return tuple(sorted(self._awaited))
+
+    @property
+    def drawn_below(self) -> int | None:
+        """Members with a lot below this take part in the open round; None: all."""
+        return None if self._drawn_below == LOTS else self._drawn_below
+
+    def drawn(self, site: str) -> bool:
+        """Whether a member takes part in the open round."""
+        return self._members[site].lot < self._drawn_below
 
     def present(self, site: str) -> bool:
         """Whether the site's lease runs."""
@@ -167,28 +135,30 @@ class Rounds:
         """Take an event and return the action that is due, if any."""
         match event:
             case SiteJoined(site):
-                self._members.setdefault(site, Member())
+                self._members.setdefault(site, Member(lot=self._lot_of(site)))
                 self._renew(site, now)
             case SiteHeard(site):
                 self._renew(site, now)
             case SiteLeft(site):
                 self._end_lease(site)
-            case UpdateStored(site):
-                self._deliver(site, now)
+            case UpdateStored(site, late):
+                self._deliver(site, now, late)
             case SiteExcused(site, reason):
                 self._excuse(site, reason)
             case HeadAdvanced(version):
-                self._open(version)
+                self._open(version, now)
             case Tick():
                 for site in [site for site in self._members if self._expired(site, now)]:
                     self._end_lease(site)
+                self._give_up_silent(now)
+        self._draw(now)
         return self._due(now)
 
     def _renew(self, site: str, now: float) -> None:
         member = self._members[site]
         member.lease_ends = now + self.settings.lease_seconds
         if not member.delivered and not member.excused:
-            self._awaited.add(site)
+            (self._awaited if self.drawn(site) else self._undrawn).add(site)
 
     def _expired(self, site: str, now: float) -> bool:
         ends = self._members[site].lease_ends
@@ -196,46 +166,93 @@ class Rounds:
 
     def _end_lease(self, site: str) -> None:
         self._members[site].lease_ends = None
-        self._awaited.discard(site)
+        self._wait_no_longer(site)
 
     def _excuse(self, site: str, reason: str) -> None:
         member = self._members[site]
         if not member.excused and not member.delivered:
             self._excused += 1
         member.excused = reason
-        self._awaited.discard(site)
+        self._wait_no_longer(site)
 
-    def _deliver(self, site: str, now: float) -> None:
+    def _wait_no_longer(self, site: str) -> None:
+        self._awaited.discard(site)
+        self._undrawn.discard(site)
+
+    def _deliver(self, site: str, now: float, late: bool) -> None:
         member = self._members[site]
-        if not member.delivered:
+        self._counted += not (member.delivered or member.late)
+        if late and not member.late:
+            member.late = True
+            self._late += 1
+        if not late and not member.delivered:
             member.delivered = True
             self._delivered += 1
             self._excused -= bool(member.excused)
-        self._awaited.discard(site)
+            self._wait_no_longer(site)
         if self._first_delivery is None:
             self._first_delivery = now
 
-    def _open(self, version: int) -> None:
+    def _open(self, version: int, now: float) -> None:
         self.version = version
-        self._delivered, self._excused = 0, 0
+        self._delivered, self._late, self._counted, self._excused = 0, 0, 0, 0
         self._first_delivery, self._overdue_reported = None, False
+        self._drawn_below, self._drawn_at = self._first_bound(), now
         self._awaited.clear()
+        self._undrawn.clear()
         for site, member in self._members.items():
-            member.delivered, member.excused = False, ""
+            member.delivered, member.late, member.excused, member.lot = False, False, "", self._lot_of(site)
             if member.lease_ends is not None:
-                self._awaited.add(site)
+                (self._awaited if self.drawn(site) else self._undrawn).add(site)
+
+    def _first_bound(self) -> int:
+        return LOTS if self.settings.sites_per_round is None else 0
+
+    def _lot_of(self, site: str) -> int:
+        # A lot costs a digest: nobody draws one where all take part.
+        return 0 if self.settings.sites_per_round is None else self._lot(site, self.version + 1)
+
+    def _draw(self, now: float) -> None:
+        """Draw as many of the members that may take part as are lacking."""
+        wanted = self.settings.sites_per_round
+        if not self._undrawn:
+            return
+        if wanted is None:
+            self._drawn_below = LOTS
+        elif (lacking := wanted - self._delivered - len(self._awaited)) > 0:
+            by_lot = sorted(self._undrawn, key=lambda site: (self._members[site].lot, site))
+            self._drawn_below = self._members[by_lot[:lacking][-1]].lot + 1
+        else:
+            return
+        self._drawn_at = now
+        drawn = {site for site in self._undrawn if self.drawn(site)}
+        self._undrawn -= drawn
+        self._awaited |= drawn
+
+    def _give_up_silent(self, now: float) -> None:
+        """Excuse who was drawn and let the time limit pass, so that others are drawn."""
+        settings = self.settings
+        if settings.paused:
+            self._drawn_at = now
+        if not self._undrawn or self._counted >= self.needed():
+            return
+        if now - self._drawn_at < settings.timeout_seconds:
+            return
+        for site in sorted(self._awaited):
+            self._excuse(site, f"drawn, but delivered nothing for {settings.timeout_seconds:.0f} s")
 
     def _due(self, now: float) -> Action | None:
         settings = self.settings
         if self.version >= settings.rounds or settings.paused or self._first_delivery is None:
             return None
         overdue = now - self._first_delivery >= settings.timeout_seconds
-        if self._awaited and not overdue:
+        full = settings.buffer_size is not None and self._delivered + self._late >= settings.buffer_size
+        if self._awaited and not overdue and not full:
             return None
         needed = self.needed()
-        if self._delivered >= needed:
+        if self._counted >= needed:
             return CloseRound(self.version + 1, self.delivered)
         if overdue and not self._overdue_reported:
             self._overdue_reported = True
-            return ReportOverdue(self.version + 1, self._delivered, needed)
+            return ReportOverdue(self.version + 1, self._counted, needed)
         return None

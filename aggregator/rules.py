@@ -1,5 +1,6 @@
 """Aggregation rules: how the updates of a round become one delta. `[federation] rule` names one."""
 
+import math
 from collections.abc import Callable, Iterable
 
 import numpy as np
@@ -55,6 +56,15 @@ def weighted_mean(updates: Updates, specification: HeadSpecification) -> NamedAr
     if total_weight <= 0.0:
         raise ValueError("a round cannot be aggregated without updates")
     return {name: (array / total_weight).astype(np.float32) for name, array in total.items()}
+
+
+def staleness_weight(rounds_late: int) -> float:
+    """Return by what a late update is multiplied: 1 / sqrt(1 + rounds_late).
+
+    Nguyen et al. 2022, "Federated learning with buffered asynchronous aggregation", section 5; the weights of
+    the mean stay as they are, so that a round of late updates alone makes a smaller step.
+    """
+    return 1.0 / math.sqrt(1.0 + rounds_late)
 
 
 _BUILT_IN: dict[str, Rule] = {"weighted_mean": weighted_mean}

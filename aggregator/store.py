@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from fedmedclip.aggregator.round_events import MAXIMUM_STALENESS
 from fedmedclip.protocol.database import Database, checksum
 from fedmedclip.protocol.messages import Plan, Update, plan_of_version_1
 
@@ -29,12 +30,15 @@ CREATE TABLE IF NOT EXISTS updates (
 CREATE TABLE IF NOT EXISTS versions (
     version INTEGER PRIMARY KEY, head_digest BLOB, payload BLOB, payload_digest BLOB);
 CREATE INDEX IF NOT EXISTS versions_by_payload ON versions (payload_digest);
+CREATE TABLE IF NOT EXISTS draws (round_number INTEGER PRIMARY KEY, drawn_below INTEGER);
 CREATE TABLE IF NOT EXISTS whole_heads (version INTEGER PRIMARY KEY, head BLOB, checksum BLOB);
 CREATE TABLE IF NOT EXISTS runs (
     number INTEGER PRIMARY KEY, plan BLOB, version INTEGER, head BLOB, head_digest BLOB);
 CREATE TABLE IF NOT EXISTS commands (
     id INTEGER PRIMARY KEY, given_at REAL, command BLOB, done_at REAL, answer TEXT, failed INTEGER)
 """
+
+_OF_ONE_RUN = ("federation", "whole_heads", "versions", "updates", "uploads", "upload_blocks", "draws")
 
 
 def _from_version_1(database: sqlite3.Connection) -> None:
@@ -77,9 +81,10 @@ class StoredHead:
 
 @dataclass(frozen=True)
 class StoredUpdate:
-    """A site's encoded delta and the number of samples behind it."""
+    """A site's encoded delta, the round that it was trained for, and the number of samples behind it."""
 
     site: str
+    round_number: int
     samples: int
     payload: bytes
 
@@ -135,7 +140,7 @@ class Store:
                 " JOIN versions ON version = (SELECT max(version) FROM versions)",
                 (self._number(),),
             )
-            for table in ("federation", "whole_heads", "versions", "updates", "uploads", "upload_blocks"):
+            for table in _OF_ONE_RUN:
                 database.execute(f"DELETE FROM {table}")
             database.execute("UPDATE sites SET last_round = 0")
             self.begin(plan, head, head_digest)
@@ -237,24 +242,35 @@ class Store:
             )
             _forget_upload(database, site)
 
-    def has_update(self, round_number: int, site: str) -> bool:
-        """Whether this site's update for this round was stored, however long ago.
+    def last_round(self, site: str) -> int:
+        """Return the last round for which an update of this site was stored, however long ago; 0: none.
 
-        A site sends the update of a round only when the one before is settled, so its last tells.
+        A site sends the update of a round only when the one before is settled, so that none of an earlier
+        round can follow.
         """
         row = self._database.row("SELECT last_round FROM sites WHERE name = ?", (site,))
-        return row is not None and row[0] == round_number
+        return 0 if row is None else int(row[0])
 
-    def updated_sites(self, round_number: int) -> list[str]:
-        """Return the names of the sites whose update for this round is stored, sorted."""
-        query = "SELECT site FROM updates WHERE round_number = ? ORDER BY site"
-        return [site for (site,) in self._database.rows(query, (round_number,))]
+    def stored_updates(self) -> list[tuple[str, int]]:
+        """Return site and round of each update that waits to be aggregated, sorted."""
+        return self._database.rows("SELECT site, round_number FROM updates ORDER BY site, round_number")
 
-    def updates(self, round_number: int, sites: tuple[str, ...]) -> Iterator[StoredUpdate]:
-        """Yield the updates of a round one at a time, in the order of `sites`."""
-        query = "SELECT site, samples, payload FROM updates WHERE round_number = ? AND site = ?"
-        for site in sites:
-            yield StoredUpdate(*self._database.row(query, (round_number, site)))
+    def updates(self) -> Iterator[StoredUpdate]:
+        """Yield what waits to be aggregated one at a time, sorted by site and round."""
+        query = "SELECT samples, payload FROM updates WHERE round_number = ? AND site = ?"
+        for site, round_number in self.stored_updates():
+            yield StoredUpdate(site, round_number, *self._database.row(query, (round_number, site)))
+
+    def draw(self, round_number: int, drawn_below: int) -> None:
+        """Record which lots are drawn for a round; what was drawn long ago is forgotten."""
+        with self._database.transaction() as database:
+            database.execute("INSERT OR REPLACE INTO draws VALUES (?, ?)", (round_number, drawn_below))
+            database.execute("DELETE FROM draws WHERE round_number < ?", (round_number - MAXIMUM_STALENESS,))
+
+    def drawn_below(self, round_number: int) -> int | None:
+        """Return which lots are drawn for a round; None where nothing is known of it."""
+        row = self._database.row("SELECT drawn_below FROM draws WHERE round_number = ?", (round_number,))
+        return None if row is None else int(row[0])
 
     def advance(self, made: StoredVersion, newest: StoredHead) -> None:
         """Make `made` the newest version. The round's updates go; that they were counted stays on record."""

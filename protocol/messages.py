@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from fedmedclip.protocol.errors import MessageError
+from fedmedclip.protocol.participation import LOTS
 
 Digest = Annotated[bytes, Meta(min_length=32, max_length=32)]
 PublicKey = Annotated[bytes, Meta(min_length=32, max_length=32)]
@@ -20,6 +21,7 @@ Version = Annotated[int, Meta(ge=0, le=1_000_000)]
 HeldVersion = Annotated[int, Meta(ge=-1, le=1_000_000)]
 RunNumber = Annotated[int, Meta(ge=1, le=(1 << 37) - 1)]
 Samples = Annotated[int, Meta(ge=1, le=1_000_000_000)]
+DrawnBelow = Annotated[int, Meta(ge=0, le=LOTS - 1)]
 ShortText = Annotated[str, Meta(max_length=64)]
 Reason = Annotated[str, Meta(max_length=400)]
 Setting = Annotated[str, Meta(max_length=64)] | int | float | bool
@@ -92,13 +94,15 @@ REVISABLE = frozenset({"revision", "rounds", "paused", "maximum_update_norm"})
 class Announcement(_Message, frozen=True, tag=2):
     """A version of the global head. `payload` is the encoded difference to the version before.
 
-    Version 0 carries no payload: it is derived from the plan's seed.
+    Version 0 carries no payload: it is derived from the plan's seed. Sites whose lot for the next round is
+    below `drawn_below` train it, None: all.
     """
 
     version: Version
     head_digest: Digest
     finished: bool
     payload: Payload | None
+    drawn_below: DrawnBelow | None
 
 
 class Join(_Message, frozen=True, tag=3):
@@ -176,6 +180,7 @@ class Snapshot(_Message, frozen=True, tag=10):
     head_digest: Digest
     finished: bool
     payload: Payload
+    drawn_below: DrawnBelow | None
 
 
 class Status(_Message, frozen=True, tag=11):

@@ -92,14 +92,14 @@ class CountingHead(GlobalHead):
 
     counted: dict[bytes, Counted]
 
-    def aggregate(self, round_number: int, sites: tuple[str, ...], weighting: str) -> None:
+    def aggregate(self, round_number: int, weighting: str) -> None:
         """Aggregate, and note what went into it."""
         before = self.counted.get(self.digest, ())
         found = tuple(
             (update.site, round_number, hashlib.sha256(update.payload).digest())
-            for update in self._store.updates(round_number, sites)
+            for update in self._store.updates()
         )
-        super().aggregate(round_number, sites, weighting)
+        super().aggregate(round_number, weighting)
         self.counted[self.digest] = before + found
 
 

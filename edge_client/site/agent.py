@@ -42,6 +42,7 @@ from fedmedclip.protocol.messages import (
     StateRequest,
     Status,
 )
+from fedmedclip.protocol.participation import LOTS, lot_of
 from fedmedclip.protocol.signature import fingerprint
 
 log = logging.getLogger("fedmedclip.site")
@@ -72,6 +73,8 @@ class SiteAgent:
         self._proof = Proof(state)
         self.refused_messages = 0
         self._online = False
+        # Of which version was announced whose lots are drawn.
+        self._draw: tuple[int, int] = (-1, 0)
         self._stored = state.load()
         self._follower = None if self._stored is None else self._follow(self._stored)
         if self._stored is not None:
@@ -147,6 +150,7 @@ class SiteAgent:
             message = envelope.verify(plan.aggregator_key, plan.identity)
             if isinstance(message, Announcement | Snapshot):
                 self._proof.keep(message.version, Sealed(topic, payload))
+                self._note_draw(message)
             return self._handle(message, now)
         except (MessageError, HeadError, InvalidInputError) as error:
             self.refused_messages += 1
@@ -204,6 +208,7 @@ class SiteAgent:
         self._application.begin()
         self._delivery.begin_run()
         self._proof.begin_run()
+        self._draw = (-1, 0)
         self._follower = self._follow(self._stored)
         if version >= 0:
             self._notify_learner(self._stored)
@@ -249,6 +254,22 @@ class SiteAgent:
                 raise MessageError(f"{type(message).__name__} is not for a site")
         return []
 
+    def _note_draw(self, carrier: Announcement | Snapshot) -> None:
+        """Take note of who trains from a version; more may be drawn later, none is called off."""
+        version, below = self._draw
+        announced = LOTS if carrier.drawn_below is None else carrier.drawn_below
+        if carrier.version > version:
+            self._draw = carrier.version, announced
+        elif carrier.version == version:
+            self._draw = version, max(below, announced)
+
+    def _drawn(self, plan: Plan, round_number: int) -> bool:
+        """Whether this site takes part in a round; not before its beginning was announced."""
+        version, below = self._draw
+        if version != round_number - 1 or below == 0:
+            return False
+        return below == LOTS or lot_of(plan.seed, self._identity.site, round_number) < below
+
     def _train(self, now: float) -> list[Message]:
         """Train the next round when the newest version is here and the last update is settled; then deliver.
 
@@ -265,6 +286,7 @@ class SiteAgent:
             or follower.behind
             or stored.trained_round >= round_number
             or not self._delivery.may_train(now)
+            or not self._drawn(plan, round_number)
         ):
             return []
         specification = self._specification(plan)

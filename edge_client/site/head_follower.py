@@ -83,7 +83,8 @@ class HeadFollower:
         then, in turn, ask for whatever leads to the newest version.
         """
         if self._heard_at is None:
-            self._heard_at = now
+            # The newest version is retained at the broker: where it does not come at once, it is not there.
+            self._heard_at = now - SILENCE_SECONDS + ASK_AGAIN_SECONDS
         if now - self._heard_at >= SILENCE_SECONDS:
             self._heard_at = now
             return [HeadRequest(self.version)]

@@ -84,7 +84,7 @@ def test_an_update_counts_once_and_is_confirmed_each_time(liar):
     assert liar.send(update) == [Receipt(1, True, "", False)]
     assert liar.send(update) == [Receipt(1, True, "", False)]
     assert liar.send(Update(1, 10**6, refer_to(liar.delta(0.02), 1 << 17))) == [Receipt(1, True, "", False)]
-    (stored,) = liar.federation.store.updates(1, ("site-x",))
+    (stored,) = liar.federation.store.updates()
     assert stored.samples == 100
 
 
@@ -112,7 +112,7 @@ def test_a_payload_that_is_no_head_is_refused(liar, payload, reason):
     (receipt,) = liar.send(Update(1, 100, refer_to(payload, 1 << 17)))
     assert not receipt.accepted
     assert reason in receipt.reason
-    assert liar.federation.store.updated_sites(1) == []
+    assert liar.federation.store.stored_updates() == []
 
 
 def test_an_update_that_would_drown_the_others_is_refused(liar):
@@ -146,7 +146,7 @@ def test_damaged_blocks_are_asked_for_again_once_and_then_refused(liar):
     assert (receipt.round_number, receipt.accepted) == (1, False)
     assert "SHA-256" in receipt.reason
     assert liar.federation.store.uploads() == {}
-    assert liar.federation.store.updated_sites(1) == []
+    assert liar.federation.store.stored_updates() == []
 
 
 @pytest.mark.parametrize("stored", [2, 3])
@@ -172,7 +172,7 @@ def test_blocks_damaged_on_the_aggregators_disk_cost_no_update(liar, stored):
     assert missing[:2] == [0, 1]
     answers = [liar.send(blocks[index], now=21.0) for index in missing]
     assert answers[-1] == [Receipt(1, True, "", False)]
-    (counted,) = liar.federation.store.updates(1, (liar.name,))
+    (counted,) = liar.federation.store.updates()
     assert counted.payload == data
 
 
@@ -212,7 +212,7 @@ def test_requests_for_impossible_versions_get_a_snapshot(liar):
     [
         Receipt(1, True, "", False),
         JoinAnswer(bytes(8), True, ""),
-        Announcement(1, bytes(32), False, None),
+        Announcement(1, bytes(32), False, None, None),
         Plan(bytes(16), bytes(32), "m", bytes(32), 8, 3, 1, "int8", "int8", {}, 1, 1, False, 1.0, None),
     ],
     ids=lambda message: type(message).__name__,
@@ -251,4 +251,4 @@ def test_random_bytes_from_anybody_leave_the_federation_as_it_was(liar, name, pa
     liar.join()
     for data in (payload, b"FM\x02" + payload):
         assert liar.coordinator.receive(topics.up(FEDERATION, name), data, 0.0) == []
-    assert liar.federation.store.updated_sites(1) == []
+    assert liar.federation.store.stored_updates() == []

@@ -4,11 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedmedclip.aggregator.round_logic import (
+from fedmedclip.aggregator.round_events import (
     CloseRound,
     HeadAdvanced,
     ReportOverdue,
-    Rounds,
     RoundSettings,
     SiteExcused,
     SiteHeard,
@@ -17,6 +16,7 @@ from fedmedclip.aggregator.round_logic import (
     Tick,
     UpdateStored,
 )
+from fedmedclip.aggregator.round_logic import Rounds
 
 SETTINGS = RoundSettings(rounds=3, minimum_sites=2, timeout_seconds=100.0, lease_seconds=50.0)
 

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from fedmedclip.aggregator.round_events import MAXIMUM_STALENESS
 from fedmedclip.aggregator.store import Store, StoredHead, StoredUpdate, StoredVersion
 from fedmedclip.protocol.errors import StorageError
 from fedmedclip.protocol.messages import Plan, Update
@@ -31,23 +32,22 @@ def test_what_is_stored_is_there_after_opening_again(store, tmp_path):
     assert again.plan() == PLAN
     assert again.head() == StoredHead(b"head", None, b"")
     assert again.sites() == {"site-a": b"k" * 32}
-    assert again.updated_sites(1) == ["site-a"]
-    assert list(again.updates(1, ("site-a",))) == [StoredUpdate("site-a", 100, b"delta")]
+    assert again.stored_updates() == [("site-a", 1)]
+    assert list(again.updates()) == [StoredUpdate("site-a", 1, 100, b"delta")]
     assert again.newest_version() == StoredVersion(0, bytes(32), b"")
 
 
 def test_an_update_stored_twice_counts_once_and_the_first_stands(store):
     store.add_update(1, "site-a", 100, b"first")
     store.add_update(1, "site-a", 999, b"second")
-    assert list(store.updates(1, ("site-a",))) == [StoredUpdate("site-a", 100, b"first")]
+    assert list(store.updates()) == [StoredUpdate("site-a", 1, 100, b"first")]
 
 
 def test_a_counted_update_is_remembered_after_its_payload_is_gone(store):
     store.admit("site-a", b"k" * 32, 100)
     store.add_update(1, "site-a", 100, b"delta")
     store.advance(StoredVersion(1, b"d" * 32, b"broadcast"), StoredHead(b"head1", b"residual1", b"memory1"))
-    assert store.has_update(1, "site-a")
-    assert not store.has_update(2, "site-a")
+    assert store.last_round("site-a") == 1
     assert store.head() == StoredHead(b"head1", b"residual1", b"memory1")
     assert [version.payload for version in store.versions_after(0)] == [b"broadcast"]
 
@@ -78,6 +78,17 @@ def test_a_damaged_file_is_named(tmp_path):
         Store(path)
 
 
+def test_who_is_drawn_for_a_round_stays_known_as_long_as_it_matters(store):
+    assert store.drawn_below(1) is None
+    store.draw(1, 17)
+    store.draw(1, 20)
+    store.draw(MAXIMUM_STALENESS + 1, 5)
+    assert store.drawn_below(1) == 20
+    store.draw(MAXIMUM_STALENESS + 2, 5)
+    assert store.drawn_below(1) is None
+    assert store.drawn_below(MAXIMUM_STALENESS + 1) == 5
+
+
 def test_a_kill_in_the_middle_of_a_write_loses_only_that_write(tmp_path):
     script = (
         "import os, signal\n"
@@ -93,7 +104,7 @@ def test_a_kill_in_the_middle_of_a_write_loses_only_that_write(tmp_path):
     )
     process = subprocess.run([sys.executable, "-c", script], check=False)
     assert process.returncode == -9
-    assert Store(tmp_path / "aggregator.db").updated_sites(1) == ["site-a"]
+    assert Store(tmp_path / "aggregator.db").stored_updates() == [("site-a", 1)]
 
 
 def test_a_full_disk_is_one_clear_line_and_what_was_stored_stays(store, tmp_path):
@@ -103,7 +114,7 @@ def test_a_full_disk_is_one_clear_line_and_what_was_stored_stays(store, tmp_path
     connection.execute(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(StorageError, match="the disk is full; what was acknowledged is safe"):
         store.add_update(1, "site-b", 100, bytes(1 << 20))
-    assert store.updated_sites(1) == ["site-a"]
+    assert store.stored_updates() == [("site-a", 1)]
     copy = tmp_path / "copy.db"
     shutil.copy(tmp_path / "aggregator.db", copy)
     assert sqlite3.connect(copy).execute("PRAGMA integrity_check").fetchone() == ("ok",)

@@ -17,6 +17,7 @@ from fedmedclip.protocol.envelope import seal
 from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays, TensorSpecification, head_digest
 from fedmedclip.protocol.heads.shared_heads import initial_shared_head, shared_head_specification
 from fedmedclip.protocol.objects import blocks_of
+from fedmedclip.protocol.participation import lot_of
 from fedmedclip.protocol.signature import SigningKey, fingerprint
 
 FEDERATION, SITE, IDENTITY = "golden", "site-a", bytes(range(16))
@@ -152,14 +153,19 @@ def sealed_messages(encoded: bytes, snapshot: bytes) -> Iterator[tuple[str, str,
     refusal = "the name 'site-a' belongs to another site (another key); choose another name"
     yield "plan", topics.plan(FEDERATION), "aggregator", plan
     yield "plan-revised", topics.plan(FEDERATION), "aggregator", revised
-    yield "announcement-0", topics.head(FEDERATION), "aggregator", messages.Announcement(0, head, False, None)
+    yield (
+        "announcement-0",
+        topics.head(FEDERATION),
+        "aggregator",
+        messages.Announcement(0, head, False, None, None),
+    )
     yield (
         "announcement",
         topics.head(FEDERATION),
         "aggregator",
-        messages.Announcement(1, head, False, encoded),
+        messages.Announcement(1, head, False, encoded, None),
     )
-    blocked = messages.Announcement(1_000_000, head, True, reference)
+    blocked = messages.Announcement(1_000_000, head, True, reference, (1 << 32) - 1)
     yield "announcement-blocks", topics.head(FEDERATION), "aggregator", blocked
     yield "block-0", topics.blocks(FEDERATION), "aggregator", first
     yield "block-1", topics.blocks(FEDERATION), "aggregator", second
@@ -185,8 +191,8 @@ def sealed_messages(encoded: bytes, snapshot: bytes) -> Iterator[tuple[str, str,
     yield "state-request", down, "aggregator", messages.StateRequest(10)
     yield "state", up, "site", messages.State(snapshot)
     yield "state-blocks", up, "site", messages.State(reference)
-    yield "snapshot", down, "aggregator", messages.Snapshot(2, head, False, snapshot)
-    yield "snapshot-blocks", down, "aggregator", messages.Snapshot(300, head, True, reference)
+    yield "snapshot", down, "aggregator", messages.Snapshot(2, head, False, snapshot, None)
+    yield "snapshot-blocks", down, "aggregator", messages.Snapshot(300, head, True, reference, None)
     yield "status", topics.status(FEDERATION, SITE), "site", messages.Status(mark, True, 3)
     yield "status-will", topics.status(FEDERATION, SITE), "site", messages.Status(mark, False, -1)
 
@@ -227,6 +233,10 @@ def golden_files() -> dict[str, bytes]:
             "initial_bounds": [tensor.initial_bound for tensor in SHARED.tensors],
             "head_digest": head_digest(initial).hex(),
         },
+        "lots": [
+            {"federation_seed": seed, "site": site, "round_number": number, "lot": lot_of(seed, site, number)}
+            for seed, site, number in ((SEED, SITE, 1), (SEED, SITE, 2), (SEED, "site-b", 1), (0, "ä", 10**6))
+        ],
         "full_size": full_size_digests(),
         "messages": sealed,
         "heads": heads,

@@ -42,11 +42,16 @@ def philox(k0, k1, block):
     return [(draw >> 40) * 2.0**-23 - 1 for draw in (a, b, c, d)]
 
 
+def named_seed(federation_seed, site, round_number, purpose):
+    """Section "Heads": 63 bits."""
+    texts = [text.encode() for text in (str(federation_seed), site, str(round_number), purpose)]
+    hashed = hashlib.sha256(b"".join(len(text).to_bytes(4, "big") + text for text in texts)).digest()
+    return int.from_bytes(hashed[:8], "big") >> 1
+
+
 def version_0(federation_seed, tensors, bounds):
     """Section "Heads": the values of version 0."""
-    texts = [str(federation_seed).encode(), b"", b"0", b"shared head"]
-    hashed = hashlib.sha256(b"".join(len(text).to_bytes(4, "big") + text for text in texts)).digest()
-    seed, head = int.from_bytes(hashed[:8], "big") >> 1, {}
+    seed, head = named_seed(federation_seed, "", 0, "shared head"), {}
     for k, ((name, shape), bound) in enumerate(zip(tensors, bounds, strict=True)):
         units = [unit for block in range(prod(shape) // 4 + 1) for unit in philox(seed, k, block + 1)]
         head[name] = shape, [float32(unit * float32(bound)) + 0.0 for unit in units[: prod(shape)]]

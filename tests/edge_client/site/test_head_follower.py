@@ -20,7 +20,7 @@ class Versions:
 
     def __init__(self, count, limit=LARGE):
         self.heads = [SPECIFICATION.initial(0)]
-        self.announcements = [Announcement(0, head_digest(self.heads[0]), False, None)]
+        self.announcements = [Announcement(0, head_digest(self.heads[0]), False, None, None)]
         self.payloads = [b""]
         self.limit = limit
         for version in range(1, count + 1):
@@ -30,7 +30,7 @@ class Versions:
             self.payloads.append(compressed.encoded)
             reference = refer_to(compressed.encoded, limit)
             digest = head_digest(self.heads[-1])
-            self.announcements.append(Announcement(version, digest, version == count, reference))
+            self.announcements.append(Announcement(version, digest, version == count, reference, None))
 
     def blocks(self, version):
         return list(blocks_of(self.payloads[version], self.announcements[version].payload))
@@ -41,7 +41,7 @@ class Versions:
     def snapshot(self, version, limit=LARGE):
         payload = refer_to(self.encoded_snapshot(version), limit)
         announced = self.announcements[version]
-        return Snapshot(version, announced.head_digest, announced.finished, payload)
+        return Snapshot(version, announced.head_digest, announced.finished, payload, None)
 
 
 @pytest.fixture
@@ -91,18 +91,18 @@ def test_a_snapshot_fills_any_gap(follower):
 
 
 def test_another_head_under_the_same_version_is_replaced_by_a_snapshot(follower):
-    other = Announcement(0, bytes(32), False, None)
+    other = Announcement(0, bytes(32), False, None, None)
     assert follower.take(other, 0.0) == [HeadRequest(-1)]
     truth = {"weight": np.ones((40, 60), np.float32)}
     encoded = encode_head(codec_named("lossless"), truth, SPECIFICATION).data
-    follower.take(Snapshot(0, head_digest(truth), False, refer_to(encoded, LARGE)), 1.0)
+    follower.take(Snapshot(0, head_digest(truth), False, refer_to(encoded, LARGE), None), 1.0)
     assert head_digest(follower.head) == head_digest(truth)
 
 
 def test_a_delta_that_leads_elsewhere_is_not_installed(follower, installed):
     versions = Versions(1)
     announced = versions.announcements[1]
-    lie = Announcement(1, bytes(32), False, announced.payload)
+    lie = Announcement(1, bytes(32), False, announced.payload, None)
     assert follower.take(lie, 0.0) == [HeadRequest(-1)]
     assert (follower.version, installed) == (0, [])
 
@@ -145,24 +145,31 @@ def test_a_newer_announcement_meanwhile_is_asked_for_afterwards(follower):
 
 
 def test_a_long_silence_is_broken_by_asking(follower):
-    assert follower.tick(0.0) == []
+    follower.take(Versions(0).announcements[0], 0.0)
     assert follower.tick(SILENCE_SECONDS - 1) == []
     assert follower.tick(SILENCE_SECONDS) == [HeadRequest(0)]
+
+
+def test_a_start_without_any_announcement_is_soon_asked_about(follower):
+    assert follower.tick(5.0) == []
+    assert follower.tick(5.0 + ASK_AGAIN_SECONDS - 1) == []
+    assert follower.tick(5.0 + ASK_AGAIN_SECONDS) == [HeadRequest(0)]
+    assert follower.tick(5.0 + 2 * ASK_AGAIN_SECONDS) == []
 
 
 def test_what_cannot_be_a_head_is_refused_and_leaves_the_head(follower):
     before = head_digest(follower.head)
     with pytest.raises(MessageError, match="at most"):
-        follower.take(Announcement(1, bytes(32), False, refer_to(bytes(1 << 20), SMALL)), 0.0)
+        follower.take(Announcement(1, bytes(32), False, refer_to(bytes(1 << 20), SMALL), None), 0.0)
     with pytest.raises(CodecError):
-        follower.take(Announcement(1, bytes(32), False, refer_to(b"\x02garbage", LARGE)), 0.0)
+        follower.take(Announcement(1, bytes(32), False, refer_to(b"\x02garbage", LARGE), None), 0.0)
     assert (follower.version, head_digest(follower.head)) == (0, before)
 
 
 def test_a_version_without_delta_is_asked_for_and_comes_as_a_snapshot(follower, installed):
     versions = Versions(1)
     announced = versions.announcements[1]
-    assert follower.take(Announcement(1, announced.head_digest, False, None), 0.0) == [HeadRequest(0)]
+    assert follower.take(Announcement(1, announced.head_digest, False, None, None), 0.0) == [HeadRequest(0)]
     assert follower.take(versions.snapshot(1), 1.0) == []
     assert installed == [1]
 

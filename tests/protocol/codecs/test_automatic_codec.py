@@ -10,6 +10,7 @@ from fedmedclip.protocol.envelope import NO_IDENTITY, OVERHEAD_BYTES, seal
 from fedmedclip.protocol.heads.shared_heads import shared_head_specification
 from fedmedclip.protocol.messages import Announcement, Update
 from fedmedclip.protocol.objects import refer_to
+from fedmedclip.protocol.participation import LOTS
 from fedmedclip.protocol.signature import new_signing_key
 from tests.protocol.codecs.codec_examples import FAM, encoded, noise, round_trip, squared_error, structured
 
@@ -25,7 +26,7 @@ def test_no_message_exceeds_the_budget(size, budget):
             memory = result.memory
             reference = refer_to(result.data, 131_072)
             update = seal(Update(10**6, 10**9, reference), "fmc1/federation/up/site", key, NO_IDENTITY)
-            broadcast = Announcement(10**6, bytes(32), False, reference)
+            broadcast = Announcement(10**6, bytes(32), False, reference, LOTS - 1)
             assert len(update) <= budget
             assert len(seal(broadcast, "fmc1/federation/head", key, NO_IDENTITY)) <= budget
             assert len(update) - len(result.data) <= OVERHEAD_BYTES

@@ -83,6 +83,7 @@ class Loopback:
         codec="lowrank",
         keys_of: "Loopback | None" = None,
         own_codecs=None,
+        **policy,
     ):
         self.folder = folder
         self.now = 0.0
@@ -91,8 +92,9 @@ class Loopback:
         self.said_at: dict[str, float] = {}
         self.said: dict[str, Status] = {}
         settings = FederationSettings(
-            FEDERATION, "unused", rounds, minimum_sites=minimum_sites or sites, seed=11, enrolment=enrolment
-        )
+            FEDERATION, "unused", rounds, minimum_sites=minimum_sites or sites, seed=11, enrolment=enrolment,
+            **policy,
+        )  # fmt: skip
         self.configuration = AggregatorConfiguration(settings, sites=listed or {})
         self.aggregator_key = keys_of.aggregator_key if keys_of else new_signing_key()
         self.keys = (

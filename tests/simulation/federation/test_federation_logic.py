@@ -47,10 +47,9 @@ def test_every_codec_ends_with_the_same_bits_after_kills(tmp_path, codec):
 
 def test_a_site_on_a_thinner_link_keeps_to_its_own_budget(tmp_path):
     federation = Loopback(tmp_path, minimum_sites=4, codec="int8", own_codecs={"site-1": "auto:bytes=600"})
-    sites = tuple(federation.agents)
-    while len(federation.store.updated_sites(1)) < 3:
+    while len(federation.store.stored_updates()) < 3:
         federation.step()
-    sizes = {update.site: len(update.payload) for update in federation.store.updates(1, sites)}
+    sizes = {update.site: len(update.payload) for update in federation.store.updates()}
     assert 0 < sizes["site-1"] < 600 < min(sizes["site-0"], sizes["site-2"])
 
 
@@ -204,6 +203,6 @@ def test_messages_of_an_earlier_federation_with_the_same_name_and_keys_count_now
         assert party.receive(topic, payload, later.now) == []
     assert len(caplog.messages) == len(signed)
     assert all("sent in another federation of this name" in message for message in caplog.messages)
-    assert later.store.updated_sites(1) == []
+    assert later.store.stored_updates() == []
     later.run()
     assert later.final_digest() == earlier.final_digest()

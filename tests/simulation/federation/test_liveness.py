@@ -74,7 +74,7 @@ def test_an_update_that_was_accepted_and_then_lost_with_a_restored_backup_is_sen
     late, state = federation.agents.pop("site-1"), federation.agents["site-0"]._state
     for _ in range(50):
         federation.step()
-    assert federation.store.updated_sites(2) == ["site-0"]
+    assert federation.store.stored_updates() == [("site-0", 2)]
     assert state.outgoing_update() is None
     federation.agents["site-1"] = late
     federation.restore_aggregator(tmp_path / "backup.db")
@@ -131,7 +131,7 @@ def test_forged_evidence_moves_nothing(tmp_path):
     head_topic = topics.head(FEDERATION)
     true_plan = federation.retained[topics.plan(FEDERATION)]
     for key, digest in ((stranger, head_digest(head)), (federation.aggregator_key, bytes(32))):
-        carrier = seal(Announcement(5, digest, False, None), head_topic, key, identity)
+        carrier = seal(Announcement(5, digest, False, None, None), head_topic, key, identity)
         evidence = Evidence(true_plan, head_topic, carrier, federation.specification.to_bytes(head))
         from_site(HeadRequest(5))
         asked = coordinator.tick(federation.now + 500.0 * (1 + (key is stranger)))
@@ -328,10 +328,12 @@ def test_a_hostile_head_ends_no_site(tmp_path):
     topic = topics.head(FEDERATION)
     for version in (2, 3):
         payload = refer_to(encoded, 1 << 20)
-        message = Announcement(version, bytes(32), False, payload)
+        message = Announcement(version, bytes(32), False, payload, None)
         agent.receive(topic, seal(message, topic, federation.aggregator_key, identity), federation.now)
     down = topics.down(FEDERATION, "site-0")
-    message = Snapshot(4, head_digest({k: v + v for k, v in huge.items()}), False, refer_to(encoded, 1 << 20))
+    message = Snapshot(
+        4, head_digest({k: v + v for k, v in huge.items()}), False, refer_to(encoded, 1 << 20), None
+    )
     agent.receive(down, seal(message, down, federation.aggregator_key, identity), federation.now)
     federation.start_site("site-0")
     assert federation.agents["site-0"].version == 1
