@@ -36,12 +36,14 @@ from fedmedclip.protocol.participation import LOTS
 
 @dataclass
 class Member:
-    """`lease_ends` is None once it has left; `excused` says why the open round does not wait for it.
+    """`heard_at` is None once it has left, which was at `left_at`; `excused` says why the open round does
+    not wait for it.
 
     `late`: an update of an earlier round counts in the open one. `lot` is for the open round.
     """
 
-    lease_ends: float | None = None
+    heard_at: float | None = None
+    left_at: float | None = None
     delivered: bool = False
     late: bool = False
     excused: str = ""
@@ -117,7 +119,7 @@ class Rounds:
     def present(self, site: str) -> bool:
         """Whether the site's lease runs."""
         member = self._members.get(site)
-        return member is not None and member.lease_ends is not None
+        return member is not None and member.heard_at is not None
 
     def excused(self) -> dict[str, str]:
         """Return the reasons why sites are not waited for in the open round."""
@@ -140,7 +142,7 @@ class Rounds:
             case SiteHeard(site):
                 self._renew(site, now)
             case SiteLeft(site):
-                self._end_lease(site)
+                self._end_lease(site, now)
             case UpdateStored(site, late):
                 self._deliver(site, now, late)
             case SiteExcused(site, reason):
@@ -149,23 +151,25 @@ class Rounds:
                 self._open(version, now)
             case Tick():
                 for site in [site for site in self._members if self._expired(site, now)]:
-                    self._end_lease(site)
+                    self._end_lease(site, now)
                 self._give_up_silent(now)
         self._draw(now)
         return self._due(now)
 
     def _renew(self, site: str, now: float) -> None:
         member = self._members[site]
-        member.lease_ends = now + self.settings.lease_seconds
+        member.heard_at = now
         if not member.delivered and not member.excused:
             (self._awaited if self.drawn(site) else self._undrawn).add(site)
 
     def _expired(self, site: str, now: float) -> bool:
-        ends = self._members[site].lease_ends
-        return ends is not None and now >= ends
+        heard = self._members[site].heard_at
+        return heard is not None and now - heard >= self.settings.lease_seconds
 
-    def _end_lease(self, site: str) -> None:
-        self._members[site].lease_ends = None
+    def _end_lease(self, site: str, now: float) -> None:
+        member = self._members[site]
+        if member.heard_at is not None:
+            member.heard_at, member.left_at = None, now
         self._wait_no_longer(site)
 
     def _excuse(self, site: str, reason: str) -> None:
@@ -202,7 +206,7 @@ class Rounds:
         self._undrawn.clear()
         for site, member in self._members.items():
             member.delivered, member.late, member.excused, member.lot = False, False, "", self._lot_of(site)
-            if member.lease_ends is not None:
+            if member.heard_at is not None:
                 (self._awaited if self.drawn(site) else self._undrawn).add(site)
 
     def _first_bound(self) -> int:

@@ -231,14 +231,14 @@ def _database(storage: Store | SiteState) -> Any:
 
 # Readings of the clock, and after how many seconds their age makes no difference any more.
 _TIMES = {
-    "lease_ends": 0.0, "_first_delivery": 200.0, "_heard_at": 300.0, "_asked_at": 600.0,
+    "heard_at": 100.0, "_first_delivery": 200.0, "_heard_at": 300.0, "_asked_at": 600.0,
     "_sent_at": 20.0, "_train_not_before": 0.0, "since": 120.0,
     "heard": 20.0, "last_heard": 20.0,
 }  # fmt: skip
 # What says nothing about what happens next: counters, and what is the same in every state.
 _IGNORED = frozenset(
-    {"refused_messages", "_store", "_state", "_learner", "_configuration", "_has_room", "specification",
-     "_specification", "counted", "_install", "_codec", "_own_codec", "_rule", "_snapshot", "_identity"}
+    {"refused_messages", "left_at", "_store", "_state", "_learner", "_configuration", "_has_room",
+     "specification", "_specification", "counted", "_install", "_codec", "_own_codec", "_rule", "_snapshot", "_identity"}
 )  # fmt: skip
 
 

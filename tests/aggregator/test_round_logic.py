@@ -1,5 +1,7 @@
 """When a round closes, and for whom it waits."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -65,6 +67,18 @@ def test_members_of_before_a_restart_count_as_present_for_one_lease():
     assert rounds.awaited == ("a", "b", "c")
     _, actions = play([(1001, UpdateStored("a")), (1002, UpdateStored("b")), (1050, Tick())], rounds)
     assert actions == [(1050, CloseRound(1, ("a", "b")))]
+
+
+def test_a_lease_that_is_changed_holds_for_those_that_run():
+    rounds, _ = play([*three_sites(), (10, UpdateStored("a")), (20, UpdateStored("b"))])
+    rounds.settings = replace(SETTINGS, lease_seconds=30.0)
+    _, actions = play([(29, Tick()), (30, Tick())], rounds)
+    assert actions == [(30, CloseRound(1, ("a", "b")))]
+    play([(31, SiteHeard("a"))], rounds)
+    rounds.settings = replace(SETTINGS, lease_seconds=60.0)
+    for now, present in ((90, True), (91, False)):
+        rounds.handle(Tick(), now)
+        assert rounds.present("a") == present
 
 
 def test_a_refused_site_is_not_waited_for_and_lowers_what_is_needed():
