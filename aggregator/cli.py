@@ -100,6 +100,24 @@ def restore_command(
     print(f"restored {state}" + ("" if aside is None else f"; what was there is in {aside}"))
 
 
+@control_app.command("status")
+def status_command(
+    config: ConfigOption,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")] = False,
+) -> None:
+    """Say how the run stands: who has delivered, who is waited for, since when, and who is not, and why."""
+    import msgspec
+
+    from fedmedclip.aggregator.control import read_status
+    from fedmedclip.aggregator.status_table import print_status
+
+    status = read_status(config)
+    if as_json:
+        print(msgspec.json.encode(status).decode())
+    else:
+        print_status(status)
+
+
 @control_app.command("pause")
 def pause_command(config: ConfigOption) -> None:
     """No round closes, and no site trains, until it is resumed."""

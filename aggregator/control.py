@@ -6,6 +6,8 @@ stays on record, with its answer.
 
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -14,9 +16,11 @@ from msgspec import Meta
 
 from fedmedclip.aggregator.configuration import AggregatorConfiguration
 from fedmedclip.aggregator.coordinator import Coordinator, Outgoing
+from fedmedclip.aggregator.status import FederationStatus, status_of, stored_status
 from fedmedclip.aggregator.store import Store
 from fedmedclip.protocol.configuration import beside, read_configuration
 from fedmedclip.protocol.errors import FedMedClipError, InvalidInputError
+from fedmedclip.protocol.state_folder import is_claimed
 
 log = logging.getLogger("fedmedclip.aggregator")
 
@@ -57,7 +61,11 @@ class RollBack(_Command, frozen=True):
     version: Annotated[int, Meta(ge=0, le=1_000_000)]
 
 
-Command = Pause | Resume | End | AddRounds | LeaveOut | RollBack
+class ShowStatus(_Command, frozen=True):
+    """Say how the federation stands; the answer is JSON, and does not stay on record."""
+
+
+Command = Pause | Resume | End | AddRounds | LeaveOut | RollBack | ShowStatus
 
 
 def carry_out(command: Command, coordinator: Coordinator, now: float) -> tuple[str, list[Outgoing]]:
@@ -80,6 +88,8 @@ def carry_out(command: Command, coordinator: Coordinator, now: float) -> tuple[s
         case RollBack(version):
             outgoing = coordinator.roll_back(version, now)
             return f"version {head.version} has the head of version {version}", outgoing
+        case ShowStatus():
+            return msgspec.json.encode(status_of(coordinator, now)).decode(), []
 
 
 def carry_out_waiting(store: Store, coordinator: Coordinator, now: float) -> list[Outgoing]:
@@ -93,7 +103,8 @@ def carry_out_waiting(store: Store, coordinator: Coordinator, now: float) -> lis
             outgoing += published
         except (FedMedClipError, msgspec.MsgspecError) as error:
             answer, failed = str(error), True
-        log.info("command %s: %s", encoded.decode(errors="replace"), answer)
+        asked = encoded.decode(errors="replace")
+        log.log(logging.DEBUG if "ShowStatus" in asked else logging.INFO, "command %s: %s", asked, answer)
         store.finish_command(number, answer, failed=failed, now=time.time())
     return outgoing
 
@@ -103,13 +114,45 @@ def give(configuration_file: Path, command: Command) -> str:
 
     Raises InvalidInputError when there is no state there, or the command cannot be carried out.
     """
+    with _store_of(configuration_file) as store:
+        answer = _ask(store, command)
+    return answer or "the aggregator does not run, or is busy; it will be done as soon as it can"
+
+
+def read_status(configuration_file: Path) -> FederationStatus:
+    """Return how the federation of a configuration stands, also where its aggregator does not run.
+
+    Raises InvalidInputError when there is no state there, or when the aggregator is too busy to answer.
+    """
+    with _store_of(configuration_file) as store:
+        if not is_claimed(store.path.parent):
+            return stored_status(store)
+        answer = _ask(store, ShowStatus(), on_record=False)
+    if answer is None:
+        raise InvalidInputError(f"the aggregator runs, but did not answer within {ANSWER_SECONDS:.0f} s")
+    return msgspec.json.decode(answer, type=FederationStatus)
+
+
+@contextmanager
+def _store_of(configuration_file: Path) -> Iterator[Store]:
     settings = read_configuration(configuration_file, AggregatorConfiguration).federation
     database = beside(configuration_file, settings.state) / "aggregator.db"
     if not database.is_file():
         raise InvalidInputError(f"{database} does not exist: this aggregator has not begun a run")
     store = Store(database)
     try:
-        number = store.give_command(msgspec.json.encode(command), time.time())
+        yield store
+    finally:
+        store.close()
+
+
+def _ask(store: Store, command: Command, *, on_record: bool = True) -> str | None:
+    """Return the answer to a command, None where none comes in time; it is carried out later then.
+
+    Raises InvalidInputError when it cannot be carried out. One that is not `on_record` is forgotten.
+    """
+    number = store.give_command(msgspec.json.encode(command), time.time())
+    try:
         until = time.monotonic() + ANSWER_SECONDS
         while time.monotonic() < until:
             if (answered := store.command_answer(number)) is not None:
@@ -118,6 +161,7 @@ def give(configuration_file: Path, command: Command) -> str:
                     raise InvalidInputError(answer)
                 return answer
             time.sleep(0.2)
+        return None
     finally:
-        store.close()
-    return "the aggregator does not run, or is busy; it will be done as soon as it can"
+        if not on_record:
+            store.forget_command(number)

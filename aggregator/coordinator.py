@@ -97,7 +97,8 @@ class Coordinator:
         self._wall_clock = wall_clock
         self._requests = Requests()
         self._recovery = Recovery(global_head.specification)
-        self._versions_held: dict[str, int] = {}
+        self.versions_held: dict[str, int] = {}
+        """The newest version that each member has said it holds."""
         self.refused_messages: Counter[str] = Counter()
         # After a restart every member counts as present, until it says otherwise or its lease ends.
         open_round = global_head.version + 1
@@ -138,10 +139,19 @@ class Coordinator:
         ]
 
     @property
+    def federation(self) -> str:
+        """The federation's name."""
+        return self._settings.name
+
+    def takes_part(self, site: str) -> bool:
+        """Whether a member has not said that it cannot take part in this run."""
+        return self._members.takes_part(site)
+
+    @property
     def settled(self) -> bool:
         """Whether the run is finished and every site that is present holds the last version."""
         return self.global_head.finished and all(
-            self._versions_held.get(site) == self.global_head.version
+            self.versions_held.get(site) == self.global_head.version
             for site in self.rounds.members
             if self.rounds.present(site)
         )
@@ -293,7 +303,7 @@ class Coordinator:
 
     def _holds(self, site: str, version: int) -> None:
         """Note the newest version that a member holds: one above ours shows that state was lost here."""
-        self._versions_held[site] = version
+        self.versions_held[site] = version
         self._recovery.tell(site, version, self.global_head.version)
 
     def _adopt(self, evidence: Evidence | None, now: float) -> list[Outgoing]:

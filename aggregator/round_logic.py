@@ -15,7 +15,7 @@ included: Nguyen et al. 2022, "Federated learning with buffered asynchronous agg
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fedmedclip.aggregator.round_events import (
     Action,
@@ -111,6 +111,15 @@ class Rounds:
     def drawn_below(self) -> int | None:
         """Members with a lot below this take part in the open round; None: all."""
         return None if self._drawn_below == LOTS else self._drawn_below
+
+    @property
+    def first_delivery(self) -> float | None:
+        """When the open round got its first update, as a reading of the clock."""
+        return self._first_delivery
+
+    def member(self, site: str) -> Member:
+        """Return what is known of a member; KeyError for anybody else."""
+        return replace(self._members[site])
 
     def drawn(self, site: str) -> bool:
         """Whether a member takes part in the open round."""

@@ -94,6 +94,7 @@ class Store:
 
     def __init__(self, path: Path, *, durable: bool = True) -> None:
         """Open it; `durable` as in `Database`."""
+        self.path = path
         self._database = Database(path, _SCHEMA, durable=durable, migrations=[_from_version_1])
 
     def close(self) -> None:
@@ -341,6 +342,11 @@ class Store:
         """Return what came of a command and whether it failed; None while it is open."""
         row = self._database.row("SELECT answer, failed FROM commands WHERE id = ? AND done_at", (number,))
         return None if row is None else (row[0], bool(row[1]))
+
+    def forget_command(self, number: int) -> None:
+        """Drop a command and its answer."""
+        with self._database.transaction() as database:
+            database.execute("DELETE FROM commands WHERE id = ?", (number,))
 
     @contextmanager
     def batch(self) -> Iterator[None]:

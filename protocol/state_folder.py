@@ -1,10 +1,13 @@
 """A folder for durable state, used by one process at a time."""
 
 import fcntl
+import time
 from pathlib import Path
 from typing import IO
 
 from fedmedclip.protocol.errors import InvalidInputError
+
+_PATIENCE_SECONDS = 0.5
 
 
 def claim_state_folder(folder: Path) -> IO[bytes]:
@@ -15,11 +18,29 @@ def claim_state_folder(folder: Path) -> IO[bytes]:
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     file = (folder / "lock").open("wb")
+    until = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            # Whoever only looks whether it is claimed holds it for a moment.
+            if time.monotonic() < until:
+                time.sleep(0.02)
+                continue
+            file.close()
+            raise InvalidInputError(
+                f"another process is using the state folder {folder}; stop it first"
+            ) from error
+        return file
+
+
+def is_claimed(folder: Path) -> bool:
+    """Whether a process is using a state folder at this moment."""
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        file.close()
-        raise InvalidInputError(
-            f"another process is using the state folder {folder}; stop it first"
-        ) from error
-    return file
+        with (folder / "lock").open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False

@@ -238,7 +238,8 @@ _TIMES = {
 # What says nothing about what happens next: counters, and what is the same in every state.
 _IGNORED = frozenset(
     {"refused_messages", "left_at", "_store", "_state", "_learner", "_configuration", "_has_room",
-     "specification", "_specification", "counted", "_install", "_codec", "_own_codec", "_rule", "_snapshot", "_identity"}
+     "specification", "_specification", "counted", "_install", "_codec", "_own_codec", "_rule",
+     "_snapshot", "_identity"}
 )  # fmt: skip
 
 

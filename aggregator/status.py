@@ -1,0 +1,115 @@
+"""How a federation stands: the run, the open round, and each member with what is waited for and why not."""
+
+from typing import Literal
+
+import msgspec
+
+from fedmedclip.aggregator.coordinator import Coordinator
+from fedmedclip.aggregator.store import Store
+from fedmedclip.protocol.errors import InvalidInputError
+
+Part = Literal["delivered", "awaited", "excused", "not drawn", "away", "unable", "unknown"]
+
+
+class MemberStatus(msgspec.Struct, frozen=True):
+    """A member and its part in the open round.
+
+    `seconds` have passed since it was last heard, or, while it is away, since it went (None: not heard since
+    the aggregator started). `version` is the newest that it said it holds. `reason` says why it is excused.
+    """
+
+    site: str
+    part: Part
+    seconds: float | None = None
+    version: int | None = None
+    reason: str = ""
+    refused_messages: int = 0
+
+
+class FederationStatus(msgspec.Struct, frozen=True):
+    """Where a run stands. `round_seconds` have passed since the open round's first update, if one is there;
+    it closes with `needed` updates at least. Where the aggregator does not run, members' parts are unknown.
+    """
+
+    federation: str
+    run: int
+    begun: str
+    method: str
+    version: int
+    rounds: int
+    running: bool
+    paused: bool
+    finished: bool
+    needed: int
+    delivered: int
+    round_seconds: float | None
+    members: list[MemberStatus]
+
+
+def status_of(coordinator: Coordinator, now: float) -> FederationStatus:
+    """Return how the run of a working aggregator stands."""
+    plan, head, rounds = coordinator.plan, coordinator.global_head, coordinator.rounds
+    first = rounds.first_delivery
+    return FederationStatus(
+        federation=coordinator.federation,
+        run=plan.number,
+        begun=plan.begun,
+        method=plan.method,
+        version=head.version,
+        rounds=plan.rounds,
+        running=True,
+        paused=plan.paused,
+        finished=head.finished,
+        needed=rounds.needed(),
+        delivered=len(rounds.delivered),
+        round_seconds=None if first is None else round(now - first, 1),
+        members=[_member(coordinator, site, now) for site in sorted(rounds.members)],
+    )
+
+
+def _member(coordinator: Coordinator, site: str, now: float) -> MemberStatus:
+    member = coordinator.rounds.member(site)
+    since = member.left_at if member.heard_at is None else member.heard_at
+    part: Part = "awaited" if coordinator.rounds.drawn(site) else "not drawn"
+    if not coordinator.takes_part(site):
+        part = "unable"
+    elif member.delivered:
+        part = "delivered"
+    elif member.excused:
+        part = "excused"
+    elif member.heard_at is None:
+        part = "away"
+    return MemberStatus(
+        site,
+        part,
+        None if since is None else round(now - since, 1),
+        coordinator.versions_held.get(site),
+        member.excused,
+        coordinator.refused_messages[site],
+    )
+
+
+def stored_status(store: Store) -> FederationStatus:
+    """Return what the state of an aggregator that does not run says.
+
+    Raises InvalidInputError where no run has begun.
+    """
+    plan, federation = store.plan(), store.federation_name()
+    if plan is None:
+        raise InvalidInputError("this aggregator has not begun a run")
+    version = store.newest_version().version
+    return FederationStatus(
+        federation=federation or "?",
+        run=plan.number,
+        begun=plan.begun,
+        method=plan.method,
+        version=version,
+        rounds=plan.rounds,
+        running=False,
+        paused=plan.paused,
+        finished=version >= plan.rounds,
+        needed=0,
+        delivered=len({site for site, _ in store.stored_updates()}),
+        round_seconds=None,
+        members=[MemberStatus(site, "unknown") for site in sorted(store.sites())],
+    )

@@ -1,0 +1,55 @@
+"""The status of a federation for a person."""
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from fedmedclip.aggregator.status import FederationStatus, MemberStatus
+
+_COLOURS = {"delivered": "green", "awaited": "yellow", "excused": "red", "away": "red", "unable": "red"}
+
+
+def print_status(status: FederationStatus) -> None:
+    """Print where the run stands in one line, and a row per member."""
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(escape(headline(status)))
+    table = Table("site", "part in the open round", "heard", "version", "refused messages", box=None)
+    for member in status.members:
+        part = member.part if not member.reason else f"{member.part}: {member.reason}"
+        colour = _COLOURS.get(member.part, "default")
+        version = "" if member.version is None else str(member.version)
+        refused = str(member.refused_messages or "")
+        table.add_row(member.site, f"[{colour}]{escape(part)}[/]", _heard(member), version, refused)
+    if status.members:
+        console.print(table)
+
+
+def headline(status: FederationStatus) -> str:
+    """Return one sentence on the run."""
+    where = f"version {status.version} of {status.rounds}"
+    if status.finished:
+        rest = "finished"
+    elif status.paused:
+        rest = "paused"
+    else:
+        rest = f"round {status.version + 1} has {status.delivered} of at least {status.needed} updates"
+        if status.round_seconds is not None:
+            rest += f", the first {duration(status.round_seconds)} ago"
+    if not status.running:
+        rest = "finished" if status.finished else "the aggregator does not run"
+    return f"{status.federation}, run of {status.begun} ({status.method}): {where}; {rest}"
+
+
+def _heard(member: MemberStatus) -> str:
+    if member.seconds is None:
+        return "" if member.part == "unknown" else "not yet"
+    return f"{'gone ' if member.part == 'away' else ''}{duration(member.seconds)} ago"
+
+
+def duration(seconds: float) -> str:
+    """Return a duration as a person says it: 42 s, 12 min, 3.5 h, 2.1 days."""
+    for unit, size, limit in (("s", 1, 120), ("min", 60, 7200), ("h", 3600, 172_800)):
+        if seconds < limit:
+            value = seconds / size
+            return f"{value:.1f} {unit}" if unit == "h" else f"{value:.0f} {unit}"
+    return f"{seconds / 86_400:.1f} days"

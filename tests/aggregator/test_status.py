@@ -1,0 +1,109 @@
+"""How the federation stands, as a person and as a program sees it."""
+
+import json
+import sqlite3
+from threading import Thread
+
+import msgspec
+import pytest
+
+from fedmedclip.aggregator.control import carry_out_waiting, read_status
+from fedmedclip.aggregator.status import FederationStatus, status_of, stored_status
+from fedmedclip.aggregator.status_table import duration, headline, print_status
+from fedmedclip.protocol import topics
+from fedmedclip.protocol.envelope import NO_IDENTITY, seal
+from fedmedclip.protocol.errors import InvalidInputError
+from fedmedclip.protocol.messages import Abstain
+from fedmedclip.protocol.state_folder import claim_state_folder, is_claimed
+from tests.simulation.federation.loopback import FEDERATION, Loopback
+
+
+@pytest.fixture
+def federation(tmp_path):
+    federation = Loopback(tmp_path, sites=4, rounds=3, minimum_sites=4)
+    while not all(agent.joined for agent in federation.agents.values()):
+        federation.step()
+    return federation
+
+
+def parts(status):
+    return {member.site: (member.part, member.reason) for member in status.members}
+
+
+def test_it_says_who_has_delivered_who_is_awaited_and_who_is_not_and_why(federation, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
+    topic = topics.status(FEDERATION, "site-3")
+    farewell = federation.agents.pop("site-3").status(online=False)
+    federation.deliver("aggregator", topic, seal(farewell, topic, federation.keys["site-3"], NO_IDENTITY))
+    gone_at = federation.now
+    federation.from_site("site-2", [Abstain(1, "it has no training images")])
+    del federation.agents["site-2"]
+    for _ in range(20):
+        federation.step()
+    status = status_of(federation.coordinator, federation.now + 30.0)
+    assert parts(status) == {
+        "site-0": ("delivered", ""),
+        "site-1": ("delivered", ""),
+        "site-2": ("excused", "it abstained: it has no training images"),
+        "site-3": ("away", ""),
+    }
+    assert (status.version, status.rounds, status.delivered, status.needed) == (0, 3, 2, 3)
+    assert status.members[3].seconds == federation.now + 30.0 - gone_at
+    assert status.round_seconds >= 30.0
+    assert status.members[0].version == 0
+    print_status(status)
+    printed = capsys.readouterr().out
+    assert "version 0 of 3; round 1 has 2 of at least 3 updates, the first" in printed
+    assert "excused: it abstained: it has no training images" in printed
+    assert "gone " in printed
+
+
+def test_a_running_aggregator_is_asked_and_the_question_does_not_stay_on_record(tmp_path, federation):
+    configuration = tmp_path / "aggregator.toml"
+    configuration.write_text('[federation]\nname = "trial"\nbundle = "b"\nrounds = 3\nstate = "."\n')
+    answers = []
+    with claim_state_folder(tmp_path):
+        asking = Thread(target=lambda: answers.append(read_status(configuration)))
+        asking.start()
+        while asking.is_alive():
+            carry_out_waiting(federation.store, federation.coordinator, federation.now)
+            asking.join(0.05)
+    assert answers == [status_of(federation.coordinator, federation.now)]
+    with sqlite3.connect(tmp_path / "aggregator.db") as database:
+        assert database.execute("SELECT count(*) FROM commands").fetchone() == (0,)
+
+
+def test_of_one_that_does_not_run_the_state_is_read(tmp_path, federation):
+    configuration = tmp_path / "aggregator.toml"
+    configuration.write_text('[federation]\nname = "trial"\nbundle = "b"\nrounds = 3\nstate = "."\n')
+    federation.store.describe("trial", {})
+    status = read_status(configuration)
+    assert status == stored_status(federation.store)
+    assert set(parts(status).values()) == {("unknown", "")}
+    assert "the aggregator does not run" in headline(status)
+    assert msgspec.json.decode(msgspec.json.encode(status), type=FederationStatus) == status
+    assert json.loads(msgspec.json.encode(status))["running"] is False
+
+
+def test_without_any_run_there_is_one_clear_line(tmp_path):
+    configuration = tmp_path / "aggregator.toml"
+    configuration.write_text('[federation]\nname = "trial"\nbundle = "b"\nrounds = 3\nstate = "."\n')
+    with pytest.raises(InvalidInputError, match="has not begun a run"):
+        read_status(configuration)
+
+
+def test_to_look_whether_a_folder_is_claimed_claims_nothing(tmp_path):
+    assert not is_claimed(tmp_path)
+    with claim_state_folder(tmp_path):
+        assert is_claimed(tmp_path)
+        with pytest.raises(InvalidInputError, match="another process"):
+            claim_state_folder(tmp_path)
+    assert not is_claimed(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0.4, "0 s"), (119, "119 s"), (120, "2 min"), (7200, "2.0 h"), (200_000, "2.3 days")],
+)
+def test_durations_are_said_as_a_person_says_them(seconds, said):
+    assert duration(seconds) == said
