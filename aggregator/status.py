@@ -8,11 +8,11 @@ from fedmedclip.aggregator.coordinator import Coordinator
 from fedmedclip.aggregator.store import Store
 from fedmedclip.protocol.errors import InvalidInputError
 
-Part = Literal["delivered", "awaited", "excused", "not drawn", "away", "unable", "unknown"]
+Part = Literal["delivered", "awaited", "excused", "not drawn", "away", "unable", "here", "unknown"]
 
 
 class MemberStatus(msgspec.Struct, frozen=True):
-    """A member and its part in the open round.
+    """A member and its part in the open round, `here` where none is open any more.
 
     `seconds` have passed since it was last heard, or, while it is away, since it went (None: not heard since
     the aggregator started). `version` is the newest that it said it holds. `reason` says why it is excused.
@@ -79,6 +79,8 @@ def _member(coordinator: Coordinator, site: str, now: float) -> MemberStatus:
         part = "excused"
     elif member.heard_at is None:
         part = "away"
+    elif coordinator.global_head.finished:
+        part = "here"
     return MemberStatus(
         site,
         part,
