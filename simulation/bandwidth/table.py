@@ -10,17 +10,23 @@ from rich.table import Table
 from fedmedclip.simulation.bandwidth.loss import Difference
 from fedmedclip.simulation.bandwidth.results import PAPERS, UNCOMPRESSED, Row
 
+_NONE: Mapping[str, Difference] = MappingProxyType({})
+
 
 def print_rows(
     console: Console,
     rows: Sequence[Row],
     link: str,
     target: str,
-    losses: Mapping[str, Difference] = MappingProxyType({}),
+    losses: Mapping[str, Difference] = _NONE,
+    global_losses: Mapping[str, Difference] = _NONE,
 ) -> None:
-    """Print one line per codec in each table; `target` says what "rounds" waits for, `link` is in words."""
+    """Print one line per codec in each table; `target` says what "rounds" waits for, `link` is in words.
+
+    `losses` are the codecs' differences to the uncompressed one, `global_losses` those on the global test.
+    """
     console.print(_bytes_table(rows))
-    console.print(_accuracy_table(rows, losses))
+    console.print(_accuracy_table(rows, losses, global_losses))
     console.print(
         "total: of all rounds; limit: order-0 entropy of an update's payload; "
         f"s: seconds of a round on {link}, training not counted; less: than {PAPERS}",
@@ -28,8 +34,8 @@ def print_rows(
         style="dim",
     )
     console.print(
-        f"rounds: to {target}; accuracy ± standard deviation between seeds; less lossless: points ± the 95 % "
-        "interval of their mean (Student's t over the seeds); encode, decode: ms",
+        f"rounds: to {target}; accuracy ± standard deviation between seeds; less lossless, global less: "
+        "points ± the 95 % interval of their mean (Student's t over the seeds); encode, decode: ms",
         highlight=False,
         style="dim",
     )
@@ -55,20 +61,29 @@ def _bytes_table(rows: Sequence[Row]) -> Table:
     return table
 
 
-def _accuracy_table(rows: Sequence[Row], losses: Mapping[str, Difference]) -> Table:
+def _accuracy_table(
+    rows: Sequence[Row], losses: Mapping[str, Difference], global_losses: Mapping[str, Difference]
+) -> Table:
     with_global = any(row.accuracy_global is not None for row in rows)
     headings = ["accuracy %", *(["less lossless"] if losses else [])]
-    headings += [*(["global %"] if with_global else []), "rounds", "encode", "decode"]
+    headings += [*(["global %"] if with_global else []), *(["global less"] if global_losses else [])]
+    headings += ["rounds", "encode", "decode"]
     table = _table("Accuracy of the shared head, and what its codec costs", headings)
     for row in rows:
         cells = [f"{100 * row.accuracy:.1f} ± {100 * row.accuracy_std:.1f}"]
         if losses:
-            cells.append(losses[row.codec].in_points() if row.codec != UNCOMPRESSED else "")
+            cells.append(_loss(row, losses))
         if with_global:
             cells.append("" if row.accuracy_global is None else f"{100 * row.accuracy_global:.1f}")
+        if global_losses:
+            cells.append(_loss(row, global_losses))
         cells.append("-" if row.rounds_to_target is None else str(row.rounds_to_target))
         table.add_row(row.codec, *cells, f"{row.encode_ms:.1f}", f"{row.decode_ms:.1f}")
     return table
+
+
+def _loss(row: Row, losses: Mapping[str, Difference]) -> str:
+    return losses[row.codec].in_points() if row.codec != UNCOMPRESSED else ""
 
 
 def _table(title: str, headings: Sequence[str]) -> Table:
