@@ -7,6 +7,7 @@ from msgspec import Meta
 
 from fedmedclip.aggregator.round_events import MAXIMUM_STALENESS
 from fedmedclip.protocol.codecs import require_delta_codec
+from fedmedclip.protocol.codecs.error_feedback import require_carrying_codec
 from fedmedclip.protocol.configuration.annotations import (
     BundleFolder,
     NewFolder,
@@ -56,6 +57,7 @@ class FederationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
         check_name("federation", self.name)
         require_delta_codec(self.uplink_codec, "uplink_codec")
         require_delta_codec(self.downlink_codec, "downlink_codec")
+        require_carrying_codec(self.method, self.downlink_codec)
         for name in ("sites_per_round", "buffer_size"):
             if (value := getattr(self, name)) is not None and value < self.minimum_sites:
                 raise InvalidInputError(

@@ -48,6 +48,7 @@ class AutomaticCodec:
 
     name: str
     budget: int
+    carry: float = 1.0
 
     lossless = False
     whole_head = False

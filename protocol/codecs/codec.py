@@ -38,6 +38,7 @@ class Codec(Protocol):
     the decoder (`decode_head`): decoders keep no state and need no parameters.
     `lossless`: decoding gives the encoded arrays bit by bit. `whole_head`: made for whole heads instead of
     deltas, without error feedback; only the bandwidth benchmark uses such a codec, as the thing to beat.
+    `carry`: of what a round leaves out, the share that the next one still owes, 1 for all of it.
     """
 
     @property
@@ -46,6 +47,8 @@ class Codec(Protocol):
     def lossless(self) -> bool: ...
     @property
     def whole_head(self) -> bool: ...
+    @property
+    def carry(self) -> float: ...
 
     def encode(self, arrays: NamedArrays, specification: HeadSpecification, memory: bytes) -> Encoded:
         """Return the encoded arrays. `memory` is the `Encoded.memory` of the round before, empty at first.

@@ -35,6 +35,7 @@ class FloatCodec:
     bits: int
 
     whole_head = False
+    carry = 1.0
 
     @property
     def lossless(self) -> bool:
@@ -61,6 +62,7 @@ class IntegerCodec:
 
     lossless = False
     whole_head = False
+    carry = 1.0
 
     def encode(self, arrays: NamedArrays, specification: HeadSpecification, memory: bytes) -> Encoded:
         """See `Codec.encode`."""

@@ -12,6 +12,7 @@ import numpy as np
 
 from fedmedclip.protocol.codecs import Codec, codec_named, decode_head, encode_head
 from fedmedclip.protocol.codecs.contraction import energy_of
+from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays
 from fedmedclip.protocol.heads.shared_heads import sends_statistics
 
@@ -56,10 +57,13 @@ def compress(
     decoded + new residual = delta + old residual, up to float32 rounding, but for arrays that are `measured`
     anew in each round, whose residual is 0.
 
+    A codec with a `carry` below 1 adds only that share of the old residual, unless the delta is zero: where
+    nothing new was learnt, all of it is still wanted.
+
     Our codecs never leave out more energy than there is. One from elsewhere that does, so that residuals
     would grow without bound, is replaced by `int8` in this round, and keeps its memory.
     """
-    wanted = delta if residual is None else {name: delta[name] + residual[name] for name in delta}
+    wanted = what_to_send(codec, delta, residual)
     encoded = encode_head(codec, wanted, specification, memory)
     decoded = decode_head(encoded.data, specification)
     missing = difference(wanted, decoded)
@@ -77,6 +81,25 @@ def compress(
             missing[tensor.name] = np.zeros(tensor.shape, np.float32)
     norms = map(math.sqrt, (energy_of(delta), wanted_energy, missing_energy))
     return Compressed(encoded.data, decoded, missing, encoded.memory, *norms)
+
+
+def what_to_send(codec: Codec, delta: NamedArrays, residual: NamedArrays | None) -> NamedArrays:
+    """Return this round's delta and what the codec carries of the old residual, in float32."""
+    if residual is None:
+        return delta
+    if codec.carry == 1 or not any(array.any() for array in delta.values()):
+        return {name: delta[name] + residual[name] for name in delta}
+    carry = np.float32(codec.carry)
+    return {name: delta[name] + carry * residual[name] for name in delta}
+
+
+def require_carrying_codec(method: str, downlink: str) -> None:
+    """Raise InvalidInputError for a downlink that forgets what a method sends once only: statistics."""
+    if codec_named(downlink).carry < 1 and sends_statistics(method):
+        raise InvalidInputError(
+            f"downlink_codec: {downlink!r} forgets a part of what it leaves out, and method {method!r} sends "
+            "its statistics once; leave carry out"
+        )
 
 
 def compress_within(

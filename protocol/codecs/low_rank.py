@@ -51,6 +51,7 @@ class LowRankCodec:
     rank: int | None
     bits: int
     steps: float | None = None
+    carry: float = 1.0
 
     lossless = False
     whole_head = False

@@ -26,6 +26,7 @@ class PaperCodec:
 
     lossless = False
     whole_head = True
+    carry = 1.0
 
     def encode(self, arrays: NamedArrays, specification: HeadSpecification, memory: bytes) -> Encoded:
         """See `Codec.encode`."""

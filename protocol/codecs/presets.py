@@ -44,7 +44,8 @@ def _topk(name: CodecName) -> Codec:
 def _lowrank(name: CodecName) -> Codec:
     ranks = range(1, LARGEST_RANK + 1)
     rank = name.take_integer("rank", 1, ranks) if name.has("rank") else None
-    return LowRankCodec(name.name, rank, name.take_integer("bits", 3, tuple(GRIDS)))
+    bits = name.take_integer("bits", 3, tuple(GRIDS))
+    return LowRankCodec(name.name, rank, bits, carry=_carry(name))
 
 
 def _auto(name: CodecName) -> Codec:
@@ -62,7 +63,13 @@ def _auto(name: CodecName) -> Codec:
             f"codec {name.name!r}: a budget of {budget:.0f} bytes is below {_LEAST_BUDGET}, "
             f"{OVERHEAD_BYTES} of which go into the envelope"
         )
-    return AutomaticCodec(name.name, int(budget))
+    return AutomaticCodec(name.name, int(budget), _carry(name))
+
+
+def _carry(name: CodecName) -> float:
+    carry = name.take_number("carry", 1.0, 0.0, 1.0)
+    assert carry is not None
+    return carry
 
 
 _PRESETS: dict[str, Preset] = {

@@ -36,6 +36,7 @@ class SparseCodec:
 
     lossless = False
     whole_head = False
+    carry = 1.0
 
     def encode(self, arrays: NamedArrays, specification: HeadSpecification, memory: bytes) -> Encoded:
         """See `Codec.encode`."""

@@ -10,7 +10,10 @@ from rich.console import Console
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.heads.shared_heads import shared_head_specification
 from fedmedclip.simulation.bandwidth.full_model import encoder_parameter_bytes
-from fedmedclip.simulation.bandwidth.loss import difference_to_uncompressed
+from fedmedclip.simulation.bandwidth.loss import (
+    difference_to_uncompressed,
+    global_difference_to_uncompressed,
+)
 from fedmedclip.simulation.bandwidth.plots import draw
 from fedmedclip.simulation.bandwidth.results import (
     breakdown,
@@ -115,6 +118,7 @@ def _write_results(
     rows = make_rows(runs, link, target)
     comparison = compare(rows, full_model)
     losses = difference_to_uncompressed(runs)
+    global_losses = global_difference_to_uncompressed(runs)
     content = {
         "rows": rows,
         "comparison": comparison,
@@ -123,6 +127,7 @@ def _write_results(
         "full_model_fp32_bytes": full_model,
         "settings": {**experiment.description(), "seeds": seeds},
         "accuracy_less_uncompressed": losses,
+        "accuracy_global_less_uncompressed": global_losses,
         "details": {codec: breakdown(of_seeds) for codec, of_seeds in runs.items()},
     }
     encoded = msgspec.json.format(msgspec.json.encode(content), indent=2)
@@ -132,7 +137,7 @@ def _write_results(
     count = f"mean of {len(seeds)} seed{'s' * (len(seeds) > 1)}, {settings.rounds} rounds"
     console.print(f"{settings.method}, {count}", highlight=False)
     waited_for = f"{100 * target:.1f} % ({target_source})"
-    print_rows(console, rows, f"{settings.link}, {settings.rtt}", waited_for, losses)
+    print_rows(console, rows, f"{settings.link}, {settings.rtt}", waited_for, losses, global_losses)
     console.print(comparison.sentence, highlight=False, style="bold")
     files = ", ".join(["bandwidth.json", "curves.csv", *(path.name for path in plots)])
     console.print(f"{settings.out}: {files}", highlight=False)

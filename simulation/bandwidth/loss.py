@@ -1,12 +1,12 @@
 """What a codec costs in accuracy against sending everything, and how sure that is."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import sqrt
 from statistics import fmean, stdev
 
 import msgspec
 
-from fedmedclip.simulation.bandwidth.results import UNCOMPRESSED, final_accuracy
+from fedmedclip.simulation.bandwidth.results import UNCOMPRESSED, final_accuracy, final_accuracy_global
 from fedmedclip.simulation.bandwidth.runs import Run
 
 # Student's t for a two-sided interval of 95 %, by degrees of freedom from 1 on; beyond, the last serves.
@@ -37,17 +37,32 @@ def difference_to_uncompressed(runs: Mapping[str, Sequence[Run]]) -> dict[str, D
     Seeds differ in splits and first heads, which move all codecs together: this difference is much surer than
     the accuracies themselves.
     """
-    reference = {run.seed: final_accuracy(run) for run in runs.get(UNCOMPRESSED, ())}
-    return {
-        codec: _over_seeds([final_accuracy(run) - reference[run.seed] for run in of_seeds])
-        for codec, of_seeds in (runs.items() if reference else ())
-    }
+    return _differences(runs, final_accuracy)
 
 
-def _over_seeds(differences: Sequence[float]) -> Difference:
+def global_difference_to_uncompressed(runs: Mapping[str, Sequence[Run]]) -> dict[str, Difference]:
+    """Return the same on the global test; empty when there is none."""
+    return _differences(runs, final_accuracy_global)
+
+
+def mean_difference(differences: Sequence[float]) -> Difference:
+    """Return the mean of differences that are independent of each other, with its interval."""
     mean, count = fmean(differences), len(differences)
     if count < 2:
         return Difference(mean, 0.0)
     spread = stdev(differences)
     half = _STUDENT[min(count - 1, len(_STUDENT)) - 1] * spread / sqrt(count)
     return Difference(mean, spread, mean - half, mean + half)
+
+
+def _differences(
+    runs: Mapping[str, Sequence[Run]], accuracy_of: Callable[[Run], float | None]
+) -> dict[str, Difference]:
+    reference = {run.seed: accuracy_of(run) for run in runs.get(UNCOMPRESSED, ())}
+    found: dict[str, Difference] = {}
+    for codec, of_seeds in runs.items():
+        pairs = [(accuracy_of(run), reference.get(run.seed)) for run in of_seeds]
+        differences = [own - other for own, other in pairs if own is not None and other is not None]
+        if differences:
+            found[codec] = mean_difference(differences)
+    return found

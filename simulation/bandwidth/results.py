@@ -189,7 +189,13 @@ def final_accuracy(run: Run) -> float:
     return fmean(_curve(run)[-_LAST_ROUNDS:])
 
 
+def final_accuracy_global(run: Run) -> float | None:
+    """Return the same on images of no site, None without such."""
+    values = [entry.accuracy_global for entry in run.rounds[-_LAST_ROUNDS:]]
+    known = [value for value in values if value is not None]
+    return fmean(known) if known else None
+
+
 def _final_global(runs: Sequence[Run]) -> float | None:
-    entries = [entry for run in runs for entry in run.rounds[-_LAST_ROUNDS:]]
-    values = [entry.accuracy_global for entry in entries if entry.accuracy_global is not None]
-    return fmean(values) if values else None
+    known = [value for value in map(final_accuracy_global, runs) if value is not None]
+    return fmean(known) if known else None

@@ -1,4 +1,4 @@
-"""The rows as two tables that fit a terminal of 80 columns: what travels, and what it gives."""
+"""The rows as tables that fit a terminal of 80 columns: what travels, what it gives and what it costs."""
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -10,17 +10,25 @@ from rich.table import Table
 from fedmedclip.simulation.bandwidth.loss import Difference
 from fedmedclip.simulation.bandwidth.results import PAPERS, UNCOMPRESSED, Row
 
+_NONE: Mapping[str, Difference] = MappingProxyType({})
+
 
 def print_rows(
     console: Console,
     rows: Sequence[Row],
     link: str,
     target: str,
-    losses: Mapping[str, Difference] = MappingProxyType({}),
+    losses: Mapping[str, Difference] = _NONE,
+    global_losses: Mapping[str, Difference] = _NONE,
 ) -> None:
-    """Print one line per codec in each table; `target` says what "rounds" waits for, `link` is in words."""
+    """Print one line per codec in each table; `target` says what "rounds" waits for, `link` is in words.
+
+    `losses` are the codecs' differences to the uncompressed one, `global_losses` those on the global test.
+    """
     console.print(_bytes_table(rows))
-    console.print(_accuracy_table(rows, losses))
+    console.print(_accuracy_table(rows))
+    if losses:
+        console.print(_loss_table(rows, losses, global_losses))
     console.print(
         "total: of all rounds; limit: order-0 entropy of an update's payload; "
         f"s: seconds of a round on {link}, training not counted; less: than {PAPERS}",
@@ -28,8 +36,8 @@ def print_rows(
         style="dim",
     )
     console.print(
-        f"rounds: to {target}; accuracy ± standard deviation between seeds; less lossless: points ± the 95 % "
-        "interval of their mean (Student's t over the seeds); encode, decode: ms",
+        f"rounds: to {target}; accuracy ± standard deviation between seeds; points less {UNCOMPRESSED} ± the "
+        "95 % interval of their mean (Student's t over the seeds); encode, decode: ms",
         highlight=False,
         style="dim",
     )
@@ -55,19 +63,28 @@ def _bytes_table(rows: Sequence[Row]) -> Table:
     return table
 
 
-def _accuracy_table(rows: Sequence[Row], losses: Mapping[str, Difference]) -> Table:
+def _accuracy_table(rows: Sequence[Row]) -> Table:
     with_global = any(row.accuracy_global is not None for row in rows)
-    headings = ["accuracy %", *(["less lossless"] if losses else [])]
-    headings += [*(["global %"] if with_global else []), "rounds", "encode", "decode"]
-    table = _table("Accuracy of the shared head, and what its codec costs", headings)
+    headings = ["accuracy %", *(["global %"] if with_global else []), "rounds", "encode", "decode"]
+    table = _table("Accuracy of the shared head", headings)
     for row in rows:
         cells = [f"{100 * row.accuracy:.1f} ± {100 * row.accuracy_std:.1f}"]
-        if losses:
-            cells.append(losses[row.codec].in_points() if row.codec != UNCOMPRESSED else "")
         if with_global:
             cells.append("" if row.accuracy_global is None else f"{100 * row.accuracy_global:.1f}")
         cells.append("-" if row.rounds_to_target is None else str(row.rounds_to_target))
         table.add_row(row.codec, *cells, f"{row.encode_ms:.1f}", f"{row.decode_ms:.1f}")
+    return table
+
+
+def _loss_table(
+    rows: Sequence[Row], losses: Mapping[str, Difference], global_losses: Mapping[str, Difference]
+) -> Table:
+    headings = ["sites", *(["global test"] if global_losses else [])]
+    table = _table(f"Points less {UNCOMPRESSED}", headings)
+    for row in rows:
+        if row.codec != UNCOMPRESSED:
+            cells = [of_codec[row.codec].in_points() for of_codec in (losses, global_losses) if of_codec]
+            table.add_row(row.codec, *cells)
     return table
 
 

@@ -13,7 +13,13 @@ from fedmedclip.protocol.codecs import (
     encode_head,
     order0_entropy_bytes,
 )
-from fedmedclip.protocol.codecs.error_feedback import apply_delta, change_to_send, compress
+from fedmedclip.protocol.codecs.error_feedback import (
+    apply_delta,
+    change_to_send,
+    compress,
+    require_carrying_codec,
+    what_to_send,
+)
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays
 
@@ -88,6 +94,7 @@ class DeltaCoder:
 
     def __init__(self, method: str, uplink: str, downlink: str, specification: HeadSpecification) -> None:
         self._method = method
+        require_carrying_codec(method, downlink)
         self._uplink, self._downlink = delta_codec_named(uplink), delta_codec_named(downlink)
         self._specification = specification
 
@@ -97,8 +104,7 @@ class DeltaCoder:
         """See `Coder`."""
         delta = change_to_send(self._method, trained, base, kept.residual)
         if measurements is not None:
-            owed = kept.residual
-            wanted = delta if owed is None else {name: delta[name] + owed[name] for name in delta}
+            wanted = what_to_send(self._uplink, delta, kept.residual)
             measurements.take(self._uplink, wanted, kept.memory, self._specification)
         return self._compress(self._uplink, delta, kept)
 

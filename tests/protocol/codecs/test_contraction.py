@@ -174,6 +174,7 @@ class Threefold:
     name = "threefold"
     lossless = False
     whole_head = False
+    carry = 1.0
 
     def encode(self, arrays, specification, memory):
         """See `Codec.encode`."""

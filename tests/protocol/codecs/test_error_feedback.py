@@ -2,7 +2,13 @@ import numpy as np
 import pytest
 
 from fedmedclip.protocol.codecs import codec_named, decode_head, delta_codec_named
-from fedmedclip.protocol.codecs.error_feedback import apply_delta, compress, difference
+from fedmedclip.protocol.codecs.error_feedback import (
+    apply_delta,
+    compress,
+    difference,
+    require_carrying_codec,
+)
+from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.heads.head import HeadSpecification, TensorSpecification, head_digest
 
 SPECIFICATION = HeadSpecification((TensorSpecification("weight", (8, 16), initial_bound=1.0),))
@@ -75,3 +81,39 @@ def test_arrays_that_are_measured_anew_keep_no_residual():
     found = compress(delta_codec_named("int4"), delta, None, b"", specification)
     assert (found.decoded["running_mean"] != delta["running_mean"]).any()
     assert not found.residual["running_mean"].any()
+
+
+def random_weights(seed):
+    return {"weight": np.random.default_rng(seed).standard_normal((8, 16)).astype(np.float32)}
+
+
+@pytest.mark.parametrize("name", ["lowrank:rank=2,carry=0.25", "auto:bytes=256,carry=0.25"])
+def test_a_codec_that_carries_a_share_owes_no_more_of_the_round_before(name):
+    delta, residual = random_weights(1), random_weights(2)
+    found = compress(codec_named(name), delta, residual, b"", SPECIFICATION)
+    wanted = delta["weight"] + np.float32(0.25) * residual["weight"]
+    np.testing.assert_allclose(found.decoded["weight"] + found.residual["weight"], wanted, atol=1e-6)
+
+
+def test_all_that_is_owed_is_wanted_where_nothing_new_was_learnt():
+    nothing, residual = {"weight": np.zeros((8, 16), np.float32)}, random_weights(2)
+    found = compress(codec_named("lowrank:carry=0"), nothing, residual, b"", SPECIFICATION)
+    total = found.decoded["weight"] + found.residual["weight"]
+    np.testing.assert_allclose(total, residual["weight"], atol=1e-6)
+
+
+def test_the_default_owes_everything():
+    assert [codec_named(name).carry for name in ("lowrank", "auto:bytes=1460", "topk", "int4")] == [1.0] * 4
+
+
+@pytest.mark.parametrize("value", ["1.5", "-0.1", "much"])
+def test_a_share_beyond_nothing_and_all_is_refused(value):
+    with pytest.raises(InvalidInputError, match=r"carry is .* from 0 to 1"):
+        codec_named(f"lowrank:carry={value}")
+
+
+def test_statistics_must_arrive_whole():
+    require_carrying_codec("fedmedclip", "lowrank:carry=0.5")
+    require_carrying_codec("whitened-memory", "lowrank")
+    with pytest.raises(InvalidInputError, match="sends its statistics once; leave carry out"):
+        require_carrying_codec("whitened-memory", "lowrank:carry=0.5")

@@ -61,7 +61,7 @@ def refusal(folder: Path, content: str | bytes, structure: type = SiteConfigurat
         ("uplink_codec = 'lowrnk'", "[site] uplink_codec: unknown codec 'lowrnk'; did you mean 'lowrank'?"),
         (
             "uplink_codec = 'lowrank:rnk=3'",
-            "'lowrank' has no parameter rnk; did you mean 'rank'? (known: rank, bits)",
+            "'lowrank' has no parameter rnk; did you mean 'rank'? (known: rank, bits, carry)",
         ),
         (
             "[images]\nwindow = [1, 2, 3]",
@@ -124,6 +124,10 @@ def test_a_file_that_is_none_is_refused_with_its_place(tmp_path: Path, text: str
         ("rounds = 3\n[sites]\na = 'AB'", '[sites] a is "AB" (text); give a public key in quotes: 64'),
         ("rounds = 3\n[sites]\nA = '" + "ab" * 32 + "'", "site name 'A' is not usable"),
         ("rounds = 3\ndownlink_codec = 'zip'", "[federation] downlink_codec: unknown codec 'zip'"),
+        (
+            "rounds = 3\nmethod = 'whitened-memory'\ndownlink_codec = 'lowrank:carry=0.5'",
+            "[federation] downlink_codec: 'lowrank:carry=0.5' forgets a part of what it leaves out",
+        ),
         (
             "rounds = 3\n[training]\nx = [1]",
             "[training] x is [1] (a list); give text of at most 64 characters",

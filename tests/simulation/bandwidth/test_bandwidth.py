@@ -87,6 +87,8 @@ def test_it_writes_a_row_per_codec_curves_plots_and_a_sentence(finished):
     assert "image encoder" in content["comparison"]["sentence"]
     nothing = {"mean": 0.0, "std": 0.0, "low": 0.0, "high": 0.0}
     assert content["accuracy_less_uncompressed"]["lossless"] == nothing
+    assert set(content["accuracy_global_less_uncompressed"]) == {"lossless", "int8"}
+    assert "Points less lossless" in text
     assert "95 % interval" in text
     curves = list(csv.DictReader((out / "curves.csv").open()))
     assert len(curves) == 2 * 2 * 2

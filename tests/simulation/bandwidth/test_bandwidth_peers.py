@@ -6,7 +6,9 @@ import threading
 from rich.console import Console
 
 from benchmarks.peers.comparison import install
+from benchmarks.wire.codec_loss import losses_of, runs_of
 from benchmarks.wire.counting_proxy import CountingProxy
+from benchmarks.wire.hard_features import configuration, write_hard_features
 from benchmarks.wire.synthetic_features import write_features
 from fedmedclip.simulation.federation.feature_pool import pool_of_file
 
@@ -46,3 +48,28 @@ def test_synthetic_features_are_ones_the_benchmark_takes(tmp_path):
     assert pool.global_test is not None
     write_features(tmp_path / "again.npz", size=32, classes=4, images=300, sites=3, global_images=50, seed=0)
     assert pool_of_file(tmp_path / "again.npz").digest == pool.digest
+
+
+def test_hard_features_follow_from_size_and_number_alone(tmp_path):
+    wanted = configuration(64, 12)
+    write_hard_features(tmp_path / "first.npz", wanted)
+    write_hard_features(tmp_path / "again.npz", configuration(64, 12))
+    pool = pool_of_file(tmp_path / "first.npz")
+    assert pool.digest == pool_of_file(tmp_path / "again.npz").digest
+    assert (pool.embedding_size, len(pool.class_embeddings), len(pool.site_names)) == (64, 3, 2)
+    assert len(pool.labels) == 2 * wanted.images_per_site
+    write_hard_features(tmp_path / "other.npz", configuration(64, 13))
+    assert pool_of_file(tmp_path / "other.npz").digest != pool.digest
+    assert [number for number in range(6) if configuration(256, number).held_out] == [2, 5]
+
+
+def test_the_loss_of_a_codec_is_measured_once_and_read_again(tmp_path):
+    console = Console(record=True, width=200)
+    wanted = configuration(64, 12)
+    runs = runs_of(wanted, ["lossless", "int8"], [0, 1], 1, tmp_path, console)
+    at_sites, on_global = losses_of(runs)["int8"]
+    assert at_sites.low is not None
+    assert on_global.low is not None
+    assert abs(on_global.mean) < 0.05
+    assert runs_of(wanted, ["lossless", "int8"], [0, 1], 1, tmp_path, console) == runs
+    assert "4 of 4 runs are done already" in console.export_text()

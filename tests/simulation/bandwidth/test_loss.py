@@ -2,12 +2,15 @@
 
 import pytest
 
-from fedmedclip.simulation.bandwidth.loss import difference_to_uncompressed
+from fedmedclip.simulation.bandwidth.loss import (
+    difference_to_uncompressed,
+    global_difference_to_uncompressed,
+)
 from fedmedclip.simulation.bandwidth.runs import Round, Run
 
 
-def run(codec, seed, accuracy):
-    rounds = [Round(2, 10, 10, 2, accuracy, None)] * 6
+def run(codec, seed, accuracy, accuracy_global=None):
+    rounds = [Round(2, 10, 10, 2, accuracy, accuracy_global)] * 6
     return Run(codec, seed, rounds, 2, {}, {}, 1.0, 1.0, 1.0, 1.0, "")
 
 
@@ -31,3 +34,18 @@ def test_one_seed_gives_no_interval_and_no_reference_no_difference():
     assert (one.low, one.high) == (None, None)
     assert one.in_points() == "-1.00"
     assert difference_to_uncompressed({"int8": [run("int8", 0, 0.49)]}) == {}
+
+
+def test_the_global_test_has_a_difference_of_its_own():
+    runs = {
+        "lossless": [run("lossless", 0, 0.5, 0.4), run("lossless", 1, 0.5, 0.5)],
+        "int8": [run("int8", 0, 0.6, 0.38), run("int8", 1, 0.6, 0.48)],
+    }
+    found = global_difference_to_uncompressed(runs)["int8"]
+    assert (found.mean, found.low, found.high) == pytest.approx((-0.02, -0.02, -0.02))
+    assert difference_to_uncompressed(runs)["int8"].mean == pytest.approx(0.1)
+
+
+def test_without_a_global_test_there_is_no_difference_on_it():
+    runs = {"lossless": [run("lossless", 0, 0.5)], "int8": [run("int8", 0, 0.49)]}
+    assert global_difference_to_uncompressed(runs) == {}
