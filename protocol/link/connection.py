@@ -2,13 +2,16 @@
 
 import socket
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import paho.mqtt.client as paho
 
-# Requests for a TCP connection go out at 0, 1 and 3 s: waiting for the answer to the next one takes longer
-# than beginning again.
+# Requests for a TCP connection go out at 0, 1, 3 and 7 s: where nothing passes, beginning again finds sooner
+# than the fourth that something does. On a path of some seconds each way, no answer comes in this time.
 NETWORK_SECONDS = 4.0
+PATIENT_NETWORK_SECONDS = 8.0
 # For a proxy to answer, and for TLS and WebSockets to be agreed on: several ways there and back, with
 # certificates, which takes 8 s at 9.6 kbit/s.
 AGREEMENT_SECONDS = 15.0
@@ -29,6 +32,7 @@ class LinkClient(paho.Client):
         super().__init__(*arguments, **options)
         self._http_proxy = proxy
         self.connect_timeout = AGREEMENT_SECONDS
+        self.network_seconds = NETWORK_SECONDS
         self.lasting = True
 
     def ping(self) -> None:
@@ -37,9 +41,9 @@ class LinkClient(paho.Client):
 
     def _create_socket_connection(self) -> socket.socket:
         if self._http_proxy is None:
-            return socket.create_connection((self.host, self.port), timeout=NETWORK_SECONDS)
+            return socket.create_connection((self.host, self.port), timeout=self.network_seconds)
         try:
-            connection = socket.create_connection(self._http_proxy, timeout=NETWORK_SECONDS)
+            connection = socket.create_connection(self._http_proxy, timeout=self.network_seconds)
         except OSError as error:
             host, port = self._http_proxy
             raise ConnectionError(f"the HTTP proxy {host}:{port} cannot be reached: {error}") from error
@@ -60,11 +64,45 @@ def unanswered_seconds(connection: Any) -> float:
     """
     if not hasattr(socket, "TCP_INFO"):
         return 0.0
-    with socket.fromfd(connection.fileno(), socket.AF_INET, socket.SOCK_STREAM) as twin:
+    with _twin(connection) as twin:
         information = twin.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
     (unacknowledged,) = struct.unpack_from("=I", information, _UNACKNOWLEDGED_OFFSET)
     (milliseconds,) = struct.unpack_from("=I", information, _LAST_ACKNOWLEDGEMENT_OFFSET)
     return milliseconds / 1000 if unacknowledged else 0.0
+
+
+@contextmanager
+def one_segment(connection: Any) -> Iterator[None]:
+    """Let what is written meanwhile leave in full TCP segments, and the rest in one at the end.
+
+    Where the system cannot, each write may become a segment, with 40 to 60 bytes of headers and an
+    acknowledgement of its own.
+    """
+    if not hasattr(socket, "TCP_CORK"):
+        yield
+        return
+    with _twin(connection) as twin:
+        twin.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
+        try:
+            yield
+        finally:
+            twin.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
+
+
+def acknowledge_with_data(connection: Any) -> None:
+    """Let TCP wait with its acknowledgement for data that it can go with, or for more to acknowledge.
+
+    Linux else acknowledges each segment at once after a silence, and forgets this setting at times: it has to
+    be set after each read.
+    """
+    if hasattr(socket, "TCP_QUICKACK"):
+        with _twin(connection) as twin:
+            twin.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
+
+
+def _twin(connection: Any) -> socket.socket:
+    """Return the TCP socket below TLS and WebSockets, to be closed by the caller; the connection stays."""
+    return socket.fromfd(connection.fileno(), socket.AF_INET, socket.SOCK_STREAM)
 
 
 def open_tunnel(connection: socket.socket, host: str, port: int) -> None:

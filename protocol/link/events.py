@@ -87,6 +87,8 @@ class Inbox:
         self._events: deque[Event] = deque()
         self._changed = threading.Condition()
         self._unread = 0
+        # Since when the main loop waits for an event; None while it works. A reading of the monotonic clock.
+        self.waiting_since: float | None = None
 
     @property
     def full(self) -> bool:
@@ -104,11 +106,15 @@ class Inbox:
         """Return the oldest event, or None when there is none within `timeout` seconds."""
         deadline = time.monotonic() + timeout
         with self._changed:
-            while not self._events:
-                remaining = deadline - time.monotonic()
-                if remaining <= 0:
-                    return None
-                self._changed.wait(remaining)
+            try:
+                while not self._events:
+                    now = time.monotonic()
+                    if now >= deadline:
+                        return None
+                    self.waiting_since = self.waiting_since or now
+                    self._changed.wait(deadline - now)
+            finally:
+                self.waiting_since = None
             event = self._events.popleft()
             self._unread -= isinstance(event, Received)
             return event

@@ -24,12 +24,14 @@ class BrokerLimits:
     """What one connection may ask of the broker.
 
     `payload` is the largest payload on a topic of the protocol, in bytes; `packet` the largest MQTT packet,
-    None where the broker names no limit; `window` how many messages may await their acknowledgement.
+    None where the broker names no limit; `window` how many messages may await their acknowledgement;
+    `aliases` how many topics may have a number instead.
     """
 
     payload: int
     packet: int | None = None
     window: int = SENDING_WINDOW
+    aliases: int = 0
 
     def takes(self, topic: str, payload: bytes) -> bool:
         """Whether a message fits the largest packet."""
@@ -59,7 +61,7 @@ def limits_of(properties: Any, settings: LinkSettings) -> BrokerLimits:
             "raise its limit (Mosquitto: max_packet_size)"
         )
     window = min(SENDING_WINDOW, getattr(properties, "ReceiveMaximum", SENDING_WINDOW))
-    return BrokerLimits(payload, packet, window)
+    return BrokerLimits(payload, packet, window, getattr(properties, "TopicAliasMaximum", 0))
 
 
 def without_acknowledgement(settings: LinkSettings) -> str:

@@ -21,8 +21,16 @@ from paho.mqtt.enums import LogLevel
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from fedmedclip.protocol.link.acknowledgements import IDLE_SECONDS
 from fedmedclip.protocol.link.client import ClientFactory, ProtocolChoice, connect
-from fedmedclip.protocol.link.connection import LinkClient, unanswered_seconds
+from fedmedclip.protocol.link.connection import (
+    NETWORK_SECONDS,
+    PATIENT_NETWORK_SECONDS,
+    LinkClient,
+    acknowledge_with_data,
+    one_segment,
+    unanswered_seconds,
+)
 from fedmedclip.protocol.link.events import Connected, Disconnected, Inbox
 from fedmedclip.protocol.link.limits import BrokerLacksError, limits_of
 from fedmedclip.protocol.link.pulse import Pulse
@@ -50,6 +58,8 @@ DEAD_PATH_SECONDS = 4.0
 # the other side takes in little.
 DEAD_CONNECTION_SECONDS = 30.0
 GOODBYE_SECONDS = 2.0
+# After this long TCP has acknowledged what was read, and then has to be told again not to hurry.
+SETTLING_SECONDS = 0.05
 # A connection that lasted this long was a good one: the next failure starts again with the shortest wait.
 STABLE_SECONDS = 10.0
 # Connections in a row that ended sooner than that before it is worth a remark.
@@ -130,6 +140,9 @@ class NetworkThread:
         self._last_error = ""
         started = time.monotonic()
         try:
+            # Every second attempt is patient: short ones are back sooner, but never on a very long path.
+            patient = self._failures % 2 == 1
+            client.network_seconds = PATIENT_NETWORK_SECONDS if patient else NETWORK_SECONDS
             connect(client, self._settings, protocol)
             self._serve(client, time.monotonic() - started)
         except BrokerLacksError as error:
@@ -152,18 +165,25 @@ class NetworkThread:
     def _serve(self, client: LinkClient, connect_seconds: float) -> None:
         started = time.monotonic()
         pulse = Pulse(self._settings.keepalive_seconds, started)
+        readable = False
         while (connection := client.socket()) is not None:
-            readable = self._wait(connection, client.want_write())
+            acknowledge_with_data(connection)
+            readable = self._wait(connection, client.want_write(), SETTLING_SECONDS if readable else 1.0)
             self._run_commands()
             if readable:
                 client.loop_read()
                 pulse.heard(time.monotonic())
+            leaving = self._closing_deadline is not None and self._may_leave()
+            company = leaving or client.want_write() or self.session.can_send
+            if company or self.session.acknowledgements.due(time.monotonic()):
+                self.session.acknowledgements.send()
             self.session.send_waiting()
-            if self._closing_deadline is not None and self._may_leave():
+            if leaving:
                 say_goodbye(client)
                 return
-            if client.want_write():
-                client.loop_write()
+            if (connection := client.socket()) is not None and client.want_write():
+                with one_segment(connection):
+                    client.loop_write()
                 pulse.sent(time.monotonic())
             if self._ending is None and client.socket() is not None:
                 self._ending = (
@@ -176,7 +196,7 @@ class NetworkThread:
 
     def _unanswered(self, client: LinkClient, elapsed: float, connect_seconds: float) -> Ending | None:
         """Give up a handshake: soon where the path is dead, later where the broker is but slow."""
-        if unanswered_seconds(client.socket()) > DEAD_PATH_SECONDS:
+        if unanswered_seconds(client.socket()) > max(DEAD_PATH_SECONDS, 2 * connect_seconds):
             return Ending(f"no answer from {self._settings.address}")
         patience = HANDSHAKE_SECONDS
         if self._choice.undecided:
@@ -202,14 +222,17 @@ class NetworkThread:
         late = self._closing_deadline is not None and time.monotonic() > self._closing_deadline
         return self.session.idle or late
 
-    def _wait(self, connection: Any, wants_write: bool) -> bool:
-        """Wait for the network or for work, at most a second; return whether there is something to read."""
+    def _wait(self, connection: Any, wants_write: bool, seconds: float) -> bool:
+        """Wait for the network or for work, at most so long; return whether there is something to read."""
         if self._inbox.full:
             select.select([self._wake_reader], [connection] if wants_write else [], [], 0.05)
             return False
         # TLS may hold decrypted bytes that select does not see.
         buffered = hasattr(connection, "pending") and connection.pending() > 0
-        seconds = 0.0 if buffered or self.session.can_send else 1.0
+        if self.session.acknowledgements:
+            seconds = IDLE_SECONDS
+        if buffered or self.session.can_send:
+            seconds = 0.0
         readers = [self._wake_reader, connection]
         readable, _, _ = select.select(readers, [connection] if wants_write else [], [], seconds)
         return buffered or connection in readable

@@ -4,6 +4,7 @@ Everything here runs on the network thread; `Traffic` and `finished` may be read
 """
 
 import logging
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from paho.mqtt.enums import MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from fedmedclip.protocol.link.acknowledgements import Acknowledgements
+from fedmedclip.protocol.link.aliases import TopicAliases
 from fedmedclip.protocol.link.client import Message
 from fedmedclip.protocol.link.events import Inbox, Published, PublishRefused, Received, SubscriptionRefused
 from fedmedclip.protocol.link.limits import BrokerLacksError, BrokerLimits, without_acknowledgement
@@ -56,6 +59,9 @@ class Session:
         self._filters: dict[str, int] = {}
         self._granted: set[str] = set()
         self._asked: dict[int, list[str]] = {}
+        self.acknowledgements = Acknowledgements(inbox)
+        self._aliases = TopicAliases()
+        self._may_shorten = True
 
     @property
     def idle(self) -> bool:
@@ -92,9 +98,12 @@ class Session:
         Called before paho sends again what was not acknowledged.
         """
         self._client = client
+        # A number for a topic, in what paho would send again, belongs to the connection that is gone.
+        numbered = self._limits.aliases > 0
         self._limits = limits
+        self._aliases = TopicAliases(limits.aliases if self._may_shorten else 0)
         unacceptable = any(not self._fits(message) for _, message in self._window.values())
-        if self._one_at_a_time or unacceptable or len(self._window) > limits.window:
+        if self._one_at_a_time or numbered or unacceptable or len(self._window) > limits.window:
             client.drop_out_messages()
             self._outgoing.extendleft(reversed(self._window.values()))
             self._window.clear()
@@ -110,6 +119,7 @@ class Session:
         self._client = None
         self._connection += 1
         self._asked.clear()
+        self.acknowledgements.forget()
         lost = {packet: entry for packet, entry in self._window.items() if entry[1].qos == 0}
         for packet, (token, message) in lost.items():
             del self._window[packet]
@@ -118,6 +128,7 @@ class Session:
             oldest = next(iter(self._window.values()))[0]
             self._suspect = oldest if self._one_at_a_time else None
             self._one_at_a_time = True
+            self._may_shorten = False
 
     def publish(self, token: int, message: Message) -> None:
         """Queue a message; QoS 0 is not queued while there is no connection."""
@@ -151,7 +162,8 @@ class Session:
                 self._hand_over(self._client, token, message)
 
     def _hand_over(self, client: paho.Client, token: int, message: Message) -> None:
-        info = client.publish(message.topic, message.payload, message.qos, message.retain)
+        topic, properties = self._aliases.shorten(message.topic)
+        info = client.publish(topic, message.payload, message.qos, message.retain, properties)
         if info.rc == MQTTErrorCode.MQTT_ERR_QUEUE_SIZE:
             raise RuntimeError(f"packet identifier {info.mid} is still in use after 65535 messages")
         self._window[info.mid] = (token, message)
@@ -209,6 +221,7 @@ class Session:
             self._refuse(token, message, f"the broker says: {code.getName().lower()}")
         else:
             self.finished += 1
+            self._aliases.confirm(message.topic)
             self._inbox.put(Published(token))
 
     def _on_message(self, client: paho.Client, data: Any, message: paho.MQTTMessage) -> None:
@@ -230,6 +243,7 @@ class Session:
         def send() -> None:
             # Once, and only on the connection that delivered it: the broker uses the identifier again.
             if self._connection == connection and waiting:
-                client.ack(waiting.pop(), qos)
+                packet = waiting.pop()
+                self.acknowledgements.hold(lambda: client.ack(packet, qos), time.monotonic())
 
         return lambda: self._post(send)

@@ -133,7 +133,7 @@ def test_retained_messages_are_not_sent_again_after_a_reconnect(mortal_broker: M
         link.subscribe(topic)
         link.publish(topic, b"head", retain=True)
         wait_for(link, Received).acknowledge()
-        time.sleep(0.1)
+        assert quiet(link, Received)
         mortal_broker.restart()
         assert wait_for(link, Connected).session_present
         assert quiet(link, Received)

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 import msgspec
 import pytest
 
+from fedmedclip.protocol.link import network
+from fedmedclip.protocol.link.connection import NETWORK_SECONDS, PATIENT_NETWORK_SECONDS, LinkClient
 from fedmedclip.protocol.link.link import Connected, Disconnected, Link, LinkSettings, SubscriptionRefused
 from tests.protocol.link.helpers import unique, wait_for
 from tests.protocol.link.test_transports import Proxy
@@ -151,3 +153,20 @@ def test_a_slow_link_does_not_make_an_mqtt_5_broker_an_old_one(monkeypatch: pyte
             assert wait_for(link, Connected).protocol == "5"
     proxy.close()
     assert versions == [5]
+
+
+def test_every_second_attempt_has_time_for_an_answer_from_very_far(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There and back in 6 s, a TCP connection is never made in 4."""
+    given: list[float] = []
+
+    def never_answered(client: LinkClient, settings: LinkSettings, protocol: str) -> None:
+        given.append(client.network_seconds)
+        raise TimeoutError
+
+    monkeypatch.setattr(network, "connect", never_answered)
+    settings = LinkSettings(first_retry_seconds=0.01, longest_retry_seconds=0.02)
+    with Link(settings, client_id="a") as link:
+        for _ in range(4):
+            assert not wait_for(link, Disconnected).fatal
+    assert given[:4] == [NETWORK_SECONDS, PATIENT_NETWORK_SECONDS] * 2
+    assert PATIENT_NETWORK_SECONDS > 6.0
