@@ -2,8 +2,8 @@
 
     sudo python -m benchmarks.wire.coming_back [--outage 150] [--uploading]
 
-A real Mosquitto on one host, a link with default settings on another (`two_hosts`), with a black hole on the
-wire between them; then a broker that is stopped and started. With `--uploading` a message of 128 KiB goes
+A real Mosquitto on one host, a link with default settings on another (`wire`), with a black hole on the wire
+between them; then a broker that is stopped and started. With `--uploading` a message of 128 KiB goes
 into the hole. Noticed within 40 s, back within 5 s of the wire or the broker. From the repository's root.
 """
 
@@ -12,7 +12,8 @@ import subprocess
 import sys
 import time
 
-from benchmarks.wire.two_hosts import AT_HOSPITAL, CENTRE_ADDRESS, black_hole, two_hosts
+from benchmarks.wire.two_hosts import AT_HOSPITAL, CENTRE_ADDRESS, two_hosts
+from benchmarks.wire.wire import Conditions, Wire
 from fedmedclip.simulation.processes.brokers import MosquittoBroker, free_port
 
 # The hospital's part prints a line for each event, and publishes when told to.
@@ -78,18 +79,18 @@ def main() -> None:
 def measure(outage: float, uploading: bool) -> None:
     """Print what took how long."""
     port = free_port()
-    with MosquittoBroker(settings=[f"listener {port} {CENTRE_ADDRESS}"]) as broker:
+    with Wire() as wire, MosquittoBroker(settings=[f"listener {port} {CENTRE_ADDRESS}"]) as broker:
         watch = Watch(port)
         try:
             watch.seconds_until("Connected")
             time.sleep(2.0)
             started = time.monotonic()
-            black_hole(True)
+            wire.conditions = Conditions(dead=True)
             if uploading:
                 watch.publish(128 * 1024)
             print(f"black hole noticed after {watch.seconds_until('Disconnected'):.1f} s", flush=True)
             time.sleep(max(0.0, outage - (time.monotonic() - started)))
-            black_hole(False)
+            wire.conditions = Conditions()
             print(f"back {watch.seconds_until('Connected'):.1f} s after the wire is", flush=True)
             broker.stop()
             watch.seconds_until("Disconnected")

@@ -166,16 +166,18 @@ class _Post:
 def _serve(agent: SiteAgent, link: Link, post: _Post, once: bool) -> None:
     """Handle what arrives; train and ask only when nothing more waits, so that no round trains in vain."""
     said: Status | None = None
-    said_at = 0.0
+    sent_at = 0.0
     patience_ends: float | None = None
     while True:
         event = link.next_event(0.0)
         if event is None:
             now = time.monotonic()
-            _publish(link, post, agent, agent.tick(now))
-            silent = agent.joined and now - said_at >= HEARTBEAT_SECONDS
+            if _publish(link, post, agent, agent.tick(now)):
+                sent_at = now
+            # Whatever it sends shows that it is there.
+            silent = agent.joined and now - sent_at >= HEARTBEAT_SECONDS
             if agent.owes_status(said) or silent:
-                said, said_at = agent.status(online=True), now
+                said, sent_at = agent.status(online=True), now
                 _send(link, post.status(said))
             if once and agent.finished and agent.joined and link.unfinished == 0:
                 return
@@ -209,9 +211,11 @@ def _serve(agent: SiteAgent, link: Link, post: _Post, once: bool) -> None:
                     patience_ends = now + 10 * _PATIENCE_SECONDS
 
 
-def _publish(link: Link, post: _Post, agent: SiteAgent, messages: list[ProtocolMessage]) -> None:
+def _publish(link: Link, post: _Post, agent: SiteAgent, messages: list[ProtocolMessage]) -> bool:
+    """Send them; return whether there were any."""
     for message in messages:
         _send(link, post.up(message, agent.plan_identity))
+    return bool(messages)
 
 
 def _send(link: Link, message: Message) -> None:

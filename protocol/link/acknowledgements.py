@@ -13,7 +13,7 @@ from fedmedclip.protocol.link.events import Inbox
 IDLE_SECONDS = 0.05
 # How long an acknowledgement is held back while the main loop works: brokers have patience, but not for ever,
 # and what is not acknowledged when the connection ends is delivered again.
-LONGEST_SECONDS = 5.0
+LONGEST_SECONDS = 2.0
 # A broker may have as few as ten messages on their way to us.
 MOST_HELD = 4
 
