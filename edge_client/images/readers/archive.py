@@ -1,8 +1,8 @@
 """Image archives in numpy's `.npz` format, as MedMNIST publishes them (https://medmnist.com).
 
-An archive holds `train_images` uint8 (N, height, width) or (N, height, width, 3) and `train_labels` (N, 1),
-and the same for `val` and `test`. Images are read one after the other from the packed file: an array is never
-in memory as a whole, as one of a large edition would have gigabytes.
+An archive holds `train_images` uint8 (N, height, width), (N, height, width, 1) or (N, height, width, 3) and
+`train_labels` (N, 1), and the same for `val` and `test`. Images are read one after the other from the packed
+file: an array is never in memory as a whole, as one of a large edition would have gigabytes.
 """
 
 import hashlib
@@ -108,7 +108,9 @@ class _ArrayReader:
         self._shape, dtype, fortran_order = _read_header(self._file)
         if dtype != np.uint8 or fortran_order:
             raise RefusedFileError(f"an archive of {dtype} values")
-        if (len(self._shape) == 4 and self._shape[3] != 3) or len(self._shape) not in (3, 4):
+        if self._shape[3:] == (1,):
+            self._shape = self._shape[:3]
+        if len(self._shape) not in (3, 4) or self._shape[3:] not in ((), (3,)):
             raise RefusedFileError("an archive of volumes")
         check_size(self._shape[2], self._shape[1])
         self._next = 0

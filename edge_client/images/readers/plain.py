@@ -1,13 +1,23 @@
-"""Plain image files, by Pillow: JPEG, PNG, TIFF, WebP, BMP, GIF, PNM.
+"""Plain image files, by Pillow: JPEG, PNG, TIFF, WebP, BMP, GIF, PNM, JPEG 2000.
 
 How each becomes 8-bit RGB is told in docs/reference/images.md.
 """
 
-from typing import BinaryIO
+import io
+from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+import numpy.typing as npt
+from PIL import Image, ImageFile, UnidentifiedImageError
 
+from fedmedclip.edge_client.images.readers.codestreams import (
+    CODESTREAM_2000,
+    JP2_SIGNATURE,
+    LONGEST_JP2_HEADER,
+    codestream_of_jp2,
+    read_jpeg_2000,
+)
+from fedmedclip.edge_client.images.readers.essentials import JPEG, PNG, essential, exif_orientation
 from fedmedclip.edge_client.images.readers.grey_values import chosen_window, grey_image, to_eight_bits
 from fedmedclip.edge_client.images.readers.refusal import (
     RefusedFileError,
@@ -17,11 +27,25 @@ from fedmedclip.edge_client.images.readers.refusal import (
 from fedmedclip.edge_client.images.readers.settings import ReaderSettings
 
 # Only these decoders ever see a file: others that Pillow has start programs or fetch further files.
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 
 _EIGHT_BIT_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"})
 _DEEP_GREY_MODES = frozenset({"I", "I;16", "I;16B", "I;16L", "F"})
-_BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
+_BITS_PER_SAMPLE, _COMPRESSION, _PHOTOMETRIC, _SAMPLES_PER_PIXEL, _SAMPLE_FORMAT = 258, 259, 262, 277, 339
+_UNCOMPRESSED, _OLD_JPEG = 1, 6
+_WHITE_IS_ZERO, _YCBCR = 0, 6
+_UNSIGNED, _SIGNED = 1, 2
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+# How an image is turned upright, by its EXIF orientation (CIPA DC-008, 4.6.4.1).
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 def read_plain(file: BinaryIO, frame: int | None, settings: ReaderSettings) -> Image.Image:
@@ -29,17 +53,25 @@ def read_plain(file: BinaryIO, frame: int | None, settings: ReaderSettings) -> I
 
     Raises RefusedFileError.
     """
+    head = _head(file)
     try:
-        with Image.open(file, formats=FORMATS) as image:
+        pixels, orientation = _essential(file, head)
+        _check_jpeg_2000(head)
+        with Image.open(pixels, formats=FORMATS) as image:
             check_size(*image.size)
             _go_to_frame(image, frame, settings)
             _refuse_mode(image)
+            largest = _largest_of_pgm(image)
             image.load()
-            return _as_rgb(image, settings)
+            if image.format == "WEBP":
+                orientation = exif_orientation(image.info.get("exif", b""))
+            rgb = _as_rgb(image, settings, largest)
+            return rgb if orientation not in _TURNS else rgb.transpose(_TURNS[orientation])
     except RefusedFileError:
         raise
     except UnidentifiedImageError as error:
-        raise RefusedFileError("not an image") from error
+        kind = "a TIFF of samples that are not read" if head.startswith(_TIFF) else "not an image"
+        raise RefusedFileError(kind) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise RefusedFileError("too many pixels") from error
     # Decoders meet hostile bytes here and answer with many exceptions: OSError, SyntaxError, struct.error,
@@ -51,19 +83,47 @@ def read_plain(file: BinaryIO, frame: int | None, settings: ReaderSettings) -> I
 def plain_frames(file: BinaryIO) -> int:
     """Return the number of pages or frames of an image file; 1 when that cannot be told."""
     try:
-        with Image.open(file, formats=FORMATS) as image:
-            return 1 if image.format == "MPO" else int(getattr(image, "n_frames", 1))
+        # Of a phone's multi-picture JPEG the main picture is left: the others are previews.
+        with Image.open(_essential(file, _head(file))[0], formats=FORMATS) as image:
+            return int(getattr(image, "n_frames", 1))
     except Exception:
         # What is wrong with the file is said when it is read.
         return 1
+
+
+def _head(file: BinaryIO) -> bytes:
+    head = file.read(LONGEST_JP2_HEADER)
+    file.seek(0)
+    return head
+
+
+def _essential(file: BinaryIO, head: bytes) -> tuple[BinaryIO, int]:
+    """The file as Pillow may see it, and the orientation that this leaves out."""
+    # Others are not read as a whole: a stack of pages is opened for each page.
+    if not head.startswith((JPEG, PNG)):
+        return file, 1
+    content, orientation = essential(file.read())
+    return io.BytesIO(content), orientation
+
+
+def _check_jpeg_2000(head: bytes) -> None:
+    """Judge the size that the codestream itself has, which is what a decoder takes memory for."""
+    if not head.startswith((CODESTREAM_2000, JP2_SIGNATURE)):
+        return
+    codestream = codestream_of_jp2(head)
+    stream = read_jpeg_2000(codestream) if codestream is not None else None
+    if stream is None:
+        raise RefusedFileError("corrupt")
+    check_size(*stream.size[:2])
+    if stream.size[2] > 1 and stream.precision > 8:
+        raise RefusedFileError(f"{stream.precision}-bit colours")
 
 
 def _go_to_frame(image: ImageFile.ImageFile, frame: int | None, settings: ReaderSettings) -> None:
     if frame is None and image.format == "TIFF" and settings.frames in ("auto", "first"):
         # Further pages are not even counted: a chain of them costs time.
         return
-    # Of a phone's multi-picture JPEG the main picture is read: the others are previews.
-    count = 1 if image.format == "MPO" else int(getattr(image, "n_frames", 1))
+    count = int(getattr(image, "n_frames", 1))
     if frame is None:
         if count > 1 and settings.frames == "auto":
             raise RefusedFileError("animated")
@@ -83,18 +143,60 @@ def _refuse_mode(image: ImageFile.ImageFile) -> None:
     # often all in the lower half.
     if image.format == "PNG" and image.tile[0][3] == "LA;16B":
         raise RefusedFileError("16-bit with alpha")
-    if image.format == "TIFF" and image.mode in _EIGHT_BIT_MODES - {"RGB", "RGBA", "RGBX", "CMYK"}:
-        bits = int(max(image.tag_v2.get(_BITS_PER_SAMPLE, (1,))))  # type: ignore[attr-defined]
+    if image.format == "TIFF":
+        _refuse_tiff(image)
+
+
+def _refuse_tiff(image: ImageFile.ImageFile) -> None:
+    compression, photometric = _tag(image, _COMPRESSION, _UNCOMPRESSED), _tag(image, _PHOTOMETRIC, None)
+    if photometric is None and compression != _OLD_JPEG:
+        # Pillow takes zero for white then, but not at every depth.
+        raise RefusedFileError("no photometric interpretation")
+    # Read without their subsampling, or as if they were RGB, as versions of Pillow go.
+    if photometric == _YCBCR and compression == _UNCOMPRESSED:
+        raise RefusedFileError("YCbCr colours")
+    if image.mode == "L" and _tag(image, _SAMPLES_PER_PIXEL, 1) > 1:
+        raise RefusedFileError("unusual colours")
+    if image.mode in _EIGHT_BIT_MODES - {"RGB", "RGBA", "RGBX", "CMYK"}:
+        bits = _tag(image, _BITS_PER_SAMPLE, 1)
         if bits > 8:
             raise RefusedFileError(f"{bits}-bit colours")
 
 
-def _as_rgb(image: ImageFile.ImageFile, settings: ReaderSettings) -> Image.Image:
-    ImageOps.exif_transpose(image, in_place=True)
-    if image.mode not in _DEEP_GREY_MODES:
+def _tag(image: ImageFile.ImageFile, tag: int, default: Any) -> Any:
+    """A number of a TIFF's directory; of several, one for each sample, the largest."""
+    value = image.tag_v2.get(tag, default)  # type: ignore[attr-defined]
+    return max(value) if isinstance(value, tuple) else value
+
+
+def _largest_of_pgm(image: ImageFile.ImageFile) -> int | None:
+    """The value of white that a deep PGM names: Pillow spreads its values over 16 bits."""
+    if image.format != "PPM" or image.mode != "I":
+        return None
+    arguments = image.tile[0][3]
+    return int(arguments[-1]) if isinstance(arguments, tuple) else None
+
+
+def _as_rgb(image: ImageFile.ImageFile, settings: ReaderSettings, largest: int | None) -> Image.Image:
+    deep_grey = _deep_grey(image, largest)
+    if deep_grey is None:
         # An alpha channel is dropped, not composited: no background would be the right one.
         return image.convert("RGB")
-    inverted = (
-        image.format == "TIFF" and image.tag_v2.get(_PHOTOMETRIC) == _WHITE_IS_ZERO  # type: ignore[attr-defined]
-    )
-    return grey_image(to_eight_bits(np.asarray(image), window=chosen_window(settings), inverted=inverted))
+    inverted = image.format == "TIFF" and _tag(image, _PHOTOMETRIC, None) == _WHITE_IS_ZERO
+    return grey_image(to_eight_bits(deep_grey, window=chosen_window(settings), inverted=inverted))
+
+
+def _deep_grey(image: ImageFile.ImageFile, largest: int | None) -> npt.NDArray[Any] | None:
+    """Return the values of grey that is not plain 8-bit, as the file means them; None for other images."""
+    form = _tag(image, _SAMPLE_FORMAT, _UNSIGNED) if image.format == "TIFF" else _UNSIGNED
+    if image.mode == "L" and form == _SIGNED:
+        # Pillow has no mode for these two: it gives the bits.
+        return np.asarray(image).view(np.int8)
+    if image.mode not in _DEEP_GREY_MODES:
+        return None
+    values = np.asarray(image)
+    if image.format == "TIFF" and image.mode == "I" and form != _SIGNED:
+        return values.view(np.uint32)
+    if largest is not None:
+        return np.round(values * (largest / 65535)).astype(np.uint16)
+    return values
