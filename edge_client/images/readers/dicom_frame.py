@@ -100,12 +100,22 @@ def _of_codestream(frame: bytes, source: DicomFile, stored: int) -> tuple[npt.ND
     if source.size[0] * source.size[1] * samples * cell // 8 > 8 * MAX_PIXELS:
         raise RefusedFileError("too many pixels")
     array = _decoded(frame, source, cell, stream.precision, decoder)
-    high_bit, bits = _high_bit(source, stored, stream.precision), stream.precision
-    shifted = high_bit >= stored and high_bit < stream.precision
-    if shifted or source.transfer_syntax not in uid.JPEG2000TransferSyntaxes + uid.JPEGLSTransferSyntaxes:
-        bits = min(stored, stream.precision)
-        array = _within_bits(array, source, bits, stream.precision)
+    bits = stored if _holds_cells(source, stored, stream.precision) else stream.precision
+    array = _within_bits(array, source, bits, stream.precision)
     return _in_rgb(array, source, bits, stream), bits
+
+
+def _holds_cells(source: DicomFile, stored: int, precision: int) -> bool:
+    """Whether a stream has whole pixel cells as its samples, with the values somewhere in them.
+
+    By the standard samples are the values alone; then the stream knows their depth better than the header.
+    """
+    allocated = required_number(source.header, "BitsAllocated", "bits allocated")
+    if not stored < precision <= allocated:
+        return False
+    # JPEG writers take the cell as it is, with overlays in its upper bits.
+    of_jpeg = source.transfer_syntax in (uid.JPEGExtended12Bit, uid.JPEGLossless, uid.JPEGLosslessSV1)
+    return of_jpeg or _high_bit(source, stored, precision) >= stored
 
 
 def _jpeg_of_eight_bits(frame: bytes, source: DicomFile, stream: Codestream) -> npt.NDArray[Any]:

@@ -109,10 +109,16 @@ def _segmented_colours(
     header: Dataset, little_endian: bool, values: npt.NDArray[Any]
 ) -> npt.NDArray[np.uint8]:
     """Colours of a palette in segments (PS3.3 C.7.9), which pydicom's own function reads."""
-    if "SegmentedRedPaletteColorLookupTableData" not in header:
+    described = words(header, "RedPaletteColorLookupTableDescriptor")
+    if "SegmentedRedPaletteColorLookupTableData" not in header or described is None or len(described) < 3:
         raise RefusedFileError("no usable palette")
+    count, first = int(described[0]) or 1 << 16, int(described[1])
+    if values.dtype.kind == "i" and first >= 1 << 15:
+        first -= 1 << 16
+    # Counted from the first value on: beyond the last entry pydicom would begin again.
+    header.RedPaletteColorLookupTableDescriptor = [count & 0xFFFF, 0, int(described[2])]
     header.set_original_encoding(False, little_endian)
-    colours = apply_color_lut(values, header)[:, :3]
+    colours = apply_color_lut((values.astype(np.int64) - first).clip(0, count - 1), header)[:, :3]
     return _upper_eight_bits(colours, deep=colours.dtype.itemsize > 1)
 
 

@@ -1,8 +1,8 @@
 """Of a JPEG or PNG file only what its pixels need, and which way up it is.
 
-Profiles, texts and EXIF beside the pixels are not used, but for the orientation, and decoders refuse a file for
-them: for a profile above 1 MB, a text with a wrong checksum, an odd number in EXIF. Versions of Pillow differ in
-that. So decoders get a file without them.
+Profiles, texts and EXIF beside the pixels are not used, but for the orientation. Decoders refuse files for
+them: for a profile above 1 MB, a text with a wrong checksum, an odd number in EXIF. Versions of Pillow differ
+in that. So decoders get a file without them.
 """
 
 import struct

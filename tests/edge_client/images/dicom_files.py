@@ -18,7 +18,7 @@ NATIVE = (IMPLICIT, EXPLICIT, BIG_ENDIAN, DEFLATED)
 _NUMBERS = {"US": "H", "OW": "H", "SS": "h", "UL": "L", "FL": "f", "FD": "d"}
 _LONG_LENGTHS = ("OB", "OW", "OF", "OD", "SQ", "UN", "UT", "UC", "OL", "OV")
 
-# A value: text, a number or numbers of a binary VR, bytes as they are, items of a sequence; or one with its VR.
+# Text, numbers of a binary VR, bytes as they are, or items of a sequence; or one of these with its VR.
 Value = Any
 
 
@@ -49,7 +49,7 @@ def dicom_file(
 
 
 def image_elements(pixels: npt.NDArray[Any], **changed: Value) -> dict[str, Value]:
-    """The Image Pixel module of an array (height, width) or (height, width, 3); `changed` None leaves one out."""
+    """The Image Pixel module of an array (height, width[, 3]); a value of None leaves an element out."""
     bits = 8 * pixels.dtype.itemsize
     elements: dict[str, Value] = {
         "SamplesPerPixel": 1 if pixels.ndim == 2 else pixels.shape[2],

@@ -1,4 +1,4 @@
-"""Encoders of compressed DICOM frames that know nothing of our readers, for the frames that no library writes."""
+"""Encoders of compressed DICOM frames that know nothing of our readers."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ def _literals(content: bytes) -> bytes:
 
 
 def jpeg_lossless(cells: Cells, precision: int) -> bytes:
-    """Lossless JPEG with the first predictor (ISO/IEC 10918-1 H): each category of difference has a 5-bit code."""
+    """Lossless JPEG with the first predictor (ISO/IEC 10918-1 H); categories of differences are 5 bits."""
     samples = cells.reshape(*cells.shape[:2], -1).astype(np.int64) & (1 << precision) - 1
     height, width, count = samples.shape
     predicted = np.empty_like(samples)

@@ -1,4 +1,4 @@
-"""Colours of every transfer syntax are what was encoded, whatever the header left from before says of them."""
+"""Colours of every transfer syntax are what was encoded, whatever a header left from before says of them."""
 
 import io
 from itertools import product

@@ -1,7 +1,7 @@
 """Every combination of how a DICOM file may store a picture gives the picture of the standard's formulas.
 
-The formulas stand here a second time, written from the standard and not from our readers. Files are generated, with
-anything in the bits that mean nothing.
+The formulas stand here a second time, written from the standard, not from our readers. Files are made here,
+with anything in the bits that mean nothing.
 """
 
 from collections.abc import Iterator
@@ -65,7 +65,7 @@ def cells_of(values: Numbers, bits: tuple[int, int, int], *, signed: bool, junk:
 
 
 def sent(cells: Numbers, values: Numbers, bits: tuple[int, int, int], syntax: str) -> bytes | list[bytes]:
-    """Cells as the pixel data of a syntax. Codecs of samples take the values alone, where nothing is shifted."""
+    """Cells as the pixel data of a syntax. Codecs take the values alone, where nothing is shifted."""
     if syntax in NATIVE:
         return native_bytes(cells, syntax)
     if syntax == RLE:
@@ -77,7 +77,7 @@ def sent(cells: Numbers, values: Numbers, bits: tuple[int, int, int], syntax: st
 
 
 def shown(measured: Numbers, voi: tuple[Any, ...], inverted: bool) -> Numbers:
-    """Measured values as levels: PS3.3 C.11.2.1.2.1 for a window, C.11.2.1.1 for a table, else the whole range."""
+    """Measured values as levels: PS3.3 C.11.2.1.2.1 for a window, C.11.2.1.1 for a table, else the range."""
     match voi:
         case "window", centre, width:
             levels = (measured - (centre - 0.5)) / (width - 1) + 0.5
