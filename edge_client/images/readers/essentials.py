@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Iterator
 
 from fedmedclip.edge_client.images.readers.codestreams import bare_jpeg, jpeg_segments, read_jpeg
+from fedmedclip.edge_client.images.readers.refusal import RefusedFileError
 
 JPEG, PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 
@@ -27,7 +28,8 @@ _MAX_TEXT = 1 << 20
 def essential(content: bytes) -> tuple[bytes, int]:
     """Return a file without what its pixels do not need, and its EXIF orientation (1 to 8, 1 without one).
 
-    Other kinds than JPEG and PNG are returned as they are, as is what cannot be understood.
+    Other kinds than JPEG and PNG are returned as they are, as is what cannot be understood. Raises
+    RefusedFileError for a wrong checksum of a PNG's pixels.
     """
     if content.startswith(JPEG):
         stream = read_jpeg(content)
@@ -72,16 +74,16 @@ def _orientation_of_jpeg(content: bytes) -> int:
 def _essential_png(content: bytes) -> tuple[bytes, int]:
     kept, orientation = [PNG], _UPRIGHT
     for kind, start, end in _chunks(content):
-        if kind is None:
-            # Whatever is left: no chunk, or one that is cut off.
+        whole = kind is not None and _has_right_checksum(content, start, end)
+        if kind is None or _is_critical(kind):
+            if kind is not None and not whole:
+                # Pillow does not look at those of pixels.
+                raise RefusedFileError("corrupt")
             kept.append(content[start:end])
-        elif _is_critical(kind):
+        elif whole and kind in _ANIMATION:
             kept.append(content[start:end])
-        elif _has_right_checksum(content, start, end):
-            if kind in _ANIMATION:
-                kept.append(content[start:end])
-            elif exif := _exif_of_chunk(kind, content[start + 8 : end - 4]):
-                orientation = exif_orientation(exif)
+        elif whole and (exif := _exif_of_chunk(kind, content[start + 8 : end - 4])):
+            orientation = exif_orientation(exif)
     return b"".join(kept), orientation
 
 

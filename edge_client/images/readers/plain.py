@@ -25,17 +25,17 @@ from fedmedclip.edge_client.images.readers.refusal import (
     reason_of_decoding_error,
 )
 from fedmedclip.edge_client.images.readers.settings import ReaderSettings
+from fedmedclip.edge_client.images.readers.tiff import (
+    DEEP_GREY_MODES,
+    EIGHT_BIT_MODES,
+    TIFF_MARKS,
+    check_tiff,
+    grey_of_tiff,
+)
 
 # Only these decoders ever see a file: others that Pillow has start programs or fetch further files.
 FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 
-_EIGHT_BIT_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"})
-_DEEP_GREY_MODES = frozenset({"I", "I;16", "I;16B", "I;16L", "F"})
-_BITS_PER_SAMPLE, _COMPRESSION, _PHOTOMETRIC, _SAMPLES_PER_PIXEL, _SAMPLE_FORMAT = 258, 259, 262, 277, 339
-_UNCOMPRESSED, _OLD_JPEG = 1, 6
-_WHITE_IS_ZERO, _YCBCR = 0, 6
-_UNSIGNED, _SIGNED = 1, 2
-_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # How an image is turned upright, by its EXIF orientation (CIPA DC-008, 4.6.4.1).
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -70,7 +70,7 @@ def read_plain(file: BinaryIO, frame: int | None, settings: ReaderSettings) -> I
     except RefusedFileError:
         raise
     except UnidentifiedImageError as error:
-        kind = "a TIFF of samples that are not read" if head.startswith(_TIFF) else "not an image"
+        kind = "a TIFF of samples that are not read" if head.startswith(TIFF_MARKS) else "not an image"
         raise RefusedFileError(kind) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise RefusedFileError("too many pixels") from error
@@ -137,36 +137,14 @@ def _go_to_frame(image: ImageFile.ImageFile, frame: int | None, settings: Reader
 
 def _refuse_mode(image: ImageFile.ImageFile) -> None:
     """Judge an opened image by its header alone, before any memory is spent on its pixels."""
-    if image.mode not in _EIGHT_BIT_MODES | _DEEP_GREY_MODES:
+    if image.mode not in EIGHT_BIT_MODES | DEEP_GREY_MODES:
         raise RefusedFileError(f"{image.mode} colours" if image.mode.isalnum() else "unusual colours")
     # Pillow keeps the upper half of each value, which is right for colours; the grey of a 16-bit scan is
     # often all in the lower half.
     if image.format == "PNG" and image.tile[0][3] == "LA;16B":
         raise RefusedFileError("16-bit with alpha")
     if image.format == "TIFF":
-        _refuse_tiff(image)
-
-
-def _refuse_tiff(image: ImageFile.ImageFile) -> None:
-    compression, photometric = _tag(image, _COMPRESSION, _UNCOMPRESSED), _tag(image, _PHOTOMETRIC, None)
-    if photometric is None and compression != _OLD_JPEG:
-        # Pillow takes zero for white then, but not at every depth.
-        raise RefusedFileError("no photometric interpretation")
-    # Read without their subsampling, or as if they were RGB, as versions of Pillow go.
-    if photometric == _YCBCR and compression == _UNCOMPRESSED:
-        raise RefusedFileError("YCbCr colours")
-    if image.mode == "L" and _tag(image, _SAMPLES_PER_PIXEL, 1) > 1:
-        raise RefusedFileError("unusual colours")
-    if image.mode in _EIGHT_BIT_MODES - {"RGB", "RGBA", "RGBX", "CMYK"}:
-        bits = _tag(image, _BITS_PER_SAMPLE, 1)
-        if bits > 8:
-            raise RefusedFileError(f"{bits}-bit colours")
-
-
-def _tag(image: ImageFile.ImageFile, tag: int, default: Any) -> Any:
-    """A number of a TIFF's directory; of several, one for each sample, the largest."""
-    value = image.tag_v2.get(tag, default)  # type: ignore[attr-defined]
-    return max(value) if isinstance(value, tuple) else value
+        check_tiff(image)
 
 
 def _largest_of_pgm(image: ImageFile.ImageFile) -> int | None:
@@ -178,25 +156,19 @@ def _largest_of_pgm(image: ImageFile.ImageFile) -> int | None:
 
 
 def _as_rgb(image: ImageFile.ImageFile, settings: ReaderSettings, largest: int | None) -> Image.Image:
-    deep_grey = _deep_grey(image, largest)
-    if deep_grey is None:
+    if image.format == "TIFF":
+        grey, inverted = grey_of_tiff(image)
+    else:
+        grey, inverted = _deep_grey(image, largest), False
+    if grey is None:
         # An alpha channel is dropped, not composited: no background would be the right one.
         return image.convert("RGB")
-    inverted = image.format == "TIFF" and _tag(image, _PHOTOMETRIC, None) == _WHITE_IS_ZERO
-    return grey_image(to_eight_bits(deep_grey, window=chosen_window(settings), inverted=inverted))
+    return grey_image(to_eight_bits(grey, window=chosen_window(settings), inverted=inverted))
 
 
 def _deep_grey(image: ImageFile.ImageFile, largest: int | None) -> npt.NDArray[Any] | None:
-    """Return the values of grey that is not plain 8-bit, as the file means them; None for other images."""
-    form = _tag(image, _SAMPLE_FORMAT, _UNSIGNED) if image.format == "TIFF" else _UNSIGNED
-    if image.mode == "L" and form == _SIGNED:
-        # Pillow has no mode for these two: it gives the bits.
-        return np.asarray(image).view(np.int8)
-    if image.mode not in _DEEP_GREY_MODES:
+    """Return grey that is not plain 8-bit, as the file means its values; None for other images."""
+    if image.mode not in DEEP_GREY_MODES:
         return None
     values = np.asarray(image)
-    if image.format == "TIFF" and image.mode == "I" and form != _SIGNED:
-        return values.view(np.uint32)
-    if largest is not None:
-        return np.round(values * (largest / 65535)).astype(np.uint16)
-    return values
+    return values if largest is None else np.round(values * (largest / 65535)).astype(np.uint16)
