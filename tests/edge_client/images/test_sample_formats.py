@@ -44,7 +44,7 @@ def tiff(
         strips = [zlib.compress(strip) for strip in strips]
     short, long = 3, 4
     fields: dict[int, tuple[int, list[int]]] = {
-        256: (short, [width]),
+        256: (short, [more.get("width", width)]),
         257: (short, [height]),
         258: (short, [more.get("bits", 8 * values.dtype.itemsize)] * count),
         259: (short, [compression]),
@@ -109,6 +109,26 @@ def test_grey_tiffs(dtype: str, photometric: int, order: str, compression: int) 
     expected = values.astype(int) if dtype == "u1" else by_range(values)
     expected = 255 - expected if photometric == WHITE_IS_ZERO else expected
     np.testing.assert_allclose(levels, expected, atol=1 if photometric == WHITE_IS_ZERO else 0)
+
+
+@pytest.mark.parametrize("photometric", [BLACK_IS_ZERO, WHITE_IS_ZERO])
+@pytest.mark.parametrize("bits", [1, 2, 4, 12])
+def test_grey_tiffs_of_packed_bits(bits: int, photometric: int) -> None:
+    largest = (1 << bits) - 1
+    values = np.array([[0, 1, largest // 2, largest], [largest, 0, largest // 3, 1]])
+    rows = ["".join(f"{value:0{bits}b}" for value in row) for row in values.tolist()]
+    packed = b"".join(
+        int(row.ljust(-(-len(row) // 8) * 8, "0"), 2).to_bytes(-(-len(row) // 8), "big") for row in rows
+    )
+    stored = np.frombuffer(packed, np.uint8).reshape(2, -1)
+    content = tiff(stored, photometric=photometric, bits=bits, width=4)
+    expected = np.floor(values / largest * 255 + 0.5)
+    if (bits, photometric) == (12, WHITE_IS_ZERO):
+        with pytest.raises(UnreadableImageError, match="a TIFF of samples that are not read"):
+            shown(content)
+        return
+    expected = 255 - expected if photometric == WHITE_IS_ZERO else expected
+    np.testing.assert_array_equal(shown(content)[..., 0], expected)
 
 
 @pytest.mark.parametrize("dtype", ["i1", "u4"])
