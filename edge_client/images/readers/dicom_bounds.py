@@ -30,6 +30,9 @@ def require_native_bytes(source: DicomFile, subsampled: bool) -> None:
     if bits > 8 * 8 * MAX_PIXELS:
         raise RefusedFileError("too many pixels")
     if subsampled:
+        if width % 2 or (source.pixel_bytes or 0) >= needed:
+            # Left from before decompression: three bytes for each pixel, of nobody knows which colours.
+            raise RefusedFileError("unusual colours")
         needed = needed * 2 // 3
     start = source.file.tell()
     available = source.file.seek(0, 2) - start

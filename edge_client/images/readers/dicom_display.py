@@ -107,6 +107,8 @@ def _measuring(place: Dataset, stored: Interval) -> tuple[Transform | None, Inte
     if slope == 1 and intercept == 0:
         return _as_stored, stored
     ends = sorted((stored.lowest * slope + intercept, stored.highest * slope + intercept))
+    if not np.isfinite(ends).all() and np.isfinite((stored.lowest, stored.highest)).all():
+        return None, stored
     return lambda values: values * slope + intercept, Interval(*ends)
 
 

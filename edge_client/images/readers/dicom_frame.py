@@ -56,9 +56,12 @@ def read_frame(source: DicomFile, index: int) -> tuple[npt.NDArray[Any], int]:
 
 def _native(source: DicomFile, index: int, allocated: int, stored: int) -> npt.NDArray[Any]:
     require_native_bytes(source, _is_subsampled(source))
+    planar = number(source.header, "PlanarConfiguration")
+    if planar not in (0, 1):
+        raise RefusedFileError("unusual colours")
     options = _options(source, allocated, stored) | {
         "number_of_frames": source.frames,
-        "planar_configuration": number(source.header, "PlanarConfiguration"),
+        "planar_configuration": planar,
         "pixel_vr": source.pixel_vr,
     }
     decoder = get_decoder(source.transfer_syntax)

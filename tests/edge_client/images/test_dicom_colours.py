@@ -116,6 +116,21 @@ def test_uncompressed_pairs_of_pixels_share_their_colour() -> None:
     np.testing.assert_allclose(shown, np.stack(expected, axis=-1).clip(0, 255), atol=1)
 
 
+@pytest.mark.parametrize(
+    ("changes", "width"),
+    [
+        # As many bytes as without subsampling: the header is from before decompression.
+        ({"PhotometricInterpretation": "YBR_FULL_422"}, WIDTH),
+        ({"PhotometricInterpretation": "YBR_FULL_422"}, WIDTH - 1),
+        ({"PlanarConfiguration": 2}, WIDTH),
+    ],
+)
+def test_uncompressed_colours_that_cannot_be_so_are_refused(changes: dict[str, Any], width: int) -> None:
+    samples = np.ascontiguousarray(picture()[:, :width])
+    with pytest.raises(UnreadableImageError, match="unusual colours"):
+        read(dicom_file(image_elements(samples, **changes), samples.tobytes()))
+
+
 def jpeg(samples: str, marker: str, identifiers: bytes, subsampled: bool) -> bytes:
     """A JPEG of the picture as "RGB" or "YBR" samples, with the marker and identifiers that are wanted."""
     content = io.BytesIO()

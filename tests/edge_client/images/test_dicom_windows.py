@@ -132,7 +132,8 @@ def test_half_a_rescale_counts(rescale: dict[str, Any], slope: float, intercept:
 
 
 @pytest.mark.parametrize(
-    "rescale", [{"RescaleSlope": "0"}, {"RescaleSlope": "abc"}, {"RescaleIntercept": "nan"}]
+    "rescale",
+    [{"RescaleSlope": "0"}, {"RescaleSlope": "abc"}, {"RescaleSlope": "1e306"}, {"RescaleIntercept": "nan"}],
 )
 def test_without_a_usable_rescale_no_window_means_anything(rescale: dict[str, str]) -> None:
     np.testing.assert_array_equal(shown(window("40", "400") | rescale), by_range(RAMP))
