@@ -12,6 +12,7 @@ import zlib
 from dataclasses import dataclass
 from typing import BinaryIO, cast
 
+import numpy as np
 import pydicom.config
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
@@ -25,7 +26,7 @@ from pydicom.uid import (
 )
 
 from fedmedclip.edge_client.images.readers.dicom_syntaxes import check_transfer_syntax
-from fedmedclip.edge_client.images.readers.dicom_values import number
+from fedmedclip.edge_client.images.readers.dicom_values import number, numbers
 from fedmedclip.edge_client.images.readers.refusal import RefusedFileError, check_size
 
 for _name in ("pydicom", "pylibjpeg", "openjpeg", "libjpeg"):
@@ -113,6 +114,9 @@ def open_dicom(file: BinaryIO) -> DicomFile:
     keyword, vr, length = _read_pixel_element(file, transfer_syntax)
     found = DicomFile(header, file, transfer_syntax, keyword, vr, length)
     check_size(*found.size)
+    if np.isnan(numbers(header, "NumberOfFrames")).any():
+        # Which of them would be shown nobody could tell.
+        raise RefusedFileError("corrupt")
     if number(header, "SamplesPerPixel", 1) not in (1, 3):
         raise RefusedFileError("unusual colours")
     return found

@@ -46,6 +46,7 @@ REFUSED = {
     "dicomdirtests/DICOMDIR": "no pixels",
     "no_meta_group_length.dcm": "no pixels",
     "MR_truncated.dcm": "truncated",
+    "badVR.dcm": "corrupt",
     # pydicom's own decoders refuse them, too.
     "JPEG-lossy.dcm": "corrupt",
     "JPEG2000-embedded-sequence-delimiter.dcm": "corrupt",
@@ -388,9 +389,16 @@ def test_a_high_bit_that_cannot_be_is_none(high_bit: int | None) -> None:
     np.testing.assert_array_equal(grey(content), scaled(RAMP_16, 0, RAMP_16.max()))
 
 
-def test_a_number_of_frames_that_is_none_is_one() -> None:
-    content = dicom_file(image_elements(RAMP_16, NumberOfFrames="1A"), native_bytes(RAMP_16))
-    np.testing.assert_array_equal(grey(content), scaled(RAMP_16, 0, RAMP_16.max()))
+@pytest.mark.parametrize(
+    ("frames", "reason"), [("1A", "corrupt"), ("1\\x", "corrupt"), ("", None), ("0", None)]
+)
+def test_a_number_of_frames(frames: str, reason: str | None) -> None:
+    content = dicom_file(image_elements(RAMP_16, NumberOfFrames=frames), native_bytes(RAMP_16))
+    if reason is None:
+        np.testing.assert_array_equal(grey(content), scaled(RAMP_16, 0, RAMP_16.max()))
+        return
+    with pytest.raises(UnreadableImageError, match=reason):
+        grey(content)
 
 
 def test_a_frame_of_eight_bits_is_not_windowed_as_if_it_had_twelve() -> None:
