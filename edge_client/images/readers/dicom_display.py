@@ -175,8 +175,12 @@ def _padding_value(source: DicomFile, keyword: str) -> float | None:
         whole = words(source.header, keyword)
         if whole is None or len(whole) != 1:
             return None
-        signed = number(source.header, "PixelRepresentation") == 1
-        return float(whole.view(np.int16)[0] if signed else whole[0])
+        value, bits = int(whole[0]), number(source.header, "BitsStored", 16)
+        if number(source.header, "PixelRepresentation") == 1:
+            # In two's complement of the word, or of the stored bits.
+            for width in (16, bits):
+                value -= (1 << width) if 1 << width - 1 <= value < 1 << width else 0
+        return float(value)
     values = numbers(source.header, keyword)
     if len(values) != 1 or np.isnan(values[0]):
         return None

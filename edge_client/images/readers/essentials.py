@@ -33,7 +33,8 @@ def essential(content: bytes) -> tuple[bytes, int]:
     """
     if content.startswith(JPEG):
         stream = read_jpeg(content)
-        return bare_jpeg(content, stream.colours if stream else None), _orientation_of_jpeg(content)
+        pixels = content if stream is None else bare_jpeg(content, stream.colours)
+        return pixels, _orientation_of_jpeg(content)
     if content.startswith(PNG):
         return _essential_png(content)
     return content, _UPRIGHT
@@ -95,7 +96,11 @@ def _chunks(content: bytes) -> Iterator[tuple[bytes | None, int, int]]:
         if end > len(content):
             yield None, at, len(content)
             return
-        yield content[at + 4 : at + 8], at, end
+        kind = content[at + 4 : at + 8]
+        yield kind, at, end
+        if kind == b"IEND":
+            # What some tools append is no part of the image.
+            return
         at = end
 
 

@@ -93,6 +93,19 @@ def test_what_is_beside_the_pixels_of_a_png(name: str) -> None:
     np.testing.assert_array_equal(shown(png(behind=[ASIDE[name]])), RGB)
 
 
+@pytest.mark.parametrize("appended", [b"\0", b"\0" * 40, b"\0\0\0\1ABCD12345", b"trailer of an editor" * 9])
+def test_what_is_behind_the_end(appended: bytes) -> None:
+    np.testing.assert_array_equal(shown(png() + appended), RGB)
+    np.testing.assert_array_equal(shown(jpeg() + appended), shown(jpeg()))
+
+
+def test_bytes_between_the_segments_of_a_jpeg() -> None:
+    """Decoders look for the next marker; so what cannot be followed is left as it is."""
+    content = jpeg((0xE1, b"Exif\0\0" + exif(turned(6))))
+    at = content.index(b"\xff\xe0")
+    np.testing.assert_array_equal(shown(content[:at] + b"\0\0\0" + content[at:]), np.rot90(shown(jpeg()), -1))
+
+
 @pytest.mark.parametrize("kind", [b"IHDR", b"IDAT"])
 def test_a_wrong_checksum_of_pixels_is_damage(kind: bytes) -> None:
     content = bytearray(png())
