@@ -230,12 +230,32 @@ def test_grey_pngs(bits: int) -> None:
     np.testing.assert_array_equal(shown(content)[..., 0], np.floor(values / largest * 255 + 0.5))
 
 
-@pytest.mark.parametrize("kind", ["JPEG2000"])
+def bmp(bits: int, pixels: Values, *masks: int) -> bytes:
+    """A BMP of rows from below, with colour masks where there are some."""
+    rows = pixels[::-1].tobytes()
+    header = struct.pack(
+        "<IiiHHIIiiII", 40, *pixels.shape[1::-1], 1, bits, 3 if masks else 0, len(rows), 0, 0, 0, 0
+    )
+    header += struct.pack(f"<{len(masks)}I", *masks)
+    start = 14 + len(header)
+    return b"BM" + struct.pack("<IHHI", start + len(rows), 0, 0, start) + header + rows
+
+
+def test_bmps_of_few_bits() -> None:
+    values = np.array([[0, 0xFFFF, 0xF800, 0x07E0], [0x001F, 0x8410, 0x7FFF, 0x1234]], "<u2")
+    layouts = [((), (10, 5, 0), (31, 31, 31)), ((0xF800, 0x07E0, 0x001F), (11, 5, 0), (31, 63, 31))]
+    for masks, shifts, largest in layouts:
+        expected = [(values >> shift & top) / top * 255 for shift, top in zip(shifts, largest, strict=True)]
+        np.testing.assert_allclose(shown(bmp(16, values, *masks)), np.stack(expected, axis=-1), atol=1)
+    with pytest.raises(UnreadableImageError, match="of a kind that is not read"):
+        shown(bmp(16, values, 0x00F0, 0x0F00, 0xF000))
+
+
 @pytest.mark.parametrize("jp2", [False, True])
-def test_jpeg_2000(kind: str, jp2: bool) -> None:
+def test_jpeg_2000(jp2: bool) -> None:
     def saved(image: Image.Image) -> bytes:
         content = io.BytesIO()
-        image.save(content, kind, no_jp2=not jp2, irreversible=False)
+        image.save(content, "JPEG2000", no_jp2=not jp2, irreversible=False)
         return content.getvalue()
 
     colours = np.linspace(0, 255, 40 * 36 * 3).reshape(40, 36, 3).astype(np.uint8)
