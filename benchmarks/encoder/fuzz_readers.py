@@ -177,7 +177,8 @@ def _made_seeds() -> Iterator[tuple[str, bytes]]:
         ("f.tif", image, {"save_all": True, "append_images": [deep]}),
         ("a.webp", image, {}), ("b.webp", image, {"lossless": True}), ("a.bmp", image.convert("P"), {}),
         ("a.gif", image.convert("P"), {}), ("b.gif", image, {"save_all": True, "append_images": [deep]}),
-        ("a.ppm", image, {}), ("a.pgm", deep, {}),
+        ("a.ppm", image, {}), ("a.pgm", deep, {}), ("a.jp2", image, {}), ("b.jp2", deep, {"no_jp2": True}),
+        ("d.png", image, {"icc_profile": bytes(99), "exif": b"Exif\0\0II*\0\b\0\0\0\0\0"}),
     ):  # fmt: skip
         content = io.BytesIO()
         picture.save(content, Image.registered_extensions()[f".{name.split('.')[1]}"], **options)

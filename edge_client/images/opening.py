@@ -28,14 +28,24 @@ from fedmedclip.edge_client.images.readers.source import Source, open_source, re
 from fedmedclip.protocol.errors import FedMedClipError
 
 PLAIN_SUFFIXES = frozenset(
-    {".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+    {
+        *(".jpg", ".jpeg", ".jpe", ".jif", ".jfif", ".jfi"),
+        *(".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"),
+        *(".pbm", ".pgm", ".ppm", ".pnm", ".pfm"),
+        *(".bmp", ".dib", ".gif", ".png", ".apng", ".tif", ".tiff", ".webp"),
+    }
 )
 IMAGE_SUFFIXES = PLAIN_SUFFIXES | {".dcm", ".dicom", ".nii"}
 
 # Part of each image's key: raised when a reader gives other pixels than before.
-_READER_VERSION = 1
+_READER_VERSION = 2
 # JPEG and BMP: no setting changes what is read from them.
 _WITHOUT_CHOICE = (b"\xff\xd8\xff", b"BM")
+# How plain files begin: what is named like DICOM and begins so is none.
+_PLAIN_MARKS = (
+    *(b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"RIFF", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+    *(b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP  "),
+)
 # The index of a DICOM medium: it is a DICOM file, and never an image.
 _DICOM_INDEX = "DICOMDIR"
 # Whose warnings say nothing that a refusal does not.
@@ -196,7 +206,7 @@ def _named_dicom(path: Path) -> bool:
 
 
 def _is_plain(head: bytes) -> bool:
-    return head.startswith((b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"RIFF"))
+    return head.startswith(_PLAIN_MARKS)
 
 
 def _frame_of(address: Address) -> int | None:

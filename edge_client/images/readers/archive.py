@@ -1,8 +1,9 @@
 """Image archives in numpy's `.npz` format, as MedMNIST publishes them (https://medmnist.com).
 
 An archive holds `train_images` uint8 (N, height, width) or (N, height, width, 3) and `train_labels` (N, 1),
-and the same for `val` and `test`. Images are read one after the other from the packed file: an array is never
-in memory as a whole, as one of a large edition would have gigabytes.
+and the same for `val` and `test`; an axis of one channel, first or last, does not count. Images are read one
+by one from the packed file: an array is never in memory as a whole, as one of a large edition would have
+gigabytes.
 """
 
 import hashlib
@@ -106,9 +107,14 @@ class _ArrayReader:
         self._archive = zipfile.ZipFile(self._path)
         self._file = self._archive.open(self._name)
         self._shape, dtype, fortran_order = _read_header(self._file)
-        if dtype != np.uint8 or fortran_order:
-            raise RefusedFileError(f"an archive of {dtype} values")
-        if (len(self._shape) == 4 and self._shape[3] != 3) or len(self._shape) not in (3, 4):
+        if dtype != np.uint8:
+            raise RefusedFileError(f"an archive of {dtype.name} values")
+        if fortran_order:
+            raise RefusedFileError("an archive in Fortran order")
+        if len(self._shape) == 4 and 1 in (self._shape[1], self._shape[3]):
+            # An axis of one channel, first or last: the bytes are those of images without it.
+            self._shape = tuple(np.delete(self._shape, 3 if self._shape[3] == 1 else 1).tolist())
+        if len(self._shape) not in (3, 4) or self._shape[3:] not in ((), (3,)):
             raise RefusedFileError("an archive of volumes")
         check_size(self._shape[2], self._shape[1])
         self._next = 0
@@ -157,7 +163,9 @@ def _read_labels(file: IO[bytes], count: int) -> npt.NDArray[np.int64]:
     shape, dtype, _ = _read_header(file)
     if shape not in ((count,), (count, 1)):
         raise RefusedFileError("an archive with several labels for an image")
-    if dtype.kind not in "iu" or count > _MAX_LABELS:
-        raise RefusedFileError("not an image archive")
+    if dtype.kind not in "iu":
+        raise RefusedFileError(f"an archive of {dtype.name} labels")
+    if count > _MAX_LABELS:
+        raise RefusedFileError("too many images")
     content = file.read(count * dtype.itemsize)
     return np.frombuffer(content, dtype).astype(np.int64).reshape(-1)

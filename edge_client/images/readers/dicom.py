@@ -37,8 +37,8 @@ def read_dicom(file: BinaryIO, frame: int | None, settings: ReaderSettings) -> I
             frame = 1 if settings.frames == "first" else (source.frames + 1) // 2
         if not 1 <= frame <= source.frames:
             raise RefusedFileError("no such frame")
-        stored, photometric = read_frame(source, frame - 1)
-        return display(source, stored, photometric, frame - 1, settings)
+        stored, bits = read_frame(source, frame - 1)
+        return display(source, stored, bits, frame - 1, settings)
     except RefusedFileError:
         raise
     # `from None`: a traceback must not carry what pydicom quotes.

@@ -12,6 +12,7 @@ import zlib
 from dataclasses import dataclass
 from typing import BinaryIO, cast
 
+import numpy as np
 import pydicom.config
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
@@ -24,6 +25,8 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
+from fedmedclip.edge_client.images.readers.dicom_syntaxes import check_transfer_syntax
+from fedmedclip.edge_client.images.readers.dicom_values import number, numbers
 from fedmedclip.edge_client.images.readers.refusal import RefusedFileError, check_size
 
 for _name in ("pydicom", "pylibjpeg", "openjpeg", "libjpeg"):
@@ -35,11 +38,13 @@ pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
 _HEADER = (
     "Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration",
     "NumberOfFrames", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelPaddingValue",
-    "PixelPaddingRangeLimit", "RescaleSlope", "RescaleIntercept", "ModalityLUTSequence", "WindowCenter",
-    "WindowWidth", "VOILUTFunction", "VOILUTSequence", "SharedFunctionalGroupsSequence",
-    "PerFrameFunctionalGroupsSequence", "RedPaletteColorLookupTableDescriptor",
-    "GreenPaletteColorLookupTableDescriptor", "BluePaletteColorLookupTableDescriptor",
-    "RedPaletteColorLookupTableData", "GreenPaletteColorLookupTableData", "BluePaletteColorLookupTableData",
+    "PixelPaddingRangeLimit", "FloatPixelPaddingValue", "FloatPixelPaddingRangeLimit",
+    "DoubleFloatPixelPaddingValue", "DoubleFloatPixelPaddingRangeLimit", "RescaleSlope", "RescaleIntercept",
+    "ModalityLUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction", "VOILUTSequence",
+    "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
+    "RedPaletteColorLookupTableDescriptor", "GreenPaletteColorLookupTableDescriptor",
+    "BluePaletteColorLookupTableDescriptor", "RedPaletteColorLookupTableData",
+    "GreenPaletteColorLookupTableData", "BluePaletteColorLookupTableData",
     "SegmentedRedPaletteColorLookupTableData", "SegmentedGreenPaletteColorLookupTableData",
     "SegmentedBluePaletteColorLookupTableData", "PixelPresentation", "ExtendedOffsetTable",
     "ExtendedOffsetTableLengths",
@@ -90,11 +95,13 @@ class DicomFile:
 def open_dicom(file: BinaryIO) -> DicomFile:
     """Read the header of a DICOM file, up to its pixels.
 
-    Raises RefusedFileError when there are no pixels, or more than are accepted. Other exceptions are
+    Raises RefusedFileError for a transfer syntax that is not read, without pixels, or with more than are
+    accepted. Other exceptions are
     pydicom's, about damage; they may quote the header and must not be shown.
     """
     file = cast(BinaryIO, _BoundedReader(file))
     transfer_syntax = _read_transfer_syntax(file)
+    check_transfer_syntax(transfer_syntax)
     if transfer_syntax == DeflatedExplicitVRLittleEndian:
         file = _inflated(file)
     header = read_dataset(
@@ -107,18 +114,12 @@ def open_dicom(file: BinaryIO) -> DicomFile:
     keyword, vr, length = _read_pixel_element(file, transfer_syntax)
     found = DicomFile(header, file, transfer_syntax, keyword, vr, length)
     check_size(*found.size)
-    if number(header, "SamplesPerPixel", 1) not in (1, 3, 4):
+    if np.isnan(numbers(header, "NumberOfFrames")).any():
+        # Which of them would be shown nobody could tell.
+        raise RefusedFileError("corrupt")
+    if number(header, "SamplesPerPixel", 1) not in (1, 3):
         raise RefusedFileError("unusual colours")
     return found
-
-
-def number(header: Dataset, keyword: str, default: int = 0) -> int:
-    """Return an element as an integer; the default when it is missing, empty, or has several values."""
-    value = header.get(keyword)
-    try:
-        return default if value is None else int(value)
-    except (TypeError, ValueError):
-        return default
 
 
 def _read_transfer_syntax(file: BinaryIO) -> UID:
@@ -135,7 +136,7 @@ def _read_transfer_syntax(file: BinaryIO) -> UID:
             specific_tags=[_TRANSFER_SYNTAX],
         )
         if syntax := meta.get("TransferSyntaxUID"):
-            return UID(str(syntax))
+            return UID(str(syntax).strip(" \0"))
     else:
         file.seek(-2, io.SEEK_CUR)
     return _guessed_transfer_syntax(file)

@@ -1,201 +1,217 @@
 """One frame of a DICOM file as stored values: decompressed if need be, and never more than the header says.
 
 A compressed frame has a size in its own header too, and that one decides how much memory a decoder takes. So
-it is read and compared before any decoder sees the frame.
+it is read and compared before any decoder sees the frame. What the frame itself says of its depth and colours
+goes before the file's header (`codestreams`), and PlanarConfiguration, which is left from before compression,
+means nothing (PS3.5 8.2.1).
 """
 
-import struct
-from itertools import pairwise
-from typing import Any, cast
+import io
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 from pydicom import uid
 from pydicom.encaps import encapsulate, get_frame
 from pydicom.pixels.decoders.base import get_decoder
-from pydicom.pixels.utils import as_pixel_options
 
-from fedmedclip.edge_client.images.readers.dicom_file import DicomFile, number
+from fedmedclip.edge_client.images.readers import codestreams
+from fedmedclip.edge_client.images.readers.codestreams import Codestream
+from fedmedclip.edge_client.images.readers.dicom_bounds import check_length, require_native_bytes
+from fedmedclip.edge_client.images.readers.dicom_file import DicomFile
+from fedmedclip.edge_client.images.readers.dicom_syntaxes import NATIVE, decoder_for
+from fedmedclip.edge_client.images.readers.dicom_values import number, required_number, text
+from fedmedclip.edge_client.images.readers.luminance import rgb_of_ybr
 from fedmedclip.edge_client.images.readers.refusal import MAX_PIXELS, RefusedFileError
 
-# One decoder for each syntax, so that a frame gives the same pixels whatever else is installed. Those of
-# pylibjpeg-libjpeg, which is under the GPL, come last: for what nothing else reads.
-_DECODERS: dict[str, tuple[str, ...]] = {
-    # Python, but quick enough; pylibjpeg-rle is quicker and panics, past every `except Exception`, on damage.
-    uid.RLELossless: ("pydicom",),
-    uid.JPEGBaseline8Bit: ("pillow",),
-    uid.JPEGExtended12Bit: ("pillow", "pylibjpeg"),
-    uid.JPEGLossless: ("pylibjpeg",),
-    uid.JPEGLosslessSV1: ("pylibjpeg",),
-    uid.JPEGLSLossless: ("pyjpegls",),
-    uid.JPEGLSNearLossless: ("pyjpegls",),
-    uid.JPEG2000Lossless: ("pylibjpeg",),
-    uid.JPEG2000: ("pylibjpeg",),
-    uid.HTJ2KLossless: ("pylibjpeg",),
-    uid.HTJ2KLosslessRPCL: ("pylibjpeg",),
-    uid.HTJ2K: ("pylibjpeg",),
-}
-_NATIVE = (uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian, uid.ExplicitVRBigEndian,
-           uid.DeflatedExplicitVRLittleEndian)  # fmt: skip
-# No codec makes a frame much larger than it is; room for tables and padding.
-_LARGEST_EXPANSION, _TABLES = 2, 1 << 20
-_CODESTREAM = b"\xff\x4f\xff\x51"
-_JP2_SIGNATURE = b"\0\0\0\x0cjP  "
-_LONGEST_JP2_HEADER = 1 << 16
-_END_OF_IMAGE = b"\xff\xd9"
-# A run of PackBits is at most 64 times as long as its bytes.
-_RLE_EXPANSION = 64
-_MAX_RLE_BYTES = 512 * 1024 * 1024
+_SAMPLE_BITS = (1, 8, 16, 32, 64)
 
 
-def read_frame(source: DicomFile, index: int) -> tuple[npt.NDArray[Any], str]:
-    """Return frame `index` (from 0) and its photometric interpretation, YBR already made RGB.
+def read_frame(source: DicomFile, index: int) -> tuple[npt.NDArray[Any], int]:
+    """Return frame `index` (from 0) and the bits of its samples; colours are RGB, however they were stored.
 
     The array is (height, width) or (height, width, samples), integers or floats. Raises RefusedFileError;
     other exceptions are the decoders', about damage, and must not be shown.
     """
-    options = as_pixel_options(source.header)
-    options |= {
-        "transfer_syntax_uid": source.transfer_syntax,
-        "pixel_keyword": source.pixel_keyword,
+    if not text(source.header, "PhotometricInterpretation"):
+        raise RefusedFileError("no photometric interpretation")
+    allocated = required_number(source.header, "BitsAllocated", "bits allocated")
+    if allocated not in _SAMPLE_BITS:
+        raise RefusedFileError("unusual bits")
+    if source.pixel_keyword != "PixelData":
+        return _native(source, index, allocated, allocated), allocated
+    stored = required_number(source.header, "BitsStored", "bits stored")
+    if not 1 <= stored <= allocated:
+        raise RefusedFileError("unusual bits")
+    if source.transfer_syntax in NATIVE:
+        array = _within_bits(_native(source, index, allocated, stored), source, stored, allocated)
+        return _in_rgb(array, source, stored, None), stored
+    frame = _encapsulated_frame(source, index)
+    if source.transfer_syntax == uid.RLELossless:
+        array = _within_bits(_decoded(frame, source, allocated, stored), source, stored, allocated)
+        return _in_rgb(array, source, stored, None), stored
+    return _of_codestream(frame, source, stored)
+
+
+def _native(source: DicomFile, index: int, allocated: int, stored: int) -> npt.NDArray[Any]:
+    require_native_bytes(source, _is_subsampled(source))
+    planar = number(source.header, "PlanarConfiguration")
+    if planar not in (0, 1):
+        raise RefusedFileError("unusual colours")
+    options = _options(source, allocated, stored) | {
+        "number_of_frames": source.frames,
+        "planar_configuration": planar,
         "pixel_vr": source.pixel_vr,
     }
-    if source.transfer_syntax in _NATIVE:
-        _require_native_bytes(source)
-        array, properties = get_decoder(source.transfer_syntax).as_array(source.file, index=index, **options)
-        return array, str(properties["photometric_interpretation"])
-    if source.pixel_keyword != "PixelData" or source.pixel_bytes is not None:
+    decoder = get_decoder(source.transfer_syntax)
+    return decoder.as_array(source.file, index=index, raw=True, **options)[0]
+
+
+def _encapsulated_frame(source: DicomFile, index: int) -> bytes:
+    if source.pixel_bytes is not None:
         raise RefusedFileError("corrupt")
-    plugin = _decoder_for(source.transfer_syntax, source)
+    offsets, lengths = (
+        source.header.get(keyword) for keyword in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths")
+    )
     frame = get_frame(
         source.file,
         index,
         number_of_frames=source.frames,
-        extended_offsets=options.pop("extended_offsets", None),
+        extended_offsets=(offsets, lengths) if offsets and lengths else None,
     )
-    frame = _without_jp2_boxes(frame)
-    _check_compressed(frame, source)
-    options |= {"number_of_frames": 1, "pixel_vr": "OB"}
-    array, properties = get_decoder(source.transfer_syntax).as_array(
-        encapsulate([frame], has_bot=False), index=0, decoding_plugin=plugin, **options
-    )
-    return array, str(properties["photometric_interpretation"])
+    # Some writers put a whole JP2 file there, against the standard (PS3.5 A.4.4). pydicom would walk through
+    # its boxes, and one without length never ends that walk.
+    frame = codestreams.codestream_of_jp2(frame) or b""
+    check_length(frame, source)
+    return frame
 
 
-def _require_native_bytes(source: DicomFile) -> None:
-    """Tell a truncated file from a damaged one, before its frame is allocated."""
-    width, height = source.size
-    bits = (
-        width * height * number(source.header, "SamplesPerPixel", 1) * number(source.header, "BitsAllocated")
-    )
-    needed = (bits * source.frames + 7) // 8
-    if number(source.header, "BitsAllocated") > 64 or bits > 8 * 8 * MAX_PIXELS:
-        raise RefusedFileError("too many pixels")
-    if str(source.header.get("PhotometricInterpretation")) == "YBR_FULL_422":
-        needed = needed * 2 // 3
-    start = source.file.tell()
-    available = source.file.seek(0, 2) - start
-    source.file.seek(start)
-    if min(available, source.pixel_bytes or 0) < needed:
-        raise RefusedFileError("truncated")
-
-
-def _decoder_for(syntax: uid.UID, source: DicomFile) -> str:
-    if syntax not in _DECODERS:
-        raise RefusedFileError("a DICOM compression that is not supported")
-    available = get_decoder(syntax).available_plugins
-    twelve_bits = syntax == uid.JPEGExtended12Bit and number(source.header, "BitsStored") != 8
-    for plugin in _DECODERS[syntax]:
-        if plugin in available and not (twelve_bits and plugin == "pillow"):
-            return plugin
-    extra = "dicom-gpl" if syntax in uid.JPEGTransferSyntaxes else "dicom"
-    raise RefusedFileError(f"{uid.UID(syntax).name}: pip install 'fedmedclip-edge[{extra}]'")
-
-
-def _check_compressed(frame: bytes, source: DicomFile) -> None:
-    """Compare a compressed frame's own size with the header's. Raises RefusedFileError when they differ."""
-    width, height = source.size
+def _of_codestream(frame: bytes, source: DicomFile, stored: int) -> tuple[npt.NDArray[Any], int]:
+    """Decode a JPEG, JPEG-LS or JPEG 2000 frame to the depth that it has itself."""
+    stream = codestreams.read_jpeg_2000(frame) or codestreams.read_jpeg(frame)
     samples = number(source.header, "SamplesPerPixel", 1)
-    raw_bytes = width * height * samples * max(1, number(source.header, "BitsAllocated") // 8)
-    if raw_bytes > 8 * MAX_PIXELS:
+    if stream is None or stream.size != (*source.size, samples) or stream.precision > 32:
+        raise RefusedFileError("corrupt")
+    decoder = decoder_for(source.transfer_syntax, stream.precision)
+    if decoder == "pillow":
+        if stored > 8:
+            # A window or slope of the header is for the deeper values that are lost.
+            raise RefusedFileError("a frame of 8 bits with a header for more")
+        return _jpeg_of_eight_bits(frame, source, stream), 8
+    cell = next(bits for bits in (8, 16, 32) if bits >= stream.precision)
+    if source.size[0] * source.size[1] * samples * cell // 8 > 8 * MAX_PIXELS:
         raise RefusedFileError("too many pixels")
-    if not frame:
-        raise RefusedFileError("truncated")
-    if len(frame) > _LARGEST_EXPANSION * raw_bytes + _TABLES:
-        raise RefusedFileError("corrupt")
-    if source.transfer_syntax == uid.RLELossless:
-        if len(frame) * _RLE_EXPANSION > _MAX_RLE_BYTES and _unpacked_size(frame) > raw_bytes + _TABLES:
-            raise RefusedFileError("corrupt")
-        return
-    if source.transfer_syntax in uid.JPEGLSTransferSyntaxes and not frame.rstrip(b"\0").endswith(
-        _END_OF_IMAGE
-    ):
-        # CharLS, as pyjpegls 1.5 calls it, looks for the end beyond the end: for ever, at times.
-        raise RefusedFileError("truncated")
-    found = jpeg_2000_size(frame) if frame.startswith(_CODESTREAM) else jpeg_size(frame)
-    if found != (width, height, samples):
-        raise RefusedFileError("corrupt")
+    array = _decoded(frame, source, cell, stream.precision, decoder)
+    bits = stored if _holds_cells(source, stored, stream.precision) else stream.precision
+    array = _within_bits(array, source, bits, stream.precision)
+    return _in_rgb(array, source, bits, stream), bits
 
 
-def _without_jp2_boxes(frame: bytes) -> bytes:
-    """Return the codestream where a writer has put a whole JP2 file, against the standard (PS3.5 A.4.4).
+def _holds_cells(source: DicomFile, stored: int, precision: int) -> bool:
+    """Whether a stream has whole pixel cells as its samples, with the values somewhere in them.
 
-    pydicom would walk through its boxes, and one without length never ends that walk.
+    By the standard samples are the values alone; then the stream knows their depth better than the header.
     """
-    if not frame.startswith(_JP2_SIGNATURE):
-        return frame
-    start = frame[:_LONGEST_JP2_HEADER].find(_CODESTREAM)
-    if start < 0:
-        raise RefusedFileError("corrupt")
-    return frame[start:]
+    allocated = required_number(source.header, "BitsAllocated", "bits allocated")
+    if not stored < precision <= allocated:
+        return False
+    # JPEG writers take the cell as it is, with overlays in its upper bits.
+    of_jpeg = source.transfer_syntax in (uid.JPEGExtended12Bit, uid.JPEGLossless, uid.JPEGLosslessSV1)
+    return of_jpeg or _high_bit(source, stored, precision) >= stored
 
 
-def jpeg_size(stream: bytes) -> tuple[int, int, int] | None:
-    """(width, height, components) of a JPEG or JPEG-LS stream, by its frame header (ISO 10918-1 B.2.2)."""
-    at = 2
-    if stream[:2] != b"\xff\xd8":
-        return None
-    while at + 9 < len(stream):
-        if stream[at] != 0xFF:
+def _jpeg_of_eight_bits(frame: bytes, source: DicomFile, stream: Codestream) -> npt.NDArray[Any]:
+    """Decode by Pillow, which turns to RGB what it is told is YBR."""
+    if stream.size[2] == 1:
+        colours = None
+    elif stream.size[2] != 3 or (colours := _colours(source, stream)) is None:
+        raise RefusedFileError("unusual colours")
+    with Image.open(io.BytesIO(codestreams.bare_jpeg(frame, colours)), formats=["JPEG"]) as image:
+        if image.size != source.size:
+            raise RefusedFileError("corrupt")
+        array = np.array(image)
+    signed = number(source.header, "PixelRepresentation") == 1
+    return array.view(np.int8) if signed else array
+
+
+def _decoded(
+    frame: bytes, source: DicomFile, allocated: int, stored: int, decoder: str = "pydicom"
+) -> npt.NDArray[Any]:
+    options = _options(source, allocated, stored)
+    options |= {"number_of_frames": 1, "planar_configuration": 0, "pixel_vr": "OB"}
+    return get_decoder(source.transfer_syntax).as_array(
+        encapsulate([frame], has_bot=False), index=0, raw=True, decoding_plugin=decoder, **options
+    )[0]
+
+
+def _options(source: DicomFile, allocated: int, stored: int) -> dict[str, Any]:
+    """What pydicom's decoders have to be told, so that colours and unused bits are left to this module."""
+    width, height = source.size
+    options = {
+        "rows": height,
+        "columns": width,
+        "samples_per_pixel": number(source.header, "SamplesPerPixel", 1),
+        "bits_allocated": allocated,
+        "bits_stored": stored,
+        "pixel_keyword": source.pixel_keyword,
+        "photometric_interpretation": "YBR_FULL_422" if _is_subsampled(source) else "MONOCHROME2",
+        "transfer_syntax_uid": source.transfer_syntax,
+        "correct_unused_bits": False,
+    }
+    if source.pixel_keyword == "PixelData":
+        signed = required_number(source.header, "PixelRepresentation", "pixel representation")
+        if signed not in (0, 1):
+            raise RefusedFileError("no pixel representation")
+        options["pixel_representation"] = signed
+    return options
+
+
+def _is_subsampled(source: DicomFile) -> bool:
+    return (
+        source.transfer_syntax in NATIVE
+        and text(source.header, "PhotometricInterpretation") == "YBR_FULL_422"
+        and number(source.header, "SamplesPerPixel", 1) == 3
+    )
+
+
+def _high_bit(source: DicomFile, stored: int, cell: int) -> int:
+    """The position of a value's highest bit; just above its bits where the header says what cannot be."""
+    high_bit = number(source.header, "HighBit", stored - 1)
+    return high_bit if stored - 1 <= high_bit < cell else stored - 1
+
+
+def _within_bits(array: npt.NDArray[Any], source: DicomFile, stored: int, cell: int) -> npt.NDArray[Any]:
+    """Take the stored value out of each pixel cell (PS3.5 8.1.1): above and below it may be anything."""
+    width = 8 * array.dtype.itemsize
+    above = width - 1 - _high_bit(source, stored, cell)
+    np.left_shift(array, above, out=array)
+    np.right_shift(array, width - stored, out=array)
+    return array
+
+
+def _colours(source: DicomFile, stream: Codestream | None) -> codestreams.Colours | None:
+    """Whether three samples are RGB or YBR; the stream decides where it can know. None: they are neither."""
+    transformed = source.transfer_syntax in uid.JPEG2000TransferSyntaxes
+    match text(source.header, "PhotometricInterpretation"):
+        case "RGB":
+            named: codestreams.Colours = "RGB"
+        case "YBR_FULL" | "YBR_FULL_422":
+            named = "YBR"
+        # What the stream's component transformation takes and gives back.
+        case "YBR_RCT" | "YBR_ICT" if transformed:
+            named = "RGB"
+        case _:
             return None
-        marker = stream[at + 1]
-        if marker == 0xFF:
-            at += 1
-        elif marker == 0xF7 or (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)):
-            height, width, components = struct.unpack_from(">HHB", stream, at + 5)
-            return width, height, components
-        elif marker in (0x01, 0xDA) or 0xD0 <= marker <= 0xD9:
-            return None
-        else:
-            at += 2 + cast(int, struct.unpack_from(">H", stream, at + 2)[0])
-    return None
+    return stream.colours or named if stream is not None else named
 
 
-def jpeg_2000_size(stream: bytes) -> tuple[int, int, int] | None:
-    """(width, height, components) of a JPEG 2000 codestream, from its SIZ segment (ISO/IEC 15444-1 A.5.1)."""
-    if len(stream) < 42:
-        return None
-    width, height, left, top, tile_width, tile_height = struct.unpack_from(">6L", stream, 8)
-    components = struct.unpack_from(">H", stream, 40)[0]
-    # A decoder keeps something for each tile.
-    if width <= left or height <= top or min(tile_width, tile_height) < 16 or components > 4:
-        return None
-    return width - left, height - top, components
-
-
-def _unpacked_size(frame: bytes) -> int:
-    """The sum of all runs in the segments of an RLE frame (PS3.5 Annex G)."""
-    segments = np.frombuffer(frame[:64].ljust(64, b"\0"), "<u4")
-    starts = [*segments[1 : 1 + min(int(segments[0]), 15)].tolist(), len(frame)]
-    total = 0
-    for start, end in pairwise(starts):
-        at = start
-        while at < end - 1:
-            control = frame[at]
-            if control < 128:
-                total, at = total + control + 1, at + control + 2
-            else:
-                total, at = total + (257 - control if control > 128 else 0), at + (2 if control > 128 else 1)
-            if total > 8 * MAX_PIXELS:
-                return total
-    return total
+def _in_rgb(
+    array: npt.NDArray[Any], source: DicomFile, bits: int, stream: Codestream | None
+) -> npt.NDArray[Any]:
+    if array.ndim == 2:
+        return array
+    colours = _colours(source, stream)
+    if colours is None or array.dtype.kind != "u":
+        raise RefusedFileError("unusual colours")
+    return rgb_of_ybr(array, bits) if colours == "YBR" else array

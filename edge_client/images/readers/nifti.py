@@ -28,6 +28,8 @@ from fedmedclip.edge_client.images.readers.refusal import RefusedFileError, chec
 from fedmedclip.edge_client.images.readers.settings import ReaderSettings
 
 _HEADER_BYTES = 348
+# Behind the header and the mark of an extension, which may follow (nifti1.h: NIFTI-1 file storage).
+_FIRST_VALUE = 352
 # Unpacking to the slice takes time, though no memory; this is some seconds of it.
 _MAX_UNPACKED_BYTES = 2 * 1024 * 1024 * 1024
 _SKIPPED_AT_ONCE = 1 << 20
@@ -116,21 +118,23 @@ def _read_header(volume: IO[bytes]) -> _Header:
         *struct.unpack_from(f"{order}2f", raw, 124),
     )
     rank = dimensions[0]
-    if not 2 <= rank <= 7 or min(dimensions[1 : rank + 1]) < 1:
+    if not 2 <= rank <= 7 or dimensions[1] < 1 or min(dimensions[2 : rank + 1]) < 0:
         raise RefusedFileError("corrupt")
-    if max(dimensions[4 : rank + 1], default=1) > 1:
+    # As nifti1_io.c has it: a dimension of 0 past the first is one of 1.
+    width, height, slices, *others = (max(1, size) for size in (*dimensions[1 : rank + 1], 1))
+    if max(others, default=1) > 1:
         raise RefusedFileError("more than three dimensions")
     if code not in _TYPES:
         raise RefusedFileError("values without grey")
+    # An offset of 0 is what is written for a header alone; the values of one file begin behind it.
+    offset = offset or _FIRST_VALUE
     if not _HEADER_BYTES <= offset < 1 << 24:
         raise RefusedFileError("corrupt")
-    width, height = dimensions[1:3]
     check_size(width, height)
     if not (np.isfinite(slope) and np.isfinite(intercept)) or slope == 0:
         slope, intercept = 1.0, 0.0
     display = (lowest, highest) if np.isfinite([lowest, highest]).all() and lowest < highest else None
-    shape = (width, height, dimensions[3] if rank >= 3 else 1)
-    return _Header(shape, _TYPES[code], order, int(offset), slope, intercept, display)
+    return _Header((width, height, slices), _TYPES[code], order, int(offset), slope, intercept, display)
 
 
 def _read_plane(volume: IO[bytes], header: _Header, index: int) -> npt.NDArray[Any]:

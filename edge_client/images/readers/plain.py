@@ -1,13 +1,23 @@
-"""Plain image files, by Pillow: JPEG, PNG, TIFF, WebP, BMP, GIF, PNM.
+"""Plain image files, by Pillow: JPEG, PNG, TIFF, WebP, BMP, GIF, PNM, JPEG 2000.
 
 How each becomes 8-bit RGB is told in docs/reference/images.md.
 """
 
-from typing import BinaryIO
+import io
+from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+import numpy.typing as npt
+from PIL import Image, ImageFile, UnidentifiedImageError
 
+from fedmedclip.edge_client.images.readers.codestreams import (
+    CODESTREAM_2000,
+    JP2_SIGNATURE,
+    LONGEST_JP2_HEADER,
+    codestream_of_jp2,
+    read_jpeg_2000,
+)
+from fedmedclip.edge_client.images.readers.essentials import JPEG, PNG, essential, exif_orientation
 from fedmedclip.edge_client.images.readers.grey_values import chosen_window, grey_image, to_eight_bits
 from fedmedclip.edge_client.images.readers.refusal import (
     RefusedFileError,
@@ -15,13 +25,27 @@ from fedmedclip.edge_client.images.readers.refusal import (
     reason_of_decoding_error,
 )
 from fedmedclip.edge_client.images.readers.settings import ReaderSettings
+from fedmedclip.edge_client.images.readers.tiff import (
+    DEEP_GREY_MODES,
+    EIGHT_BIT_MODES,
+    TIFF_MARKS,
+    check_tiff,
+    grey_of_tiff,
+)
 
 # Only these decoders ever see a file: others that Pillow has start programs or fetch further files.
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 
-_EIGHT_BIT_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"})
-_DEEP_GREY_MODES = frozenset({"I", "I;16", "I;16B", "I;16L", "F"})
-_BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
+# How an image is turned upright, by its EXIF orientation (CIPA DC-008, 4.6.4.1).
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 def read_plain(file: BinaryIO, frame: int | None, settings: ReaderSettings) -> Image.Image:
@@ -29,17 +53,25 @@ def read_plain(file: BinaryIO, frame: int | None, settings: ReaderSettings) -> I
 
     Raises RefusedFileError.
     """
+    head = _head(file)
     try:
-        with Image.open(file, formats=FORMATS) as image:
+        pixels, orientation = _essential(file, head)
+        _check_jpeg_2000(head)
+        with Image.open(pixels, formats=FORMATS) as image:
             check_size(*image.size)
             _go_to_frame(image, frame, settings)
             _refuse_mode(image)
+            largest = _largest_of_pgm(image)
             image.load()
-            return _as_rgb(image, settings)
+            if image.format == "WEBP":
+                orientation = exif_orientation(image.info.get("exif", b""))
+            rgb = _as_rgb(image, settings, largest)
+            return rgb if orientation not in _TURNS else rgb.transpose(_TURNS[orientation])
     except RefusedFileError:
         raise
     except UnidentifiedImageError as error:
-        raise RefusedFileError("not an image") from error
+        kind = "a TIFF of samples that are not read" if head.startswith(TIFF_MARKS) else "not an image"
+        raise RefusedFileError(kind) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise RefusedFileError("too many pixels") from error
     # Decoders meet hostile bytes here and answer with many exceptions: OSError, SyntaxError, struct.error,
@@ -51,19 +83,47 @@ def read_plain(file: BinaryIO, frame: int | None, settings: ReaderSettings) -> I
 def plain_frames(file: BinaryIO) -> int:
     """Return the number of pages or frames of an image file; 1 when that cannot be told."""
     try:
-        with Image.open(file, formats=FORMATS) as image:
-            return 1 if image.format == "MPO" else int(getattr(image, "n_frames", 1))
+        # Of a phone's multi-picture JPEG the main picture is left: the others are previews.
+        with Image.open(_essential(file, _head(file))[0], formats=FORMATS) as image:
+            return int(getattr(image, "n_frames", 1))
     except Exception:
         # What is wrong with the file is said when it is read.
         return 1
+
+
+def _head(file: BinaryIO) -> bytes:
+    head = file.read(LONGEST_JP2_HEADER)
+    file.seek(0)
+    return head
+
+
+def _essential(file: BinaryIO, head: bytes) -> tuple[BinaryIO, int]:
+    """The file as Pillow may see it, and the orientation that this leaves out."""
+    # Others are not read as a whole: a stack of pages is opened for each page.
+    if not head.startswith((JPEG, PNG)):
+        return file, 1
+    content, orientation = essential(file.read())
+    return io.BytesIO(content), orientation
+
+
+def _check_jpeg_2000(head: bytes) -> None:
+    """Judge the size that the codestream itself has, which is what a decoder takes memory for."""
+    if not head.startswith((CODESTREAM_2000, JP2_SIGNATURE)):
+        return
+    codestream = codestream_of_jp2(head)
+    stream = read_jpeg_2000(codestream) if codestream is not None else None
+    if stream is None:
+        raise RefusedFileError("corrupt")
+    check_size(*stream.size[:2])
+    if stream.size[2] > 1 and stream.precision > 8:
+        raise RefusedFileError(f"{stream.precision}-bit colours")
 
 
 def _go_to_frame(image: ImageFile.ImageFile, frame: int | None, settings: ReaderSettings) -> None:
     if frame is None and image.format == "TIFF" and settings.frames in ("auto", "first"):
         # Further pages are not even counted: a chain of them costs time.
         return
-    # Of a phone's multi-picture JPEG the main picture is read: the others are previews.
-    count = 1 if image.format == "MPO" else int(getattr(image, "n_frames", 1))
+    count = int(getattr(image, "n_frames", 1))
     if frame is None:
         if count > 1 and settings.frames == "auto":
             raise RefusedFileError("animated")
@@ -77,24 +137,38 @@ def _go_to_frame(image: ImageFile.ImageFile, frame: int | None, settings: Reader
 
 def _refuse_mode(image: ImageFile.ImageFile) -> None:
     """Judge an opened image by its header alone, before any memory is spent on its pixels."""
-    if image.mode not in _EIGHT_BIT_MODES | _DEEP_GREY_MODES:
+    if image.mode not in EIGHT_BIT_MODES | DEEP_GREY_MODES:
         raise RefusedFileError(f"{image.mode} colours" if image.mode.isalnum() else "unusual colours")
     # Pillow keeps the upper half of each value, which is right for colours; the grey of a 16-bit scan is
     # often all in the lower half.
     if image.format == "PNG" and image.tile[0][3] == "LA;16B":
         raise RefusedFileError("16-bit with alpha")
-    if image.format == "TIFF" and image.mode in _EIGHT_BIT_MODES - {"RGB", "RGBA", "RGBX", "CMYK"}:
-        bits = int(max(image.tag_v2.get(_BITS_PER_SAMPLE, (1,))))  # type: ignore[attr-defined]
-        if bits > 8:
-            raise RefusedFileError(f"{bits}-bit colours")
+    if image.format == "TIFF":
+        check_tiff(image)
 
 
-def _as_rgb(image: ImageFile.ImageFile, settings: ReaderSettings) -> Image.Image:
-    ImageOps.exif_transpose(image, in_place=True)
-    if image.mode not in _DEEP_GREY_MODES:
+def _largest_of_pgm(image: ImageFile.ImageFile) -> int | None:
+    """The value of white that a deep PGM names: Pillow spreads its values over 16 bits."""
+    if image.format != "PPM" or image.mode != "I":
+        return None
+    arguments = image.tile[0][3]
+    return int(arguments[-1]) if isinstance(arguments, tuple) else None
+
+
+def _as_rgb(image: ImageFile.ImageFile, settings: ReaderSettings, largest: int | None) -> Image.Image:
+    if image.format == "TIFF":
+        grey, inverted = grey_of_tiff(image)
+    else:
+        grey, inverted = _deep_grey(image, largest), False
+    if grey is None:
         # An alpha channel is dropped, not composited: no background would be the right one.
         return image.convert("RGB")
-    inverted = (
-        image.format == "TIFF" and image.tag_v2.get(_PHOTOMETRIC) == _WHITE_IS_ZERO  # type: ignore[attr-defined]
-    )
-    return grey_image(to_eight_bits(np.asarray(image), window=chosen_window(settings), inverted=inverted))
+    return grey_image(to_eight_bits(grey, window=chosen_window(settings), inverted=inverted))
+
+
+def _deep_grey(image: ImageFile.ImageFile, largest: int | None) -> npt.NDArray[Any] | None:
+    """Return grey that is not plain 8-bit, as the file means its values; None for other images."""
+    if image.mode not in DEEP_GREY_MODES:
+        return None
+    values = np.asarray(image)
+    return values if largest is None else np.round(values * (largest / 65535)).astype(np.uint16)

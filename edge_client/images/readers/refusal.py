@@ -26,9 +26,13 @@ def check_size(width: int, height: int) -> None:
 
 
 def reason_of_decoding_error(error: Exception) -> str:
-    """Return "truncated", "too many pixels" or "corrupt" for whatever a decoder raised."""
+    """Return "truncated", "too many pixels", "of a kind that is not read", or "corrupt" for all else that a
+    decoder raised.
+    """
     if isinstance(error, MemoryError):
         return "too many pixels"
     message = str(error).lower()
+    if "unsupported" in message or "not supported" in message:
+        return "of a kind that is not read"
     cut_off = isinstance(error, EOFError) or "truncated" in message or "unexpected end" in message
     return "truncated" if cut_off else "corrupt"

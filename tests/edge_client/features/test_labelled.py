@@ -17,7 +17,7 @@ from fedmedclip.edge_client.features.labelled import (
     load_site_features,
 )
 from fedmedclip.edge_client.images.dataset import list_images
-from fedmedclip.edge_client.images.opening import read_image
+from fedmedclip.edge_client.images.opening import identify_image, read_image
 from fedmedclip.edge_client.images.readers.settings import ReaderSettings, parse_window
 from fedmedclip.edge_client.images.split import read_split
 from fedmedclip.edge_client.site.configuration import ImageSettings
@@ -230,6 +230,21 @@ def test_an_archive_keeps_its_split(tmp_path: Path, tiny_bundle: Bundle) -> None
     assert read_image(data.with_name("small.npz#train=000008")).size == (28, 28)
 
 
+@pytest.mark.parametrize("axis", [1, 3])
+def test_an_axis_of_one_channel_does_not_count(tmp_path: Path, axis: int) -> None:
+    grey = np.stack([random_pixels(number, 28, 20)[..., 0] for number in range(9)])
+    plain = write_archive(tmp_path / "plain.npz", train_images=grey)
+    data = write_archive(tmp_path / "channel.npz", train_images=np.expand_dims(grey, axis))
+    for number in (4, 0, 8):
+        address = f"npz#train={number:06}"
+        shown = read_image(data.with_suffix(f".{address}"))
+        np.testing.assert_array_equal(np.asarray(shown)[..., 0], grey[number])
+        ours, theirs = (
+            identify_image(path.with_suffix(f".{address}"), ReaderSettings()) for path in (data, plain)
+        )
+        assert ours == theirs
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -238,6 +253,8 @@ def test_an_archive_keeps_its_split(tmp_path: Path, tiny_bundle: Bundle) -> None
         ({"train_labels": np.zeros((8, 1), np.uint8)}, "several labels"),
         ({"train_images": np.zeros((9, 8, 8), np.float32)}, "9 skipped: 9 an archive of float32 values"),
         ({"train_images": np.zeros((9, 8, 8, 8), np.uint8)}, "an archive of volumes"),
+        ({"train_images": np.asfortranarray(np.zeros((9, 8, 8), np.uint8))}, "an archive in Fortran order"),
+        ({"train_labels": np.zeros((9, 1))}, "an archive of float64 labels"),
     ],
 )
 def test_archives_that_cannot_be_used(

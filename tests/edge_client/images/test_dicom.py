@@ -17,6 +17,9 @@ from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRL
 from fedmedclip.edge_client.images.dataset import list_images
 from fedmedclip.edge_client.images.opening import UnreadableImageError, decode_image, frames_of, read_image
 from fedmedclip.edge_client.images.readers.settings import ReaderSettings
+from tests.edge_client.images import dicom_files
+from tests.edge_client.images.dicom_files import dicom_file, image_elements, native_bytes
+from tests.edge_client.images.frame_encoders import jpeg_2000, jpeg_lossless, jpeg_ls_frame
 
 FOLDER = Path(pydicom.__file__).parent / "data" / "test_files"
 GREY = [
@@ -320,6 +323,149 @@ def test_without_pydicom_the_advice_is_to_install_it(monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(__import__("sys").modules, "pydicom", None)
     with pytest.raises(UnreadableImageError, match=r"pip install 'fedmedclip-edge\[dicom\]'"):
         grey(made(RAMP))
+
+
+RAMP_16 = np.arange(0, 4096, 64, dtype=np.uint16).reshape(8, 8)
+TWELVE_BITS = {"BitsStored": 12, "HighBit": 11}
+
+
+@pytest.mark.parametrize(
+    ("syntax", "reason"),
+    [
+        # GE's own, whose pixels are big endian in a little endian file.
+        ("1.2.840.113619.5.2", "a private or unknown DICOM transfer syntax"),
+        ("1.2.3.4.5.6", "a private or unknown DICOM transfer syntax"),
+        # MPEG2, and a retired JPEG process.
+        ("1.2.840.10008.1.2.4.100", "a DICOM compression that is not supported"),
+        ("1.2.840.10008.1.2.4.55", "a DICOM compression that is not supported"),
+    ],
+)
+@pytest.mark.parametrize("implicit", [False, True])
+def test_a_transfer_syntax_that_is_not_read_is_named(syntax: str, reason: str, implicit: bool) -> None:
+    content = dicom_file(
+        image_elements(RAMP_16),
+        native_bytes(RAMP_16),
+        dicom_files.IMPLICIT if implicit else dicom_files.EXPLICIT,
+    )
+    head = dicom_file({}, b"", syntax)
+    body = content[content.index(b"\x28\0\x02\0") :]
+    with pytest.raises(UnreadableImageError) as caught:
+        grey(head[: head.index(syntax.encode()) + len(syntax) + len(syntax) % 2] + body)
+    assert caught.value.reason == reason
+
+
+def test_blanks_behind_a_transfer_syntax_do_not_matter() -> None:
+    content = dicom_file(image_elements(RAMP_16), native_bytes(RAMP_16))
+    padded = content.replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.1 ")
+    np.testing.assert_array_equal(grey(padded), grey(content))
+
+
+@pytest.mark.parametrize(
+    ("elements", "reason"),
+    [
+        ({"PhotometricInterpretation": None}, "no photometric interpretation"),
+        ({"PhotometricInterpretation": "  "}, "no photometric interpretation"),
+        ({"PhotometricInterpretation": "RGB"}, "unusual colours"),
+        ({"BitsAllocated": None}, "no bits allocated"),
+        ({"BitsStored": None}, "no bits stored"),
+        ({"PixelRepresentation": None}, "no pixel representation"),
+        ({"PixelRepresentation": 7}, "no pixel representation"),
+        ({"BitsAllocated": 12}, "unusual bits"),
+        ({"BitsAllocated": 24}, "unusual bits"),
+        ({"BitsStored": 17}, "unusual bits"),
+        ({"BitsStored": 0}, "unusual bits"),
+        ({"SamplesPerPixel": 4}, "unusual colours"),
+    ],
+)
+def test_what_a_header_lacks_is_named(elements: dict[str, Any], reason: str) -> None:
+    with pytest.raises(UnreadableImageError) as caught:
+        grey(dicom_file(image_elements(RAMP_16) | elements, native_bytes(RAMP_16)))
+    assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize("high_bit", [None, 0, 7, 16, 99])
+def test_a_high_bit_that_cannot_be_is_none(high_bit: int | None) -> None:
+    content = dicom_file(image_elements(RAMP_16, BitsStored=12, HighBit=high_bit), native_bytes(RAMP_16))
+    np.testing.assert_array_equal(grey(content), scaled(RAMP_16, 0, RAMP_16.max()))
+
+
+@pytest.mark.parametrize(
+    ("frames", "reason"), [("1A", "corrupt"), ("1\\x", "corrupt"), ("", None), ("0", None)]
+)
+def test_a_number_of_frames(frames: str, reason: str | None) -> None:
+    content = dicom_file(image_elements(RAMP_16, NumberOfFrames=frames), native_bytes(RAMP_16))
+    if reason is None:
+        np.testing.assert_array_equal(grey(content), scaled(RAMP_16, 0, RAMP_16.max()))
+        return
+    with pytest.raises(UnreadableImageError, match=reason):
+        grey(content)
+
+
+def test_a_frame_of_eight_bits_is_not_windowed_as_if_it_had_twelve() -> None:
+    pixels = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "JPEG", quality=100)
+    wide = {
+        "BitsAllocated": 16,
+        "BitsStored": 12,
+        "HighBit": 11,
+        "WindowCenter": "2048",
+        "WindowWidth": "4096",
+    }
+    with pytest.raises(UnreadableImageError, match="a frame of 8 bits with a header for more"):
+        grey(dicom_file(image_elements(pixels) | wide, [stream.getvalue()], dicom_files.JPEG))
+    # Wide cells alone are how the values lay before compression.
+    content = dicom_file(image_elements(pixels, BitsAllocated=16), [stream.getvalue()], dicom_files.JPEG)
+    np.testing.assert_allclose(grey(content), scaled(pixels, 0, 63), atol=5)
+
+
+@pytest.mark.parametrize(
+    ("syntax", "encode"),
+    [
+        (dicom_files.JPEG_LOSSLESS, jpeg_lossless),
+        (dicom_files.JPEG_LS, jpeg_ls_frame),
+        (dicom_files.JPEG_2000, jpeg_2000),
+    ],
+)
+@pytest.mark.parametrize(("precision", "allocated"), [(8, 16), (12, 16), (16, 8)])
+def test_a_frame_has_the_depth_that_it_says_itself(
+    syntax: str, encode: Any, precision: int, allocated: int
+) -> None:
+    values = np.linspace(0, (1 << precision) - 1, 32 * 32).reshape(32, 32).astype(np.uint16)
+    pixels = values.astype(np.uint8) if precision == 8 else values
+    header = image_elements(pixels, BitsAllocated=allocated, BitsStored=allocated, HighBit=allocated - 1)
+    shown = grey(dicom_file(header, [encode(pixels, precision)], syntax))
+    np.testing.assert_allclose(shown, scaled(values, 0, values.max()), atol=1)
+
+
+def test_functional_groups_without_a_usable_window_leave_it_to_the_file() -> None:
+    own = {"FrameVOILUTSequence": [{"WindowCenter": "abc", "WindowWidth": "1"}]}
+    header = image_elements(RAMP_16, **TWELVE_BITS, WindowCenter="1000", WindowWidth="801")
+    header["PerFrameFunctionalGroupsSequence"] = [own]
+    expected = scaled(RAMP_16, 999.5 - 400, 999.5 + 400)
+    np.testing.assert_allclose(grey(dicom_file(header, native_bytes(RAMP_16))), expected, atol=1)
+    header["PerFrameFunctionalGroupsSequence"] = ("LO", "no sequence")
+    np.testing.assert_allclose(grey(dicom_file(header, native_bytes(RAMP_16))), expected, atol=1)
+
+
+def test_segmented_palettes() -> None:
+    """PS3.3 C.7.9: a discrete segment of two entries, then a linear one up to 62."""
+    segments = bytes([0, 2, 0, 2, 1, 30, 62, 0])
+    pixels = np.arange(0, 320, 5, dtype=np.uint16).reshape(8, 8)
+    header = image_elements(pixels, PhotometricInterpretation="PALETTE COLOR")
+    for colour in ("Red", "Green", "Blue"):
+        header[f"{colour}PaletteColorLookupTableDescriptor"] = ("US", [32, 0, 8])
+        header[f"Segmented{colour}PaletteColorLookupTableData"] = ("OW", segments)
+    shown = grey(dicom_file(header, native_bytes(pixels)))
+    np.testing.assert_array_equal(shown, (pixels.clip(0, 31) * 2))
+
+
+@pytest.mark.parametrize("elements", [{"PixelAspectRatio": "4\\3"}, {"PixelSpacing": "1.0\\0.5"}])
+def test_the_shape_of_pixels_is_not_applied(elements: dict[str, str]) -> None:
+    plain = grey(dicom_file(image_elements(RAMP_16), native_bytes(RAMP_16)))
+    np.testing.assert_array_equal(
+        grey(dicom_file(image_elements(RAMP_16) | elements, native_bytes(RAMP_16))), plain
+    )
 
 
 HOSTILE = sorted((Path(__file__).parent / "hostile").iterdir())

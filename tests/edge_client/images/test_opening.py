@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fedmedclip.edge_client.images.opening import (
+    IMAGE_SUFFIXES,
     UnreadableImageError,
     decode_image,
     frames_of,
@@ -153,7 +154,8 @@ def test_keeps_the_colours_under_alpha() -> None:
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM"])
 def test_deep_grey_goes_from_its_smallest_to_its_largest_value(kind: str) -> None:
-    image = np.asarray(decode_image(saved(grey_16(), kind), Path("deep")))
+    written = grey_16().convert("I") if kind == "PPM" else grey_16()
+    image = np.asarray(decode_image(saved(written, kind), Path("deep")))
     expected = np.round(np.arange(12).reshape(3, 4) / 11 * 255)
     for channel in range(3):
         np.testing.assert_array_equal(image[..., channel], expected)
@@ -354,8 +356,42 @@ def test_hostile_bytes_give_an_image_or_a_reason(content: bytes) -> None:
     assert reason == "none: RGB" or 0 < len(reason) < 40
 
 
+@pytest.mark.parametrize("suffix", sorted(IMAGE_SUFFIXES))
+@pytest.mark.parametrize("kind", ["JPEG", "JPEG2000", "PNG", "TIFF", "BMP", "GIF", "WEBP"])
+def test_content_tells_the_kind_whatever_the_name(kind: str, suffix: str) -> None:
+    content = saved(Image.new("L", (32, 32), 7), kind)
+    np.testing.assert_allclose(np.asarray(decode_image(content, Path(f"a{suffix}"))), 7, atol=1)
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "PNG", "BMP"])
+def test_the_shape_of_pixels_is_not_applied(kind: str) -> None:
+    content = saved(RGB, kind, dpi=(100, 300))
+    np.testing.assert_array_equal(np.asarray(decode_image(content, Path("a"))), np.asarray(RGB))
+
+
+@pytest.mark.parametrize("name", [b"\xff\xfe.png", b"r\xf6ntgen.jpg", b"\xe9tude.nii", b"IM\xff"])
+def test_names_that_are_not_utf_8(tmp_path: Path, name: bytes) -> None:
+    path = tmp_path / os.fsdecode(name)
+    path.write_bytes(saved(RGB, "PNG"))
+    assert read_image(path).size == RGB.size
+    assert frames_of(path, ReaderSettings("all")) == [path]
+    path.write_bytes(b"no image")
+    with pytest.raises(UnreadableImageError, match="not an image"):
+        read_image(path)
+
+
 def test_image_names() -> None:
-    names = ["a.jpg", "b.JPEG", "c.Png", "Thumbs.db", ".DS_Store", "notes.txt", "._a.jpg", "scan.dcm", "jpg"]
-    names += ["head.nii.gz", "notes.gz"]
-    taken = ["a.jpg", "b.JPEG", "c.Png", "scan.dcm", "head.nii.gz"]
+    taken = [
+        "a.jpg",
+        "b.JPEG",
+        "c.Png",
+        "scan.dcm",
+        "head.nii.gz",
+        "d.jfif",
+        "e.JPE",
+        "f.jp2",
+        "g.j2k",
+        "h.pnm",
+    ]
+    names = [*taken, "Thumbs.db", ".DS_Store", "notes.txt", "._a.jpg", "jpg", "notes.gz", "scan.jp2.txt"]
     assert [name for name in names if is_image_name(Path(name))] == taken
