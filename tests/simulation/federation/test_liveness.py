@@ -18,6 +18,7 @@ from fedmedclip.protocol.messages import (
     Announcement,
     HeadRequest,
     Join,
+    JoinAnswer,
     Receipt,
     Snapshot,
     State,
@@ -26,7 +27,7 @@ from fedmedclip.protocol.messages import (
     plan_of_version_1,
 )
 from fedmedclip.protocol.objects import refer_to
-from fedmedclip.protocol.signature import new_signing_key
+from fedmedclip.protocol.signature import fingerprint, new_signing_key
 from tests.simulation.federation.loopback import BUNDLE, FEDERATION, Loopback
 
 
@@ -88,6 +89,21 @@ def test_an_aggregator_restored_from_before_a_site_joined_admits_it_again(tmp_pa
     play_to(federation, 2)
     federation.restore_aggregator(tmp_path / "backup.db")
     assert not federation.coordinator.rounds.members
+    federation.run()
+    assert federation.final_digest()
+
+
+def test_a_late_answer_to_a_site_that_was_forgotten_since_keeps_it_out_for_a_while_only(tmp_path):
+    federation = Loopback(tmp_path, rounds=4, sites=2)
+    federation.store.copy_to(tmp_path / "backup.db")
+    play_to(federation, 0)
+    federation.restore_aggregator(tmp_path / "backup.db")
+    topic, site = topics.down(FEDERATION, "site-1"), federation.agents["site-1"]
+    answer = JoinAnswer(fingerprint(federation.keys["site-1"].public_key), True, "")
+    late = seal(answer, topic, federation.aggregator_key, federation.plan.identity)
+    while federation.queue:
+        federation.step()
+        site.receive(topic, late, federation.now)
     federation.run()
     assert federation.final_digest()
 
