@@ -21,7 +21,7 @@ import time
 from collections import deque
 from dataclasses import dataclass, field
 
-from benchmarks.liveness.network import FAULTS, Network, State, Step
+from benchmarks.liveness.network import Network, State, Step
 from benchmarks.liveness.parties import Parties
 
 
@@ -42,7 +42,7 @@ def explore(sites: int = 2, rounds: int = 3, faults: int = 1, reach: int = 2, li
     """
     logging.disable(logging.CRITICAL)
     network = Network(Parties(sites, rounds), reach=reach)
-    first = network.beginning({**dict.fromkeys(FAULTS, faults), "all": faults})
+    first = network.beginning(faults)
     graph = _Graph(network)
     graph.add(first, None, Step("go"))
     found = Explored()

@@ -297,10 +297,9 @@ def full_disk(trial: Trial) -> None:
         trial.wait_until(lambda: (disk / "aggregator.db").exists(), "no state")
         trial.wait_for_log("aggregator", "round 1: aggregated")
         filler = disk / "filler"
-        with filler.open("wb") as file, suppress(OSError):
+        with filler.open("wb", buffering=0) as file, suppress(OSError):
             while True:
                 file.write(bytes(4096))
-                file.flush()
         process = trial.processes.pop("aggregator").process
         assert process.wait(60) == 2
         assert "the disk is full" in trial.log_of("aggregator")
