@@ -99,8 +99,9 @@ class SiteAgent:
 
     @property
     def finished(self) -> bool:
-        """Whether the run is over and its last head is here."""
-        return self._stored is not None and self._stored.finished
+        """Whether the run is over, its last head is here, and no later one was seen."""
+        declined = self._application.declined is not None
+        return not declined and self._stored is not None and self._stored.finished
 
     def status(self, online: bool) -> Status:
         """Return the site's status: published retained, and left as last will."""
