@@ -6,6 +6,8 @@ import numpy.typing as npt
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.heads.heads_file import EnsembleRule
 
+__all__ = ["ENTROPY", "ENTROPY_FLOOR", "EnsembleRule", "combine", "fit_calibrated", "softmax"]
+
 Floats = npt.NDArray[np.float32]
 
 ENTROPY_FLOOR = 1e-8
