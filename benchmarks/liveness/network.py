@@ -49,7 +49,8 @@ class State(NamedTuple):
     `parties` are numbers of states, the aggregator's first; `queue` and `retained` numbers of letters, the
     latter without receiver and by topic. `ages` says how long ago each site last said its status, at most
     the time after which it is said again; `told` has site, round and whether the site takes its update for
-    accepted, where it owes it no longer; `backups` are the aggregator's databases by the version they hold.
+    accepted, where it owes it no longer; `backups` are the aggregator's databases by the version they hold;
+    `refused` the letters that are refused whenever they come, until their site has heard of it.
     """
 
     parties: tuple[int, ...]
@@ -58,6 +59,7 @@ class State(NamedTuple):
     ages: tuple[float, ...]
     told: tuple[tuple[int, int, bool], ...]
     backups: tuple[tuple[int, int], ...]
+    refused: tuple[int, ...]
     faults: int
 
     def essence(self) -> bytes:
@@ -89,7 +91,7 @@ class Network:
     def beginning(self, faults: int) -> State:
         """Return the state in which everybody has just started; so many faults may come."""
         firsts = [self._known.first(name) for name in self._names]
-        self._begin(State((), (), (), (HEARTBEAT_SECONDS,) * (len(self._names) - 1), (), (), faults))
+        self._begin(State((), (), (), (HEARTBEAT_SECONDS,) * (len(self._names) - 1), (), (), (), faults))
         self._at = [first.state for first in firsts]
         self._backups[0] = self._party(AT_THE_AGGREGATOR).database
         self._publish(firsts[AT_THE_AGGREGATOR].sent)
@@ -134,7 +136,8 @@ class Network:
             case "delay":
                 self._deliver(queue.pop(step.which))
             case "refuse":
-                self._deliver(self._damaged(queue.pop(0)))
+                self._refused.add(queue[0])
+                self._deliver(queue.pop(0))
             case "hurry":
                 self._let_pass(WAIT_SECONDS)
                 self._tick()
@@ -178,6 +181,7 @@ class Network:
     def _begin(self, state: State) -> None:
         self._at, self._queue, self._retained = list(state.parties), list(state.queue), dict(state.retained)
         self._ages, self._backups, self._faults = list(state.ages), dict(state.backups), state.faults
+        self._refused = set(state.refused)
         self._told = {(party, number): counts for party, number, counts in state.told}
 
     def _end(self) -> State:
@@ -191,6 +195,7 @@ class Network:
             tuple(self._ages),
             tuple(sorted((*key, counts) for key, counts in self._told.items())),
             tuple(sorted(self._backups.items())),
+            tuple(sorted(self._refused)),
             self._faults,
         )
 
@@ -205,13 +210,20 @@ class Network:
         return after
 
     def _deliver(self, number: int) -> None:
-        letter = self._letters[number]
+        letter = self._letters[self._damaged(number) if number in self._refused else number]
         after = self._play(letter.receiver, Received(letter.topic, letter.payload))
         self._publish(after.sent)
         if after.told is not None:
             round_number, counts = after.told
             self._told[letter.receiver, round_number] = counts
+            self._forgive(topics.up(FEDERATION, self._names[letter.receiver]))
         self._publish_status(letter.receiver)
+
+    def _forgive(self, topic: str) -> None:
+        """What a site sends from now on is good again; what is on its way is not."""
+        over = {number for number in self._refused if self._letters[number].topic == topic}
+        self._queue = [self._damaged(number) if number in over else number for number in self._queue]
+        self._refused -= over
 
     def _wait(self) -> None:
         """Nothing is on its way: everybody has a look, and time passes until somebody speaks."""

@@ -129,8 +129,8 @@ class PartyStates:
             case Received(topic, payload):
                 owed = parties.states[party].outgoing_update()
                 sent = self._from_site(party, parties.agents[party].receive(topic, payload, now))
-                settled = owed is not None and parties.states[party].outgoing_update() is None
-                if settled and isinstance(open_envelope(payload, topic).message, Receipt):
+                is_receipt = isinstance(open_envelope(payload, topic).message, Receipt)
+                if is_receipt and owed is not None and parties.states[party].outgoing_update() is None:
                     told = (owed.round_number, parties.took_for_accepted(party, owed.round_number))
             case Ticked() if party == AGGREGATOR:
                 sent = self._from_aggregator(parties.coordinator.tick(now))
