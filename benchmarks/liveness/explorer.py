@@ -21,6 +21,7 @@ import time
 from collections import deque
 from dataclasses import dataclass, field
 
+from benchmarks.liveness.clocks import short_clocks
 from benchmarks.liveness.network import Network, State, Step
 from benchmarks.liveness.parties import Parties
 
@@ -41,7 +42,16 @@ def explore(sites: int = 2, rounds: int = 3, faults: int = 1, reach: int = 2, li
     """Visit every state, at most `limit`; of a search that is cut off, the fair paths are followed to their
     end all the same.
     """
+    before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
+    try:
+        with short_clocks():
+            return _explore(sites, rounds, faults, reach, limit)
+    finally:
+        logging.disable(before)
+
+
+def _explore(sites: int, rounds: int, faults: int, reach: int, limit: int) -> Explored:
     network = Network(Parties(sites, rounds), reach=reach)
     first = network.beginning(faults)
     graph = _Graph(network)

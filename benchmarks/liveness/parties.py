@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.liveness.clocks import LEASE_SECONDS, ROUND_SECONDS, set_clocks
+from benchmarks.liveness.clocks import LEASE_SECONDS, ROUND_SECONDS
 from benchmarks.liveness.essence import essence_of_database, essence_of_memory
 from fedmedclip.aggregator.configuration import AggregatorConfiguration, FederationSettings
 from fedmedclip.aggregator.coordinator import Coordinator
@@ -140,7 +140,6 @@ class Parties:
     """One aggregator and its sites. One state of each is live at a time; `keep` and `take_up` change it."""
 
     def __init__(self, sites: int, rounds: int) -> None:
-        set_clocks()
         self.key = new_signing_key()
         self.keys = {f"site-{index}": new_signing_key() for index in range(sites)}
         self.learners = {site: DriftingLearner(site) for site in self.keys}
