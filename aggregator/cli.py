@@ -118,6 +118,31 @@ def status_command(
         print_status(status)
 
 
+@aggregator_app.command("heads")
+def heads_command(
+    config: ConfigOption,
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Heads file to write; one that is there is replaced.",
+            callback=checked("--output", "output file"),
+        ),
+    ],
+    version: Annotated[
+        int | None, typer.Option(min=0, max=1_000_000, help="Version of the run; by default the newest.")
+    ] = None,
+) -> None:
+    """Write the shared head for a clinic that never trained: predict, evaluate and deploy take the file.
+
+    The aggregator may run meanwhile. A private head is not in it: those are at the sites only.
+    """
+    from fedmedclip.aggregator.shared_head_file import write_shared_head
+
+    print(write_shared_head(config, output, version))
+
+
 @control_app.command("pause")
 def pause_command(config: ConfigOption) -> None:
     """No round closes, and no site trains, until it is resumed."""

@@ -5,6 +5,7 @@ import numpy as np
 
 from fedmedclip.aggregator.rules import rule_named, staleness_weight
 from fedmedclip.aggregator.store import Store, StoredHead, StoredUpdate, StoredVersion
+from fedmedclip.aggregator.stored_heads import head_at
 from fedmedclip.protocol.codecs import codec_named, decode_head, delta_codec_named, encode_head
 from fedmedclip.protocol.codecs.error_feedback import apply_delta, compress
 from fedmedclip.protocol.codecs.residual_watch import ResidualWatch
@@ -110,36 +111,10 @@ class GlobalHead:
 
         Raises InvalidInputError when that head is not to be had any more.
         """
-        head = self.head_at(to_version)
+        head = head_at(self._store, self.specification, to_version)
         version = max(self.version, past) + 1
         self.adopt(version, head)
         return version
-
-    def head_at(self, version: int) -> NamedArrays:
-        """Return the head of a version: the last that is kept whole, and the deltas after it, each proved.
-
-        Raises InvalidInputError when what leads there is not all here.
-        """
-        kept = self._store.whole_head_before(version)
-        if kept is None or version > self.version:
-            raise InvalidInputError(f"version {version} is not here; the newest is {self.version}")
-        found, head = kept[0], self.specification.from_bytes(kept[1])
-        for stored in self._store.versions_after(found):
-            if stored.version > version:
-                break
-            if stored.version != found + 1 or not stored.payload:
-                break
-            delta = decode_head(stored.payload, self.specification)
-            head = apply_delta(head, delta, self.specification)
-            if head_digest(head) != stored.head_digest:
-                break
-            found = stored.version
-        if found != version:
-            raise InvalidInputError(
-                f"version {version} cannot be made again: the change from version {found} to {found + 1} is "
-                "not here, or damaged"
-            )
-        return head
 
     def keep_at_most(self, delta_bytes: int) -> None:
         """Drop the oldest deltas where all take more than `delta_bytes`; about half of that stays."""
@@ -152,7 +127,8 @@ class GlobalHead:
                 break
             oldest = stored.version
         try:
-            self._store.keep_whole(oldest, self.specification.to_bytes(self.head_at(oldest)))
+            head = head_at(self._store, self.specification, oldest)
+            self._store.keep_whole(oldest, self.specification.to_bytes(head))
         except InvalidInputError:
             oldest = self.version
             self._store.keep_whole(oldest, self._store.head().head)
@@ -167,7 +143,7 @@ class GlobalHead:
             self._store.head()
         except StorageError as error:
             try:
-                head = self.head_at(self.version)
+                head = head_at(self._store, self.specification, self.version)
             except InvalidInputError:
                 raise error from None
             self._store.advance(self._newest, StoredHead(self.specification.to_bytes(head), None, b""))

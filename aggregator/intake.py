@@ -62,6 +62,9 @@ class Intake:
         round_number, last = update.round_number, self._store.last_round(site)
         if round_number == last:
             return Verdict(round_number, known=True)
+        if last < round_number <= terms.version and not self._store.made_here(round_number):
+            # It may be in a version that was lost here and taken back: given again, it would count twice.
+            return Verdict(round_number, known=True)
         too_late = terms.version + 1 - round_number > terms.maximum_staleness
         if round_number < last or too_late or terms.finished:
             reason = f"round {round_number} is closed; version {terms.version} is the newest"

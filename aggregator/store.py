@@ -256,6 +256,14 @@ class Store:
         """Return site and round of each update that waits to be aggregated, sorted."""
         return self._database.rows("SELECT site, round_number FROM updates ORDER BY site, round_number")
 
+    def made_here(self, version: int) -> bool:
+        """Whether a round made this version here, and so it is known of whose updates.
+
+        False for one that was taken back or rolled back to, and for one that is no longer kept.
+        """
+        row = self._database.row("SELECT 1 FROM versions WHERE version = ? AND payload != x''", (version,))
+        return row is not None
+
     def updates(self) -> Iterator[StoredUpdate]:
         """Yield what waits to be aggregated one at a time, sorted by site and round."""
         query = "SELECT samples, payload FROM updates WHERE round_number = ? AND site = ?"

@@ -53,8 +53,6 @@ def test_every_setting_stands_in_it_with_its_default_and_nothing_else(tmp_path: 
     assert optional.keys() == tables.keys()
     for table, settings in tables.items():
         fields = {field.name: field for field in msgspec.structs.fields(settings)}
-        # The site's own number of threads goes in its place.
-        fields = {name: field for name, field in fields.items() if (table, name) != ("training", "threads")}
         assert optional[table].keys() == fields.keys()
         for setting, value in optional[table].items():
             if not fields[setting].required and setting not in SHOWN - (

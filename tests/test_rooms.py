@@ -17,8 +17,8 @@ MAY_IMPORT = {
     "simulation": ROOMS,
 }
 # What the base installation brings; everything else is an extra.
-PROTOCOL_LIBRARIES = {"numpy", "zstandard", "msgspec", "cryptography", "paho"}
-BASE_LIBRARIES = PROTOCOL_LIBRARIES | {"onnxruntime", "PIL", "typer", "rich", "safetensors"}
+PROTOCOL_LIBRARIES = {"numpy", "zstandard", "msgspec", "cryptography", "paho", "safetensors"}
+BASE_LIBRARIES = PROTOCOL_LIBRARIES | {"onnxruntime", "PIL", "typer", "rich"}
 HEAVY = {
     "torch",
     "open_clip",

@@ -9,14 +9,14 @@ import hashlib
 import io
 import pickle
 import zlib
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 
+from benchmarks.liveness.clocks import LEASE_SECONDS, ROUND_SECONDS
+from benchmarks.liveness.essence import essence_of_database, essence_of_memory
 from fedmedclip.aggregator.configuration import AggregatorConfiguration, FederationSettings
 from fedmedclip.aggregator.coordinator import Coordinator
 from fedmedclip.aggregator.global_head import GlobalHead
@@ -76,7 +76,7 @@ class DriftingLearner:
             name: array + np.float32(0.01) * generator.standard_normal(array.shape).astype(np.float32)
             for name, array in shared.items()
         }
-        return moved, {"private": private["private"] + np.float32(round_number)}
+        return moved, private
 
     def compressed(self, round_number: int, compressed: Compressed) -> None:
         """Nobody reads a journal here."""
@@ -145,8 +145,8 @@ class Parties:
         self.learners = {site: DriftingLearner(site) for site in self.keys}
         self.settings = AggregatorConfiguration(
             FederationSettings(
-                FEDERATION, "unused", rounds, minimum_sites=sites, seed=11, lease_seconds=100.0,
-                round_timeout_seconds=200.0,
+                FEDERATION, "unused", rounds, minimum_sites=sites, seed=11, lease_seconds=LEASE_SECONDS,
+                round_timeout_seconds=ROUND_SECONDS,
             )
         )  # fmt: skip
         self.plan = Plan(
@@ -180,6 +180,11 @@ class Parties:
         agent.connected()
         self.agents[site] = agent
 
+    def took_for_accepted(self, site: str, round_number: int) -> bool:
+        """Whether a site's books say that its update of a round, which it owes no longer, was accepted."""
+        query = "SELECT 1 FROM outbox WHERE accepted AND round_number = ?"
+        return _database(self.states[site]).execute(query, (round_number,)).fetchone() is not None
+
     def keep(self, party: str) -> Kept:
         """Put the party's present state away."""
         buffer = io.BytesIO()
@@ -201,13 +206,12 @@ class Parties:
         _database(self._storage(party)).deserialize(zlib.decompress(database))
 
     def essence(self, party: str, now: float) -> bytes:
-        """Return what tells two states of a party apart: all it holds, with times relative to `now`."""
-        digest = hashlib.blake2b(digest_size=16)
-        digest.update(repr(_plain(self._machine(party), now)).encode())
-        connection = _database(self._storage(party))
-        for (table,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
-            digest.update(repr(sorted(map(repr, connection.execute(f"SELECT * FROM {table}")))).encode())
-        return digest.digest()
+        """Return what tells two states of a party apart."""
+        return essence_of_memory(self._machine(party), now) + self.essence_of_database(party)
+
+    def essence_of_database(self, party: str) -> bytes:
+        """Return what tells two of the party's databases apart."""
+        return essence_of_database(_database(self._storage(party)))
 
     def _machine(self, party: str) -> Coordinator | SiteAgent:
         return self.coordinator if party == AGGREGATOR else self.agents[party]
@@ -227,42 +231,3 @@ class Parties:
 
 def _database(storage: Store | SiteState) -> Any:
     return storage._database._connection
-
-
-# Readings of the clock, and after how many seconds their age makes no difference any more.
-_TIMES = {
-    "heard_at": 100.0, "_first_delivery": 200.0, "_heard_at": 300.0, "_asked_at": 600.0,
-    "_sent_at": 20.0, "_train_not_before": 0.0, "since": 120.0,
-    "heard": 20.0, "last_heard": 20.0,
-}  # fmt: skip
-# What says nothing about what happens next: counters, and what is the same in every state.
-_IGNORED = frozenset(
-    {"refused_messages", "left_at", "_store", "_state", "_learner", "_configuration", "_has_room",
-     "specification", "_specification", "counted", "_install", "_codec", "_own_codec", "_rule",
-     "_snapshot", "_identity"}
-)  # fmt: skip
-
-
-def _plain(thing: Any, now: float, name: str = "") -> Any:
-    """Return nested tuples that are equal for states that behave alike."""
-    if name in _TIMES and thing is not None:
-        return round(max(thing - now, -_TIMES[name]), 3)
-    if thing is None or isinstance(thing, str | bytes | int | float):
-        return thing
-    if isinstance(thing, np.ndarray):
-        return thing.tobytes()
-    if isinstance(thing, msgspec.Struct):
-        return msgspec.msgpack.encode(thing)
-    if isinstance(thing, dict):
-        return tuple(sorted((repr(key), _plain(value, now)) for key, value in thing.items()))
-    if isinstance(thing, set | frozenset):
-        return tuple(sorted(map(repr, thing)))
-    if isinstance(thing, list | tuple):
-        return tuple(_plain(item, now) for item in thing)
-    return tuple(_attributes(thing, now))
-
-
-def _attributes(thing: Any, now: float) -> Iterator[tuple[str, Any]]:
-    for name, value in sorted(vars(thing).items()):
-        if name not in _IGNORED and not isinstance(value, Callable):  # type: ignore[arg-type]
-            yield name, _plain(value, now, name)

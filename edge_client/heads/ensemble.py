@@ -1,12 +1,12 @@
 """How the shared and the private head vote: one weight per image, numpy only."""
 
-from typing import Literal
-
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from fedmedclip.protocol.errors import InvalidInputError
+from fedmedclip.protocol.heads.heads_file import EnsembleRule
+
+__all__ = ["ENTROPY", "ENTROPY_FLOOR", "EnsembleRule", "combine", "fit_calibrated", "softmax"]
 
 Floats = npt.NDArray[np.float32]
 
@@ -15,39 +15,22 @@ ENTROPY_FLOOR = 1e-8
 _WEIGHTS = np.linspace(0, 1, 51)
 
 
-class EnsembleRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """p = (1 - alpha) * p_shared + alpha * p_private.
-
-    `entropy`: per image, alpha = (1/H_private) / (1/H_private + 1/H_shared), H the entropies of the two
-    heads' probabilities (FedMedCLIP); `weight` is not used. `calibrated`: alpha = `weight` for every image,
-    fitted on validation images. What either gives is in docs/results/fedmedclip-defaults.md.
-
-    Raises InvalidInputError when the weight is not from 0 to 1.
-    """
-
-    kind: Literal["entropy", "calibrated"] = "entropy"
-    weight: float = 0.5
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.weight <= 1:
-            raise InvalidInputError(f"the ensemble's weight is {self.weight}, it must be from 0 to 1")
-
-    def combine(self, shared_logits: Floats, private_logits: Floats) -> tuple[Floats, Floats]:
-        """Return the ensemble's probabilities (N, C) and the private head's weight (N,), both float32.
-
-        `shared_logits` and `private_logits` (N, C), the former already times the logit scale.
-        """
-        shared, private = _log_softmax(shared_logits), _log_softmax(private_logits)
-        shared_entropy = _entropy(shared)
-        if self.kind == "calibrated":
-            weight = np.full_like(shared_entropy, self.weight)
-        else:
-            weight = shared_entropy / (shared_entropy + _entropy(private))
-        mixed = (1 - weight)[:, None] * np.exp(shared) + weight[:, None] * np.exp(private)
-        return mixed.astype(np.float32), weight.astype(np.float32)
-
-
 ENTROPY = EnsembleRule()
+
+
+def combine(rule: EnsembleRule, shared_logits: Floats, private_logits: Floats) -> tuple[Floats, Floats]:
+    """Return the ensemble's probabilities (N, C) and the private head's weight (N,), both float32.
+
+    `shared_logits` and `private_logits` (N, C), the former already times the logit scale.
+    """
+    shared, private = _log_softmax(shared_logits), _log_softmax(private_logits)
+    shared_entropy = _entropy(shared)
+    if rule.kind == "calibrated":
+        weight = np.full_like(shared_entropy, rule.weight)
+    else:
+        weight = shared_entropy / (shared_entropy + _entropy(private))
+    mixed = (1 - weight)[:, None] * np.exp(shared) + weight[:, None] * np.exp(private)
+    return mixed.astype(np.float32), weight.astype(np.float32)
 
 
 def fit_calibrated(shared: Floats, private: Floats, labels: npt.NDArray[np.int64]) -> EnsembleRule:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedmedclip.edge_client.heads import layers
-from fedmedclip.edge_client.heads.ensemble import EnsembleRule
+from fedmedclip.edge_client.heads.ensemble import EnsembleRule, combine
 from fedmedclip.edge_client.heads.layers import softmax, unit_rows
 from fedmedclip.edge_client.heads.method import site_method
 from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays
@@ -64,7 +64,7 @@ def predict_probabilities(
         no_weight = np.full_like(shared_logits.max(axis=1), 0)
         return Predictions(zero_shot, shared_probabilities, None, shared_probabilities, no_weight)
     logits = found.private_pass(layers, private, features)
-    ensemble, weight = (rule or found.ensemble).combine(shared_logits, logits)
+    ensemble, weight = combine(rule or found.ensemble, shared_logits, logits)
     return Predictions(zero_shot, shared_probabilities, softmax(logits), ensemble, weight)
 
 

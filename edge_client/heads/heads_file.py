@@ -1,47 +1,29 @@
-"""The heads file: what a site saves after training and `fedmedclip predict --heads` reads.
+"""A site's heads, and the file that they are saved in and read from (`protocol.heads.heads_file`)."""
 
-A safetensors file: arrays `shared.NAME` and, where the method has a private head and it is included,
-`private.NAME`, all float32; and one metadata entry, `fedmedclip`, a JSON object with the fields of
-`HeadsMetadata`. It holds the private head, so it stays at its site.
-"""
-
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
-import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
-from fedmedclip.edge_client.heads.ensemble import ENTROPY, EnsembleRule
+from fedmedclip.edge_client.heads.ensemble import ENTROPY
 from fedmedclip.edge_client.heads.heads import private_head_specification
+from fedmedclip.edge_client.heads.method import site_method
 from fedmedclip.protocol.bundle.bundle import Bundle
 from fedmedclip.protocol.errors import FedMedClipError, HeadError
 from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays
+from fedmedclip.protocol.heads.heads_file import (
+    FORMAT,
+    METADATA_KEY,
+    EnsembleRule,
+    HeadsMetadata,
+    write_heads_file,
+)
 from fedmedclip.protocol.heads.shared_heads import shared_head_specification
 
-FORMAT = 1
-METADATA_KEY = "fedmedclip"
 HEADER_LIMIT = 1 << 20
 """Bytes. A header names some twenty arrays and the classes; more than this is not a heads file."""
-
-Name = Annotated[str, msgspec.Meta(max_length=256)]
-
-
-class HeadsMetadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Whose heads a file holds, and of which bundle. `bundle_digest` is 64 hexadecimal digits."""
-
-    format: int
-    method: Name
-    federation: Name
-    site: Name
-    version: Annotated[int, msgspec.Meta(ge=0)]
-    bundle_digest: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
-    class_names: Annotated[list[Name], msgspec.Meta(max_length=65536)]
-    ensemble: EnsembleRule
 
 
 @dataclass(frozen=True)
@@ -49,7 +31,7 @@ class Heads:
     """The heads that classify at one site.
 
     `private` is None when there is no private head: for a method without one, or to hand the shared head to
-    a site that did not train. `version` is that of the shared head.
+    a clinic that did not train, for which `site` is empty. `version` is that of the shared head.
     """
 
     method: str
@@ -59,6 +41,11 @@ class Heads:
     site: str
     version: int
     ensemble: EnsembleRule = ENTROPY
+
+    @property
+    def lack_private_head(self) -> bool:
+        """Whether the method has a private head that classifies, and it is not among them."""
+        return self.private is None and site_method(self.method).private_pass is not None
 
 
 def save_heads(path: Path, heads: Heads, bundle: Bundle) -> None:
@@ -76,14 +63,7 @@ def save_heads(path: Path, heads: Heads, bundle: Bundle) -> None:
         bundle.manifest.class_names,
         heads.ensemble,
     )
-    arrays = {f"shared.{name}": np.ascontiguousarray(array) for name, array in heads.shared.items()}
-    for name, array in (heads.private or {}).items():
-        arrays[f"private.{name}"] = np.ascontiguousarray(array)
-    encoded = save(arrays, metadata={METADATA_KEY: msgspec.json.encode(metadata).decode()})
-    try:
-        _write_atomically(path, encoded)
-    except OSError as error:
-        raise HeadError(f"cannot write heads file {path}: {error.strerror}") from error
+    write_heads_file(path, metadata, heads.shared, heads.private)
 
 
 def load_heads(path: Path, bundle: Bundle) -> Heads:
@@ -175,21 +155,3 @@ def _read_head(file: Any, prefix: str, specification: HeadSpecification) -> Name
     head = {tensor.name: file.get_tensor(f"{prefix}.{tensor.name}") for tensor in specification.tensors}
     specification.check(head)
     return head
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

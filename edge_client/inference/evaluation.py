@@ -76,6 +76,8 @@ def run_evaluation(
     console = Console()
     for line in found.lines():
         console.print(line, highlight=False)
+    if heads is not None and heads.lack_private_head:
+        console.print(f"{heads_file}: no private head; the shared head answers alone", highlight=False)
     console.print(_table(figures))
     for name, metrics in figures.items():
         console.print(_class_table(name, metrics))

@@ -43,6 +43,8 @@ def run_prediction(
         _opened(output) as file,
         progress_bar("classifying") as progress,
     ):
+        if classifier.heads is not None and classifier.heads.lack_private_head:
+            print(f"{heads_file}: no private head; the shared head answers alone", file=sys.stderr)
         write = _writer(output_format, file, classifier.class_names)
         for done, prediction in enumerate(classifier.predict_files(images, skipped, settings), start=1):
             write(prediction)

@@ -10,8 +10,7 @@ class TrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
 
     Learning rates hold for the first round and are multiplied by `learning_rate_decay` per round;
     `classification_weight` is that of the private head's own loss; `adaptive_distillation` weights the two
-    directions of distillation by the heads' confidence, otherwise equally; `threads` is fixed because sums in
-    another order give other last bits.
+    directions of distillation by the heads' confidence, otherwise equally.
 
     For every trained method: `local_steps` batches a round in place of `local_epochs` (0: epochs);
     `proximal_weight` is FedProx's mu, half of which times the squared distance to the round's global head is
@@ -45,7 +44,6 @@ class TrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     focal_gamma: float = 0.0
     early_stopping_patience: int = 0
     adaptation_weight: float = 1.0
-    threads: int = 1
 
     def __post_init__(self) -> None:
         for name, (low, high) in _RANGES.items():
@@ -75,5 +73,4 @@ _RANGES: dict[str, tuple[float, float]] = {
     "focal_gamma": (0, 10),
     "early_stopping_patience": (0, 1000),
     "adaptation_weight": (0, 1000),
-    "threads": (1, 256),
 }

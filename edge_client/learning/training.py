@@ -115,6 +115,7 @@ def train_round(
     seed: int,
     validation: tuple[Floats, Labels] | None = None,
     target: Floats | None = None,
+    threads: int = 1,
 ) -> TrainedHeads:
     """Train both heads on a site's embeddings for the epochs or steps of `settings`.
 
@@ -122,7 +123,8 @@ def train_round(
     rows, `logit_scale` the bundle's. `round_number` counts from 1 and sets the learning rates; `seed` is
     this site's and round's own and sets the order of the images. `validation` (embeddings, labels) is for
     early stopping, `target` float32 (T, D) what facmic and faa-clip adapt to. The optimiser starts afresh
-    each round. The given arrays are not changed. Same input, same bits on the same machine.
+    each round. The given arrays are not changed. Same input, same bits on the same machine, if with as many
+    `threads`: sums in another order have other last bits.
 
     Raises InvalidInputError for data or a round number that cannot be trained on, HeadError for heads that do
     not match the method or when training diverges.
@@ -142,7 +144,7 @@ def train_round(
         raise InvalidInputError(
             f"method {method!r} does not say how it trains; its author must give it a loss"
         )
-    with _fixed_threads(settings.threads):
+    with _fixed_threads(threads):
         shared_head = _tensors(shared, shared_specification)
         private_head = _tensors(private, private_specification)
         training = _Training(

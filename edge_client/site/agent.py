@@ -99,8 +99,9 @@ class SiteAgent:
 
     @property
     def finished(self) -> bool:
-        """Whether the run is over and its last head is here."""
-        return self._stored is not None and self._stored.finished
+        """Whether the run is over, its last head is here, and no later one was seen."""
+        declined = self._application.declined is not None
+        return not declined and self._stored is not None and self._stored.finished
 
     def status(self, online: bool) -> Status:
         """Return the site's status: published retained, and left as last will."""
@@ -166,7 +167,11 @@ class SiteAgent:
         if declined is not None or not self.joined:
             return asked
         assert self._follower is not None
-        return [*asked, *self._follower.tick(now), *self._delivery.due(now), *self._train(now)]
+        heads = self._follower.tick(now)
+        if heads or self._delivery.unanswered(now):
+            # Whoever does not answer may be an aggregator that has lost this member.
+            self._application.repeat()
+        return [*asked, *heads, *self._delivery.due(now), *self._train(now)]
 
     def _take_plan(self, plan: Plan, sealed: bytes, now: float) -> list[Message]:
         """Begin the run of a plan, follow a later run or revision; an earlier plan is refused."""

@@ -40,6 +40,10 @@ class Delivery:
         """Let the next `due` send, whenever it was sent last."""
         self._sent_at = None
 
+    def unanswered(self, now: float) -> bool:
+        """Whether the update was sent, and no receipt came for so long that it is due again."""
+        return self._sent_at is not None and now - self._sent_at >= ASK_AGAIN_SECONDS and self.under_way
+
     def due(self, now: float) -> list[Message]:
         """Return what to send now: the update, again for as long as no receipt comes."""
         if self._sent_at is not None and now - self._sent_at < ASK_AGAIN_SECONDS:

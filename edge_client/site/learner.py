@@ -118,6 +118,7 @@ class SiteLearner:
             seed=derive_seed(plan.seed, site=self._site, round_number=round_number, purpose="training"),
             validation=(self._features.validation.embeddings, self._features.validation.labels),
             target=self._target(plan, round_number),
+            threads=self._threads,
         )
         self._train_seconds[round_number] = time.monotonic() - started
         log.info(
@@ -143,9 +144,7 @@ class SiteLearner:
 
     def _settings(self, plan: Plan) -> TrainingSettings:
         try:
-            return convert(
-                {**plan.training, "threads": self._threads}, TrainingSettings, "the plan", table="training"
-            )
+            return convert(plan.training, TrainingSettings, "the plan", table="training")
         except InvalidInputError as error:
             raise InvalidInputError(
                 f"{error}; the coordinator corrects aggregator.toml, or this site updates fedmedclip"

@@ -13,6 +13,7 @@ from fedmedclip.edge_client.progress import progress_bar
 from fedmedclip.edge_client.site.agent import SiteAgent
 from fedmedclip.edge_client.site.configuration import SiteConfiguration
 from fedmedclip.edge_client.site.learner import LearnerFiles, SiteLearner
+from fedmedclip.edge_client.site.patience import Patience
 from fedmedclip.edge_client.site.roles import Identity
 from fedmedclip.edge_client.site.state import SiteState
 from fedmedclip.protocol import topics
@@ -38,7 +39,6 @@ from fedmedclip.protocol.state_folder import claim_state_folder
 log = logging.getLogger("fedmedclip.site")
 
 _TICK_SECONDS = 1.0
-_PATIENCE_SECONDS = 20.0
 HEARTBEAT_SECONDS = 60.0
 """How often a site that has nothing to say says that it is there: a third of the aggregator's usual lease."""
 
@@ -167,7 +167,7 @@ def _serve(agent: SiteAgent, link: Link, post: _Post, once: bool) -> None:
     """Handle what arrives; train and ask only when nothing more waits, so that no round trains in vain."""
     said: Status | None = None
     sent_at = 0.0
-    patience_ends: float | None = None
+    patience = Patience(post.federation)
     while True:
         event = link.next_event(0.0)
         if event is None:
@@ -181,6 +181,9 @@ def _serve(agent: SiteAgent, link: Link, post: _Post, once: bool) -> None:
                 _send(link, post.status(said))
             if once and agent.finished and agent.joined and link.unfinished == 0:
                 return
+            if patience.ends(joined=agent.joined, run_over=once and agent.finished, now=now):
+                log.info("the run is over at version %d, which is here; no aggregator answers", agent.version)
+                return
             event = link.next_event(_TICK_SECONDS)
         now = time.monotonic()
         match event:
@@ -192,23 +195,18 @@ def _serve(agent: SiteAgent, link: Link, post: _Post, once: bool) -> None:
                 log.info("connected to the broker (MQTT %s)", protocol)
                 agent.limit_messages(largest_payload)
                 agent.connected()
-                said, patience_ends = None, now + _PATIENCE_SECONDS
+                said = None
+                patience.connected(now)
             case Disconnected(reason, fatal):
                 if fatal:
                     raise LinkError(reason)
                 log.warning("%s", reason)
                 agent.disconnected()
-                patience_ends = None
+                patience.disconnected()
             case PublishRefused(_, topic, reason):
                 log.error("the broker refused a message on %s: %s", topic, reason)
             case SubscriptionRefused(topic_filter, reason):
                 raise LinkError(f"the broker refuses the subscription to {topic_filter}: {reason}")
-            case _:
-                if patience_ends is not None and now >= patience_ends and not agent.joined:
-                    log.info(
-                        "still waiting for an answer of the aggregator of federation %s", post.federation
-                    )
-                    patience_ends = now + 10 * _PATIENCE_SECONDS
 
 
 def _publish(link: Link, post: _Post, agent: SiteAgent, messages: list[ProtocolMessage]) -> bool:

@@ -5,6 +5,7 @@ import pytest
 
 from fedmedclip.aggregator.global_head import GlobalHead
 from fedmedclip.aggregator.store import Store
+from fedmedclip.aggregator.stored_heads import head_at
 from fedmedclip.protocol.codecs import codec_named, encode_head
 from fedmedclip.protocol.heads.head import HeadSpecification, TensorSpecification, head_digest
 from tests.aggregator.test_store import PLAN
@@ -33,29 +34,29 @@ def add(store, round_number, site, samples, value):
     store.add_update(round_number, site, samples, encoded)
 
 
-def step(head, round_number, weighting="samples"):
-    before = head.head_at(head.version)["weight"]
+def step(store, head, round_number, weighting="samples"):
+    before = head_at(store, SPECIFICATION, head.version)["weight"]
     head.aggregate(round_number, weighting)
-    return head.head_at(round_number)["weight"] - before
+    return head_at(store, SPECIFICATION, round_number)["weight"] - before
 
 
 @pytest.mark.parametrize(("weighting", "mean"), [("samples", 4.0), ("equal", 3.0)])
 def test_a_round_moves_the_head_by_the_weighted_mean_of_its_updates(store, head, weighting, mean):
     add(store, 1, "site-a", 100, 1.0)
     add(store, 1, "site-b", 300, 5.0)
-    assert np.allclose(step(head, 1, weighting), mean)
+    assert np.allclose(step(store, head, 1, weighting), mean)
 
 
 def test_late_updates_count_less_and_alone_they_make_a_smaller_step(store, head):
     for number in (1, 2):
         add(store, number, "site-a", 100, 1.0)
-        step(head, number)
+        step(store, head, number)
     add(store, 1, "site-c", 100, 3.0)
     add(store, 3, "site-a", 300, 1.0)
     # Two rounds late: by 1 / sqrt(3), while its weight in the mean stays 100 of 400.
-    assert np.allclose(step(head, 3), (300 * 1.0 + 100 * 3.0 / np.sqrt(3)) / 400)
+    assert np.allclose(step(store, head, 3), (300 * 1.0 + 100 * 3.0 / np.sqrt(3)) / 400)
     add(store, 3, "site-c", 100, 2.0)
-    assert np.allclose(step(head, 4), 2.0 / np.sqrt(2))
+    assert np.allclose(step(store, head, 4), 2.0 / np.sqrt(2))
     assert store.stored_updates() == []
 
 
@@ -63,7 +64,7 @@ def test_an_announcement_says_who_trains_from_the_newest_version_and_nobody_from
     head.drawn_below = 77
     for number in (1, 2):
         add(store, number, "site-a", 100, 1.0)
-        step(head, number)
+        step(store, head, number)
     assert head.announcement().drawn_below == 77
     assert (head.call().payload, head.call().drawn_below) == (None, 77)
     assert [carrier.drawn_below for carrier in head.catch_up(0)] == [0, 77]

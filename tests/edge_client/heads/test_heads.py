@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from fedmedclip.edge_client.heads.ensemble import ENTROPY, EnsembleRule, fit_calibrated, softmax
+from fedmedclip.edge_client.heads.ensemble import ENTROPY, EnsembleRule, combine, fit_calibrated, softmax
 from fedmedclip.edge_client.heads.heads import (
     initial_private_head,
     predict_probabilities,
@@ -96,7 +96,7 @@ def test_no_images_give_no_rows():
 @settings(max_examples=200)
 @given(LOGITS, LOGITS, st.floats(0, 1), st.sampled_from(["entropy", "calibrated"]))
 def test_any_logits_give_probabilities_and_a_weight(shared, private, weight, kind):
-    probabilities, weights = EnsembleRule(kind, weight).combine(shared, private)
+    probabilities, weights = combine(EnsembleRule(kind, weight), shared, private)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-6)
     assert ((probabilities >= 0) & (probabilities <= 1)).all()
     assert ((weights >= 0) & (weights <= 1)).all()
@@ -106,15 +106,15 @@ def test_any_logits_give_probabilities_and_a_weight(shared, private, weight, kin
 
 @given(LOGITS)
 def test_equal_heads_share_the_weight(logits):
-    probabilities, weights = ENTROPY.combine(logits, logits)
+    probabilities, weights = combine(ENTROPY, logits, logits)
     np.testing.assert_allclose(weights, 0.5)
     np.testing.assert_allclose(probabilities, softmax(logits), atol=1e-6)
 
 
 def test_the_surer_head_has_the_greater_weight():
     sure, unsure = np.array([[9.0, 0.0]], np.float32), np.array([[0.2, 0.0]], np.float32)
-    assert ENTROPY.combine(unsure, sure)[1] > 0.9
-    assert ENTROPY.combine(sure, unsure)[1] < 0.1
+    assert combine(ENTROPY, unsure, sure)[1] > 0.9
+    assert combine(ENTROPY, sure, unsure)[1] < 0.1
 
 
 def test_calibrated_weight_goes_to_the_head_that_is_right():

@@ -9,10 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load, save
 
-from fedmedclip.edge_client.heads import heads_file
 from fedmedclip.edge_client.heads.ensemble import EnsembleRule
 from fedmedclip.edge_client.heads.heads_file import Heads, load_heads, save_heads
 from fedmedclip.protocol.errors import HeadError
+from fedmedclip.protocol.heads import heads_file
 from fedmedclip.protocol.heads.head import head_digest
 from tests.edge_client.heads.heads_examples import CLASSES, SIZE, example_bundle, example_heads
 

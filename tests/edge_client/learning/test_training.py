@@ -14,7 +14,7 @@ from tests.edge_client.learning import reference_fedmedclip as reference
 FAST = TrainingSettings(shared_learning_rate=5e-3, private_learning_rate=5e-3, batch_size=16)
 
 
-def train(data=None, settings=FAST, round_number=1, seed=1, heads=None):
+def train(data=None, settings=FAST, round_number=1, seed=1, heads=None, threads=1):
     embeddings, labels, classes = data if data is not None else example_data(70, noise=0.3)
     shared, private = heads or (
         initial_shared_head("fedmedclip", SIZE, 0),
@@ -31,6 +31,7 @@ def train(data=None, settings=FAST, round_number=1, seed=1, heads=None):
         settings,
         round_number=round_number,
         seed=seed,
+        threads=threads,
     )
 
 
@@ -78,6 +79,15 @@ def test_global_generator_and_thread_count_are_left_alone():
     train()
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.get_num_threads() == threads
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_it_trains_with_the_threads_that_the_site_gives(monkeypatch, threads):
+    given = []
+    monkeypatch.setattr(torch, "set_num_threads", given.append)
+    before = torch.get_num_threads()
+    train(threads=threads)
+    assert given == [threads, before]
 
 
 def test_rounds_lower_the_loss_and_raise_the_accuracy():
@@ -179,7 +189,6 @@ def test_divergence_is_an_error_and_not_a_head():
         ("private_learning_rate", float("nan")),
         ("beta2", 1.0),
         ("distillation_temperature", 0.0),
-        ("threads", 0),
     ],
 )
 def test_settings_out_of_range_are_named(name, value):

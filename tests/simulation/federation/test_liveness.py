@@ -18,6 +18,7 @@ from fedmedclip.protocol.messages import (
     Announcement,
     HeadRequest,
     Join,
+    JoinAnswer,
     Receipt,
     Snapshot,
     State,
@@ -26,7 +27,7 @@ from fedmedclip.protocol.messages import (
     plan_of_version_1,
 )
 from fedmedclip.protocol.objects import refer_to
-from fedmedclip.protocol.signature import new_signing_key
+from fedmedclip.protocol.signature import fingerprint, new_signing_key
 from tests.simulation.federation.loopback import BUNDLE, FEDERATION, Loopback
 
 
@@ -82,12 +83,55 @@ def test_an_update_that_was_accepted_and_then_lost_with_a_restored_backup_is_sen
     assert federation.final_digest()
 
 
+def test_an_update_whose_receipt_was_lost_with_the_aggregators_state_is_not_given_twice(tmp_path):
+    federation = Loopback(tmp_path, rounds=4, sites=2)
+    play_to(federation, 1)
+    federation.store.copy_to(tmp_path / "backup.db")
+    site = federation.agents["site-0"]
+
+    def lose(kind, site_topic):
+        federation.queue = [
+            letter
+            for letter in federation.queue
+            if letter[1] != site_topic or not isinstance(open_envelope(letter[2], letter[1]).message, kind)
+        ]
+        federation.step()
+
+    while site.version < 2:
+        lose(Receipt, topics.down(FEDERATION, "site-0"))
+    assert site._state.outgoing_update().round_number == 2
+    owed = site._state.load().residual
+    federation.restore_aggregator(tmp_path / "backup.db")
+    while federation.coordinator.global_head.version < 2:
+        lose(Update, topics.up(FEDERATION, "site-0"))
+    while site._state.load().trained_round < 3:
+        assert site._state.load().residual == owed
+        federation.step()
+    federation.run()
+    assert federation.final_digest()
+
+
 def test_an_aggregator_restored_from_before_a_site_joined_admits_it_again(tmp_path):
     federation = Loopback(tmp_path, rounds=4, sites=2)
     federation.store.copy_to(tmp_path / "backup.db")
     play_to(federation, 2)
     federation.restore_aggregator(tmp_path / "backup.db")
     assert not federation.coordinator.rounds.members
+    federation.run()
+    assert federation.final_digest()
+
+
+def test_a_late_answer_to_a_site_that_was_forgotten_since_keeps_it_out_for_a_while_only(tmp_path):
+    federation = Loopback(tmp_path, rounds=4, sites=2)
+    federation.store.copy_to(tmp_path / "backup.db")
+    play_to(federation, 0)
+    federation.restore_aggregator(tmp_path / "backup.db")
+    topic, site = topics.down(FEDERATION, "site-1"), federation.agents["site-1"]
+    answer = JoinAnswer(fingerprint(federation.keys["site-1"].public_key), True, "")
+    late = seal(answer, topic, federation.aggregator_key, federation.plan.identity)
+    while federation.queue:
+        federation.step()
+        site.receive(topic, late, federation.now)
     federation.run()
     assert federation.final_digest()
 

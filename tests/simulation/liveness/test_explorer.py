@@ -1,7 +1,8 @@
 """Small bounds of the search through everything that can happen to a federation."""
 
 from benchmarks.liveness.explorer import explore
-from benchmarks.liveness.network import Network
+from benchmarks.liveness.parties import Parties
+from benchmarks.liveness.party_states import PartyStates, Restarted, Waited
 from fedmedclip.edge_client.site.state import SiteState
 
 
@@ -18,13 +19,23 @@ def test_it_finds_a_site_that_never_sends_again_what_was_lost(monkeypatch):
     assert any("restore 0" in path[0] for path in found.deadlocks)
 
 
-def test_it_finds_heads_that_count_what_a_site_was_told_does_not_count(monkeypatch):
-    told = Network._deliver
-
-    def forget(self, letter):
-        touched = told(self, letter)
-        self._told = dict.fromkeys(self._told, False)
-        return touched
-
-    monkeypatch.setattr(Network, "_deliver", forget)
+def test_it_finds_heads_that_count_what_a_site_takes_for_refused(monkeypatch):
+    monkeypatch.setattr(Parties, "took_for_accepted", lambda self, site, round_number: False)
     assert explore(sites=1, rounds=1, faults=0).double_counts
+
+
+def test_two_faults_of_a_site_alone_lead_to_the_end():
+    found = explore(sites=1, rounds=1, faults=2, reach=1)
+    assert found.complete
+    assert found.states > 1000
+    assert (found.deadlocks, found.double_counts) == ([], [])
+
+
+def test_an_event_is_played_once_for_each_state_of_a_party():
+    parties = Parties(sites=1, rounds=1)
+    states = PartyStates(parties)
+    site = states.first("site-0").state
+    before = len(states.states)
+    assert states.after(site, Waited(21.0)) is states.after(site, Waited(21.0))
+    assert states.states[states.after(site, Restarted()).state].clock == 0.0
+    assert len(states.states) == before + 1

@@ -1,0 +1,45 @@
+"""The shared head alone as a heads file, for a clinic that classifies and never trained."""
+
+from pathlib import Path
+
+from fedmedclip.aggregator.configuration import AggregatorConfiguration
+from fedmedclip.aggregator.store import Store
+from fedmedclip.aggregator.stored_heads import head_at
+from fedmedclip.protocol.bundle.bundle import open_bundle
+from fedmedclip.protocol.configuration import beside, read_configuration
+from fedmedclip.protocol.errors import InvalidInputError
+from fedmedclip.protocol.heads.heads_file import FORMAT, HeadsMetadata, write_heads_file
+from fedmedclip.protocol.heads.shared_heads import shared_head_specification
+
+
+def write_shared_head(configuration_file: Path, output: Path, version: int | None) -> str:
+    """Write the shared head of a version, None for the newest, while the aggregator runs, or not.
+
+    Returns a sentence for the coordinator. Raises InvalidInputError when no run has begun, the version is not
+    to be had, or the configuration names another bundle than the run's; HeadError when it cannot be written.
+    """
+    settings = read_configuration(configuration_file, AggregatorConfiguration).federation
+    bundle = open_bundle(beside(configuration_file, settings.bundle))
+    database = beside(configuration_file, settings.state) / "aggregator.db"
+    if not database.is_file():
+        raise InvalidInputError(f"{database} does not exist: this aggregator has not begun a run")
+    store = Store(database)
+    try:
+        plan = store.plan()
+        if plan is None:
+            raise InvalidInputError(f"{database} holds no run: this aggregator has not begun one")
+        if plan.bundle_digest != bundle.digest:
+            raise InvalidInputError(
+                f"the run is of bundle {plan.bundle_digest.hex()[:12]}, {bundle.folder} is bundle "
+                f"{bundle.digest.hex()[:12]}; name the run's bundle in {configuration_file}"
+            )
+        names = bundle.manifest.class_names
+        specification = shared_head_specification(plan.method, plan.embedding_size, len(names))
+        chosen = store.newest_version().version if version is None else version
+        head = head_at(store, specification, chosen)
+    finally:
+        store.close()
+    metadata = HeadsMetadata(FORMAT, plan.method, settings.name, "", chosen, bundle.digest.hex(), names)
+    write_heads_file(output, metadata, head, None)
+    trained = "" if chosen else ", which is not trained yet"
+    return f"{output}: the shared head of version {chosen} of {plan.rounds}{trained}; no private head"

@@ -1,0 +1,92 @@
+"""The heads file: a site saves it, a centre gives it to a clinic, `fedmedclip predict` reads it.
+
+A safetensors file: arrays `shared.NAME` and, where the method has a private head and it is included,
+`private.NAME`, all float32; and one metadata entry, `fedmedclip`, a JSON object with the fields of
+`HeadsMetadata`. With the private head in it, it stays at its site.
+"""
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+import numpy as np
+from safetensors.numpy import save
+
+from fedmedclip.protocol.errors import HeadError, InvalidInputError
+from fedmedclip.protocol.heads.head import NamedArrays
+
+FORMAT = 1
+METADATA_KEY = "fedmedclip"
+
+Name = Annotated[str, msgspec.Meta(max_length=256)]
+
+
+class EnsembleRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How the heads vote: p = (1 - alpha) * p_shared + alpha * p_private.
+
+    `entropy`: per image, alpha = (1/H_private) / (1/H_private + 1/H_shared), H the entropies of the two
+    heads' probabilities (FedMedCLIP); `weight` is not used. `calibrated`: alpha = `weight` for every image,
+    fitted on validation images. What either gives is in docs/results/fedmedclip-defaults.md.
+
+    Raises InvalidInputError when the weight is not from 0 to 1.
+    """
+
+    kind: Literal["entropy", "calibrated"] = "entropy"
+    weight: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.weight <= 1:
+            raise InvalidInputError(f"the ensemble's weight is {self.weight}, it must be from 0 to 1")
+
+
+class HeadsMetadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Whose heads a file holds, and of which bundle. `bundle_digest` is 64 hexadecimal digits.
+
+    `site` is empty for a shared head that the centre wrote, which is no site's own.
+    """
+
+    format: int
+    method: Name
+    federation: Name
+    site: Name
+    version: Annotated[int, msgspec.Meta(ge=0)]
+    bundle_digest: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+    class_names: Annotated[list[Name], msgspec.Meta(max_length=65536)]
+    ensemble: EnsembleRule = EnsembleRule()
+
+
+def write_heads_file(
+    path: Path, metadata: HeadsMetadata, shared: NamedArrays, private: NamedArrays | None
+) -> None:
+    """Write the file whole or not at all: an earlier file stays in place until the new one is on disk.
+
+    Raises HeadError when it cannot be written.
+    """
+    arrays = {f"shared.{name}": np.ascontiguousarray(array) for name, array in shared.items()}
+    for name, array in (private or {}).items():
+        arrays[f"private.{name}"] = np.ascontiguousarray(array)
+    encoded = save(arrays, metadata={METADATA_KEY: msgspec.json.encode(metadata).decode()})
+    try:
+        _write_atomically(path, encoded)
+    except OSError as error:
+        raise HeadError(f"cannot write heads file {path}: {error.strerror}") from error
+
+
+def _write_atomically(path: Path, content: bytes) -> None:
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
