@@ -154,15 +154,21 @@ class Federation:
             follower = HeadFollower(self._specification, *held, lambda *_: None)
             self._ask(name, follower, follower.take(self._versions.announcement(), now), now)
             version = follower.version
-        self._up(name, Join(key, self._trainer.pool.digest, len(site.train), version, "", ""))
-        self._down(name, JoinAnswer(fingerprint(key), True, ""))
+        self._apply(name, key, len(site.train), version)
         self._report(name, version)
         # Blocks are not retained: a site that only lacks those of the newest version has to ask for them.
         while version < self._versions.version:
             now += ASK_AGAIN_SECONDS
-            self._ask(name, follower, follower.tick(now), now)
-            version = follower.version
+            if requests := follower.tick(now):
+                self._ask(name, follower, requests, now)
+                version = follower.version
+                # Whoever has to ask joins once more: perhaps it is not known as a member.
+                self._apply(name, key, len(site.train), version)
             self._report(name, version)
+
+    def _apply(self, name: str, key: bytes, samples: int, version: int) -> None:
+        self._up(name, Join(key, self._trainer.pool.digest, samples, version, "", ""))
+        self._down(name, JoinAnswer(fingerprint(key), True, ""))
 
     def _ask(self, name: str, follower: HeadFollower, requests: list[Request], now: float) -> None:
         """Send the requests, and those that follow from their answers."""
