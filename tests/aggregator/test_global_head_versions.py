@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from fedmedclip.aggregator import rules
 from fedmedclip.aggregator.global_head import GlobalHead
 from fedmedclip.aggregator.store import Store, StoredHead, StoredVersion
 from fedmedclip.protocol.codecs import codec_named, decode_head, encode_head
@@ -72,6 +73,21 @@ def test_updates_weigh_as_the_federation_says(tmp_path, weighting, mean):
     rounds = Rounds(tmp_path, codec="lossless")
     moved = rounds.play(full(1.0), full(0.0), samples=(300, 100), weighting=weighting)
     np.testing.assert_allclose(moved, full(mean), atol=1e-6)
+
+
+@pytest.mark.parametrize(("weighting", "weights"), [("samples", [300.0, 100.0]), ("equal", [1.0, 1.0])])
+def test_a_rule_is_told_the_weights(rounds, monkeypatch, weighting, weights):
+    told = []
+
+    def first(updates, specification):
+        (weight, delta), *others = updates
+        told.extend([weight, *(other for other, _ in others)])
+        return delta
+
+    monkeypatch.setitem(rules._BUILT_IN, "first", first)
+    rounds.head = GlobalHead(rounds.store, SPECIFICATION, "int8", PLAN.rounds, LARGE, "first")
+    rounds.play(full(1.0), full(0.0), samples=(300, 100), weighting=weighting)
+    assert told == weights
 
 
 def test_what_a_broadcast_leaves_out_is_sent_in_the_next(tmp_path):
