@@ -147,6 +147,8 @@ def test_an_answer_is_waited_for_and_a_refusal_is_an_error(configuration):
 def test_an_aggregator_that_does_not_run_does_it_when_it_starts(configuration, monkeypatch):
     monkeypatch.setattr(control, "ANSWER_SECONDS", 0.01)
     assert "as soon as it can" in give(configuration, Pause())
+    # Nothing holds the file: SQLite's own files beside it are gone.
+    assert [path.name for path in (configuration.parent / "state").glob("aggregator*")] == ["aggregator.db"]
     store = Store(configuration.parent / "state" / "aggregator.db")
     ((_, encoded),) = store.open_commands()
     assert msgspec.json.decode(encoded, type=Command) == Pause()

@@ -7,7 +7,7 @@ from fedmedclip.aggregator import rules
 from fedmedclip.aggregator.global_head import GlobalHead
 from fedmedclip.aggregator.store import Store, StoredHead, StoredVersion
 from fedmedclip.protocol.codecs import codec_named, decode_head, encode_head
-from fedmedclip.protocol.errors import InvalidInputError, MessageError, StorageError
+from fedmedclip.protocol.errors import HeadError, InvalidInputError, MessageError, StorageError
 from fedmedclip.protocol.heads.head import HeadSpecification, TensorSpecification, head_digest
 from fedmedclip.protocol.messages import Announcement, Plan, Snapshot
 
@@ -102,6 +102,21 @@ def test_what_a_broadcast_leaves_out_is_sent_in_the_next(tmp_path):
     np.testing.assert_allclose(second + still, owed, atol=1e-5)
 
 
+def test_a_broadcast_that_leaves_out_more_and_more_is_complained_of(tmp_path, caplog):
+    rounds = Rounds(tmp_path, codec="topk:share=0.01")
+    for _ in range(8):
+        rounds.play(full(1.0))
+    assert "what the broadcast leaves out has grown" in caplog.text
+
+
+def test_a_sum_that_is_no_number_makes_no_version(tmp_path):
+    rounds = Rounds(tmp_path, codec="lossless")
+    rounds.head.adopt(1, {"weight": full(3e38)})
+    with np.errstate(over="ignore"), pytest.raises(HeadError, match="infinite"):
+        rounds.play(full(3e38))
+    assert rounds.head.version == rounds.open().version == 1
+
+
 def test_the_last_round_finishes_the_run_and_its_announcement_says_so(rounds):
     assert rounds.head.announcement() == Announcement(0, head_digest(FIRST), False, None)
     for version in (1, 2, 3):
@@ -125,6 +140,7 @@ def test_deltas_lead_a_site_on_and_a_snapshot_one_whose_version_is_not_known(rou
         assert head_digest(decode_head(snapshot.payload, SPECIFICATION)) == rounds.head.digest
     (last,) = rounds.play_to(4).catch_up(-1)
     assert (last.version, last.finished) == (4, True)
+    assert head_digest(decode_head(last.payload, SPECIFICATION)) == rounds.head.digest
 
 
 @pytest.mark.parametrize(("more", "kind"), [(0, Announcement), (1, Snapshot)])
