@@ -8,7 +8,7 @@ from fedmedclip.aggregator.store import Store, StoredHead, StoredUpdate, StoredV
 from fedmedclip.protocol.codecs import codec_named, decode_head, delta_codec_named, encode_head
 from fedmedclip.protocol.codecs.error_feedback import apply_delta, compress
 from fedmedclip.protocol.codecs.residual_watch import ResidualWatch
-from fedmedclip.protocol.errors import InvalidInputError, MessageError, StorageError
+from fedmedclip.protocol.errors import CodecError, InvalidInputError, MessageError, StorageError
 from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays, head_digest
 from fedmedclip.protocol.messages import Announcement, Block, ObjectReference, Snapshot
 from fedmedclip.protocol.objects import blocks_of, refer_to
@@ -129,7 +129,10 @@ class GlobalHead:
                 break
             if stored.version != found + 1 or not stored.payload:
                 break
-            delta = decode_head(stored.payload, self.specification)
+            try:
+                delta = decode_head(stored.payload, self.specification)
+            except CodecError:
+                break
             head = apply_delta(head, delta, self.specification)
             if head_digest(head) != stored.head_digest:
                 break
