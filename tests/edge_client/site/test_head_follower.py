@@ -293,11 +293,25 @@ def test_a_head_that_differs_is_replaced_also_in_blocks(follower, installed):
     assert installed == [0]
 
 
-def test_a_head_that_differs_is_asked_for_again_when_no_answer_comes(follower):
-    assert follower.take(Announcement(0, bytes(32), False, None), LATE) == [HeadRequest(-1)]
+def test_a_head_that_differs_is_asked_for_whole_until_it_comes(follower, installed):
+    truth = SPECIFICATION.initial(3)
+    encoded = encode_head(codec_named("lossless"), truth, SPECIFICATION).data
+    announced = Announcement(0, head_digest(truth), False, None)
+    assert follower.take(announced, LATE) == [HeadRequest(-1)]
     assert follower.tick(LATE + ASK_AGAIN_SECONDS - 1) == []
-    follower.take(Announcement(1, bytes(32), False, None), LATE + ASK_AGAIN_SECONDS - 1)
-    assert follower.tick(LATE + ASK_AGAIN_SECONDS) == [HeadRequest(0)]
+    for times in (1, 2, 3):
+        assert follower.tick(LATE + times * ASK_AGAIN_SECONDS) == [HeadRequest(-1)]
+    follower.take(Snapshot(0, announced.head_digest, False, refer_to(encoded, LARGE)), LATE + 61)
+    assert installed == [0]
+    assert follower.tick(LATE + 100) == []
+    assert follower.take(announced, LATE + 101) == []
+
+
+def test_a_head_that_turns_out_to_be_the_announced_one_is_not_asked_for_again(follower):
+    assert follower.take(Announcement(0, bytes(32), False, None), LATE) == [HeadRequest(-1)]
+    announced = Announcement(0, head_digest(follower.head), False, None)
+    assert follower.take(announced, LATE + 1) == []
+    assert follower.tick(LATE + ASK_AGAIN_SECONDS) == []
 
 
 def test_after_a_delta_that_leads_elsewhere_the_answer_is_waited_for(follower, installed):
@@ -306,7 +320,7 @@ def test_after_a_delta_that_leads_elsewhere_the_answer_is_waited_for(follower, i
     assert follower.take(lie, LATE) == [HeadRequest(-1)]
     assert follower.take(versions.announcements[2], LATE + 1) == []
     assert follower.tick(LATE + ASK_AGAIN_SECONDS - 1) == []
-    assert follower.tick(LATE + ASK_AGAIN_SECONDS) == [HeadRequest(0)]
+    assert follower.tick(LATE + ASK_AGAIN_SECONDS) == [HeadRequest(-1)]
     follower.take(versions.snapshot(2), LATE + 30)
     assert installed == [2]
     assert follower.tick(LATE + 30 + ASK_AGAIN_SECONDS) == []
