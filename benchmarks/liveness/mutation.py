@@ -65,7 +65,7 @@ def mirrors_of(module: str, *, near: bool) -> list[Tests]:
     folder = Path("tests") / path.parent
     own = sorted(str(file.relative_to(ROOT)) for file in (ROOT / folder).glob(f"test_{path.stem}*.py"))
     # Most of what lies below `protocol` is other rooms'.
-    wide = [] if path.parent == Path("protocol") else [(str(folder),), WITH_EACH_OTHER]
+    wide: list[Tests] = [] if path.parent == Path("protocol") else [(str(folder),), WITH_EACH_OTHER]
     return [tuple(own), *([] if near else wide)] if own else wide
 
 

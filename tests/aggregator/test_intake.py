@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from fedmedclip.aggregator.intake import Intake, Terms, Verdict
-from fedmedclip.aggregator.store import Store
 from fedmedclip.aggregator.uploads import ASK_AGAIN_SECONDS
 from fedmedclip.protocol.codecs import codec_named, encode_head
 from fedmedclip.protocol.errors import MessageError
@@ -34,15 +33,8 @@ LOOSE = Terms(2, False, 1000.0)
 
 
 @pytest.fixture
-def store(tmp_path):
-    store = Store(tmp_path / "aggregator.db")
-    store.admit("a", b"k" * 32, 10)
-    yield store
-    store.close()
-
-
-@pytest.fixture
 def intake(store):
+    store.admit("a", b"k" * 32, 10)
     return Intake(store, SPECIFICATION)
 
 

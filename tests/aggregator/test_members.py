@@ -6,7 +6,6 @@ import pytest
 
 from fedmedclip.aggregator.configuration import AggregatorConfiguration, FederationSettings
 from fedmedclip.aggregator.members import Members
-from fedmedclip.aggregator.store import Store
 from fedmedclip.protocol.messages import Join
 
 BUNDLE, KEY, OTHER_KEY = b"b" * 32, b"\xab" * 32, b"\xcd" * 32
@@ -27,13 +26,6 @@ class Admission:
 
     def reason(self, site="a", join=None, configuration=OPEN):
         return self.members.reason_to_refuse(site, join or joining(), BUNDLE, configuration)
-
-
-@pytest.fixture
-def store(tmp_path):
-    store = Store(tmp_path / "aggregator.db")
-    yield store
-    store.close()
 
 
 @pytest.fixture

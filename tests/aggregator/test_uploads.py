@@ -2,7 +2,6 @@
 
 import pytest
 
-from fedmedclip.aggregator.store import Store
 from fedmedclip.aggregator.uploads import ASK_AGAIN_SECONDS, UploadDamagedError, Uploads
 from fedmedclip.protocol.errors import MessageError
 from fedmedclip.protocol.heads.head import HeadSpecification, TensorSpecification
@@ -14,13 +13,6 @@ LIMIT = 1024 + 128
 DATA = bytes(range(256)) * 12
 UPDATE = Update(1, 50, refer_to(DATA, LIMIT))
 FIRST, SECOND, THIRD = BLOCKS = list(blocks_of(DATA, UPDATE.payload))
-
-
-@pytest.fixture
-def store(tmp_path):
-    store = Store(tmp_path / "aggregator.db")
-    yield store
-    store.close()
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from fedmedclip.edge_client.site.head_follower import ASK_AGAIN_SECONDS
 from fedmedclip.edge_client.site.roles import Identity
 from fedmedclip.protocol.messages import Join, JoinAnswer
 from fedmedclip.protocol.signature import fingerprint
-from tests.edge_client.site.test_state import PLAN
+from tests.edge_client.site.conftest import PLAN
 
 IDENTITY = Identity("trial", "site-a", b"s" * 32, b"b" * 32, None, software="1.0")
 LATE = 1000.0

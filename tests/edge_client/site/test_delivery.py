@@ -9,22 +9,13 @@ from fedmedclip.edge_client.site.delivery import (
     blocks_asked_for,
 )
 from fedmedclip.edge_client.site.head_follower import ASK_AGAIN_SECONDS
-from fedmedclip.edge_client.site.state import OutgoingUpdate, SiteState
+from fedmedclip.edge_client.site.state import OutgoingUpdate
 from fedmedclip.protocol.messages import BlockRequest, Receipt, Update
 from fedmedclip.protocol.objects import blocks_of, refer_to
-from tests.edge_client.site.test_state import PLAN
 
 SMALL, LARGE = 1024 + 128, 1 << 17
 DATA = bytes(range(256)) * 10
 LATE = 1000.0
-
-
-@pytest.fixture
-def state(tmp_path):
-    state = SiteState(tmp_path / "site.db")
-    state.begin(PLAN, b"shared", b"private")
-    yield state
-    state.close()
 
 
 @pytest.fixture

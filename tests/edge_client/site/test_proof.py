@@ -6,7 +6,7 @@ from fedmedclip.edge_client.site.proof import Proof
 from fedmedclip.edge_client.site.state import Sealed, SiteState
 from fedmedclip.protocol.heads.evidence import Evidence, decode_evidence
 from fedmedclip.protocol.messages import BlockRequest, State
-from tests.edge_client.site.test_state import PLAN
+from tests.edge_client.site.conftest import PLAN
 
 SMALL, LARGE = 1024 + 128, 1 << 17
 

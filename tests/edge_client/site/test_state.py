@@ -3,20 +3,7 @@ import pytest
 
 from fedmedclip.edge_client.site.state import OutgoingUpdate, Sealed, SiteState, StoredSite
 from fedmedclip.protocol.errors import StorageError
-from fedmedclip.protocol.messages import Plan
-
-PLAN = Plan(
-    bytes(16), bytes(32), "fedmedclip", bytes(32), 8, 3, 1, "lowrank", "lowrank", {},
-    1, 1, False, 1000.0, None,
-)  # fmt: skip
-
-
-@pytest.fixture
-def state(tmp_path):
-    state = SiteState(tmp_path / "site.db")
-    state.begin(PLAN, b"shared", b"private")
-    yield state
-    state.close()
+from tests.edge_client.site.conftest import PLAN
 
 
 def what_the_encoder_keeps(state):
