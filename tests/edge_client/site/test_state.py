@@ -172,3 +172,10 @@ def test_a_copy_is_whole_while_the_state_is_in_use(state, tmp_path):
     assert copy.load() == state.load()
     assert copy.outgoing_update() == update
     copy.close()
+
+
+def test_a_closed_state_lets_go_of_its_file(state, tmp_path):
+    state.close()
+    with pytest.raises(StorageError):
+        state.load()
+    assert [path.name for path in tmp_path.iterdir()] == ["site.db"]
