@@ -44,7 +44,10 @@ MODULES = (
     )),
 )  # fmt: skip
 # No room's own: coordinator and agents play the whole protocol, without a broker.
-WITH_EACH_OTHER = ("tests/simulation/federation/test_federation_logic.py",)
+WITH_EACH_OTHER = (
+    "tests/simulation/federation/test_federation_logic.py",
+    "tests/simulation/federation/test_policies.py",
+)
 KILLED_SHARE = 0.95
 # A mutant's tests may take so many times the processor time of the undisturbed ones, and some seconds more.
 _TIMES, _SECONDS_MORE = 3, 10
@@ -60,10 +63,11 @@ Tests = tuple[str, ...]
 
 
 def mirrors_of(module: str, *, near: bool) -> list[Tests]:
-    """Return the tests of a module: those of its name, and unless only `near` ones are due, of its room."""
+    """Return the tests of a module: those named like it, by the first word, and of its room unless `near`."""
     path = Path(module)
     folder = Path("tests") / path.parent
-    own = sorted(str(file.relative_to(ROOT)) for file in (ROOT / folder).glob(f"test_{path.stem}*.py"))
+    pattern = f"test_{path.stem.split('_')[0]}*.py"
+    own = sorted(str(file.relative_to(ROOT)) for file in (ROOT / folder).glob(pattern))
     # Most of what lies below `protocol` is other rooms'.
     wide: list[Tests] = [] if path.parent == Path("protocol") else [(str(folder),), WITH_EACH_OTHER]
     return [tuple(own), *([] if near else wide)] if own else wide

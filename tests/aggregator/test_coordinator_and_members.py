@@ -140,7 +140,7 @@ def test_plan_and_newest_head_are_retained_for_every_site(aggregator):
     plan, head = aggregator.coordinator.opening()
     assert (plan.topic, plan.message, plan.retain) == (topics.plan(FEDERATION), PLAN, True)
     assert (head.topic, head.retain) == (topics.head(FEDERATION), True)
-    assert head.message == Announcement(0, head_digest(FIRST), False, None)
+    assert head.message == Announcement(0, head_digest(FIRST), False, None, None)
 
 
 def test_a_site_is_admitted_with_an_answer_of_its_own(aggregator):
@@ -325,7 +325,7 @@ def test_a_rollback_is_a_version_above_all_that_is_known_with_as_many_rounds_to_
     assert aggregator.version == 7
     assert coordinator.global_head.digest == head_digest(FIRST)
     assert sent[0].rounds == 5 + 7 - 2
-    assert Announcement(7, head_digest(FIRST), False, None) in sent
+    assert Announcement(7, head_digest(FIRST), False, None, None) in sent
     assert (aggregator.rounds.version, aggregator.rounds.delivered) == (7, ())
     # Nobody is asked for what was lost, or for blocks of a round that is over.
     assert aggregator.tick(100.0) == []
@@ -400,7 +400,7 @@ def test_blocks_that_stay_away_are_asked_for_of_sites_that_are_there(aggregator)
 
 
 def test_requests_are_answered_and_what_is_not_here_costs_nobody(aggregator):
-    assert aggregator.hear("a", HeadRequest(0)) == [Announcement(0, head_digest(FIRST), False, None)]
+    assert aggregator.hear("a", HeadRequest(0)) == [Announcement(0, head_digest(FIRST), False, None, None)]
     assert aggregator.hear("a", BlockRequest(bytes(32), [0])) == []
     aggregator.play_to(2)
     assert [answer.version for answer in aggregator.hear("a", HeadRequest(0))] == [1, 2]
@@ -422,7 +422,7 @@ def evidence(version, head=LOST, **changes):
     """Return what a site proves: `version`, under a plan that may have been changed since."""
     plan_topic, topic = topics.plan(FEDERATION), topics.head(FEDERATION)
     plan = msgspec.structs.replace(PLAN, **changes)
-    carrier = seal(Announcement(version, head_digest(head), False, None), topic, KEY, plan.identity)
+    carrier = seal(Announcement(version, head_digest(head), False, None, None), topic, KEY, plan.identity)
     sealed_plan = seal(plan, plan_topic, KEY, NO_IDENTITY)
     return encode_evidence(Evidence(sealed_plan, topic, carrier, SPECIFICATION.to_bytes(head)))
 
@@ -438,7 +438,7 @@ def test_state_that_was_lost_is_taken_back_with_the_plan_of_then(aggregator):
     plan, announced = aggregator.hear("b", State(evidence(4, rounds=9, revision=5)), now=2.0)
     assert (plan.rounds, plan.revision) == (9, 5)
     assert aggregator.store.plan() == plan
-    assert announced == Announcement(4, head_digest(LOST), False, None)
+    assert announced == Announcement(4, head_digest(LOST), False, None, None)
     assert (aggregator.rounds.version, aggregator.rounds.delivered) == (4, ())
     assert aggregator.tick(100.0) == []
     aggregator.play_to(9, now=100.0)

@@ -43,7 +43,7 @@ class Rounds:
         for site, delta, count in zip(sites, deltas, samples, strict=False):
             payload = encode_head(codec_named("lossless"), {"weight": delta}, SPECIFICATION).data
             self.store.add_update(round_number, site, count, payload)
-        self.head.aggregate(round_number, tuple(sites), weighting)
+        self.head.aggregate(round_number, weighting)
         self.heads.append(self.newest())
         return self.heads[-1]["weight"] - before["weight"]
 
@@ -118,7 +118,7 @@ def test_a_sum_that_is_no_number_makes_no_version(tmp_path):
 
 
 def test_the_last_round_finishes_the_run_and_its_announcement_says_so(rounds):
-    assert rounds.head.announcement() == Announcement(0, head_digest(FIRST), False, None)
+    assert rounds.head.announcement() == Announcement(0, head_digest(FIRST), False, None, None)
     for version in (1, 2, 3):
         announced = rounds.play_to(version).announcement()
         assert (announced.version, announced.finished, rounds.head.finished) == (version, False, False)

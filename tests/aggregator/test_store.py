@@ -159,8 +159,8 @@ def test_the_next_run_keeps_the_sites_and_puts_away_the_newest_head(store):
     assert store.newest_version() == StoredVersion(0, b"b" * 32, b"")
     assert store.whole_head_before(99) == (0, b"begun")
     assert store.sites() == {"site-a": b"k" * 32}
-    assert not store.has_update(3, "site-a")
-    assert (store.updated_sites(3), store.uploads()) == ([], {})
+    assert store.last_round("site-a") == 0
+    assert (store.stored_updates(), store.uploads()) == ([], {})
 
 
 def test_a_new_run_can_go_back_to_its_first_head(store):
@@ -213,7 +213,7 @@ def test_a_closed_round_leaves_no_uploads_and_no_payloads_of_it_and_of_rounds_be
     store.begin_upload("site-b", Update(2, 50, refer_to(bytes(10_000), 4096)))
     store.add_block("site-b", 0, b"zero")
     advance(store, 2)
-    assert [store.updated_sites(number) for number in (1, 2, 3)] == [[], [], ["site-a"]]
+    assert store.stored_updates() == [("site-a", 3)]
     assert store.uploads() == {}
     store.begin_upload("site-b", Update(2, 50, refer_to(bytes(10_000), 4096)))
     assert store.uploads()["site-b"][1] == {}
@@ -237,19 +237,19 @@ def test_a_site_that_joins_again_may_have_more_images(store):
     assert store._database.row("SELECT samples FROM sites") == (200,)
 
 
-def test_updates_come_in_the_order_that_is_asked_for(store):
-    for site in "bac":
-        store.add_update(1, site, 1, site.encode())
-    assert store.updated_sites(1) == ["a", "b", "c"]
-    assert [update.site for update in store.updates(1, ("c", "a"))] == ["c", "a"]
+def test_updates_come_by_site_and_round(store):
+    for site, round_number in (("b", 2), ("a", 1), ("b", 1), ("c", 1)):
+        store.add_update(round_number, site, 1, b"%s%d" % (site.encode(), round_number))
+    assert store.stored_updates() == [("a", 1), ("b", 1), ("b", 2), ("c", 1)]
+    assert [update.payload for update in store.updates()] == [b"a1", b"b1", b"b2", b"c1"]
 
 
 def test_a_late_update_of_an_earlier_round_does_not_hide_the_newest(store):
     store.admit("site-a", b"k" * 32, 100)
-    assert not store.has_update(0, "site-b")
+    assert store.last_round("site-b") == 0
     for round_number in (5, 3):
         store.add_update(round_number, "site-a", 100, b"delta")
-    assert store.has_update(5, "site-a")
+    assert store.last_round("site-a") == 5
 
 
 def test_commands_wait_in_order_until_they_are_answered(store):

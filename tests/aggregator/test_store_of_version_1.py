@@ -58,11 +58,10 @@ def test_plan_head_and_versions_are_as_they_were(store):
 
 
 def test_what_was_delivered_counts_and_counts_once(store):
-    assert store.updated_sites(1) == []
-    assert list(store.updates(2, ("site-a",))) == [StoredUpdate("site-a", 100, b"\xdd")]
-    assert store.has_update(2, "site-a")
-    assert store.has_update(1, "site-b")
-    assert not store.has_update(1, "site-c")
+    assert list(store.updates()) == [StoredUpdate("site-a", 2, 100, b"\xdd")]
+    assert store.last_round("site-a") == 2
+    assert store.last_round("site-b") == 1
+    assert store.last_round("site-c") == 0
 
 
 def test_it_goes_on_and_is_not_changed_again_when_it_is_opened_again(store, tmp_path):
@@ -70,7 +69,7 @@ def test_it_goes_on_and_is_not_changed_again_when_it_is_opened_again(store, tmp_
     store.revise(msgspec.structs.replace(store.plan(), rounds=9))
     again = Store(tmp_path / "aggregator.db")
     assert again.plan().rounds == 9
-    assert again.updated_sites(2) == ["site-a", "site-b"]
+    assert again.stored_updates() == [("site-a", 2), ("site-b", 2)]
     again.close()
 
 

@@ -34,6 +34,7 @@ from fedmedclip.protocol.messages import (
     Update,
 )
 from fedmedclip.protocol.objects import refer_to
+from fedmedclip.protocol.participation import lot_of
 from fedmedclip.protocol.signature import fingerprint, new_signing_key
 from tests.simulation.federation.loopback import BUNDLE, FEDERATION, DriftingLearner
 
@@ -96,9 +97,14 @@ class Site:
         return answers
 
     def join(self, now=0.0, **changes):
-        """Hear the plan and be admitted."""
+        """Hear the plan, be admitted, and read the newest version that the broker retains."""
         self.hear_plan(now, **changes)
         self.admit(now)
+        self.hear_newest(now)
+
+    def hear_newest(self, now=0.0):
+        newest = Announcement(self.version, head_digest(self.head), False, None, None)
+        assert self.hear(newest, now, topics.head(FEDERATION)) == []
 
     def admit(self, now=0.0):
         assert self.hear(JoinAnswer(fingerprint(SITE_KEY.public_key), True, ""), now) == []
@@ -111,7 +117,7 @@ class Site:
         self.head = apply_delta(self.head, values, SPECIFICATION)
         self.version += 1
         finished = self.version >= self.plan.rounds
-        return Announcement(self.version, head_digest(self.head), finished, refer_to(encoded, LARGE))
+        return Announcement(self.version, head_digest(self.head), finished, refer_to(encoded, LARGE), None)
 
     def advance(self, now=0.0):
         """Hear of the next version."""
@@ -119,7 +125,7 @@ class Site:
 
     def snapshot(self):
         encoded = encode_head(codec_named("lossless"), self.head, SPECIFICATION).data
-        return Snapshot(self.version, head_digest(self.head), False, refer_to(encoded, LARGE))
+        return Snapshot(self.version, head_digest(self.head), False, refer_to(encoded, LARGE), None)
 
     def settle(self, round_number, accepted=True, now=0.0):
         reason = "" if accepted else "norm"
@@ -154,6 +160,8 @@ def test_a_site_joins_trains_and_delivers(site):
     assert site.agent.tick(1.0) == []  # it was asked this moment
     assert site.learner.trained == []
     site.admit(1.0)
+    assert site.agent.tick(1.0) == []  # it does not know yet whether it is drawn
+    site.hear_newest(1.0)
     (update,) = site.agent.tick(1.0)
     assert (update.round_number, update.samples) == (1, 100)
     assert site.learner.trained == [1]
@@ -208,6 +216,7 @@ def test_a_site_that_is_killed_goes_on_where_it_was(site):
     (join,) = site.agent.tick(100.0)
     assert isinstance(join, Join)
     site.admit(100.0)
+    site.hear_newest(100.0)
     assert site.agent.tick(100.0) == [update]
     assert site.learner.trained == [1]
 
@@ -291,7 +300,7 @@ def test_an_accepted_update_is_sent_again_where_the_same_version_is_announced_ag
     (update,) = site.agent.tick(0.0)
     site.settle(1)
     assert site.agent.tick(50.0) == []
-    older = Announcement(0, head_digest(FIRST), False, None)
+    older = Announcement(0, head_digest(FIRST), False, None, None)
     assert site.hear(older, 51.0, topics.head(FEDERATION)) == []
     assert site.agent.tick(51.0) == [update]
     site.settle(1)
@@ -330,7 +339,7 @@ def test_a_run_that_starts_from_a_head_asks_for_it_first(site):
     assert site.learner.told == []
     site.admit()
     assert site.agent.tick(1.0) == []
-    announced = Announcement(0, head_digest(site.head), False, None)
+    announced = Announcement(0, head_digest(site.head), False, None, None)
     assert site.hear(announced, 2.0, topics.head(FEDERATION)) == [HeadRequest(-1)]
     site.hear(site.snapshot(), 3.0)
     assert site.learner.told == [(1, 0, False)]
@@ -364,6 +373,7 @@ def test_a_declined_run_leaves_the_one_before_and_a_later_one_is_followed(site):
     (join,) = site.hear_plan(3.0, number=3, identity=b"k" * 16)
     assert join.cannot == ""
     site.admit(4.0)
+    site.hear_newest(4.0)
     assert rounds_in(site.agent.tick(4.0)) == [1]
     assert [plan.number for plan, _ in site.state.ended_runs()] == [1]
 
@@ -381,6 +391,8 @@ def test_a_later_run_begins_anew(site):
     assert site.learner.told[-1] == (2, 0, False)
     site.head, site.version = FIRST, 0
     site.admit(9.0)
+    assert site.agent.tick(9.0) == []  # whom the run before had drawn does not matter
+    site.hear_newest(9.0)
     assert rounds_in(site.agent.tick(9.0)) == [1]  # that a round of the run before was refused is forgotten
     site.settle(1)
     site.advance(10.0)
@@ -466,3 +478,30 @@ def test_what_is_not_for_a_site_is_refused(site):
     down = topics.down(FEDERATION, "site-a")
     assert site.hear(Update(1, 1, b"x"), topic=down) == []
     assert site.agent.refused_messages == 1
+
+
+@pytest.mark.parametrize(("below", "trained"), [(0, []), ("lot", []), ("lot + 1", [1]), (None, [1])])
+def test_a_site_trains_where_its_lot_is_drawn(site, below, trained):
+    lot = lot_of(PLAN.seed, "site-a", 1)
+    site.hear_plan()
+    site.admit()
+    bound = {"lot": lot, "lot + 1": lot + 1}.get(below, below)
+    site.hear(Announcement(0, head_digest(FIRST), False, None, bound), 0.0, topics.head(FEDERATION))
+    assert rounds_in(site.agent.tick(1.0)) == trained
+
+
+def test_more_may_be_drawn_later_and_none_is_called_off(site):
+    lot, head = lot_of(PLAN.seed, "site-a", 1), topics.head(FEDERATION)
+    site.hear_plan()
+    site.admit()
+    site.hear(Announcement(0, head_digest(FIRST), False, None, lot), 0.0, head)
+    assert rounds_in(site.agent.tick(1.0)) == []
+    for bound in (lot + 1, 0):
+        site.hear(Announcement(0, head_digest(FIRST), False, None, bound), 0.0, head)
+    assert rounds_in(site.agent.tick(1.0)) == [1]
+    site.settle(1)
+    site.announcement()
+    late = Announcement(0, head_digest(FIRST), False, None, None)
+    site.hear(site.snapshot(), 2.0)
+    site.hear(late, 2.0, head)
+    assert rounds_in(site.agent.tick(2.0)) == [2]

@@ -273,14 +273,14 @@ def test_an_older_snapshot_than_the_head_here_is_left_alone(follower, installed)
     versions = Versions(2)
     follower.take(versions.snapshot(2), 0.0)
     assert follower.take(versions.snapshot(1), 0.0) == []
-    assert follower.take(Announcement(1, bytes(32), False, None), 0.0) == []
+    assert follower.take(Announcement(1, bytes(32), False, None, None), 0.0) == []
     assert installed == [2]
 
 
 def test_a_head_that_differs_is_replaced_also_in_blocks(follower, installed):
     truth = SPECIFICATION.initial(3)
     encoded = encode_head(codec_named("lossless"), truth, SPECIFICATION).data
-    snapshot = Snapshot(0, head_digest(truth), False, refer_to(encoded, SMALL))
+    snapshot = Snapshot(0, head_digest(truth), False, refer_to(encoded, SMALL), None)
     assert follower.take(snapshot, LATE) == []
     *some, last = blocks_of(encoded, snapshot.payload)
     for block in some:
@@ -296,27 +296,27 @@ def test_a_head_that_differs_is_replaced_also_in_blocks(follower, installed):
 def test_a_head_that_differs_is_asked_for_whole_until_it_comes(follower, installed):
     truth = SPECIFICATION.initial(3)
     encoded = encode_head(codec_named("lossless"), truth, SPECIFICATION).data
-    announced = Announcement(0, head_digest(truth), False, None)
+    announced = Announcement(0, head_digest(truth), False, None, None)
     assert follower.take(announced, LATE) == [HeadRequest(-1)]
     assert follower.tick(LATE + ASK_AGAIN_SECONDS - 1) == []
     for times in (1, 2, 3):
         assert follower.tick(LATE + times * ASK_AGAIN_SECONDS) == [HeadRequest(-1)]
-    follower.take(Snapshot(0, announced.head_digest, False, refer_to(encoded, LARGE)), LATE + 61)
+    follower.take(Snapshot(0, announced.head_digest, False, refer_to(encoded, LARGE), None), LATE + 61)
     assert installed == [0]
     assert follower.tick(LATE + 100) == []
     assert follower.take(announced, LATE + 101) == []
 
 
 def test_a_head_that_turns_out_to_be_the_announced_one_is_not_asked_for_again(follower):
-    assert follower.take(Announcement(0, bytes(32), False, None), LATE) == [HeadRequest(-1)]
-    announced = Announcement(0, head_digest(follower.head), False, None)
+    assert follower.take(Announcement(0, bytes(32), False, None, None), LATE) == [HeadRequest(-1)]
+    announced = Announcement(0, head_digest(follower.head), False, None, None)
     assert follower.take(announced, LATE + 1) == []
     assert follower.tick(LATE + ASK_AGAIN_SECONDS) == []
 
 
 def test_after_a_delta_that_leads_elsewhere_the_answer_is_waited_for(follower, installed):
     versions = Versions(2)
-    lie = Announcement(1, bytes(32), False, versions.announcements[1].payload)
+    lie = Announcement(1, bytes(32), False, versions.announcements[1].payload, None)
     assert follower.take(lie, LATE) == [HeadRequest(-1)]
     assert follower.take(versions.announcements[2], LATE + 1) == []
     assert follower.tick(LATE + ASK_AGAIN_SECONDS - 1) == []
@@ -341,10 +341,10 @@ def test_a_head_with_a_value_that_is_none_is_not_installed(follower, installed):
     huge = {"weight": np.full((40, 60), 3e38, np.float32)}
     encoded = encode_head(codec_named("lossless"), huge, SPECIFICATION).data
     first = head_digest(apply_delta(follower.head, huge, SPECIFICATION))
-    follower.take(Announcement(1, first, False, refer_to(encoded, LARGE)), 0.0)
+    follower.take(Announcement(1, first, False, refer_to(encoded, LARGE), None), 0.0)
     assert installed == [1]
     with np.errstate(over="ignore"):
         infinite = head_digest(apply_delta(follower.head, huge, SPECIFICATION))
         with pytest.raises(HeadError, match="infinite"):
-            follower.take(Announcement(2, infinite, False, refer_to(encoded, LARGE)), 0.0)
+            follower.take(Announcement(2, infinite, False, refer_to(encoded, LARGE), None), 0.0)
     assert (installed, follower.version) == ([1], 1)
