@@ -348,3 +348,11 @@ def test_a_head_with_a_value_that_is_none_is_not_installed(follower, installed):
         with pytest.raises(HeadError, match="infinite"):
             follower.take(Announcement(2, infinite, False, refer_to(encoded, LARGE), None), 0.0)
     assert (installed, follower.version) == ([1], 1)
+
+
+@pytest.mark.parametrize("payload", [b"\x02garbage", refer_to(bytes(5000), SMALL), None])
+def test_a_difference_to_the_version_before_does_not_mend_a_head_that_differs(follower, installed, payload):
+    follower.take(Versions(1).announcements[1], 0.0)
+    other = Announcement(1, bytes(32), False, payload, None)
+    assert follower.take(other, 1.0) == [HeadRequest(-1)]
+    assert installed == [1]
