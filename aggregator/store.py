@@ -42,7 +42,7 @@ _OF_ONE_RUN = ("federation", "whole_heads", "versions", "updates", "uploads", "u
 
 
 def _from_version_1(database: sqlite3.Connection) -> None:
-    """Checksums; the rounds that a site delivered become the last of them."""
+    """Checksums; the rounds that a site delivered become the last of them; the newest head is kept whole."""
     for column in ("checksum BLOB", "name TEXT", "configured BLOB"):
         database.execute(f"ALTER TABLE federation ADD COLUMN {column}")
     database.execute("ALTER TABLE sites ADD COLUMN last_round INTEGER DEFAULT 0")
@@ -52,12 +52,16 @@ def _from_version_1(database: sqlite3.Connection) -> None:
     )
     database.execute("DELETE FROM updates WHERE payload IS NULL")
     database.execute("ALTER TABLE updates DROP COLUMN size")
+    database.execute("CREATE TABLE whole_heads (version INTEGER PRIMARY KEY, head BLOB, checksum BLOB)")
     for plan, head, residual, memory in database.execute(
         "SELECT plan, head, residual, codec_memory FROM federation"
     ).fetchall():
         database.execute(
             "UPDATE federation SET plan = ?, checksum = ?",
             (msgspec.msgpack.encode(plan_of_version_1(plan)), checksum(head, residual, memory)),
+        )
+        database.execute(
+            "INSERT INTO whole_heads SELECT max(version), ?, ? FROM versions", (head, checksum(head))
         )
 
 

@@ -3,7 +3,7 @@
 from fedmedclip.aggregator.store import Store
 from fedmedclip.protocol.codecs import decode_head
 from fedmedclip.protocol.codecs.error_feedback import apply_delta
-from fedmedclip.protocol.errors import InvalidInputError
+from fedmedclip.protocol.errors import CodecError, InvalidInputError
 from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays, head_digest
 
 
@@ -21,7 +21,11 @@ def head_at(store: Store, specification: HeadSpecification, version: int) -> Nam
             break
         if stored.version != found + 1 or not stored.payload:
             break
-        head = apply_delta(head, decode_head(stored.payload, specification), specification)
+        try:
+            delta = decode_head(stored.payload, specification)
+        except CodecError:
+            break
+        head = apply_delta(head, delta, specification)
         if head_digest(head) != stored.head_digest:
             break
         found = stored.version

@@ -42,6 +42,7 @@ class HeadFollower:
         self._asked_at: float | None = None
         self._asked_for_blocks = False
         self._asked_for_head = False
+        self._differs = False
         self._heard_at: float | None = None
 
     @property
@@ -94,6 +95,8 @@ class HeadFollower:
         self._asked_for_blocks = not self._asked_for_blocks
         if self._asked_for_blocks and self._incoming and (request := self._incoming[1].request()):
             return [request]
+        if self._differs:
+            return [HeadRequest(WHOLE_HEAD)]
         if self._incoming or self.behind:
             self._asked_for_head = True
             return [HeadRequest(self.version)]
@@ -102,6 +105,7 @@ class HeadFollower:
 
     def _confirm(self, carrier: Announcement | Snapshot, now: float) -> list[Request]:
         if carrier.head_digest == head_digest(self.head):
+            self._differs = False
             return []
         if isinstance(carrier, Snapshot) and carrier.payload is not None:
             self._incoming = (
@@ -111,7 +115,10 @@ class HeadFollower:
             self._asked_at = now
             return self._finish(now)
         log.warning("version %d differs from the announced one; asking for a whole head", self.version)
-        self._asked_at = now
+        return self._ask_for_whole_head(now)
+
+    def _ask_for_whole_head(self, now: float) -> list[Request]:
+        self._asked_at, self._differs = now, True
         return [HeadRequest(WHOLE_HEAD)]
 
     def _ask_for_head(self, now: float) -> list[Request]:
@@ -134,11 +141,10 @@ class HeadFollower:
             log.warning(
                 "version %d does not match its announced digest; asking for a whole head", carrier.version
             )
-            self._asked_at = now
-            return [HeadRequest(WHOLE_HEAD)]
+            return self._ask_for_whole_head(now)
         self._specification.check(head)
         was_asked_for, self._asked_at = self._asked_at is not None and self._asked_for_head, None
-        self.version, self.head = carrier.version, head
+        self.version, self.head, self._differs = carrier.version, head, False
         self._install(carrier.version, head)
         if not self.behind:
             self._asked_for_head = False

@@ -81,6 +81,14 @@ def test_a_lease_that_is_changed_holds_for_those_that_run():
         assert rounds.present("a") == present
 
 
+def test_without_another_beginning_their_lease_begins_at_0():
+    rounds = Rounds(SETTINGS, 0, "ab")
+    rounds.handle(Tick(), 49.5)
+    assert rounds.awaited == ("a", "b")
+    rounds.handle(Tick(), 50.0)
+    assert rounds.awaited == ()
+
+
 def test_a_refused_site_is_not_waited_for_and_lowers_what_is_needed():
     settings = RoundSettings(rounds=3, minimum_sites=3, timeout_seconds=100.0)
     events = [*three_sites(), (1, UpdateStored("a")), (2, SiteExcused("c", "norm")), (3, UpdateStored("b"))]

@@ -1,8 +1,10 @@
+import hashlib
 import shutil
 import sqlite3
 import subprocess
 import sys
 
+import msgspec
 import pytest
 
 from fedmedclip.aggregator.round_events import MAXIMUM_STALENESS
@@ -118,3 +120,185 @@ def test_a_full_disk_is_one_clear_line_and_what_was_stored_stays(store, tmp_path
     copy = tmp_path / "copy.db"
     shutil.copy(tmp_path / "aggregator.db", copy)
     assert sqlite3.connect(copy).execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def advance(store, version):
+    """Make a version whose values tell it from others."""
+    head = StoredHead(b"head%d" % version, b"residual%d" % version, b"memory%d" % version)
+    store.advance(StoredVersion(version, b"digest%d" % version, b"delta%d" % version), head)
+
+
+def test_before_a_run_there_is_nothing(tmp_path):
+    store = Store(tmp_path / "aggregator.db")
+    assert (store.plan(), store.federation_name(), store.configured()) == (None, None, None)
+    assert (store.ended_run(1), store.sites(), store.uploads()) == (None, {}, {})
+    store.close()
+
+
+def test_name_and_configured_values_are_known_once_they_are_described(store):
+    assert (store.federation_name(), store.configured()) == (None, None)
+    store.describe("trial", {"rounds": 3, "maximum_update_norm": 5.5})
+    assert store.federation_name() == "trial"
+    assert store.configured() == {"rounds": 3, "maximum_update_norm": 5.5}
+
+
+def test_the_next_run_keeps_the_sites_and_puts_away_the_newest_head(store):
+    store.admit("site-a", b"k" * 32, 100)
+    for version in (1, 2):
+        advance(store, version)
+    store.keep_whole(2, b"head2")
+    store.add_update(3, "site-a", 100, b"delta")
+    store.begin_upload("site-b", Update(3, 50, refer_to(bytes(10_000), 4096)))
+    store.add_block("site-b", 0, b"zero")
+    later = msgspec.structs.replace(PLAN, number=2, identity=b"i" * 16)
+    store.begin_run(later, b"begun", b"b" * 32)
+    assert store.ended_run(1) == (PLAN, 2, b"head2", b"digest2")
+    assert store.ended_run(2) is None
+    assert store.plan() == later
+    assert store.head() == StoredHead(b"begun", None, b"")
+    assert store.newest_version() == StoredVersion(0, b"b" * 32, b"")
+    assert store.whole_head_before(99) == (0, b"begun")
+    assert store.sites() == {"site-a": b"k" * 32}
+    assert store.last_round("site-a") == 0
+    assert (store.stored_updates(), store.uploads()) == ([], {})
+
+
+def test_a_new_run_can_go_back_to_its_first_head(store):
+    assert store.whole_head_before(0) == (0, b"head")
+
+
+def test_a_revised_plan_replaces_the_one_before(store):
+    revised = msgspec.structs.replace(PLAN, rounds=9, revision=2)
+    store.revise(revised)
+    assert store.plan() == revised
+
+
+def test_versions_are_listed_in_order_and_their_deltas_found_by_digest(store):
+    for version in (1, 2, 3):
+        advance(store, version)
+    assert [stored.version for stored in store.versions_after(1)] == [2, 3]
+    assert store.versions_after(3) == []
+    assert store.newest_version() == StoredVersion(3, b"digest3", b"delta3")
+    assert store.payload_with_digest(hashlib.sha256(b"delta2").digest()) == b"delta2"
+    assert store.payload_with_digest(bytes(32)) is None
+    assert store.delta_bytes() == 3 * len(b"delta1")
+
+
+def test_heads_are_kept_whole_and_a_damaged_one_is_passed_over(store):
+    for version in (3, 6):
+        store.keep_whole(version, b"whole%d" % version)
+    assert [store.whole_head_before(version) for version in (2, 3, 5, 6)] == [
+        (0, b"head"), (3, b"whole3"), (3, b"whole3"), (6, b"whole6"),
+    ]  # fmt: skip
+    store.keep_whole(6, b"again")
+    assert store.whole_head_before(7) == (6, b"again")
+    with store._database.transaction() as database:
+        database.execute("UPDATE whole_heads SET head = x'00' WHERE version = 6")
+    assert store.whole_head_before(7) == (3, b"whole3")
+    store.forget_before(4)
+    assert store.whole_head_before(3) is None
+
+
+def test_what_lies_before_a_version_is_forgotten(store):
+    for version in (1, 2, 3):
+        advance(store, version)
+    store.forget_before(2)
+    assert [stored.version for stored in store.versions_after(-1)] == [2, 3]
+
+
+def test_a_closed_round_leaves_no_uploads_and_no_payloads_of_it_and_of_rounds_before(store):
+    store.admit("site-a", b"k" * 32, 100)
+    for round_number in (1, 2, 3):
+        store.add_update(round_number, "site-a", 100, b"delta")
+    store.begin_upload("site-b", Update(2, 50, refer_to(bytes(10_000), 4096)))
+    store.add_block("site-b", 0, b"zero")
+    advance(store, 2)
+    assert store.stored_updates() == [("site-a", 3)]
+    assert store.uploads() == {}
+    store.begin_upload("site-b", Update(2, 50, refer_to(bytes(10_000), 4096)))
+    assert store.uploads()["site-b"][1] == {}
+
+
+def test_an_upload_is_forgotten_with_its_blocks_and_others_stay(store):
+    update = Update(1, 50, refer_to(bytes(10_000), 4096))
+    for site in ("site-a", "site-b"):
+        store.begin_upload(site, update)
+        store.add_block(site, 0, b"zero")
+        store.add_block(site, 0, b"other")  # it has come already
+    store.forget_upload("site-a")
+    assert store.uploads() == {"site-b": (update, {0: b"zero"})}
+    store.begin_upload("site-a", update)
+    assert store.uploads()["site-a"] == (update, {})
+
+
+def test_a_site_that_joins_again_may_have_more_images(store):
+    for samples in (100, 200):
+        store.admit("site-a", b"k" * 32, samples)
+    assert store._database.row("SELECT samples FROM sites") == (200,)
+
+
+def test_updates_come_by_site_and_round(store):
+    for site, round_number in (("b", 2), ("a", 1), ("b", 1), ("c", 1)):
+        store.add_update(round_number, site, 1, b"%s%d" % (site.encode(), round_number))
+    assert store.stored_updates() == [("a", 1), ("b", 1), ("b", 2), ("c", 1)]
+    assert [update.payload for update in store.updates()] == [b"a1", b"b1", b"b2", b"c1"]
+
+
+def test_a_late_update_of_an_earlier_round_does_not_hide_the_newest(store):
+    store.admit("site-a", b"k" * 32, 100)
+    assert store.last_round("site-b") == 0
+    for round_number in (5, 3):
+        store.add_update(round_number, "site-a", 100, b"delta")
+    assert store.last_round("site-a") == 5
+
+
+def test_commands_wait_in_order_until_they_are_answered(store):
+    first, second = (store.give_command(command, 1.0) for command in (b"one", b"two"))
+    assert store.open_commands() == [(first, b"one"), (second, b"two")]
+    assert store.command_answer(first) is None
+    store.finish_command(first, "done", failed=False, now=2.0)
+    store.finish_command(second, "no", failed=True, now=2.0)
+    assert store.open_commands() == []
+    assert store.command_answer(first) == ("done", False)
+    assert store.command_answer(second) == ("no", True)
+
+
+def test_of_a_batch_all_is_stored_or_nothing(store, tmp_path):
+    def fail():
+        with store.batch():
+            store.admit("site-a", b"k" * 32, 100)
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert store.sites() == {}
+    with store.batch():
+        store.admit("site-a", b"k" * 32, 100)
+        store.admit("site-b", b"l" * 32, 100)
+    assert set(Store(tmp_path / "aggregator.db").sites()) == {"site-a", "site-b"}
+
+
+def test_a_damaged_head_is_named_whichever_part_of_it(store):
+    for column in ("head", "residual", "codec_memory"):
+        advance(store, 1)
+        with store._database.transaction() as database:
+            database.execute(f"UPDATE federation SET {column} = x'ff'")
+        with pytest.raises(StorageError, match="the global head is damaged"):
+            store.head()
+
+
+def test_a_copy_is_whole_while_the_state_is_in_use(store, tmp_path):
+    store.admit("site-a", b"k" * 32, 100)
+    store.copy_to(tmp_path / "copy.db")
+    copy = Store(tmp_path / "copy.db")
+    assert (copy.plan(), copy.sites()) == (store.plan(), store.sites())
+    copy.close()
+
+
+def test_a_closed_store_lets_go_of_its_file(tmp_path):
+    store = Store(tmp_path / "aggregator.db")
+    store.begin(PLAN, b"head", bytes(32))
+    store.close()
+    with pytest.raises(StorageError):
+        store.plan()
+    assert [path.name for path in tmp_path.iterdir()] == ["aggregator.db"]

@@ -6,7 +6,7 @@ from fedmedclip.protocol.envelope import NO_IDENTITY, open_envelope, seal
 from fedmedclip.protocol.errors import MessageError
 from fedmedclip.protocol.messages import HeadRequest, Join, Status, Update, decode_message, encode_message
 from fedmedclip.protocol.objects import refer_to
-from fedmedclip.protocol.signature import load_or_create_signing_key, new_signing_key
+from fedmedclip.protocol.signature import is_signed_by, load_or_create_signing_key, new_signing_key
 
 KEY = new_signing_key()
 TOPIC = "fmc1/trial/up/site-a"
@@ -125,3 +125,25 @@ def test_any_encoding_of_the_same_integers_and_lengths_is_read(body):
 def test_a_body_that_breaks_a_rule_of_the_format_is_refused(body):
     with pytest.raises(MessageError, match="malformed"):
         decode_message(body)
+
+
+def test_the_frame_is_what_the_specification_says():
+    payload = seal(UPDATE, TOPIC, KEY, IDENTITY)
+    header, body, signature = payload[:3], payload[3:-64], payload[-64:]
+    assert (header, body) == (b"FM\x02", encode_message(UPDATE))
+    assert is_signed_by(KEY.public_key, signature, header + IDENTITY + TOPIC.encode() + b"\0" + body)
+    topic, status = "fmc1/trial/status/site-a", Status(bytes(8), online=True, version=3)
+    signature = seal(status, topic, KEY, IDENTITY)[-64:]
+    signed = header + bytes(16) + topic.encode() + b"\0" + encode_message(status)
+    assert is_signed_by(KEY.public_key, signature, signed)
+
+
+@pytest.mark.parametrize("payload", [b"", b"FM", b"FM\x02", b"FM\x02" + bytes(64), b"MF\x02" + bytes(65)])
+def test_what_cannot_hold_a_message_is_not_of_this_protocol(payload):
+    with pytest.raises(MessageError, match="is not one of this protocol"):
+        open_envelope(payload, TOPIC)
+
+
+def test_the_least_that_can_hold_a_message_is_looked_at():
+    with pytest.raises(MessageError, match="malformed"):
+        open_envelope(b"FM\x02" + bytes(65), TOPIC)

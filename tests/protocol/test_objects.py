@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from fedmedclip.protocol.envelope import NO_IDENTITY, OVERHEAD_BYTES, seal
 from fedmedclip.protocol.errors import MessageError
 from fedmedclip.protocol.link.limits import LEAST_PAYLOAD_BYTES
-from fedmedclip.protocol.messages import BlockRequest, Update
+from fedmedclip.protocol.messages import MAXIMUM_BLOCKS, BlockRequest, ObjectReference, Update
 from fedmedclip.protocol.objects import REQUESTED_AT_ONCE, Assembly, block_count, blocks_of, refer_to
 from fedmedclip.protocol.signature import new_signing_key
 
@@ -82,4 +82,57 @@ def test_one_request_names_so_many_blocks_that_it_fits_any_message_and_the_next_
         for block in blocks_of(data, reference, request.missing):
             assembly.add(block.index, block.data)
     assert rounds == 4
+    assert assembly.data() == data
+
+
+def test_what_its_message_carries_is_complete_and_has_no_blocks():
+    payload = refer_to(b"small", LIMIT)
+    assembly = Assembly(payload, 5)
+    assert (payload, block_count(payload), list(blocks_of(b"small", payload, [0]))) == (b"small", 0, [])
+    assert assembly.complete
+    assert (assembly.data(), assembly.digest, assembly.request()) == (b"small", None, None)
+    with pytest.raises(MessageError, match="block 0 of an object of 0 blocks"):
+        assembly.add(0, b"")
+
+
+def test_what_its_message_carries_may_be_as_large_as_expected_and_no_larger():
+    with pytest.raises(MessageError, match="an object of 6 bytes is announced, at most 5 fit"):
+        Assembly(b"larger", 5)
+
+
+def test_blocks_at_and_past_the_end_are_not_sent():
+    data = bytes(10_000)
+    assert [block.index for block in blocks_of(data, refer_to(data, LIMIT), [2, 3, 4])] == [2]
+
+
+def test_an_object_is_named_by_its_digest_and_asked_for_until_it_is_whole():
+    data = bytes(10_000)
+    reference = refer_to(data, LIMIT)
+    assembly = Assembly(reference, 10_000)
+    assert assembly.digest == reference.digest
+    for block in blocks_of(data, reference):
+        assert not assembly.complete
+        assert assembly.request().missing[0] == block.index
+        assembly.add(block.index, block.data)
+    assert (assembly.complete, assembly.request()) == (True, None)
+
+
+def test_an_object_of_more_blocks_than_a_receiver_counts_is_refused():
+    size = 1024 * MAXIMUM_BLOCKS
+    Assembly(ObjectReference(bytes(32), size, 1024), size + 1)
+    with pytest.raises(MessageError, match=f"{MAXIMUM_BLOCKS + 1} blocks is announced, at most"):
+        Assembly(ObjectReference(bytes(32), size + 1, 1024), size + 1)
+
+
+def test_the_last_block_is_as_long_as_what_is_left_and_the_first_that_came_stands():
+    data = bytes(range(250)) * 40
+    reference = refer_to(data, LIMIT)
+    assembly = Assembly(reference, len(data))
+    *_, last = blocks_of(data, reference)
+    for wrong in (last.data + b"x", last.data[:-1], bytes(reference.block_size)):
+        with pytest.raises(MessageError, match=f"expected {len(last.data)}"):
+            assembly.add(last.index, wrong)
+    for block in blocks_of(data, reference):
+        assembly.add(block.index, block.data)
+        assembly.add(block.index, bytes(len(block.data)))
     assert assembly.data() == data

@@ -1,11 +1,14 @@
 import numpy as np
 import pytest
 
-from fedmedclip.protocol.codecs import codec_named, decode_head, delta_codec_named
+from fedmedclip.protocol.codecs import codec_named, decode_head, delta_codec_named, encode_head
 from fedmedclip.protocol.codecs.error_feedback import (
     apply_delta,
+    change_to_send,
     compress,
+    compress_within,
     difference,
+    norm_of,
     require_carrying_codec,
 )
 from fedmedclip.protocol.errors import InvalidInputError
@@ -117,3 +120,69 @@ def test_statistics_must_arrive_whole():
     require_carrying_codec("whitened-memory", "lowrank")
     with pytest.raises(InvalidInputError, match="sends its statistics once; leave carry out"):
         require_carrying_codec("whitened-memory", "lowrank:carry=0.5")
+
+
+def one_value(value):
+    return {"weight": np.full((1, 1), value, np.float32)}
+
+
+ONE_VALUE = HeadSpecification((TensorSpecification("weight", (1, 1)),))
+LOSSLESS = codec_named("lossless")
+
+
+def test_a_change_within_the_limit_is_sent_as_it_is():
+    for value in (3.0, -3.0, 0.0):
+        made = compress_within(3.0, LOSSLESS, one_value(value), None, b"", ONE_VALUE)
+        assert made.decoded["weight"].item() == value
+    made = compress_within(3.0, LOSSLESS, one_value(2.0), one_value(1.0), b"", ONE_VALUE)
+    assert made.decoded["weight"].item() == 3.0
+
+
+@pytest.mark.parametrize(("delta", "residual"), [(40.0, None), (40.0, 10.0), (-1.0, -200.0)])
+def test_a_change_beyond_the_limit_is_cut_to_it_and_the_rest_is_not_owed(delta, residual):
+    owed = None if residual is None else one_value(residual)
+    made = compress_within(3.0, LOSSLESS, one_value(delta), owed, b"", ONE_VALUE)
+    assert 2.5 < abs(made.decoded["weight"].item()) <= 3.0
+    assert np.sign(made.decoded["weight"].item()) == np.sign(delta)
+    assert made.residual["weight"].item() == 0.0
+
+
+@pytest.mark.parametrize("name", ["int2", "sign", "topk:share=0.05", "lowrank:rank=1", "int8"])
+def test_whatever_the_codec_a_receiver_decodes_no_more_than_the_limit(name):
+    delta = {"weight": np.float32(50) * SPECIFICATION.initial(3)["weight"]}
+    residual = {"weight": np.float32(9) * SPECIFICATION.initial(4)["weight"]}
+    made = compress_within(1.0, codec_named(name), delta, residual, b"", SPECIFICATION)
+    assert 0.1 < norm_of(made.decoded) <= 1.0
+
+
+def test_the_norm_is_that_of_all_values_together():
+    assert norm_of({"a": np.float32([3.0, 0.0]), "b": np.float32([[-4.0]])}) == 5.0
+
+
+def test_what_is_left_out_is_said_as_a_share_of_what_was_to_be_sent():
+    delta, residual = SPECIFICATION.initial(1), SPECIFICATION.initial(2)
+    made = compress(codec_named("int2"), delta, residual, b"", SPECIFICATION)
+    wanted = {"weight": delta["weight"] + residual["weight"]}
+    assert made.delta_norm == pytest.approx(norm_of(delta), rel=1e-3)
+    assert made.wanted_norm == pytest.approx(norm_of(wanted), rel=1e-3)
+    assert made.left_out_norm == pytest.approx(norm_of(made.residual), rel=1e-3)
+    assert made.residual_share == pytest.approx(norm_of(made.residual) / norm_of(wanted), rel=1e-3)
+
+
+@pytest.mark.parametrize("name", ["int2", "sign", "topk", "lowrank", "int8"])
+def test_nothing_to_send_leaves_nothing_out_and_worries_nobody(name, caplog):
+    codec, zeros = codec_named(name), {"weight": np.zeros((8, 16), np.float32)}
+    made = compress(codec, zeros, None, b"", SPECIFICATION)
+    assert made.residual_share == 0.0
+    assert made.encoded == encode_head(codec, zeros, SPECIFICATION).data
+    assert caplog.text == ""
+
+
+def test_statistics_are_sent_once_and_then_only_what_is_still_owed():
+    trained, head = one_value(5.0), one_value(2.0)
+    zero = one_value(0.0)
+    for residual in (None, one_value(1.0)):
+        assert change_to_send("fedmedclip", trained, head, residual)["weight"] == 3.0
+    assert change_to_send("whitened-memory", trained, head, None)["weight"] == 3.0
+    again = change_to_send("whitened-memory", trained, head, one_value(1.0))
+    assert head_digest(again) == head_digest(zero)

@@ -1,9 +1,20 @@
 """Small bounds of the search through everything that can happen to a federation."""
 
+import logging
+
+import pytest
+
 from benchmarks.liveness.explorer import explore
 from benchmarks.liveness.parties import Parties
 from benchmarks.liveness.party_states import PartyStates, Restarted, Waited
 from fedmedclip.edge_client.site.state import SiteState
+
+
+@pytest.fixture(autouse=True)
+def _log_again():
+    """The search turns logging off, for the whole process: later tests read the log."""
+    yield
+    logging.disable(logging.NOTSET)
 
 
 def test_every_state_of_a_small_federation_leads_to_the_end():
