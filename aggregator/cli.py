@@ -53,7 +53,7 @@ def aggregator_command(
     if context.invoked_subcommand is not None:
         return
     from fedmedclip.aggregator.service import run_aggregator
-    from fedmedclip.protocol.console import log_to_terminal, stop_cleanly_when_asked
+    from fedmedclip.protocol.console import log_to_terminal
     from fedmedclip.protocol.errors import InvalidInputError
 
     if config is None:
@@ -61,7 +61,6 @@ def aggregator_command(
     if from_newest and not new_run:
         raise InvalidInputError("--from-newest says how a new run starts; give it with --new-run")
     log_to_terminal(verbose)
-    stop_cleanly_when_asked()
     run_aggregator(config, once=once, new_run=new_run, from_newest=from_newest)
 
 

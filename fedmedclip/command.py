@@ -20,7 +20,9 @@ from fedmedclip.edge_client.inference.deployment.cli import deploy_command
 from fedmedclip.edge_client.site.cli import site_app
 from fedmedclip.export.cli import export_command
 from fedmedclip.init import init_app
+from fedmedclip.protocol.console import print_what_the_terminal_lacks_as_escapes, stop_cleanly_when_asked
 from fedmedclip.protocol.errors import FedMedClipError, FullDiskError
+from fedmedclip.protocol.visible import visible
 from fedmedclip.simulation.cli import bench_app, demo_command
 from fedmedclip.usage import OneLineGroup
 
@@ -71,6 +73,8 @@ def main() -> None:
     An error that a person has to mend becomes one line on standard error and exit code 2; one that may pass,
     code 75.
     """
+    print_what_the_terminal_lacks_as_escapes()
+    stop_cleanly_when_asked()
     try:
         # The same name in every message, also as `python -m fedmedclip`.
         app(prog_name="fedmedclip")
@@ -91,7 +95,7 @@ def main() -> None:
 
 
 def _fail(line: str, code: int = 2) -> None:
-    print(f"fedmedclip: {' '.join(line.split())}", file=sys.stderr)
+    print(f"fedmedclip: {visible(' '.join(line.split()))}", file=sys.stderr)
     sys.exit(code)
 
 

@@ -5,8 +5,6 @@ A safetensors file: arrays `shared.NAME` and, where the method has a private hea
 `HeadsMetadata`. It holds the private head, so it stays at its site.
 """
 
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,6 +20,8 @@ from fedmedclip.protocol.bundle.bundle import Bundle
 from fedmedclip.protocol.errors import FedMedClipError, HeadError
 from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays
 from fedmedclip.protocol.heads.shared_heads import shared_head_specification
+from fedmedclip.protocol.new_files import write_new_file
+from fedmedclip.protocol.paths import open_regular_file
 
 FORMAT = 1
 METADATA_KEY = "fedmedclip"
@@ -62,7 +62,7 @@ class Heads:
 
 
 def save_heads(path: Path, heads: Heads, bundle: Bundle) -> None:
-    """Write the file whole or not at all: an earlier file stays in place until the new one is on disk.
+    """Write the file for its owner only, whole or not at all: an earlier one stays until the new is on disk.
 
     Raises HeadError when it cannot be written.
     """
@@ -81,7 +81,7 @@ def save_heads(path: Path, heads: Heads, bundle: Bundle) -> None:
         arrays[f"private.{name}"] = np.ascontiguousarray(array)
     encoded = save(arrays, metadata={METADATA_KEY: msgspec.json.encode(metadata).decode()})
     try:
-        _write_atomically(path, encoded)
+        write_new_file(path, encoded, private=True)
     except OSError as error:
         raise HeadError(f"cannot write heads file {path}: {error.strerror}") from error
 
@@ -124,7 +124,7 @@ def load_heads(path: Path, bundle: Bundle) -> Heads:
 
 def _check_header_size(path: Path) -> None:
     """Refuse a header that is too large before the safetensors reader allocates it."""
-    with path.open("rb") as file:
+    with open_regular_file(path) as file:
         announced = int.from_bytes(file.read(8), "little")
     if announced > HEADER_LIMIT:
         raise HeadError(f"its header would be {announced} bytes, more than {HEADER_LIMIT}; not a heads file")
@@ -175,21 +175,3 @@ def _read_head(file: Any, prefix: str, specification: HeadSpecification) -> Name
     head = {tensor.name: file.get_tensor(f"{prefix}.{tensor.name}") for tensor in specification.tensors}
     specification.check(head)
     return head
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -7,6 +7,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from fedmedclip.edge_client.features.feature_store import FeatureStore
@@ -16,8 +17,11 @@ from fedmedclip.edge_client.heads.classification import predict, zero_shot
 from fedmedclip.edge_client.heads.heads_file import Heads, load_heads
 from fedmedclip.edge_client.heads.metrics import Metrics, measure
 from fedmedclip.edge_client.images.readers.settings import DEFAULT_READING, ReaderSettings
+from fedmedclip.edge_client.inference.provenance import provenance_of
 from fedmedclip.edge_client.progress import progress_bar
 from fedmedclip.protocol.bundle.bundle import Bundle
+from fedmedclip.protocol.new_files import write_new_file
+from fedmedclip.protocol.visible import visible
 
 
 def evaluate(
@@ -73,19 +77,20 @@ def run_evaluation(
             data, bundle, store, settings=settings, strict=strict, threads=threads, progress=progress
         )
     figures = evaluate(heads, bundle, embeddings, labels)
-    console = Console()
+    console = Console(markup=False)
     for line in found.lines():
-        console.print(line, highlight=False)
+        console.print(visible(line), highlight=False)
     console.print(_table(figures))
     for name, metrics in figures.items():
         console.print(_class_table(name, metrics))
     if output is not None:
         report = {
+            "provenance": provenance_of(bundle, heads, heads_file, prompts_file),
             "images": len(labels),
-            "skipped": {image.path.as_posix(): image.reason for image in found.skipped},
+            "skipped": {visible(image.path): image.reason for image in found.skipped},
             "classifiers": {name: metrics.as_dict() for name, metrics in figures.items()},
         }
-        output.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
+        write_new_file(output, msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
 
 
 def _table(figures: dict[str, Metrics]) -> Table:
@@ -108,7 +113,9 @@ def _class_table(name: str, metrics: Metrics) -> Table:
     table = Table(title=f"{name.replace('_', '-')}: rows are true classes, columns what they were called")
     table.add_column("class")
     for heading in (*metrics.classes, "precision", "recall"):
-        table.add_column(heading, justify="right")
+        table.add_column(escape(visible(heading)), justify="right")
     for (class_name, figures), row in zip(metrics.classes.items(), metrics.confusion, strict=True):
-        table.add_row(class_name, *map(str, row), f"{figures.precision:.3f}", f"{figures.recall:.3f}")
+        table.add_row(
+            escape(visible(class_name)), *map(str, row), f"{figures.precision:.3f}", f"{figures.recall:.3f}"
+        )
     return table

@@ -1,21 +1,24 @@
 """`fedmedclip predict`: image files in, one row each out, offline and without PyTorch."""
 
-import csv
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
-from typing import IO
-
-import msgspec
+from typing import Literal, TextIO
 
 from fedmedclip.edge_client.features.extraction import SkippedImage, refuse_skipped, summarize_skipped
 from fedmedclip.edge_client.images.dataset import list_images
 from fedmedclip.edge_client.images.readers.settings import DEFAULT_READING, ReaderSettings
-from fedmedclip.edge_client.inference.classifier import Prediction, load
+from fedmedclip.edge_client.inference.classifier import load
+from fedmedclip.edge_client.inference.provenance import write_companion
+from fedmedclip.edge_client.inference.rows import csv_writer, json_writer
 from fedmedclip.edge_client.progress import progress_bar
 from fedmedclip.protocol.errors import InvalidInputError
+from fedmedclip.protocol.new_files import new_text_file
+from fedmedclip.protocol.paths import is_stream
+from fedmedclip.protocol.visible import visible
+
+ProvenancePlace = Literal["beside", "header", "none"]
 
 
 def run_prediction(
@@ -28,69 +31,56 @@ def run_prediction(
     settings: ReaderSettings = DEFAULT_READING,
     strict: bool = False,
     prompts_file: Path | None = None,
+    provenance_place: ProvenancePlace = "beside",
 ) -> None:
     """Classify images and write the rows as they come; skipped images are listed on standard error.
 
-    With a `prompts_file` the classes are its own, zero-shot. Raises InvalidInputError when nothing matches,
-    no image at all could be read, or with `strict` any cannot.
+    With a `prompts_file` the classes are its own, zero-shot. Where the predictions come from is in each line
+    of JSON; of CSV it stands in a file beside `output`, or in a line before the header, and for what goes to
+    no file on standard error; "none" leaves it out.
+
+    Raises InvalidInputError when nothing matches, no image at all could be read, or with `strict` any cannot.
     """
     images = list_images(paths, settings)
     skipped: list[SkippedImage] = []
-    with (
-        load(
-            bundle_folder, heads_file, prompts=prompts_file, threads=threads, once=len(images) == 1
-        ) as classifier,
-        _opened(output) as file,
-        progress_bar("classifying") as progress,
-    ):
-        write = _writer(output_format, file, classifier.class_names)
-        for done, prediction in enumerate(classifier.predict_files(images, skipped, settings), start=1):
-            write(prediction)
-            progress(done + len(skipped), len(images))
+    with load(
+        bundle_folder, heads_file, prompts=prompts_file, threads=threads, once=len(images) == 1
+    ) as classifier:
+        provenance = classifier.provenance
+        with _opened(output) as file, progress_bar("classifying") as progress:
+            inside = provenance if provenance_place != "none" else None
+            if output_format == "jsonl":
+                write = json_writer(file, inside)
+            else:
+                write = csv_writer(
+                    file, classifier.class_names, provenance if provenance_place == "header" else None
+                )
+            for done, prediction in enumerate(classifier.predict_files(images, skipped, settings), start=1):
+                write(prediction)
+                progress(done + len(skipped), len(images))
+                if strict:
+                    refuse_skipped(skipped)
             if strict:
                 refuse_skipped(skipped)
-        if strict:
-            refuse_skipped(skipped)
+    if output_format == "csv" and provenance_place == "beside":
+        if output is None or is_stream(output):
+            print(f"predicted by {visible(provenance.in_words())}", file=sys.stderr)
+        else:
+            counts = {"predicted": len(images) - len(skipped), "skipped": len(skipped)}
+            write_companion(output, provenance, counts)
     for image in skipped:
-        print(f"skipped {image.path}: {image.reason}", file=sys.stderr)
+        print(f"skipped {visible(image.path)}: {visible(image.reason)}", file=sys.stderr)
     if skipped:
-        print(summarize_skipped(skipped), file=sys.stderr)
+        print(visible(summarize_skipped(skipped)), file=sys.stderr)
     if len(skipped) == len(images):
         raise InvalidInputError("no image could be read; nothing was classified")
 
 
-def _writer(output_format: str, file: IO[str], class_names: Sequence[str]) -> Callable[[Prediction], None]:
-    if output_format == "jsonl":
-        return lambda prediction: print(msgspec.json.encode(asdict(prediction)).decode(), file=file)
-    rows = csv.writer(file, lineterminator="\n")
-    rows.writerow(
-        ["path", "label", *(f"probability_{name}" for name in class_names), "ensemble_weight", "milliseconds"]
-    )
-
-    def write(prediction: Prediction) -> None:
-        rows.writerow(
-            [
-                prediction.path,
-                prediction.label,
-                *prediction.probabilities.values(),
-                prediction.ensemble_weight,
-                prediction.milliseconds,
-            ]
-        )
-
-    return write
-
-
 @contextmanager
-def _opened(output: Path | None) -> Iterator[IO[str]]:
+def _opened(output: Path | None) -> Iterator[TextIO]:
     """Give standard output, or a file that appears under its name only when it is complete."""
     if output is None:
         yield sys.stdout
         return
-    partial = output.with_name(f".{output.name}.partial")
-    try:
-        with partial.open("w", encoding="utf-8", newline="") as file:
-            yield file
-        partial.replace(output)
-    finally:
-        partial.unlink(missing_ok=True)
+    with new_text_file(output) as file:
+        yield file

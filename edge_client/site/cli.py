@@ -40,13 +40,12 @@ def site_command(
     if context.invoked_subcommand is not None:
         return
     from fedmedclip.edge_client.site.service import run_site
-    from fedmedclip.protocol.console import log_to_terminal, stop_cleanly_when_asked
+    from fedmedclip.protocol.console import log_to_terminal
     from fedmedclip.protocol.errors import InvalidInputError
 
     if config is None:
         raise InvalidInputError("Missing option '--config' (see fedmedclip site --help)")
     log_to_terminal(verbose)
-    stop_cleanly_when_asked()
     run_site(config, once=once)
 
 

@@ -29,6 +29,7 @@ from fedmedclip.protocol.link.link import (
     Received,
     SubscriptionRefused,
 )
+from fedmedclip.protocol.link.settings import warn_of_secrets
 from fedmedclip.protocol.messages import Message as ProtocolMessage
 from fedmedclip.protocol.messages import Status
 from fedmedclip.protocol.seeds import derive_seed
@@ -52,6 +53,8 @@ def run_site(configuration_file: Path, *, once: bool) -> None:
     require_paths(configuration_file, configuration)
     settings = configuration.site
     state_folder = beside(configuration_file, settings.state)
+    broker = configuration.broker.relative_to(configuration_file.resolve().parent)
+    warn_of_secrets(broker)
     with claim_state_folder(state_folder):
         if (state_folder / "site.key").exists() and not (state_folder / "site.db").exists():
             log.warning(
@@ -64,7 +67,6 @@ def run_site(configuration_file: Path, *, once: bool) -> None:
             log.info("self-test passed: this machine computes what the bundle's maker computed")
         features = _features(configuration, configuration_file, bundle, state_folder)
         state = SiteState(state_folder / "site.db")
-        broker = configuration.broker.relative_to(configuration_file.resolve().parent)
         will = Status(fingerprint(key.public_key), online=False, version=-1)
         post = _Post(settings.federation, settings.name, key)
         link = Link(

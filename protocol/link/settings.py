@@ -1,5 +1,6 @@
 """How to reach the broker: the `[broker]` table of every configuration file."""
 
+import logging
 import ssl
 from pathlib import Path
 from typing import Annotated, Literal
@@ -9,7 +10,10 @@ import msgspec
 from fedmedclip.protocol.configuration.annotations import File
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.paths import path_fault
+from fedmedclip.protocol.private_files import warn_of_readers
 from fedmedclip.protocol.text_files import read_text_file
+
+log = logging.getLogger("fedmedclip.link")
 
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=3600)]
@@ -130,10 +134,32 @@ def tls_context(settings: LinkSettings) -> ssl.SSLContext | None:
 
 
 def read_password(settings: LinkSettings) -> str | None:
-    """Return the first line of the password file, None without one; InvalidInputError when unreadable."""
+    """Return the first line of the password file, None without one; InvalidInputError when unreadable.
+
+    Only a line feed, or carriage return and line feed, ends it; all else, blanks too, is of the password.
+    """
     if settings.password_file is None:
         return None
-    lines = read_text_file(Path(settings.password_file), "broker.password_file").splitlines()
-    if not lines or not lines[0]:
-        raise InvalidInputError(f"broker.password_file {settings.password_file} is empty")
-    return lines[0]
+    path = Path(settings.password_file)
+    # Not splitlines(), which also parts at characters that a password may have.
+    password = read_text_file(path, "broker.password_file").split("\n", 1)[0].removesuffix("\r")
+    if not password:
+        raise InvalidInputError(f"the first line of broker.password_file {path} is empty")
+    return password
+
+
+def warn_of_secrets(settings: LinkSettings) -> None:
+    """Log what is odd about this client's secrets: who can read the files, blanks around a password.
+
+    Raises InvalidInputError as `read_password` does.
+    """
+    for name in ("key_file", "password_file"):
+        if (path := getattr(settings, name)) is not None:
+            # Its group may: that is how a file of root's is lent to a service.
+            warn_of_readers(Path(path), f"broker.{name}", group=False)
+    password = read_password(settings)
+    if password is not None and password != password.strip():
+        log.warning(
+            "the password in broker.password_file %s begins or ends with a blank, which is sent too",
+            settings.password_file,
+        )

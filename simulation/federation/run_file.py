@@ -8,6 +8,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from fedmedclip.protocol.errors import InvalidInputError
+from fedmedclip.protocol.new_files import write_new_file
 
 Run = TypeVar("Run", bound=msgspec.Struct)
 Key = TypeVar("Key", bound=Hashable)
@@ -30,7 +31,7 @@ class RunFile(Generic[Run, Key]):
         self._path = path
         self._key_of = key_of
         if not path.exists():
-            path.write_bytes(msgspec.json.encode(description) + b"\n")
+            write_new_file(path, msgspec.json.encode(description) + b"\n")
         content = path.read_bytes()
         first, *lines = content[: content.rfind(b"\n") + 1].splitlines() or [b"{}"]
         try:
