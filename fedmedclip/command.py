@@ -20,7 +20,7 @@ from fedmedclip.edge_client.inference.deployment.cli import deploy_command
 from fedmedclip.edge_client.site.cli import site_app
 from fedmedclip.export.cli import export_command
 from fedmedclip.init import init_app
-from fedmedclip.protocol.console import print_what_the_terminal_lacks_as_escapes, stop_cleanly_when_asked
+from fedmedclip.protocol.console import print_what_the_terminal_lacks_as_escapes, stopped_by_signals
 from fedmedclip.protocol.errors import FedMedClipError, FullDiskError
 from fedmedclip.protocol.visible import visible
 from fedmedclip.simulation.cli import bench_app, demo_command
@@ -74,10 +74,10 @@ def main() -> None:
     code 75.
     """
     print_what_the_terminal_lacks_as_escapes()
-    stop_cleanly_when_asked()
     try:
-        # The same name in every message, also as `python -m fedmedclip`.
-        app(prog_name="fedmedclip")
+        with stopped_by_signals():
+            # The same name in every message, also as `python -m fedmedclip`.
+            app(prog_name="fedmedclip")
     except FullDiskError as error:
         _fail(str(error), code=PASSING)
     except FedMedClipError as error:

@@ -41,8 +41,9 @@ def print_what_the_terminal_lacks_as_escapes() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
-def stop_cleanly_when_asked() -> None:
-    """Make SIGTERM (systemd, containers) end the process as Ctrl-C does: by KeyboardInterrupt.
+@contextmanager
+def stopped_by_signals() -> Iterator[None]:
+    """Within the block, let SIGTERM (systemd, containers) do as Ctrl-C does: raise KeyboardInterrupt.
 
     Whoever asks twice, by either signal, does not want to wait: the second ends the process at once, even
     within a long computation, after no more than what `at_a_forced_end` was given.
@@ -51,12 +52,18 @@ def stop_cleanly_when_asked() -> None:
     signals = (signal.SIGTERM,) if ignores_interrupts else (signal.SIGTERM, signal.SIGINT)
     asked, told = os.pipe()
     os.set_blocking(told, False)
-    # The interpreter writes the number of each signal to it when that comes, whatever it is doing.
-    signal.set_wakeup_fd(told, warn_on_full_buffer=False)
-    interrupt = _interrupter()
-    for number in signals:
-        signal.signal(number, interrupt)
     threading.Thread(target=_end_at_the_second, args=(asked, frozenset(signals)), daemon=True).start()
+    # The interpreter writes the number of each signal to it when that comes, whatever it is doing.
+    pipe_before = signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+    interrupt = _interrupter()
+    before = {number: signal.signal(number, interrupt) for number in signals}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(pipe_before)
+        os.close(told)
 
 
 @contextmanager
@@ -84,10 +91,11 @@ def _interrupter() -> Callable[[int, FrameType | None], None]:
 
 def _end_at_the_second(asked: int, signals: frozenset[int]) -> None:
     seen = 0
-    while True:
-        for number in os.read(asked, 64):
-            seen += number in signals
-            if seen == 2:
-                for act in tuple(_last_acts):
-                    act()
-                os._exit(128 + number)
+    with open(asked, "rb", buffering=0) as pipe:
+        while numbers := pipe.read(64):
+            for number in numbers:
+                seen += number in signals
+                if seen == 2:
+                    for act in tuple(_last_acts):
+                        act()
+                    os._exit(128 + number)

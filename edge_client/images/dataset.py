@@ -238,7 +238,7 @@ def _refuse_unknown_classes(source: Path, found: Iterable[str], class_names: Seq
         named = ", ".join(_as_meant(name, class_names) for name in unknown)
         raise InvalidInputError(
             f"data {source} has {named}, not a class of the bundle, which has "
-            f"{', '.join(map(repr, class_names))}; rename or remove it, or export a bundle with this class"
+            f"{', '.join(class_names)}; rename or remove it, or export a bundle with this class"
         )
 
 
@@ -246,7 +246,8 @@ def _as_meant(name: str, class_names: Sequence[str]) -> str:
     """Return an unknown class in quotes, with the class that was probably meant; blanks and coding show."""
     near = near_name(name, class_names)
     if near is None:
-        return repr(_shortened(name))
+        plain = name.isprintable() and name == name.strip()
+        return _shortened(name) if plain else ascii(_shortened(name))
     return f"{quoted(_shortened(name), near)} (did you mean {quoted(near, name)}?)"
 
 

@@ -110,6 +110,10 @@ def test_the_password_is_the_first_line(tmp_path: Path) -> None:
     assert read_password(LinkSettings()) is None
     file.write_bytes(b"\xef\xbb\xbfsecret\r\n")
     assert read_password(settings) == "secret"
+    # No line ends for an editor, so none for a password.
+    for inside in ("\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\r"):
+        file.write_text(f"one{inside}two \nsecond line", encoding="utf-8", newline="")
+        assert read_password(settings) == f"one{inside}two "
     file.write_bytes("secret".encode("utf-16"))
     with pytest.raises(InvalidInputError, match="UTF-16; save it as UTF-8"):
         read_password(settings)
