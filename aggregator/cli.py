@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from fedmedclip.protocol.paths import checked
+from fedmedclip.protocol.visible import visible
 
 ConfigOption = Annotated[
     Path,
@@ -83,7 +84,7 @@ def backup_command(
             store.close()
 
     back_up(state, to, *_FILES, copy)
-    print(f"{to}: {', '.join(_FILES)}")
+    print(f"{visible(to)}: {', '.join(_FILES)}")
 
 
 @aggregator_app.command("restore")
@@ -96,7 +97,7 @@ def restore_command(
 
     state = _state_of(config)
     aside = restore(state, backup, *_FILES)
-    print(f"restored {state}" + ("" if aside is None else f"; what was there is in {aside}"))
+    print(visible(f"restored {state}" + ("" if aside is None else f"; what was there is in {aside}")))
 
 
 @control_app.command("status")

@@ -11,6 +11,7 @@ from typing import Literal
 
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.near_names import did_you_mean
+from fedmedclip.protocol.visible import is_utf8
 
 PathKind = Literal["bundle", "folder", "file", "file or folder", "new folder", "new file", "output file"]
 """What a path has to name.
@@ -87,6 +88,11 @@ def descriptor_of(path: Path) -> int | None:
             return None
         step = os.path.join(folder, os.readlink(step))
     return None
+
+
+def onnx_fault(path: Path) -> str | None:
+    """Return why ONNX Runtime cannot open a file there, None when it can: it takes paths in UTF-8 only."""
+    return None if is_utf8(str(path)) else "the path is not UTF-8, and ONNX Runtime takes no other; rename it"
 
 
 def open_regular_file(path: Path) -> BufferedReader:

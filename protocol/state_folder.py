@@ -1,6 +1,7 @@
 """A folder for durable state, used by one process at a time."""
 
 import fcntl
+import os
 import time
 from pathlib import Path
 from typing import IO
@@ -31,7 +32,9 @@ def claim_folder(folder: Path) -> IO[bytes]:
     holds it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    file = (folder / "lock").open("wb")
+    # Neither through a link to somebody else's file nor into a pipe, whoever put it there.
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+    file = os.fdopen(os.open(folder / "lock", flags, 0o600), "wb")
     until = time.monotonic() + _PATIENCE_SECONDS
     while True:
         try:

@@ -202,6 +202,7 @@ def accuracy_command(
 
     settings = AccuracySettings(
         out, Source(data, bundle, features), methods, training, reference_method, codec, rounds, seeds,
-        leave_one_out and not quick, ablations and not quick, shlex.join(["fedmedclip", *sys.argv[1:]]),
+        leave_one_out and not quick, ablations and not quick,
+        visible(shlex.join(["fedmedclip", *sys.argv[1:]])),
     )  # fmt: skip
     run_accuracy(settings, Console())

@@ -19,7 +19,7 @@ from fedmedclip.edge_client.images.split import Part
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.near_names import near_name, quoted
 from fedmedclip.protocol.paths import open_regular_file
-from fedmedclip.protocol.text_files import decode_text
+from fedmedclip.protocol.text_files import decode_text, other_encoding
 
 # What file managers, archivers and network disks leave among the class folders.
 _SYSTEM_FOLDERS = frozenset({"__MACOSX", "@eaDir", "System Volume Information"})
@@ -200,6 +200,10 @@ def _images_in_csv(path: Path) -> list[LabelledImage]:
     """Read rows of path,label; further columns are allowed."""
     images: list[LabelledImage] = []
     line_of: dict[str, int] = {}
+    with open_regular_file(path) as content:
+        start = content.read(64)
+    if other_encoding(start):
+        decode_text(start, f"data {path}")
     try:
         # The encoding accepts the byte order mark that spreadsheets write.
         with path.open(encoding="utf-8-sig", newline="") as file:

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from fedmedclip.protocol.paths import checked
+from fedmedclip.protocol.visible import visible
 
 site_app = typer.Typer(invoke_without_command=True)
 ConfigOption = Annotated[
@@ -68,7 +69,7 @@ def backup_command(
             state.close()
 
     back_up(state_folder, to, *_FILES, copy)
-    print(f"{to}: {', '.join(_FILES)}")
+    print(f"{visible(to)}: {', '.join(_FILES)}")
 
 
 @site_app.command("restore")
@@ -80,7 +81,7 @@ def restore_command(
 
     state_folder = _state_of(config)
     aside = restore(state_folder, backup, *_FILES)
-    print(f"restored {state_folder}" + ("" if aside is None else f"; what was there is in {aside}"))
+    print(visible(f"restored {state_folder}" + ("" if aside is None else f"; what was there is in {aside}")))
 
 
 def _state_of(config: Path) -> Path:

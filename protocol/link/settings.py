@@ -2,6 +2,7 @@
 
 import logging
 import ssl
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -9,7 +10,7 @@ import msgspec
 
 from fedmedclip.protocol.configuration.annotations import File
 from fedmedclip.protocol.errors import InvalidInputError
-from fedmedclip.protocol.paths import path_fault
+from fedmedclip.protocol.paths import open_regular_file, path_fault
 from fedmedclip.protocol.private_files import warn_of_readers
 from fedmedclip.protocol.text_files import read_text_file
 
@@ -120,6 +121,7 @@ def tls_context(settings: LinkSettings) -> ssl.SSLContext | None:
     except (ssl.SSLError, OSError) as error:
         raise InvalidInputError(
             f"broker.ca_file {settings.ca_file} holds no readable PEM certificate ({error})"
+            + _mark_hint(settings.ca_file)
         ) from error
     if settings.certificate_file is not None:
         try:
@@ -129,8 +131,21 @@ def tls_context(settings: LinkSettings) -> ssl.SSLContext | None:
             raise InvalidInputError(
                 f"broker.certificate_file {settings.certificate_file} and broker.key_file "
                 f"{settings.key_file} are not a matching pair of PEM files without pass phrase ({error})"
+                + _mark_hint(settings.certificate_file, settings.key_file)
             ) from error
     return context
+
+
+def _mark_hint(*paths: str | None) -> str:
+    """Return what to do where a PEM file begins with a byte order mark, which OpenSSL does not skip."""
+    marked = [path for path in paths if path is not None and _begins_with_mark(Path(path))]
+    return f"; {marked[0]} begins with a byte order mark: save it as UTF-8 without one" if marked else ""
+
+
+def _begins_with_mark(path: Path) -> bool:
+    with open_regular_file(path) as file:
+        start = file.read(3)
+    return start == BOM_UTF8 or start[:2] in (BOM_UTF16_LE, BOM_UTF16_BE)
 
 
 def read_password(settings: LinkSettings) -> str | None:

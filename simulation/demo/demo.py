@@ -21,6 +21,7 @@ from fedmedclip.protocol.heads.methods import method_named
 from fedmedclip.protocol.link.link import Link
 from fedmedclip.protocol.link.settings import LinkSettings, split_host_port
 from fedmedclip.protocol.near_names import did_you_mean
+from fedmedclip.protocol.visible import is_utf8
 from fedmedclip.simulation.demo.steps import Move, Steps, shown_steps
 from fedmedclip.simulation.demo.summary import newest_version, print_summary, summarise, write_summary
 from fedmedclip.simulation.federation.folder import FederationFolder, open_federation_folder
@@ -104,6 +105,11 @@ def _check(settings: DemoSettings) -> None:
     packages = ["torch", *(("open_clip", "onnx") if settings.bundle is None else ())]
     packages += ["amqtt"] if settings.broker == "embedded" else []
     require_packages("the demo", "demo", *packages)
+    for option, path in (("--out", settings.out), ("--data", settings.data), ("--bundle", settings.bundle)):
+        if path is not None and not is_utf8(str(path.absolute())):
+            raise InvalidInputError(
+                f"{option} {path}: the path is not UTF-8, and no configuration holds another"
+            )
     if settings.data is not None:
         open_federation_folder(settings.data)
     if settings.bundle is not None:

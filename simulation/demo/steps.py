@@ -26,10 +26,10 @@ class Steps:
         def move(done: int, total: int) -> None:
             self._progress.update(task, completed=done, total=total)
             if self._lines is not None:
-                self._lines(done, total, description)
+                self._lines(done, total if total > 1 else 0, description)
 
         if self._lines is not None:
-            self._lines(0, total or 0, description)
+            self._lines(0, total if total and total > 1 else 0, description)
         return move
 
 

@@ -79,3 +79,32 @@ def test_no_name_is_a_formula(tmp_path, tiny_bundle, class_folders, monkeypatch)
     assert not [cell for cell in cells if cell[0] in "=+-@\t\r"]
     # A path with ./ before it is the same path, so whoever joins on it still finds the file.
     assert [cell for cell in cells if os.path.exists(cell)] == [f"./{name}" for name in FORMULAS[:4]]
+
+
+def test_folders_with_such_names_are_read_and_written_or_refused_in_a_line(
+    tmp_path, tiny_bundle, class_folders
+):
+    odd = tmp_path / os.fsdecode(b"caf\xe9[red]\nforged\x1b[31m")
+    shutil.copytree(class_folders, odd / "data")
+    shutil.copytree(tiny_bundle.folder, odd / "bundle")
+    (odd / "data" / "stroke" / "cut\n[bold].png").write_bytes(b"\x89PNG")
+    done = fedmedclip(
+        "evaluate", odd / "data", "--bundle", tiny_bundle.folder, "-o", odd / "figures.json", "--strict"
+    )
+    assert r"caf\xe9[red]" in one_line(done)
+    done = fedmedclip("evaluate", odd / "data", "--bundle", tiny_bundle.folder, "-o", odd / "figures.json")
+    assert done.returncode == 0, done.stderr
+    (skipped,) = json.loads((odd / "figures.json").read_text())["skipped"]
+    assert skipped == f"{tmp_path}/" + r"caf\xe9[red]\nforged\x1b[31m/data/stroke/cut\n[bold].png"
+    words = one_line(fedmedclip("predict", "--bundle", odd / "bundle", class_folders))
+    assert "the path is not UTF-8, and ONNX Runtime takes no other" in words
+    (odd / "site.toml").write_text(
+        f"[site]\nfederation = 'f'\nname = 'a'\nbundle = '{tiny_bundle.folder}'\ndata = 'nowhere'\n"
+        "[broker]\nport = 1\n"
+    )
+    done = fedmedclip("doctor", "--config", odd / "site.toml", "--json")
+    findings = {finding["name"]: finding["words"] for finding in json.loads(done.stdout)["findings"]}
+    assert r"caf\xe9[red]\nforged\x1b[31m/nowhere" in findings["data"]
+    done = fedmedclip("doctor", "--config", odd / "site.toml")
+    assert not {"\x1b", "\udce9"} & set(done.stdout)
+    assert "secrets" in done.stdout

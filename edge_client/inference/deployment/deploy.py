@@ -26,7 +26,7 @@ from fedmedclip.protocol.bundle.bundle import Bundle, open_bundle
 from fedmedclip.protocol.bundle.self_test import read_self_test
 from fedmedclip.protocol.errors import BundleError, InvalidInputError
 from fedmedclip.protocol.new_files import new_file
-from fedmedclip.protocol.paths import is_stream
+from fedmedclip.protocol.paths import is_stream, onnx_fault
 
 TOLERANCE = 1e-5
 # A protocol buffer, and so an ONNX file that holds its own weights, ends at 2 GiB.
@@ -56,6 +56,8 @@ def deploy(bundle_folder: Path, heads_file: Path | None, out: Path, *, force: bo
         raise InvalidInputError(
             f"{out} is no file: the model is checked before it is in place; give a new file"
         )
+    if fault := onnx_fault(out):
+        raise InvalidInputError(f"--out {out}: {fault}")
     if out.exists() and not force:
         raise InvalidInputError(f"{out} exists; replace it with --force or choose another --out")
     bundle = open_bundle(bundle_folder)

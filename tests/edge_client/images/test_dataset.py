@@ -200,3 +200,10 @@ def test_a_class_in_another_spelling_is_shown_with_the_one_meant(
 def test_blanks_around_the_columns_names_do_not_count(tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_text("path, label \na.png,stroke\nb.png,stroke\n")
     assert names(tmp_path / "list.csv") == [("a.png", "stroke"), ("b.png", "stroke")]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_a_csv_in_another_encoding_is_called_by_its_name(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "list.csv").write_text("path,label\na.png,stroke\nb.png,stroke\n", encoding=encoding)
+    with pytest.raises(InvalidInputError, match=r"list.csv is in UTF-(16|32); save it as UTF-8"):
+        load_dataset(tmp_path / "list.csv", CLASS_NAMES)

@@ -97,6 +97,19 @@ def test_files_are_read_when_the_link_is_made(tmp_path: Path) -> None:
     assert tls_context(LinkSettings()) is None
 
 
+def test_a_pem_file_with_a_byte_order_mark_is_called_that(tmp_path: Path) -> None:
+    name = str(tmp_path / "ca.pem")
+    Path(name).write_bytes(b"\xef\xbb\xbf-----BEGIN CERTIFICATE-----\n")
+    for settings in (
+        LinkSettings(tls=True, ca_file=name),
+        LinkSettings(tls=True, certificate_file=name, key_file=name),
+    ):
+        with pytest.raises(
+            InvalidInputError, match="begins with a byte order mark: save it as UTF-8 without"
+        ):
+            tls_context(settings)
+
+
 def test_the_password_is_the_first_line(tmp_path: Path) -> None:
     file = tmp_path / "password"
     settings = LinkSettings(username="a", password_file=str(file))
