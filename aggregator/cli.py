@@ -123,7 +123,7 @@ def pause_command(config: ConfigOption) -> None:
     """No round closes, and no site trains, until it is resumed."""
     from fedmedclip.aggregator.control import Pause, give
 
-    print(give(config, Pause()))
+    print(visible(give(config, Pause())))
 
 
 @control_app.command("resume")
@@ -131,7 +131,7 @@ def resume_command(config: ConfigOption) -> None:
     """Go on after a pause."""
     from fedmedclip.aggregator.control import Resume, give
 
-    print(give(config, Resume()))
+    print(visible(give(config, Resume())))
 
 
 @control_app.command("end")
@@ -139,7 +139,7 @@ def end_command(config: ConfigOption) -> None:
     """Let the newest version be the last."""
     from fedmedclip.aggregator.control import End, give
 
-    print(give(config, End()))
+    print(visible(give(config, End())))
 
 
 @control_app.command("add-rounds")
@@ -149,7 +149,7 @@ def add_rounds_command(
     """Add rounds to the run, also to one that is over."""
     from fedmedclip.aggregator.control import AddRounds, give
 
-    print(give(config, AddRounds(number)))
+    print(visible(give(config, AddRounds(number))))
 
 
 @control_app.command("leave-out")
@@ -159,7 +159,7 @@ def leave_out_command(
     """Do not wait for a site in the open round; what it delivers still counts."""
     from fedmedclip.aggregator.control import LeaveOut, give
 
-    print(give(config, LeaveOut(site)))
+    print(visible(give(config, LeaveOut(site))))
 
 
 @control_app.command("rollback")
@@ -170,7 +170,7 @@ def rollback_command(
     """Go on from the head of an earlier version; every site follows."""
     from fedmedclip.aggregator.control import RollBack, give
 
-    print(give(config, RollBack(version)))
+    print(visible(give(config, RollBack(version))))
 
 
 def _state_of(config: Path) -> Path:

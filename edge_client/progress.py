@@ -27,10 +27,11 @@ def progress_bar(description: str) -> Iterator[Report]:
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(description, total=None)
+        shown = description
 
         def move(done: int, total: int, what: str = "") -> None:
-            progress.update(
-                task, completed=done, total=total or None, description=visible(what or description)
-            )
+            nonlocal shown
+            shown = what or shown
+            progress.update(task, completed=done, total=total or None, description=visible(shown))
 
         yield move

@@ -7,7 +7,6 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from fedmedclip.edge_client.features.feature_store import FeatureStore
@@ -66,13 +65,14 @@ def run_evaluation(
 
     Raises InvalidInputError for unusable data and, with `strict`, when any image cannot be used.
     """
-    bundle = open_with_prompts(bundle_folder, prompts_file, heads_file, threads)
-    heads = None if heads_file is None else load_heads(heads_file, bundle)
     with (
+        progress_bar("opening the bundle") as progress,
         TemporaryDirectory() as folder,
         FeatureStore(Path(folder) / "features.db") as store,
-        progress_bar("computing features") as progress,
     ):
+        bundle = open_with_prompts(bundle_folder, prompts_file, heads_file, threads)
+        heads = None if heads_file is None else load_heads(heads_file, bundle)
+        progress(0, 0, "computing features")
         embeddings, labels, found = load_labelled_features(
             data, bundle, store, settings=settings, strict=strict, threads=threads, progress=progress
         )
@@ -113,9 +113,9 @@ def _class_table(name: str, metrics: Metrics) -> Table:
     table = Table(title=f"{name.replace('_', '-')}: rows are true classes, columns what they were called")
     table.add_column("class")
     for heading in (*metrics.classes, "precision", "recall"):
-        table.add_column(escape(visible(heading)), justify="right")
+        table.add_column(visible(heading), justify="right")
     for (class_name, figures), row in zip(metrics.classes.items(), metrics.confusion, strict=True):
         table.add_row(
-            escape(visible(class_name)), *map(str, row), f"{figures.precision:.3f}", f"{figures.recall:.3f}"
+            visible(class_name), *map(str, row), f"{figures.precision:.3f}", f"{figures.recall:.3f}"
         )
     return table

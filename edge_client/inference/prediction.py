@@ -1,7 +1,7 @@
 """`fedmedclip predict`: image files in, one row each out, offline and without PyTorch."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, TextIO
@@ -10,7 +10,7 @@ from fedmedclip.edge_client.features.extraction import SkippedImage, refuse_skip
 from fedmedclip.edge_client.images.dataset import list_images
 from fedmedclip.edge_client.images.readers.settings import DEFAULT_READING, ReaderSettings
 from fedmedclip.edge_client.inference.classifier import load
-from fedmedclip.edge_client.inference.provenance import write_companion
+from fedmedclip.edge_client.inference.provenance import Provenance, write_companion
 from fedmedclip.edge_client.inference.rows import csv_writer, json_writer
 from fedmedclip.edge_client.progress import progress_bar
 from fedmedclip.protocol.errors import InvalidInputError
@@ -41,39 +41,47 @@ def run_prediction(
 
     Raises InvalidInputError when nothing matches, no image at all could be read, or with `strict` any cannot.
     """
-    images = list_images(paths, settings)
     skipped: list[SkippedImage] = []
-    with load(
-        bundle_folder, heads_file, prompts=prompts_file, threads=threads, once=len(images) == 1
-    ) as classifier:
-        provenance = classifier.provenance
-        with _opened(output) as file, progress_bar("classifying") as progress:
-            inside = provenance if provenance_place != "none" else None
-            if output_format == "jsonl":
-                write = json_writer(file, inside)
-            else:
-                write = csv_writer(
-                    file, classifier.class_names, provenance if provenance_place == "header" else None
-                )
-            for done, prediction in enumerate(classifier.predict_files(images, skipped, settings), start=1):
-                write(prediction)
-                progress(done + len(skipped), len(images))
+    with progress_bar("looking for images") as progress:
+        images = list_images(paths, settings)
+        progress(0, len(images), "opening the bundle")
+        with load(
+            bundle_folder, heads_file, prompts=prompts_file, threads=threads, once=len(images) == 1
+        ) as classifier:
+            provenance, class_names = classifier.provenance, classifier.class_names
+            with _opened(output) as file:
+                if output_format == "jsonl":
+                    write = json_writer(file, None if provenance_place == "none" else provenance)
+                else:
+                    write = csv_writer(
+                        file, class_names, provenance if provenance_place == "header" else None
+                    )
+                progress(0, len(images), "classifying")
+                for done, prediction in enumerate(
+                    classifier.predict_files(images, skipped, settings), start=1
+                ):
+                    write(prediction)
+                    progress(done + len(skipped), len(images))
+                    if strict:
+                        refuse_skipped(skipped)
                 if strict:
                     refuse_skipped(skipped)
-            if strict:
-                refuse_skipped(skipped)
     if output_format == "csv" and provenance_place == "beside":
-        if output is None or is_stream(output):
-            print(f"predicted by {visible(provenance.in_words())}", file=sys.stderr)
-        else:
-            counts = {"predicted": len(images) - len(skipped), "skipped": len(skipped)}
-            write_companion(output, provenance, counts)
+        counts = {"predicted": len(images) - len(skipped), "skipped": len(skipped)}
+        _say_provenance(output, provenance, counts)
     for image in skipped:
         print(f"skipped {visible(image.path)}: {visible(image.reason)}", file=sys.stderr)
     if skipped:
         print(visible(summarize_skipped(skipped)), file=sys.stderr)
     if len(skipped) == len(images):
         raise InvalidInputError("no image could be read; nothing was classified")
+
+
+def _say_provenance(output: Path | None, provenance: Provenance, counts: Mapping[str, int]) -> None:
+    if output is None or is_stream(output):
+        print(f"predicted by {visible(provenance.in_words())}", file=sys.stderr)
+    else:
+        write_companion(output, provenance, counts)
 
 
 @contextmanager

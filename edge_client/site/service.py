@@ -32,6 +32,7 @@ from fedmedclip.protocol.link.link import (
 from fedmedclip.protocol.link.settings import warn_of_secrets
 from fedmedclip.protocol.messages import Message as ProtocolMessage
 from fedmedclip.protocol.messages import Status
+from fedmedclip.protocol.progress import progress_lines
 from fedmedclip.protocol.seeds import derive_seed
 from fedmedclip.protocol.signature import SigningKey, fingerprint, load_or_create_signing_key
 from fedmedclip.protocol.state_folder import claim_state_folder
@@ -62,9 +63,10 @@ def run_site(configuration_file: Path, *, once: bool) -> None:
                 "it: fedmedclip site restore", state_folder,
             )  # fmt: skip
         key = load_or_create_signing_key(state_folder / "site.key")
-        bundle = open_bundle(beside(configuration_file, settings.bundle))
-        if require_self_test_once(bundle, state_folder, configuration.resources.threads):
-            log.info("self-test passed: this machine computes what the bundle's maker computed")
+        with progress_lines("opening and testing the bundle"):
+            bundle = open_bundle(beside(configuration_file, settings.bundle))
+            if require_self_test_once(bundle, state_folder, configuration.resources.threads):
+                log.info("self-test passed: this machine computes what the bundle's maker computed")
         features = _features(configuration, configuration_file, bundle, state_folder)
         state = SiteState(state_folder / "site.db")
         will = Status(fingerprint(key.public_key), online=False, version=-1)

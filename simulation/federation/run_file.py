@@ -42,7 +42,7 @@ class RunFile(Generic[Run, Key]):
                     f"{path} holds runs with another {', '.join(changed)}; give another --out"
                 )
             runs = [msgspec.json.decode(line, type=run_type) for line in lines]
-        except (msgspec.MsgspecError, AttributeError) as error:
+        except (msgspec.MsgspecError, AttributeError, RecursionError) as error:
             raise InvalidInputError(f"{path} is damaged ({error}); delete it to begin again") from error
         self.runs: dict[Key, Run] = {key_of(run): run for run in runs}
         os.truncate(path, content.rfind(b"\n") + 1)

@@ -120,6 +120,7 @@ def metadata(bundle: Bundle, heads: Heads | None) -> dict[str, str]:
         "precision": manifest.precision,
         "logit_scale": manifest.logit_scale,
         "bundle_sha256": bundle.digest.hex(),
+        "software": f"fedmedclip-edge {version('fedmedclip-edge')}",
         "made_with": f"onnx {version('onnx')}",
     }
     if heads is not None:
