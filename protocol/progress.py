@@ -50,11 +50,12 @@ def progress_lines(
 
 
 def duration(seconds: float) -> str:
-    """Return seconds as people say them: "40 s", "12 min", "3 h 20 min"."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
+    """Return a duration as a person says it: 42 s, 12 min, 3.5 h, 2.1 days."""
+    for unit, size, limit in (("s", 1, 120), ("min", 60, 7200), ("h", 3600, 172_800)):
+        if seconds < limit:
+            value = seconds / size
+            return f"{value:.1f} {unit}" if unit == "h" else f"{value:.0f} {unit}"
+    return f"{seconds / 86_400:.1f} days"
 
 
 class _State:

@@ -12,9 +12,11 @@ def test_a_line_with_done_rate_and_remaining() -> None:
         report(100, 300)
         time.sleep(0.02)
         report(150, 300)
-        time.sleep(0.2)
+        time.sleep(0.3)
+    # The first may be of before the second report.
     assert re.fullmatch(
-        r"computing features: 150 of 300 done, \d+ s so far, [\d.e+]+ a second, about \d+ s left", lines[0]
+        r"computing features: 150 of 300 done, \d+ s so far, [\d.e+]+ a (second|minute), about \d+ \w+ left",
+        lines[-1],
     )
 
 
@@ -42,6 +44,6 @@ def test_quick_work_is_silent(capsys) -> None:
 
 
 def test_durations() -> None:
-    assert [duration(seconds) for seconds in (0, 89, 90, 3600, 12_000)] == [
-        "0 s", "89 s", "2 min", "1 h 0 min", "3 h 20 min",
+    assert [duration(seconds) for seconds in (0, 119, 120, 12_000, 200_000)] == [
+        "0 s", "119 s", "2 min", "3.3 h", "2.3 days",
     ]  # fmt: skip
