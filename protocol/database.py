@@ -40,8 +40,11 @@ class Database:
         self.path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            # SQLite gives the files beside it the same permissions.
             make_private(path)
+            # SQLite gives new files beside it the same permissions.
+            for ending in ("-wal", "-shm"):
+                if (beside := path.with_name(f"{path.name}{ending}")).exists():
+                    make_private(beside)
             self._connection = sqlite3.connect(path, isolation_level=None, timeout=30.0)
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'OFF'}")

@@ -145,8 +145,7 @@ def read_split(split_file: Path) -> dict[bytes, tuple[ContentLabel, Part]]:
 
 
 def write_split(split_file: Path, recorded: Mapping[bytes, tuple[ContentLabel, Part]]) -> None:
-    """Write a record sorted by label and name; for its owner only, and
-    whole or not at all.
+    """Write a record sorted by label and name, for its owner only, whole or not at all.
 
     Raises StorageError when it cannot be written, as on a full disk; the old file stays as it was.
     """
