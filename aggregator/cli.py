@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from fedmedclip.protocol.paths import checked
+from fedmedclip.protocol.visible import visible
 
 ConfigOption = Annotated[
     Path,
@@ -53,7 +54,7 @@ def aggregator_command(
     if context.invoked_subcommand is not None:
         return
     from fedmedclip.aggregator.service import run_aggregator
-    from fedmedclip.protocol.console import log_to_terminal, stop_cleanly_when_asked
+    from fedmedclip.protocol.console import log_to_terminal
     from fedmedclip.protocol.errors import InvalidInputError
 
     if config is None:
@@ -61,7 +62,6 @@ def aggregator_command(
     if from_newest and not new_run:
         raise InvalidInputError("--from-newest says how a new run starts; give it with --new-run")
     log_to_terminal(verbose)
-    stop_cleanly_when_asked()
     run_aggregator(config, once=once, new_run=new_run, from_newest=from_newest)
 
 
@@ -84,7 +84,7 @@ def backup_command(
             store.close()
 
     back_up(state, to, *_FILES, copy)
-    print(f"{to}: {', '.join(_FILES)}")
+    print(f"{visible(to)}: {', '.join(_FILES)}")
 
 
 @aggregator_app.command("restore")
@@ -97,7 +97,7 @@ def restore_command(
 
     state = _state_of(config)
     aside = restore(state, backup, *_FILES)
-    print(f"restored {state}" + ("" if aside is None else f"; what was there is in {aside}"))
+    print(visible(f"restored {state}" + ("" if aside is None else f"; what was there is in {aside}")))
 
 
 @control_app.command("status")
@@ -148,7 +148,7 @@ def pause_command(config: ConfigOption) -> None:
     """No round closes, and no site trains, until it is resumed."""
     from fedmedclip.aggregator.control import Pause, give
 
-    print(give(config, Pause()))
+    print(visible(give(config, Pause())))
 
 
 @control_app.command("resume")
@@ -156,7 +156,7 @@ def resume_command(config: ConfigOption) -> None:
     """Go on after a pause."""
     from fedmedclip.aggregator.control import Resume, give
 
-    print(give(config, Resume()))
+    print(visible(give(config, Resume())))
 
 
 @control_app.command("end")
@@ -164,7 +164,7 @@ def end_command(config: ConfigOption) -> None:
     """Let the newest version be the last."""
     from fedmedclip.aggregator.control import End, give
 
-    print(give(config, End()))
+    print(visible(give(config, End())))
 
 
 @control_app.command("add-rounds")
@@ -174,7 +174,7 @@ def add_rounds_command(
     """Add rounds to the run, also to one that is over."""
     from fedmedclip.aggregator.control import AddRounds, give
 
-    print(give(config, AddRounds(number)))
+    print(visible(give(config, AddRounds(number))))
 
 
 @control_app.command("leave-out")
@@ -184,7 +184,7 @@ def leave_out_command(
     """Do not wait for a site in the open round; what it delivers still counts."""
     from fedmedclip.aggregator.control import LeaveOut, give
 
-    print(give(config, LeaveOut(site)))
+    print(visible(give(config, LeaveOut(site))))
 
 
 @control_app.command("rollback")
@@ -195,7 +195,7 @@ def rollback_command(
     """Go on from the head of an earlier version; every site follows."""
     from fedmedclip.aggregator.control import RollBack, give
 
-    print(give(config, RollBack(version)))
+    print(visible(give(config, RollBack(version))))
 
 
 def _state_of(config: Path) -> Path:

@@ -25,6 +25,7 @@ from fedmedclip.protocol.link.link import (
     Received,
     SubscriptionRefused,
 )
+from fedmedclip.protocol.link.settings import warn_of_secrets
 from fedmedclip.protocol.signature import SigningKey, load_or_create_signing_key
 from fedmedclip.protocol.state_folder import claim_state_folder
 
@@ -54,6 +55,7 @@ def run_aggregator(
     bundle = open_bundle(beside(configuration_file, settings.bundle))
     state = beside(configuration_file, settings.state)
     broker = configuration.broker.relative_to(configuration_file.resolve().parent)
+    warn_of_secrets(broker)
     with claim_state_folder(state):
         _refuse_lost_state(state, new_run)
         key = load_or_create_signing_key(state / "aggregator.key")

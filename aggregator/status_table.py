@@ -5,6 +5,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from fedmedclip.aggregator.status import FederationStatus, MemberStatus
+from fedmedclip.protocol.progress import duration
+from fedmedclip.protocol.visible import visible
 
 _COLOURS = {"delivered": "green", "awaited": "yellow", "excused": "red", "away": "red", "unable": "red"}
 
@@ -19,7 +21,7 @@ def print_status(status: FederationStatus) -> None:
         colour = _COLOURS.get(member.part, "default")
         version = "" if member.version is None else str(member.version)
         refused = str(member.refused_messages or "")
-        table.add_row(member.site, f"[{colour}]{escape(part)}[/]", _heard(member), version, refused)
+        table.add_row(member.site, f"[{colour}]{escape(visible(part))}[/]", _heard(member), version, refused)
     if status.members:
         console.print(table)
 
@@ -44,12 +46,3 @@ def _heard(member: MemberStatus) -> str:
     if member.seconds is None:
         return "" if member.part == "unknown" else "not yet"
     return f"{'gone ' if member.part == 'away' else ''}{duration(member.seconds)} ago"
-
-
-def duration(seconds: float) -> str:
-    """Return a duration as a person says it: 42 s, 12 min, 3.5 h, 2.1 days."""
-    for unit, size, limit in (("s", 1, 120), ("min", 60, 7200), ("h", 3600, 172_800)):
-        if seconds < limit:
-            value = seconds / size
-            return f"{value:.1f} {unit}" if unit == "h" else f"{value:.0f} {unit}"
-    return f"{seconds / 86_400:.1f} days"

@@ -20,6 +20,14 @@ from fedmedclip.edge_client.options import (
 from fedmedclip.protocol.paths import checked
 
 
+class ProvenancePlace(StrEnum):
+    """Where a CSV file says what its predictions come from."""
+
+    BESIDE = "beside"
+    HEADER = "header"
+    NONE = "none"
+
+
 class PredictionFormat(StrEnum):
     """How predictions are written."""
 
@@ -45,13 +53,31 @@ def predict_command(
     frames: FramesOption = Frames.AUTO,
     window: WindowOption = "1",
     strict: StrictOption = False,
+    provenance: Annotated[
+        ProvenancePlace,
+        typer.Option(
+            help="Where a CSV file says which bundle, heads and software made it: beside it, in "
+            "OUTPUT.provenance.json; in a line of # before its header; or nowhere. Each line of jsonl has it."
+        ),
+    ] = ProvenancePlace.BESIDE,
 ) -> None:
     """Classify images offline: label, probability per class, ensemble weight, time."""
     from fedmedclip.edge_client.images.readers.settings import ReaderSettings, parse_window
     from fedmedclip.edge_client.inference.prediction import run_prediction
 
     settings = ReaderSettings(frames.value, parse_window(window))
-    run_prediction(paths, bundle, heads, output_format.value, output, threads, settings, strict, prompts)
+    run_prediction(
+        paths,
+        bundle,
+        heads,
+        output_format.value,
+        output,
+        threads,
+        settings,
+        strict,
+        prompts,
+        provenance.value,
+    )
 
 
 def evaluate_command(

@@ -14,7 +14,7 @@ from fedmedclip.export.class_embeddings import embed_classes
 from fedmedclip.export.image_encoder import encoder_to_onnx
 from fedmedclip.export.model import LoadedModel, load_model
 from fedmedclip.export.onnx_weights import write_model
-from fedmedclip.export.parity import measure_parity
+from fedmedclip.export.parity import measure_parity, require_image_embeddings
 from fedmedclip.export.parity_images import generated_images, images_in
 from fedmedclip.export.precision import DEFAULT_LIMITS, Limits, in_precision
 from fedmedclip.export.self_test import golden_contents
@@ -65,6 +65,7 @@ def export_bundle(
     loaded = load_model(model, pretrained)
     report(f"embedding the prompts of {len(prompts.classes)} classes")
     class_embeddings = embed_classes(loaded, prompts)
+    require_image_embeddings(loaded)
     calibration = None
     if calibrate:
         report(f"reading the images of {calibrate}")

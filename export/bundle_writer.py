@@ -17,6 +17,7 @@ from fedmedclip.protocol.bundle.bundle import (
 from fedmedclip.protocol.bundle.self_test import SELF_TEST_EMBEDDINGS, SELF_TEST_IMAGES
 from fedmedclip.protocol.bundle.signature import SIGNATURE_FILE
 from fedmedclip.protocol.errors import InvalidInputError
+from fedmedclip.protocol.paths import onnx_fault
 
 BUNDLE_FILES = {
     MANIFEST,
@@ -62,6 +63,8 @@ def check_target(out: Path, *, force: bool) -> None:
     It may when there is nothing, or an empty folder; with `force` also when there is a bundle, whole or
     damaged. Anything else is never replaced.
     """
+    if fault := onnx_fault(out.absolute()):
+        raise InvalidInputError(f"--out {out}: {fault}")
     if not out.exists():
         return
     if not out.is_dir():

@@ -1,5 +1,7 @@
 """`fedmedclip export`."""
 
+import sys
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -7,8 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fedmedclip.protocol.paths import checked
+from fedmedclip.protocol.progress import progress_lines
+from fedmedclip.protocol.visible import visible
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from fedmedclip.export.architectures import Architecture
     from fedmedclip.protocol.bundle.bundle import Agreement, Bundle
 
@@ -87,10 +93,9 @@ def export_command(
     ] = False,
 ) -> None:
     """Export a CLIP to a bundle: an ONNX image encoder and the embeddings of the class prompts."""
-    from rich.console import Console
-
     if list_models:
-        with Console(stderr=True).status("asking open_clip"):
+        with _shown_steps() as step:
+            step("asking open_clip")
             from fedmedclip.export.architectures import architectures
 
             found = architectures()
@@ -103,12 +108,12 @@ def export_command(
     from fedmedclip.export.prompts import read_class_prompts
 
     prompts = read_class_prompts(classes)
-    with Console(stderr=True).status("starting") as status:
+    with _shown_steps() as step:
         from fedmedclip.export.bundle import export_bundle
         from fedmedclip.export.precision import Limits
 
         bundle = export_bundle(
-            *(model, pretrained, prompts, out, precision.value, status.update),
+            *(model, pretrained, prompts, out, precision.value, step),
             force=force,
             images=images,
             with_text=with_text,
@@ -116,6 +121,20 @@ def export_command(
             limits=Limits(min_cosine, min_agreement),
         )
     print(_summary(bundle))
+
+
+@contextmanager
+def _shown_steps() -> "Iterator[Callable[[str], None]]":
+    """Give what shows a step: in place on a terminal, and where there is none as a line every 30 s."""
+    if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.markup import escape
+
+        with Console(stderr=True).status("starting") as status:
+            yield lambda step: status.update(escape(visible(step)))
+    else:
+        with progress_lines("starting") as report:
+            yield lambda step: report(0, 0, step)
 
 
 def _table(architectures: "list[Architecture]") -> str:
@@ -152,10 +171,10 @@ def _summary(bundle: "Bundle") -> str:
         )
     return "\n".join(
         (
-            f"bundle   {bundle.folder}",
+            f"bundle   {visible(bundle.folder)}",
             f"model    {model}, {manifest.precision}{eight_bit}",
             f"encoder  {size:.1f} MB, {manifest.embedding_size} values per image",
-            f"classes  {', '.join(manifest.class_names)}",
+            f"classes  {visible(', '.join(manifest.class_names))}",
             f"parity   largest error {parity.embedding_max_abs_error:g}, least cosine {parity.cosine_min:g} "
             f"on {parity.images} images; pixels equal",
             *calibrated,

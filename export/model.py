@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Any
 from fedmedclip.export.model_source import LOCAL_PREFIX, ModelSource, find_source
 from fedmedclip.export.quiet import quiet
 from fedmedclip.export.torchvision_operators import declare_missing_operators
+from fedmedclip.export.weights import misfit, require_finite
 from fedmedclip.protocol.bundle.bundle import Preprocessing
 from fedmedclip.protocol.errors import InvalidInputError
 
 if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
+
+_LONGEST_REASON = 600
 
 
 @dataclass(frozen=True)
@@ -39,8 +42,8 @@ def load_model(model: str, pretrained: str | None) -> LoadedModel:
     `model` is a name that open_clip knows, then `pretrained` is one of its tags or the path of a file with
     weights; or it is `local-dir:PATH` or `hf-hub:OWNER/NAME`, which bring their own weights.
 
-    Raises InvalidInputError when a name or tag is unknown, weights are missing, do not fit the model, were
-    trained with another activation (QuickGELU), or cannot be downloaded.
+    Raises InvalidInputError when a name or tag is unknown, weights are missing, do not fit the model, are NaN
+    or infinite, were trained with another activation (QuickGELU), or cannot be downloaded.
     """
     with quiet():
         declare_missing_operators()
@@ -66,6 +69,7 @@ def load_model(model: str, pretrained: str | None) -> LoadedModel:
                 raise
             raise InvalidInputError(part + _problem(source, error)) from error
     network.eval().requires_grad_(False)
+    require_finite(network, source.shown_name)
     return LoadedModel(source, network, tokenizer, *preprocessing_of(network))
 
 
@@ -99,8 +103,12 @@ def _problem(source: ModelSource, error: Exception) -> str:
         )
     if "Required pretrained weights" in text:
         return f"{what} has no file with weights; it takes .safetensors, .bin or .pth"
-    first_line = text.splitlines()[0] if text else type(error).__name__
-    return f"{what} cannot be loaded: {first_line[:300]}"
+    if found := misfit(text):
+        return f"the weights of {what} are not of this model: {found}"
+    words = " ".join(text.split()) or type(error).__name__
+    return (
+        f"{what} cannot be loaded: {words[:_LONGEST_REASON]}{'...' if len(words) > _LONGEST_REASON else ''}"
+    )
 
 
 def _preprocessing(configuration: Any) -> Preprocessing:

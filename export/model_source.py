@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fedmedclip.protocol.errors import InvalidInputError
+from fedmedclip.protocol.visible import visible
 
 LOCAL_PREFIX = "local-dir:"
 HUB_PREFIX = "hf-hub:"
@@ -47,7 +48,7 @@ def find_source(model: str, pretrained: str | None) -> ModelSource:
             f"no open_clip_config.json in {folder}; "
             f"{LOCAL_PREFIX}PATH takes a folder with that file and the weights"
         )
-    return ModelSource(f"{LOCAL_PREFIX}{folder}", None, f"{LOCAL_PREFIX}{folder.resolve().name}", "")
+    return ModelSource(f"{LOCAL_PREFIX}{folder}", None, visible(f"{LOCAL_PREFIX}{folder.resolve().name}"), "")
 
 
 def _registered(model: str, pretrained: str | None) -> ModelSource:
@@ -77,7 +78,7 @@ def _registered(model: str, pretrained: str | None) -> ModelSource:
             f"model {name} has no tag {pretrained!r}, nor is there a file of that name"
             + (f"; {_near(pretrained, tags).removesuffix('; ')}" if tags else "")
         )
-    return ModelSource(name, str(path), name, path.name, agreed_preprocessing(name))
+    return ModelSource(name, str(path), name, visible(path.name), agreed_preprocessing(name))
 
 
 def agreed_preprocessing(name: str) -> dict[str, Any]:

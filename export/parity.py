@@ -18,7 +18,7 @@ from fedmedclip.export.one_thread import one_thread
 from fedmedclip.export.onnx_session import open_session
 from fedmedclip.protocol.bundle.bundle import Parity, Precision
 from fedmedclip.protocol.bundle.preprocessing import fit
-from fedmedclip.protocol.errors import FedMedClipError
+from fedmedclip.protocol.errors import FedMedClipError, InvalidInputError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -71,6 +71,19 @@ def measure_parity(
     )
     require_parity(parity, precision)
     return parity
+
+
+def require_image_embeddings(loaded: LoadedModel) -> None:
+    """Raise InvalidInputError when the model itself, before any export, gives no embedding of an image."""
+    from PIL import Image
+
+    size = (loaded.preprocessing.width, loaded.preprocessing.height)
+    _, embeddings = _with_open_clip(loaded, [Image.new("RGB", size, (200, 120, 60))])
+    if not np.allclose(np.linalg.norm(embeddings, axis=1), 1, rtol=0, atol=1e-3):
+        raise InvalidInputError(
+            f"the image tower of {loaded.source.shown_name} gives NaN, infinite values or only zeros; "
+            "its weights are damaged"
+        )
 
 
 def require_parity(parity: Parity, precision: Precision) -> None:

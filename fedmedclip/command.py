@@ -20,7 +20,9 @@ from fedmedclip.edge_client.inference.deployment.cli import deploy_command
 from fedmedclip.edge_client.site.cli import site_app
 from fedmedclip.export.cli import export_command
 from fedmedclip.init import init_app
+from fedmedclip.protocol.console import print_what_the_terminal_lacks_as_escapes, stopped_by_signals
 from fedmedclip.protocol.errors import FedMedClipError, FullDiskError
+from fedmedclip.protocol.visible import visible
 from fedmedclip.simulation.cli import bench_app, demo_command
 from fedmedclip.usage import OneLineGroup
 
@@ -71,9 +73,11 @@ def main() -> None:
     An error that a person has to mend becomes one line on standard error and exit code 2; one that may pass,
     code 75.
     """
+    print_what_the_terminal_lacks_as_escapes()
     try:
-        # The same name in every message, also as `python -m fedmedclip`.
-        app(prog_name="fedmedclip")
+        with stopped_by_signals():
+            # The same name in every message, also as `python -m fedmedclip`.
+            app(prog_name="fedmedclip")
     except FullDiskError as error:
         _fail(str(error), code=PASSING)
     except FedMedClipError as error:
@@ -91,7 +95,7 @@ def main() -> None:
 
 
 def _fail(line: str, code: int = 2) -> None:
-    print(f"fedmedclip: {' '.join(line.split())}", file=sys.stderr)
+    print(f"fedmedclip: {visible(' '.join(line.split()))}", file=sys.stderr)
     sys.exit(code)
 
 

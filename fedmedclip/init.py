@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -79,12 +80,12 @@ def init_classes_command(path: PathArgument = None, force: ForceOption = False) 
 
 def _target(path: Path | None, name: str, force: bool) -> Path:
     from fedmedclip.protocol.errors import InvalidInputError
-    from fedmedclip.protocol.paths import path_fault
+    from fedmedclip.protocol.paths import is_stream, path_fault
 
     target = Path(name) if path is None else path
     if target.is_dir():
         target = target / name
-    if os.path.lexists(target) and not force:
+    if os.path.lexists(target) and not force and not is_stream(target):
         raise InvalidInputError(f"{target} exists; replace it with --force, or give another path")
     if fault := path_fault(target, "output file"):
         raise InvalidInputError(f"{target}: {fault}")
@@ -127,23 +128,22 @@ def _write(target: Path, text: str, structure: type | None) -> None:
     """Write the file whole or not at all, when it is one that the commands would take."""
     from fedmedclip.protocol.configuration import convert, parse_toml
     from fedmedclip.protocol.errors import InvalidInputError
+    from fedmedclip.protocol.new_files import write_new_file
 
     if structure is not None:
         convert(parse_toml(text, "with these options"), structure, "with these options")
-    partial = target.with_name(f".{target.name}.partial")
     try:
-        with partial.open("w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(target)
+        write_new_file(target, text.encode())
     except UnicodeEncodeError as error:
         raise InvalidInputError(f"{target}: a path that is not UTF-8 cannot stand in it") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _say(target: Path, *commands: str) -> None:
-    print(f"wrote {target}; look through it in an editor, then:")
+    from fedmedclip.protocol.paths import is_stream
+    from fedmedclip.protocol.visible import visible
+
+    # What was written to standard output is not mixed with words about it.
+    where = sys.stderr if is_stream(target) else sys.stdout
+    print(f"wrote {visible(target)}; look through it in an editor, then:", file=where)
     for command in commands:
-        print(f"  {command}")
+        print(f"  {visible(command)}", file=where)

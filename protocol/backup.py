@@ -1,12 +1,12 @@
 """Backups of a state folder: a consistent copy of its database, made while it is in use, and its key."""
 
-import os
 import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from fedmedclip.protocol.errors import InvalidInputError
+from fedmedclip.protocol.new_files import new_file
 from fedmedclip.protocol.state_folder import claim_state_folder
 
 
@@ -47,8 +47,6 @@ def restore(state: Path, backup: Path, database: str, key: str) -> Path | None:
             for path in present:
                 path.rename(aside / path.name)
         for name in (key, database):
-            partial = state / f".{name}.partial"
-            shutil.copyfile(backup / name, partial)
-            partial.chmod(0o600)
-            os.replace(partial, state / name)
+            with (backup / name).open("rb") as copy, new_file(state / name, private=True) as file:
+                shutil.copyfileobj(copy, file)
     return aside

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fedmedclip.protocol.errors import FullDiskError, StorageError
+from fedmedclip.protocol.private_files import make_private
 
 Migration = Callable[[sqlite3.Connection], None]
 """Changes the tables of one version into those of the next."""
@@ -26,7 +27,7 @@ def checksum(*values: bytes | None) -> bytes:
 
 
 class Database:
-    """Opens or creates the file at `path` with the tables of `schema` (idempotent SQL).
+    """Opens or creates the file at `path`, for its owner only, with the tables of `schema` (idempotent SQL).
 
     A transaction is on disk when its block ends (write-ahead log, synchronous=FULL), and either all of it is.
     With `durable` off it is on disk some time later: for simulations, whose files outlive nobody.
@@ -39,6 +40,11 @@ class Database:
         self.path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            make_private(path)
+            # SQLite gives new files beside it the same permissions.
+            for ending in ("-wal", "-shm"):
+                if (beside := path.with_name(f"{path.name}{ending}")).exists():
+                    make_private(beside)
             self._connection = sqlite3.connect(path, isolation_level=None, timeout=30.0)
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'OFF'}")
@@ -95,6 +101,7 @@ class Database:
     def copy_to(self, path: Path) -> None:
         """Write a consistent copy while the file is in use (SQLite's online backup)."""
         try:
+            make_private(path)
             with closing(sqlite3.connect(path)) as copy:
                 self._connection.backup(copy)
         except (sqlite3.Error, OSError) as error:

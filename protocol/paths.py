@@ -1,23 +1,29 @@
 """Paths that people give: whether there is what they name, said with the setting or option that named it."""
 
+import errno
 import os
+import re
 import stat
 from collections.abc import Callable
+from io import BufferedReader
 from pathlib import Path
 from typing import Literal
 
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.near_names import did_you_mean
+from fedmedclip.protocol.visible import is_utf8
 
 PathKind = Literal["bundle", "folder", "file", "file or folder", "new folder", "new file", "output file"]
 """What a path has to name.
 
 A bundle is a folder with a manifest. What is new may be there already, and if not, is made with its folders;
-an output file's folder must be there.
+an output file's folder must be there. An output file may also be a stream, which is written through: a named
+pipe, a character device or an open descriptor such as /dev/stdout (`new_files`).
 """
 _MANIFEST = "manifest.json"
 # A folder holds many names, some of them always a little like another.
 _LIKENESS_OF_FILES = 0.75
+_MOST_LINKS = 40
 
 
 def path_fault(path: Path, kind: PathKind) -> str | None:
@@ -30,6 +36,8 @@ def path_fault(path: Path, kind: PathKind) -> str | None:
         return f"cannot be used ({error.strerror}){_in_full(path)}"
     except ValueError:
         return "a path has no NUL character"
+    if kind == "output file" and is_stream(path):
+        return None if _may(path, kind) else f"cannot be written (permission denied){_in_full(path)}"
     is_folder, is_file = stat.S_ISDIR(status.st_mode), stat.S_ISREG(status.st_mode)
     wanted = {"bundle": is_folder, "folder": is_folder, "new folder": is_folder}
     if not wanted.get(kind, is_file or (kind == "file or folder" and is_folder)):
@@ -41,6 +49,8 @@ def path_fault(path: Path, kind: PathKind) -> str | None:
         return f"no bundle, for it has no {_MANIFEST}; `fedmedclip export` writes one{_in_full(path)}"
     if not _may(path, kind):
         return f"cannot be {'read' if _is_read(kind) else 'written'} (permission denied){_in_full(path)}"
+    if kind == "output file" and not os.access(folder := Path(os.path.realpath(path)).parent, os.W_OK):
+        return f"cannot be replaced, for nothing can be made in {folder} (permission denied)"
     return None
 
 
@@ -54,6 +64,45 @@ def kind_of(status: os.stat_result) -> str:
         "a socket": stat.S_ISSOCK,
     }
     return next((name for name, holds in names.items() if holds(mode)), "a device")
+
+
+def is_stream(path: Path) -> bool:
+    """Whether what is written to a path goes out at once, so that nothing can take its place later."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        # A socket that is our standard output cannot be looked at by its name everywhere.
+        return descriptor_of(path) is not None
+    return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode) or descriptor_of(path) is not None
+
+
+def descriptor_of(path: Path) -> int | None:
+    """Return the open descriptor of this process that a path names, as 1 of /dev/stdout; None of a file."""
+    own = re.compile(rf"/proc/{os.getpid()}(/task/\d+)?/fd|/dev/fd")
+    step = os.path.abspath(path)
+    for _ in range(_MOST_LINKS):
+        folder, name = os.path.split(step)
+        if name.isdecimal() and own.fullmatch(os.path.realpath(folder)):
+            return int(name)
+        if not os.path.islink(step):
+            return None
+        step = os.path.join(folder, os.readlink(step))
+    return None
+
+
+def onnx_fault(path: Path) -> str | None:
+    """Return why ONNX Runtime cannot open a file there, None when it can: it takes paths in UTF-8 only."""
+    return None if is_utf8(str(path)) else "the path is not UTF-8, and ONNX Runtime takes no other; rename it"
+
+
+def open_regular_file(path: Path) -> BufferedReader:
+    """Open a file to read. Raises OSError, also for what is no file: a named pipe would wait for a writer."""
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, f"it is {kind_of(status)}, not a file", str(path))
+    return os.fdopen(descriptor, "rb")
 
 
 def checked(option: str, kind: PathKind, advice: str = "") -> Callable[[Path | None], Path | None]:

@@ -1,16 +1,20 @@
 """Who signed a message: Ed25519 keys (RFC 8032), one per site and one per aggregator."""
 
 import hashlib
-import os
 from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from fedmedclip.protocol.errors import InvalidInputError
+from fedmedclip.protocol.new_files import write_new_file
+from fedmedclip.protocol.paths import open_regular_file
+from fedmedclip.protocol.private_files import warn_of_readers
 
 SIGNATURE_BYTES = 64
 PUBLIC_KEY_BYTES = 32
+# More than a key, so that a message can say how much more.
+_KEY_FILE_LIMIT = 65536
 
 
 class SigningKey:
@@ -34,27 +38,25 @@ def load_or_create_signing_key(path: Path) -> SigningKey:
     """Read the 32 raw private bytes at `path`, or make a key and keep it there for its owner's eyes only."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".new")
-        temporary.unlink(missing_ok=True)
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(Ed25519PrivateKey.generate().private_bytes_raw())
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(path)
+        write_new_file(path, Ed25519PrivateKey.generate().private_bytes_raw(), private=True)
     return load_signing_key(path)
 
 
 def load_signing_key(path: Path) -> SigningKey:
-    """Read the 32 raw private bytes at `path`. Raises InvalidInputError when they are not there."""
+    """Read the 32 raw private bytes at `path`; a warning is logged when other users can read them, too.
+
+    Raises InvalidInputError when they are not there.
+    """
     try:
-        raw = path.read_bytes()
+        with open_regular_file(path) as file:
+            raw = file.read(_KEY_FILE_LIMIT)
     except OSError as error:
         raise InvalidInputError(f"signing key {path} cannot be read ({error.strerror})") from error
     if len(raw) != 32:
         raise InvalidInputError(
             f"signing key {path} has {len(raw)} bytes, expected 32; restore it from a copy"
         )
+    warn_of_readers(path, "signing key")
     return SigningKey(Ed25519PrivateKey.from_private_bytes(raw))
 
 

@@ -1,23 +1,40 @@
 """A folder for durable state, used by one process at a time."""
 
 import fcntl
+import os
 import time
 from pathlib import Path
 from typing import IO
 
 from fedmedclip.protocol.errors import InvalidInputError
+from fedmedclip.protocol.private_files import make_private_folder
+
+# What shows that a folder is a party's state and no other's.
+_STATE = frozenset({"lock", "site.db", "aggregator.db", "site.key", "aggregator.key"})
 
 _PATIENCE_SECONDS = 0.5
 
 
 def claim_state_folder(folder: Path) -> IO[bytes]:
-    """Create `folder` if needed, for its owner only, and lock it until the returned file is closed.
+    """Create `folder` if needed, close it to all but its owner, and lock it as `claim_folder` does.
+
+    Raises InvalidInputError when another process holds it, or when others may look into it and what is in it
+    is no party's state.
+    """
+    make_private_folder(folder, _STATE)
+    return claim_folder(folder)
+
+
+def claim_folder(folder: Path) -> IO[bytes]:
+    """Create `folder` if needed, and lock it until the returned file is closed.
 
     The end of the process, however it comes, releases it too. Raises InvalidInputError when another process
     holds it.
     """
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    file = (folder / "lock").open("wb")
+    folder.mkdir(parents=True, exist_ok=True)
+    # Neither through a link to somebody else's file nor into a pipe, whoever put it there.
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+    file = os.fdopen(os.open(folder / "lock", flags, 0o600), "wb")
     until = time.monotonic() + _PATIENCE_SECONDS
     while True:
         try:

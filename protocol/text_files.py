@@ -4,12 +4,10 @@ A byte order mark at the start, as editors on Windows write it, is dropped. Noth
 sensible size is ever read, so that a named pipe or a device does not hold up a start.
 """
 
-import os
-import stat
 from pathlib import Path
 
 from fedmedclip.protocol.errors import InvalidInputError
-from fedmedclip.protocol.paths import kind_of, path_fault
+from fedmedclip.protocol.paths import open_regular_file, path_fault
 
 LARGEST_TEXT_BYTES = 1 << 20
 # Those of UTF-32 begin like those of UTF-16, so they come first.
@@ -63,12 +61,8 @@ def _bytes_of(path: Path, what: str, largest_bytes: int) -> bytes:
     if fault := path_fault(path, "file"):
         raise InvalidInputError(f"{what} {path}: {fault}")
     try:
-        # Should a pipe have taken the file's place since, opening it does not wait for a writer.
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-        with os.fdopen(descriptor, "rb") as file:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                raise InvalidInputError(f"{what} {path} is {kind_of(status)}, not a file")
+        # A pipe may have taken the file's place since.
+        with open_regular_file(path) as file:
             content = file.read(largest_bytes + 1)
     except OSError as error:
         raise InvalidInputError(f"{what} {path} cannot be read ({error.strerror})") from error

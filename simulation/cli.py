@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from fedmedclip.protocol.paths import checked
+from fedmedclip.protocol.visible import visible
 
 
 def demo_command(
@@ -53,19 +54,17 @@ def demo_command(
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from rich.console import Console
 
-    from fedmedclip.protocol.console import stop_cleanly_when_asked
     from fedmedclip.protocol.errors import InvalidInputError
     from fedmedclip.simulation.demo.demo import DemoSettings, run_demo
 
     if bundle is not None and (model is not None or pretrained is not None):
         raise InvalidInputError("give either --bundle or --model with --pretrained, not both")
-    stop_cleanly_when_asked()
     settings = DemoSettings(out, data, model, pretrained, bundle, method, rounds, broker, codec, seed)
     console = Console()
     try:
         run_demo(settings, console)
     except KeyboardInterrupt:
-        console.print(f"stopped; what there is so far lies in {out}")
+        console.print(f"stopped; what there is so far lies in {visible(out)}", markup=False)
         raise
 
 
@@ -145,11 +144,9 @@ def bandwidth_command(
     """
     from rich.console import Console
 
-    from fedmedclip.protocol.console import stop_cleanly_when_asked
     from fedmedclip.simulation.bandwidth.benchmark import BandwidthSettings, run_bandwidth
     from fedmedclip.simulation.federation.source import Source
 
-    stop_cleanly_when_asked()
     settings = BandwidthSettings(
         out, codecs, seeds, Source(data, bundle, features), sites, alpha, sites_per_round, method, rounds,
         target, link, rtt,
@@ -200,13 +197,12 @@ def accuracy_command(
 
     from rich.console import Console
 
-    from fedmedclip.protocol.console import stop_cleanly_when_asked
     from fedmedclip.simulation.accuracy.benchmark import AccuracySettings, run_accuracy
     from fedmedclip.simulation.federation.source import Source
 
-    stop_cleanly_when_asked()
     settings = AccuracySettings(
         out, Source(data, bundle, features), methods, training, reference_method, codec, rounds, seeds,
-        leave_one_out and not quick, ablations and not quick, shlex.join(["fedmedclip", *sys.argv[1:]]),
+        leave_one_out and not quick, ablations and not quick,
+        visible(shlex.join(["fedmedclip", *sys.argv[1:]])),
     )  # fmt: skip
     run_accuracy(settings, Console())

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from fedmedclip.protocol.paths import checked
+from fedmedclip.protocol.visible import visible
 
 bundle_app = typer.Typer(
     name="bundle",
@@ -66,4 +67,4 @@ def sign_command(
 def _print_rows(rows: list[tuple[str, str]]) -> None:
     width = max(len(name) for name, _ in rows)
     for name, words in rows:
-        print(f"{name:<{width}}  {words}")
+        print(f"{visible(name):<{width}}  {visible(words)}")

@@ -5,7 +5,7 @@ from pathlib import Path
 from fedmedclip.edge_client.doctor.broker import reach
 from fedmedclip.edge_client.doctor.clock import clock
 from fedmedclip.edge_client.doctor.finding import Finding, bad
-from fedmedclip.edge_client.doctor.machine import disk, memory, processor
+from fedmedclip.edge_client.doctor.machine import disk, memory, processor, secrets
 from fedmedclip.edge_client.doctor.training import folder_of, training
 from fedmedclip.edge_client.doctor.work import features, images, self_test, speed
 from fedmedclip.edge_client.site.configuration import SiteConfiguration
@@ -69,6 +69,13 @@ def _site(
         else bad("data", data_fault, "correct site.data"),
         features(store),
         training(folder_of("torch")),
+        secrets(
+            {
+                "site.key": state / "site.key",
+                "broker.key_file": broker.key_file,
+                "broker.password_file": broker.password_file,
+            }
+        ),
         *reach(broker, site.federation, site.name),
     ]
 

@@ -4,6 +4,8 @@ from enum import StrEnum
 
 import msgspec
 
+from fedmedclip.protocol.visible import visible
+
 
 class State(StrEnum):
     """`bad` alone makes a box unfit."""
@@ -14,7 +16,7 @@ class State(StrEnum):
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """What was looked at, how it stands, in plain words, and what to do about it."""
+    """What was looked at, how it stands, in plain printable words, and what to do about it."""
 
     name: str
     state: State
@@ -24,14 +26,14 @@ class Finding(msgspec.Struct, frozen=True):
 
 def good(name: str, words: str) -> Finding:
     """All is well."""
-    return Finding(name, State.OK, words)
+    return Finding(name, State.OK, visible(words))
 
 
 def note(name: str, words: str, advice: str = "") -> Finding:
     """Not as it might be, or not to be known; the box works."""
-    return Finding(name, State.NOTE, words, advice)
+    return Finding(name, State.NOTE, visible(words), visible(advice))
 
 
 def bad(name: str, words: str, advice: str) -> Finding:
     """The box cannot do its work like this."""
-    return Finding(name, State.BAD, words, advice)
+    return Finding(name, State.BAD, visible(words), visible(advice))

@@ -3,10 +3,12 @@
 import platform
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from fedmedclip.edge_client.cores import available_cores
 from fedmedclip.edge_client.doctor.finding import Finding, bad, good, note
+from fedmedclip.protocol.private_files import readers_fault
 
 MEGABYTE = 1 << 20
 # Python, numpy, ONNX Runtime and Pillow; with PyTorch for training.
@@ -70,6 +72,19 @@ def disk(folder: Path) -> Finding:
     if free < COMFORTABLE_DISK_MEGABYTES:
         return note("disk", words, "100,000 images' features take about 220 MB")
     return good("disk", words)
+
+
+def secrets(files: Mapping[str, Path | str | None]) -> Finding:
+    """Say which of the files with secrets, by their settings, other users of this machine can read."""
+    faults = {
+        name: fault
+        for name, path in files.items()
+        if path is not None and (fault := readers_fault(Path(path), group=name == "site.key"))
+    }
+    if not faults:
+        return good("secrets", "no other user of this machine can read a key or password")
+    words, _, advice = next(iter(faults.values())).partition("; ")
+    return note("secrets", f"{', '.join(faults)} {words}", advice)
 
 
 def _flags(information: Path) -> set[str]:

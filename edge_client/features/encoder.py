@@ -13,6 +13,7 @@ from fedmedclip.edge_client.cores import available_cores
 from fedmedclip.edge_client.features.heap import return_freed_memory
 from fedmedclip.protocol.bundle.bundle import Bundle, Manifest
 from fedmedclip.protocol.errors import BundleError
+from fedmedclip.protocol.paths import onnx_fault
 
 INPUT = "image"
 OUTPUT = "embedding"
@@ -137,6 +138,8 @@ def open_session(path: Path, threads: int | None, *, extended_only: bool = False
     makes each run up to a quarter slower.
     """
     return_freed_memory()
+    if fault := onnx_fault(path):
+        raise BundleError(f"{path} cannot be loaded: {fault}")
     try:
         return onnxruntime.InferenceSession(
             str(path), _session_options(threads, extended_only, once), providers=["CPUExecutionProvider"]

@@ -3,6 +3,7 @@
 An embedding is keyed by the digest of its bundle and by the image's key, a hash of the file's content and of
 how it was read (`images.ImageIdentity`), so that renamed images, restarts and further federations find it
 again, and another encoder or another window never does. What is put is on the disk when `put_many` returns.
+The file is for its owner only.
 Nothing else is in the file: no name, no path, nothing from a header. Behind each embedding stands a checksum;
 one that does not match is as good as absent.
 
@@ -28,6 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedmedclip.protocol.errors import StorageError
+from fedmedclip.protocol.private_files import make_private
 
 Embedding = npt.NDArray[np.float32]
 Result = TypeVar("Result")
@@ -121,7 +123,7 @@ class FeatureStore:
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.touch()
+            make_private(self.path)
             # Before SQLite opens it: should the file be replaced in between, we hold the newer one.
             self._file_identity = _identity(self.path)
             # Without isolation level the transactions are ours: BEGIN IMMEDIATE waits for other writers

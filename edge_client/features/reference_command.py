@@ -1,7 +1,6 @@
 """`fedmedclip reference`: put a reference set into a bundle, before its federation begins."""
 
 import hashlib
-import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -17,8 +16,10 @@ from fedmedclip.edge_client.progress import progress_bar
 from fedmedclip.protocol.bundle.bundle import MANIFEST, REFERENCE_FILE, Bundle, open_bundle
 from fedmedclip.protocol.bundle.signature import SIGNATURE_FILE, sign_bundle, signer
 from fedmedclip.protocol.errors import InvalidInputError
+from fedmedclip.protocol.new_files import write_new_file
 from fedmedclip.protocol.seeds import derive_seed
 from fedmedclip.protocol.signature import load_signing_key
+from fedmedclip.protocol.visible import visible
 
 
 def run_reference(
@@ -52,9 +53,9 @@ def run_reference(
         progress_bar("computing features") as progress,
     ):
         found = extract_features(paths, bundle, store, threads=threads, progress=progress)
-    console = Console()
+    console = Console(markup=False)
     if found.skipped:
-        console.print(summarize_skipped(found.skipped), highlight=False)
+        console.print(visible(summarize_skipped(found.skipped)), highlight=False)
     if len(found.embeddings) == 0:
         raise InvalidInputError("no image could be read; the bundle is as it was")
     reference = (
@@ -66,7 +67,8 @@ def run_reference(
     changed = with_reference(bundle, encoded)
     what = "statistics" if statistics else "embeddings"
     console.print(
-        f"{what} of {len(found.embeddings)} images, {len(encoded)} bytes, are in {bundle_folder} now",
+        f"{what} of {len(found.embeddings)} images, {len(encoded)} bytes, are in "
+        f"{visible(bundle_folder)} now",
         highlight=False,
         soft_wrap=True,
     )
@@ -76,7 +78,7 @@ def run_reference(
     elif signed_by is not None:
         console.print(
             f"The signature by {signed_by.hex()} was of the bundle as it was and is removed. Sign it again: "
-            f"fedmedclip bundle sign {bundle_folder} --key FILE",
+            f"fedmedclip bundle sign {visible(bundle_folder)} --key FILE",
             highlight=False,
             soft_wrap=True,
         )
@@ -97,12 +99,8 @@ def with_reference(bundle: Bundle, encoded: bytes) -> Bundle:
     files = bundle.manifest.files | {REFERENCE_FILE: hashlib.sha256(encoded).hexdigest()}
     manifest = msgspec.structs.replace(bundle.manifest, files=files)
     (bundle.folder / SIGNATURE_FILE).unlink(missing_ok=True)
-    _replace(bundle.folder / REFERENCE_FILE, encoded)
-    _replace(bundle.folder / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
+    write_new_file(bundle.folder / REFERENCE_FILE, encoded)
+    write_new_file(
+        bundle.folder / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
+    )
     return open_bundle(bundle.folder)
-
-
-def _replace(path: Path, content: bytes) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)

@@ -15,6 +15,7 @@ from msgspec import Meta
 from fedmedclip.edge_client.heads.layers import unit_rows
 from fedmedclip.protocol.bundle.bundle import REFERENCE_FILE, Bundle
 from fedmedclip.protocol.errors import InvalidInputError
+from fedmedclip.protocol.paths import open_regular_file
 
 FORMAT = 1
 LIMIT = 64 << 20
@@ -135,5 +136,5 @@ def reference_of(bundle: Bundle) -> Reference | None:
     if REFERENCE_FILE not in bundle.manifest.files:
         return None
     path = Path(bundle.folder) / REFERENCE_FILE
-    with path.open("rb") as file:
+    with open_regular_file(path) as file:
         return decode_reference(file.read(LIMIT), bundle.manifest.embedding_size)

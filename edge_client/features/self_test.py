@@ -8,6 +8,7 @@ from pathlib import Path
 from fedmedclip.protocol.bundle.bundle import Bundle
 from fedmedclip.protocol.bundle.self_test import Agreement, compare, demanded, read_self_test
 from fedmedclip.protocol.errors import BundleError
+from fedmedclip.protocol.new_files import write_new_file
 
 PASSED_FILE = "self-test-passed"
 
@@ -54,7 +55,7 @@ def require_self_test_once(bundle: Bundle, state_folder: Path, threads: int | No
     if path.is_file() and path.read_bytes() == mark.encode():
         return False
     agreement = require_self_test(bundle, threads)
-    path.write_text(mark)
+    write_new_file(path, mark.encode(), private=True)
     return agreement is not None
 
 

@@ -21,9 +21,11 @@ from fedmedclip.protocol.heads.heads_file import (
     write_heads_file,
 )
 from fedmedclip.protocol.heads.shared_heads import shared_head_specification
+from fedmedclip.protocol.paths import open_regular_file
 
 HEADER_LIMIT = 1 << 20
 """Bytes. A header names some twenty arrays and the classes; more than this is not a heads file."""
+NO_PRIVATE_HEAD = "no private head; the shared head answers alone"
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Heads:
 
 
 def save_heads(path: Path, heads: Heads, bundle: Bundle) -> None:
-    """Write the file whole or not at all: an earlier file stays in place until the new one is on disk.
+    """Write the file for its owner only, whole or not at all: an earlier one stays until the new is on disk.
 
     Raises HeadError when it cannot be written.
     """
@@ -104,7 +106,7 @@ def load_heads(path: Path, bundle: Bundle) -> Heads:
 
 def _check_header_size(path: Path) -> None:
     """Refuse a header that is too large before the safetensors reader allocates it."""
-    with path.open("rb") as file:
+    with open_regular_file(path) as file:
         announced = int.from_bytes(file.read(8), "little")
     if announced > HEADER_LIMIT:
         raise HeadError(f"its header would be {announced} bytes, more than {HEADER_LIMIT}; not a heads file")

@@ -17,7 +17,9 @@ from fedmedclip.edge_client.images.readers.refusal import RefusedFileError
 from fedmedclip.edge_client.images.readers.settings import DEFAULT_READING, ReaderSettings
 from fedmedclip.edge_client.images.split import Part
 from fedmedclip.protocol.errors import InvalidInputError
-from fedmedclip.protocol.text_files import decode_text
+from fedmedclip.protocol.near_names import near_name, quoted
+from fedmedclip.protocol.paths import open_regular_file
+from fedmedclip.protocol.text_files import decode_text, other_encoding
 
 # What file managers, archivers and network disks leave among the class folders.
 _SYSTEM_FOLDERS = frozenset({"__MACOSX", "@eaDir", "System Volume Information"})
@@ -198,11 +200,15 @@ def _images_in_csv(path: Path) -> list[LabelledImage]:
     """Read rows of path,label; further columns are allowed."""
     images: list[LabelledImage] = []
     line_of: dict[str, int] = {}
+    with open_regular_file(path) as content:
+        start = content.read(64)
+    if other_encoding(start):
+        decode_text(start, f"data {path}")
     try:
         # The encoding accepts the byte order mark that spreadsheets write.
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, strict=True)
-            header = reader.fieldnames or []
+            header = reader.fieldnames = [name.strip() for name in reader.fieldnames or []]
             if not {"path", "label"} <= set(header):
                 raise InvalidInputError(
                     f"{path}, line 1: the header must name the columns path,label (comma separated), "
@@ -220,7 +226,8 @@ def _images_in_csv(path: Path) -> list[LabelledImage]:
                 line_of[name] = reader.line_num
                 images.append(LabelledImage(path.parent / name, name, label))
     except UnicodeDecodeError as error:
-        decode_text(path.read_bytes(), f"data {path}")
+        with open_regular_file(path) as content:
+            decode_text(content.read(), f"data {path}")
         raise InvalidInputError(f"data {path} is not a CSV file in UTF-8 ({error.reason})") from error
     except csv.Error as error:
         line = reader.reader.line_num
@@ -232,10 +239,20 @@ def _images_in_csv(path: Path) -> list[LabelledImage]:
 
 def _refuse_unknown_classes(source: Path, found: Iterable[str], class_names: Sequence[str]) -> None:
     if unknown := sorted(set(found) - set(class_names)):
+        named = ", ".join(_as_meant(name, class_names) for name in unknown)
         raise InvalidInputError(
-            f"data {source} has {', '.join(map(_shortened, unknown))}, not a class of the bundle, which has "
+            f"data {source} has {named}, not a class of the bundle, which has "
             f"{', '.join(class_names)}; rename or remove it, or export a bundle with this class"
         )
+
+
+def _as_meant(name: str, class_names: Sequence[str]) -> str:
+    """Return an unknown class in quotes, with the class that was probably meant; blanks and coding show."""
+    near = near_name(name, class_names)
+    if near is None:
+        plain = name.isprintable() and name == name.strip()
+        return _shortened(name) if plain else ascii(_shortened(name))
+    return f"{quoted(_shortened(name), near)} (did you mean {quoted(near, name)}?)"
 
 
 def _entries_below(folder: Path) -> Iterator[Path]:

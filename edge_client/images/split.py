@@ -8,16 +8,16 @@ another seed, because an image that changed its part would spoil every later tes
 import csv
 import hashlib
 import math
-import os
 import re
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from fedmedclip.protocol.csv_cells import path_cell, path_of, text_cell, text_of
 from fedmedclip.protocol.errors import InvalidInputError, StorageError
+from fedmedclip.protocol.new_files import new_text_file
 
 Part = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = get_args(Part)
@@ -131,7 +131,10 @@ def read_split(split_file: Path) -> dict[bytes, tuple[ContentLabel, Part]]:
                     raise InvalidInputError(
                         f"split {split_file}, line {reader.line_num} repeats an image; {advice}"
                     )
-                recorded[content_hash] = (ContentLabel(row[2], row[1], content_hash), row[3])
+                recorded[content_hash] = (
+                    ContentLabel(text_of(row[2]), path_of(row[1]), content_hash),
+                    row[3],
+                )
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as error:
@@ -142,25 +145,18 @@ def read_split(split_file: Path) -> dict[bytes, tuple[ContentLabel, Part]]:
 
 
 def write_split(split_file: Path, recorded: Mapping[bytes, tuple[ContentLabel, Part]]) -> None:
-    """Write a record sorted by label and name; a reader sees the old file or the new one, never a half.
+    """Write a record sorted by label and name, for its owner only, whole or not at all.
 
     Raises StorageError when it cannot be written, as on a full disk; the old file stays as it was.
     """
     try:
         split_file.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(prefix=split_file.name, suffix=".new", dir=split_file.parent)
-        try:
-            with open(descriptor, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-                writer = csv.writer(file)
-                writer.writerow(_COLUMNS)
-                for image, part in sorted(recorded.values()):
-                    writer.writerow([image.content_hash.hex(), image.name, image.label, part])
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, split_file)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        with new_text_file(split_file, errors="surrogateescape", private=True) as file:
+            writer = csv.writer(file)
+            writer.writerow(_COLUMNS)
+            for image, part in sorted(recorded.values()):
+                cells = path_cell(image.name), text_cell(image.label)
+                writer.writerow([image.content_hash.hex(), *cells, part])
     except OSError as error:
         raise StorageError(
             f"split {split_file} cannot be written ({error.strerror}); "

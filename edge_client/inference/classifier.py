@@ -26,6 +26,7 @@ from fedmedclip.edge_client.images.dataset import list_images
 from fedmedclip.edge_client.images.opening import UnreadableImageError
 from fedmedclip.edge_client.images.readers.settings import DEFAULT_READING, ReaderSettings
 from fedmedclip.edge_client.images.reading import decode_images
+from fedmedclip.edge_client.inference.provenance import Provenance, provenance_of
 from fedmedclip.protocol.bundle.bundle import Bundle
 from fedmedclip.protocol.bundle.preprocessing import fit
 from fedmedclip.protocol.errors import InvalidInputError
@@ -60,13 +61,16 @@ class Prediction:
 class Classifier:
     """An open bundle with the heads of a site or, without any, zero-shot. `fedmedclip.load` makes it.
 
+    `provenance` says which bundle, heads and software answer.
+
     Several threads may ask at the same time. Closing it, which leaving its `with` block does, frees the
     encoder's memory.
     """
 
-    def __init__(self, bundle: Bundle, encoder: Encoder, heads: Heads | None) -> None:
+    def __init__(self, bundle: Bundle, encoder: Encoder, heads: Heads | None, provenance: Provenance) -> None:
         self.bundle = bundle
         self.heads = heads
+        self.provenance = provenance
         self._encoder = encoder
 
     @property
@@ -198,7 +202,10 @@ def load(
         opened = open_with_prompts(Path(bundle), Path(prompts), heads_file, threads)
         encoder = Encoder(opened, threads, together=once)
     try:
-        return Classifier(opened, encoder, None if heads_file is None else load_heads(heads_file, opened))
+        found = None if heads_file is None else load_heads(heads_file, opened)
+        prompts_file = None if prompts is None else Path(prompts)
+        provenance = provenance_of(opened, found, heads_file, prompts_file)
+        return Classifier(opened, encoder, found, provenance)
     except BaseException:
         encoder.close()
         raise

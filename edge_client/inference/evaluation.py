@@ -13,11 +13,14 @@ from fedmedclip.edge_client.features.feature_store import FeatureStore
 from fedmedclip.edge_client.features.labelled import load_labelled_features
 from fedmedclip.edge_client.features.new_prompts import open_with_prompts
 from fedmedclip.edge_client.heads.classification import predict, zero_shot
-from fedmedclip.edge_client.heads.heads_file import Heads, load_heads
+from fedmedclip.edge_client.heads.heads_file import NO_PRIVATE_HEAD, Heads, load_heads
 from fedmedclip.edge_client.heads.metrics import Metrics, measure
 from fedmedclip.edge_client.images.readers.settings import DEFAULT_READING, ReaderSettings
+from fedmedclip.edge_client.inference.provenance import provenance_of
 from fedmedclip.edge_client.progress import progress_bar
 from fedmedclip.protocol.bundle.bundle import Bundle
+from fedmedclip.protocol.new_files import write_new_file
+from fedmedclip.protocol.visible import visible
 
 
 def evaluate(
@@ -62,32 +65,34 @@ def run_evaluation(
 
     Raises InvalidInputError for unusable data and, with `strict`, when any image cannot be used.
     """
-    bundle = open_with_prompts(bundle_folder, prompts_file, heads_file, threads)
-    heads = None if heads_file is None else load_heads(heads_file, bundle)
     with (
+        progress_bar("opening the bundle") as progress,
         TemporaryDirectory() as folder,
         FeatureStore(Path(folder) / "features.db") as store,
-        progress_bar("computing features") as progress,
     ):
+        bundle = open_with_prompts(bundle_folder, prompts_file, heads_file, threads)
+        heads = None if heads_file is None else load_heads(heads_file, bundle)
+        progress(0, 0, "computing features")
         embeddings, labels, found = load_labelled_features(
             data, bundle, store, settings=settings, strict=strict, threads=threads, progress=progress
         )
     figures = evaluate(heads, bundle, embeddings, labels)
-    console = Console()
+    console = Console(markup=False)
     for line in found.lines():
-        console.print(line, highlight=False)
+        console.print(visible(line), highlight=False)
     if heads is not None and heads.lack_private_head:
-        console.print(f"{heads_file}: no private head; the shared head answers alone", highlight=False)
+        console.print(f"{visible(heads_file)}: {NO_PRIVATE_HEAD}", highlight=False)
     console.print(_table(figures))
     for name, metrics in figures.items():
         console.print(_class_table(name, metrics))
     if output is not None:
         report = {
+            "provenance": provenance_of(bundle, heads, heads_file, prompts_file),
             "images": len(labels),
-            "skipped": {image.path.as_posix(): image.reason for image in found.skipped},
+            "skipped": {visible(image.path): image.reason for image in found.skipped},
             "classifiers": {name: metrics.as_dict() for name, metrics in figures.items()},
         }
-        output.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
+        write_new_file(output, msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
 
 
 def _table(figures: dict[str, Metrics]) -> Table:
@@ -110,7 +115,9 @@ def _class_table(name: str, metrics: Metrics) -> Table:
     table = Table(title=f"{name.replace('_', '-')}: rows are true classes, columns what they were called")
     table.add_column("class")
     for heading in (*metrics.classes, "precision", "recall"):
-        table.add_column(heading, justify="right")
+        table.add_column(visible(heading), justify="right")
     for (class_name, figures), row in zip(metrics.classes.items(), metrics.confusion, strict=True):
-        table.add_row(class_name, *map(str, row), f"{figures.precision:.3f}", f"{figures.recall:.3f}")
+        table.add_row(
+            visible(class_name), *map(str, row), f"{figures.precision:.3f}", f"{figures.recall:.3f}"
+        )
     return table

@@ -1,6 +1,6 @@
 """One round of local training: heads in, heads out. It sees embeddings only, never an image or encoder."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -116,6 +116,7 @@ def train_round(
     validation: tuple[Floats, Labels] | None = None,
     target: Floats | None = None,
     threads: int = 1,
+    progress: Callable[[int, int], None] | None = None,
 ) -> TrainedHeads:
     """Train both heads on a site's embeddings for the epochs or steps of `settings`.
 
@@ -124,7 +125,8 @@ def train_round(
     this site's and round's own and sets the order of the images. `validation` (embeddings, labels) is for
     early stopping, `target` float32 (T, D) what facmic and faa-clip adapt to. The optimiser starts afresh
     each round. The given arrays are not changed. Same input, same bits on the same machine, if with as many
-    `threads`: sums in another order have other last bits.
+    `threads`: sums in another order have other last bits. `progress(done, total)` counts epochs, or the steps
+    where `settings` counts those.
 
     Raises InvalidInputError for data or a round number that cannot be trained on, HeadError for heads that do
     not match the method or when training diverges.
@@ -181,11 +183,14 @@ def train_round(
         order = np.random.Generator(np.random.Philox(seed))
         terms: dict[str, float] = {}
         best: TrainedHeads | None = None
-        lowest, epochs_since = np.inf, 0
+        lowest, epochs_since, done = np.inf, 0, 0
         for batches in epochs(
             order, len(labels), settings.batch_size, settings.local_epochs, settings.local_steps
         ):
             terms = training.epoch(batches)
+            done += len(batches) if settings.local_steps else 1
+            if progress:
+                progress(done, settings.local_steps or settings.local_epochs)
             if settings.early_stopping_patience == 0 or validation is None or len(validation[1]) == 0:
                 continue
             heads = finished(terms)

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from fedmedclip.protocol.paths import checked
+from fedmedclip.protocol.visible import visible
 
 site_app = typer.Typer(invoke_without_command=True)
 ConfigOption = Annotated[
@@ -40,13 +41,12 @@ def site_command(
     if context.invoked_subcommand is not None:
         return
     from fedmedclip.edge_client.site.service import run_site
-    from fedmedclip.protocol.console import log_to_terminal, stop_cleanly_when_asked
+    from fedmedclip.protocol.console import log_to_terminal
     from fedmedclip.protocol.errors import InvalidInputError
 
     if config is None:
         raise InvalidInputError("Missing option '--config' (see fedmedclip site --help)")
     log_to_terminal(verbose)
-    stop_cleanly_when_asked()
     run_site(config, once=once)
 
 
@@ -69,7 +69,7 @@ def backup_command(
             state.close()
 
     back_up(state_folder, to, *_FILES, copy)
-    print(f"{to}: {', '.join(_FILES)}")
+    print(f"{visible(to)}: {', '.join(_FILES)}")
 
 
 @site_app.command("restore")
@@ -81,7 +81,7 @@ def restore_command(
 
     state_folder = _state_of(config)
     aside = restore(state_folder, backup, *_FILES)
-    print(f"restored {state_folder}" + ("" if aside is None else f"; what was there is in {aside}"))
+    print(visible(f"restored {state_folder}" + ("" if aside is None else f"; what was there is in {aside}")))
 
 
 def _state_of(config: Path) -> Path:

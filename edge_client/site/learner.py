@@ -31,6 +31,8 @@ from fedmedclip.protocol.configuration import convert
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays
 from fedmedclip.protocol.messages import Plan
+from fedmedclip.protocol.new_files import write_new_file
+from fedmedclip.protocol.progress import progress_lines
 from fedmedclip.protocol.seeds import derive_seed
 
 log = logging.getLogger("fedmedclip.site")
@@ -105,21 +107,23 @@ class SiteLearner:
     ) -> tuple[NamedArrays, NamedArrays]:
         """Return both heads after one local round on the cached embeddings; the encoder does not run."""
         started = time.monotonic()
-        trained = train_round(
-            plan.method,
-            shared,
-            private,
-            self._features.train.embeddings,
-            self._features.train.labels,
-            self._bundle.class_embeddings,
-            self._bundle.manifest.logit_scale,
-            self._settings(plan),
-            round_number=round_number,
-            seed=derive_seed(plan.seed, site=self._site, round_number=round_number, purpose="training"),
-            validation=(self._features.validation.embeddings, self._features.validation.labels),
-            target=self._target(plan, round_number),
-            threads=self._threads,
-        )
+        with progress_lines(f"round {round_number} of {plan.rounds}: training, epochs") as progress:
+            trained = train_round(
+                plan.method,
+                shared,
+                private,
+                self._features.train.embeddings,
+                self._features.train.labels,
+                self._bundle.class_embeddings,
+                self._bundle.manifest.logit_scale,
+                self._settings(plan),
+                round_number=round_number,
+                seed=derive_seed(plan.seed, site=self._site, round_number=round_number, purpose="training"),
+                validation=(self._features.validation.embeddings, self._features.validation.labels),
+                target=self._target(plan, round_number),
+                threads=self._threads,
+                progress=progress,
+            )
         self._train_seconds[round_number] = time.monotonic() - started
         log.info(
             "round %d of %d: trained on %d images in %.2f s, loss %.3f",
@@ -172,7 +176,8 @@ class SiteLearner:
         if finished:
             figures = self._figures(heads, self._features.test)
             report = {name: metrics.as_dict() for name, metrics in figures.items()}
-            self._files.evaluation.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2))
+            encoded = msgspec.json.format(msgspec.json.encode(report), indent=2)
+            write_new_file(self._files.evaluation, encoded + b"\n", private=True)
             test = {name: metrics.accuracy for name, metrics in figures.items()}
             log.info("federation finished at version %d: accuracy on test: %s", version, _in_words(test))
 

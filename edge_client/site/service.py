@@ -30,8 +30,10 @@ from fedmedclip.protocol.link.link import (
     Received,
     SubscriptionRefused,
 )
+from fedmedclip.protocol.link.settings import warn_of_secrets
 from fedmedclip.protocol.messages import Message as ProtocolMessage
 from fedmedclip.protocol.messages import Status
+from fedmedclip.protocol.progress import progress_lines
 from fedmedclip.protocol.seeds import derive_seed
 from fedmedclip.protocol.signature import SigningKey, fingerprint, load_or_create_signing_key
 from fedmedclip.protocol.state_folder import claim_state_folder
@@ -52,6 +54,8 @@ def run_site(configuration_file: Path, *, once: bool) -> None:
     require_paths(configuration_file, configuration)
     settings = configuration.site
     state_folder = beside(configuration_file, settings.state)
+    broker = configuration.broker.relative_to(configuration_file.resolve().parent)
+    warn_of_secrets(broker)
     with claim_state_folder(state_folder):
         if (state_folder / "site.key").exists() and not (state_folder / "site.db").exists():
             log.warning(
@@ -59,12 +63,12 @@ def run_site(configuration_file: Path, *, once: bool) -> None:
                 "it: fedmedclip site restore", state_folder,
             )  # fmt: skip
         key = load_or_create_signing_key(state_folder / "site.key")
-        bundle = open_bundle(beside(configuration_file, settings.bundle))
-        if require_self_test_once(bundle, state_folder, configuration.resources.threads):
-            log.info("self-test passed: this machine computes what the bundle's maker computed")
+        with progress_lines("opening and testing the bundle"):
+            bundle = open_bundle(beside(configuration_file, settings.bundle))
+            if require_self_test_once(bundle, state_folder, configuration.resources.threads):
+                log.info("self-test passed: this machine computes what the bundle's maker computed")
         features = _features(configuration, configuration_file, bundle, state_folder)
         state = SiteState(state_folder / "site.db")
-        broker = configuration.broker.relative_to(configuration_file.resolve().parent)
         will = Status(fingerprint(key.public_key), online=False, version=-1)
         post = _Post(settings.federation, settings.name, key)
         link = Link(

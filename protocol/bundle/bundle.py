@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from fedmedclip.protocol.bundle.text_cleaning import Cleaning
 from fedmedclip.protocol.errors import BundleError
+from fedmedclip.protocol.paths import open_regular_file
 
 MANIFEST = "manifest.json"
 IMAGE_ENCODER = "image_encoder.onnx"
@@ -29,6 +30,7 @@ TOKENIZER = "tokenizer.json"
 ENCODER_FILES = frozenset({IMAGE_ENCODER, IMAGE_ENCODER_WEIGHTS})
 TEXT_FILES = frozenset({TEXT_ENCODER, TOKENIZER})
 FORMAT = 1
+LARGEST_MANIFEST = 64 * 1024 * 1024
 # Large, for between two pieces a thread may have to wait while another one imports something.
 HASHED_AT_ONCE = 8 * 1024 * 1024
 
@@ -193,12 +195,15 @@ def open_bundle(folder: Path, *, with_text: bool = True, with_encoder: bool = Tr
     """
     manifest_path = folder / MANIFEST
     try:
-        manifest_bytes = manifest_path.read_bytes()
+        with open_regular_file(manifest_path) as file:
+            manifest_bytes = file.read(LARGEST_MANIFEST + 1)
     except OSError as error:
         raise BundleError(
             f"no bundle at {folder}: cannot read {MANIFEST} ({error.strerror}); "
             "make one with `fedmedclip export`"
         ) from error
+    if len(manifest_bytes) > LARGEST_MANIFEST:
+        raise BundleError(f"{manifest_path} has more than {LARGEST_MANIFEST:,} bytes; it is not a bundle's")
     manifest = decode_manifest(manifest_bytes, manifest_path)
     left_out = (set() if with_text else TEXT_FILES) | (set() if with_encoder else ENCODER_FILES)
     for name, expected in manifest.files.items():
@@ -250,7 +255,7 @@ def is_plain_file_name(name: str) -> bool:
 def read_class_embeddings(path: Path, shape: tuple[int, int]) -> npt.NDArray[np.float32]:
     """Read float32 unit rows of the given shape; raise BundleError when the file holds anything else."""
     try:
-        with path.open("rb") as file:
+        with open_regular_file(path) as file:
             # Bounded before the values are read: the shape in the file is not to be trusted.
             found = np.load(io.BytesIO(file.read(4 * shape[0] * shape[1] + 4096)), allow_pickle=False)
     except Exception as error:  # numpy's parser of a damaged header raises almost anything
@@ -268,10 +273,10 @@ def verify_file(path: Path, expected_sha256: str) -> None:
     """Raise BundleError unless the file's SHA-256 (hexadecimal) is the expected one."""
     try:
         # Not from the heap, whose allocator would learn to keep pieces of this size when they are freed.
-        with path.open("rb", buffering=0) as file, mmap.mmap(-1, HASHED_AT_ONCE) as buffer:
+        with open_regular_file(path) as file, mmap.mmap(-1, HASHED_AT_ONCE) as buffer:
             hashed = hashlib.sha256()
             with memoryview(buffer) as view:
-                while count := file.readinto(view):
+                while count := file.raw.readinto(view):
                     hashed.update(view[:count])
             found = hashed.hexdigest()
     except OSError as error:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from fedmedclip.protocol.bundle.bundle import ClassPrompts
 from fedmedclip.protocol.configuration import convert, read_toml
 from fedmedclip.protocol.errors import InvalidInputError
+from fedmedclip.protocol.near_names import quoted, spelling
 
 DEFAULT_TEMPLATE = "a picture of a {}."
 
@@ -71,9 +72,18 @@ def require_distinguishable(phrases: dict[str, list[str]], path: Path) -> None:
             "give a classes.toml or a folder with one folder per class"
         )
     owners: dict[tuple[str, ...], str] = {}
+    spellings: dict[str, str] = {}
     for name, texts in phrases.items():
-        if name.startswith(".") or "/" in name or not name.strip():
-            raise InvalidInputError(f"{path}: class {name!r} cannot be the name of a folder")
+        if name.startswith(".") or "/" in name or not name.strip() or not name.isprintable():
+            raise InvalidInputError(f"{path}: class {name!a} cannot be the name of a folder")
+        if name != name.strip():
+            raise InvalidInputError(f"{path}: class {name!r} begins or ends with a blank; take it out")
+        alike = spellings.setdefault(spelling(name), name)
+        if alike != name:
+            raise InvalidInputError(
+                f"{path}: classes {quoted(alike, name)} and {quoted(name, alike)} are too alike "
+                "to tell apart; keep one of them"
+            )
         other = owners.setdefault(tuple(sorted(texts)), name)
         if other != name:
             raise InvalidInputError(f"{path}: classes {other!r} and {name!r} have the same phrases {texts}")

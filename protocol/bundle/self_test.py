@@ -24,6 +24,7 @@ import numpy.typing as npt
 
 from fedmedclip.protocol.bundle.bundle import Bundle
 from fedmedclip.protocol.errors import BundleError
+from fedmedclip.protocol.paths import open_regular_file
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 
@@ -107,7 +108,7 @@ def _read(path: Path, dtype: type[Scalar], row: tuple[int, ...]) -> npt.NDArray[
     """Read (N, *row) with N from 1 to 16; BundleError when the file holds anything else."""
     limit = MAX_IMAGES * int(np.prod(row)) * np.dtype(dtype).itemsize + 4096
     try:
-        with path.open("rb") as file:
+        with open_regular_file(path) as file:
             # Bounded before the values are read: the shape in the file is not to be trusted.
             found = np.load(io.BytesIO(file.read(limit)), allow_pickle=False)
     except Exception as error:  # numpy's parser of a damaged header raises almost anything

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from fedmedclip.protocol.bundle.bundle import MANIFEST, open_bundle
 from fedmedclip.protocol.errors import BundleError, InvalidInputError
-from fedmedclip.protocol.paths import path_fault
+from fedmedclip.protocol.new_files import write_new_file
+from fedmedclip.protocol.paths import open_regular_file, path_fault
 from fedmedclip.protocol.signature import PUBLIC_KEY_BYTES, SIGNATURE_BYTES, SigningKey, is_signed_by
 from fedmedclip.protocol.text_files import read_text_file
 
@@ -27,9 +28,7 @@ def sign_bundle(folder: Path, key: SigningKey) -> None:
     """
     open_bundle(folder)
     signature = key.sign(_DOMAIN + (folder / MANIFEST).read_bytes())
-    partial = folder / f".{SIGNATURE_FILE}.partial"
-    partial.write_bytes(key.public_key + signature)
-    partial.replace(folder / SIGNATURE_FILE)
+    write_new_file(folder / SIGNATURE_FILE, key.public_key + signature)
 
 
 def signer(folder: Path) -> bytes | None:
@@ -39,7 +38,7 @@ def signer(folder: Path) -> bytes | None:
     """
     path = folder / SIGNATURE_FILE
     try:
-        with path.open("rb") as file:
+        with open_regular_file(path) as file:
             content = file.read(PUBLIC_KEY_BYTES + SIGNATURE_BYTES + 1)
     except FileNotFoundError:
         return None

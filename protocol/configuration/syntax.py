@@ -25,6 +25,8 @@ _REASONS = {
     r"Illegal character '\\n'": "the quotes are not closed on this line",
 }
 _LINE_SHOWN = 60
+# In one line. The parser takes minutes for a key of many thousand parts.
+_MOST_DOTS = 200
 
 
 def read_toml(path: Path, what: str) -> dict[str, Any]:
@@ -38,6 +40,8 @@ def read_toml(path: Path, what: str) -> dict[str, Any]:
 
 def parse_toml(text: str, where: str) -> dict[str, Any]:
     """Return what a TOML text holds; raises InvalidInputError as `read_toml` does, after `where`."""
+    if any(line.count(".") > _MOST_DOTS for line in text.splitlines()):
+        raise InvalidInputError(f"{where}: lists or tables are nested too deeply")
     try:
         content = tomllib.loads(text)
         for name, number in _numbers(content):

@@ -4,6 +4,8 @@ from typing import Any
 
 from msgspec import inspect
 
+from fedmedclip.protocol.visible import visible
+
 _LONGEST = 60
 _KINDS: dict[type, str] = {
     str: "text",
@@ -27,8 +29,7 @@ def shown(value: Any) -> str:
         return f"[{items}{', ...' if len(value) > 3 else ''}]"
     text = value if isinstance(value, str) else str(value)
     text = text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
-    visible = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    return f'"{visible}"' if isinstance(value, str) else visible
+    return f'"{visible(text)}"' if isinstance(value, str) else visible(text)
 
 
 def name_in_words(name: str) -> str:

@@ -5,8 +5,6 @@ A safetensors file: arrays `shared.NAME` and, where the method has a private hea
 `HeadsMetadata`. With the private head in it, it stays at its site.
 """
 
-import os
-import tempfile
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -16,6 +14,7 @@ from safetensors.numpy import save
 
 from fedmedclip.protocol.errors import HeadError, InvalidInputError
 from fedmedclip.protocol.heads.head import NamedArrays
+from fedmedclip.protocol.new_files import write_new_file
 
 FORMAT = 1
 METADATA_KEY = "fedmedclip"
@@ -60,7 +59,7 @@ class HeadsMetadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def write_heads_file(
     path: Path, metadata: HeadsMetadata, shared: NamedArrays, private: NamedArrays | None
 ) -> None:
-    """Write the file whole or not at all: an earlier file stays in place until the new one is on disk.
+    """Write the file for its owner only, whole or not at all: an earlier one stays until the new is on disk.
 
     Raises HeadError when it cannot be written.
     """
@@ -69,24 +68,6 @@ def write_heads_file(
         arrays[f"private.{name}"] = np.ascontiguousarray(array)
     encoded = save(arrays, metadata={METADATA_KEY: msgspec.json.encode(metadata).decode()})
     try:
-        _write_atomically(path, encoded)
+        write_new_file(path, encoded, private=True)
     except OSError as error:
         raise HeadError(f"cannot write heads file {path}: {error.strerror}") from error
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

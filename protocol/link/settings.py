@@ -1,6 +1,8 @@
 """How to reach the broker: the `[broker]` table of every configuration file."""
 
+import logging
 import ssl
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -8,8 +10,11 @@ import msgspec
 
 from fedmedclip.protocol.configuration.annotations import File
 from fedmedclip.protocol.errors import InvalidInputError
-from fedmedclip.protocol.paths import path_fault
+from fedmedclip.protocol.paths import open_regular_file, path_fault
+from fedmedclip.protocol.private_files import warn_of_readers
 from fedmedclip.protocol.text_files import read_text_file
+
+log = logging.getLogger("fedmedclip.link")
 
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=3600)]
@@ -116,6 +121,7 @@ def tls_context(settings: LinkSettings) -> ssl.SSLContext | None:
     except (ssl.SSLError, OSError) as error:
         raise InvalidInputError(
             f"broker.ca_file {settings.ca_file} holds no readable PEM certificate ({error})"
+            + _mark_hint(settings.ca_file)
         ) from error
     if settings.certificate_file is not None:
         try:
@@ -125,15 +131,50 @@ def tls_context(settings: LinkSettings) -> ssl.SSLContext | None:
             raise InvalidInputError(
                 f"broker.certificate_file {settings.certificate_file} and broker.key_file "
                 f"{settings.key_file} are not a matching pair of PEM files without pass phrase ({error})"
+                + _mark_hint(settings.certificate_file, settings.key_file)
             ) from error
     return context
 
 
+def _mark_hint(*paths: str | None) -> str:
+    """Return what to do where a PEM file begins with a byte order mark, which OpenSSL does not skip."""
+    marked = [path for path in paths if path is not None and _begins_with_mark(Path(path))]
+    return f"; {marked[0]} begins with a byte order mark: save it as UTF-8 without one" if marked else ""
+
+
+def _begins_with_mark(path: Path) -> bool:
+    with open_regular_file(path) as file:
+        start = file.read(3)
+    return start == BOM_UTF8 or start[:2] in (BOM_UTF16_LE, BOM_UTF16_BE)
+
+
 def read_password(settings: LinkSettings) -> str | None:
-    """Return the first line of the password file, None without one; InvalidInputError when unreadable."""
+    """Return the first line of the password file, None without one; InvalidInputError when unreadable.
+
+    Only a line feed, or carriage return and line feed, ends it; all else, blanks too, is of the password.
+    """
     if settings.password_file is None:
         return None
-    lines = read_text_file(Path(settings.password_file), "broker.password_file").splitlines()
-    if not lines or not lines[0]:
-        raise InvalidInputError(f"broker.password_file {settings.password_file} is empty")
-    return lines[0]
+    path = Path(settings.password_file)
+    # Not splitlines(), which also parts at characters that a password may have.
+    password = read_text_file(path, "broker.password_file").split("\n", 1)[0].removesuffix("\r")
+    if not password:
+        raise InvalidInputError(f"the first line of broker.password_file {path} is empty")
+    return password
+
+
+def warn_of_secrets(settings: LinkSettings) -> None:
+    """Log what is odd about this client's secrets: who can read the files, blanks around a password.
+
+    Raises InvalidInputError as `read_password` does.
+    """
+    for name in ("key_file", "password_file"):
+        if (path := getattr(settings, name)) is not None:
+            # Its group may: that is how a file of root's is lent to a service.
+            warn_of_readers(Path(path), f"broker.{name}", group=False)
+    password = read_password(settings)
+    if password is not None and password != password.strip():
+        log.warning(
+            "the password in broker.password_file %s begins or ends with a blank, which is sent too",
+            settings.password_file,
+        )

@@ -8,9 +8,13 @@ from pathlib import Path
 import msgspec
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+from fedmedclip.edge_client.progress import progress_bar
 from fedmedclip.protocol.errors import InvalidInputError
+from fedmedclip.protocol.new_files import write_new_file
+from fedmedclip.protocol.visible import visible
 from fedmedclip.simulation.accuracy.ablations import Ablation, ablations_of
 from fedmedclip.simulation.accuracy.cases import Case, leave_one_out, read_cases
 from fedmedclip.simulation.accuracy.content import Content, gather
@@ -77,6 +81,7 @@ def run_accuracy(settings: AccuracySettings, console: Console) -> None:
     settings.source.check()
     # Before any feature is computed, whatever is wrong with the options.
     _reference(_cases(settings, None), settings.reference)
+    settings.source.require_packages("bench accuracy", settings.out)
     with claim_output(settings.out):
         features = load_features(settings.source, settings.out, console)
         pool, targets = features.pool, features.unlabelled
@@ -107,7 +112,7 @@ def run_accuracy(settings: AccuracySettings, console: Console) -> None:
         }
         run_missing(jobs, runs, settings.out, console)
         evidence = Evidence(pool, features.class_names, tuple(seeds), sites, runs.runs)
-        with console.status("scores, significance and figures"):
+        with progress_bar("scores, significance and figures"):
             content = gather(
                 evidence, settings.command, cases, reference, programme.left_out, programme.ablations
             )
@@ -132,13 +137,13 @@ def _reference(cases: Sequence[Case], wanted: str | None) -> Case:
 
 def _write(out: Path, content: Content) -> None:
     encoded = msgspec.json.format(msgspec.json.encode(content), indent=1)
-    (out / "accuracy.json").write_bytes(encoded + b"\n")
+    write_new_file(out / "accuracy.json", encoded + b"\n")
     folder = out / "figures"
     folder.mkdir(exist_ok=True)
     items = report_items(content, draw(folder, content.methods, content.class_names))
     title = "Accuracy report"
-    (out / "report.md").write_text(to_markdown(title, items, figures="figures/"), encoding="utf-8")
-    (out / "report.html").write_text(to_html(title, items), encoding="utf-8")
+    write_new_file(out / "report.md", to_markdown(title, items, figures="figures/").encode())
+    write_new_file(out / "report.html", to_html(title, items).encode())
 
 
 def _print(console: Console, content: Content, out: Path) -> None:
@@ -157,14 +162,15 @@ def _print(console: Console, content: Content, out: Path) -> None:
         cells.append(_against(content, SITES, result.label))
         if with_global:
             cells += [percent(result.headline(GLOBAL_TEST)), _against(content, GLOBAL_TEST, result.label)]
-        table.add_row(result.label, *cells)
+        table.add_row(escape(visible(result.label)), *cells)
     console.print(table)
     console.print(
         f"bytes: per site and round, both ways; sites: mean of the sites' tests (ensemble); global: shared "
         f"head; vs ref.: points to {content.reference} on the same images, * significant (McNemar, Holm)",
         style="dim", highlight=False,
     )  # fmt: skip
-    console.print(f"{out}: report.html, report.md, accuracy.json, figures/", highlight=False)
+    files = "report.html, report.md, accuracy.json, figures/"
+    console.print(f"{visible(out)}: {files}", highlight=False, markup=False)
 
 
 def _against(content: Content, test_set: str, label: str) -> str:

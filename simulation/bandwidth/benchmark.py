@@ -9,6 +9,8 @@ from rich.console import Console
 
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.heads.shared_heads import shared_head_specification
+from fedmedclip.protocol.new_files import write_new_file
+from fedmedclip.protocol.visible import visible
 from fedmedclip.simulation.bandwidth.full_model import encoder_parameter_bytes
 from fedmedclip.simulation.bandwidth.loss import (
     difference_to_uncompressed,
@@ -61,6 +63,7 @@ def run_bandwidth(settings: BandwidthSettings, console: Console) -> None:
     link = parse_link(settings.link, settings.rtt)
     codecs, seeds = codec_choices(settings.codecs), parse_seeds(settings.seeds)
     _check(settings)
+    settings.source.require_packages("bench bandwidth", settings.out)
     with claim_output(settings.out):
         features = load_features(settings.source, settings.out, console, reference=False)
         pool = features.pool
@@ -131,7 +134,7 @@ def _write_results(
         "details": {codec: breakdown(of_seeds) for codec, of_seeds in runs.items()},
     }
     encoded = msgspec.json.format(msgspec.json.encode(content), indent=2)
-    (settings.out / "bandwidth.json").write_bytes(encoded + b"\n")
+    write_new_file(settings.out / "bandwidth.json", encoded + b"\n")
     write_curves(settings.out / "curves.csv", runs)
     plots = draw(settings.out, rows, runs)
     count = f"mean of {len(seeds)} seed{'s' * (len(seeds) > 1)}, {settings.rounds} rounds"
@@ -140,4 +143,4 @@ def _write_results(
     print_rows(console, rows, f"{settings.link}, {settings.rtt}", waited_for, losses, global_losses)
     console.print(comparison.sentence, highlight=False, style="bold")
     files = ", ".join(["bandwidth.json", "curves.csv", *(path.name for path in plots)])
-    console.print(f"{settings.out}: {files}", highlight=False)
+    console.print(f"{visible(settings.out)}: {files}", highlight=False, markup=False)

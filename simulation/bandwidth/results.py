@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from fedmedclip.protocol.new_files import new_text_file
 from fedmedclip.simulation.bandwidth.runs import Round, Run
 from fedmedclip.simulation.bandwidth.thin_link import ThinLink
 
@@ -143,7 +144,7 @@ def breakdown(runs: Sequence[Run]) -> dict[str, Any]:
 def write_curves(path: Path, runs: Mapping[str, Sequence[Run]]) -> None:
     """Write every round of every run as CSV."""
     columns = ("codec", "seed", "round", *Round.__struct_fields__)
-    with path.open("w", newline="") as file:
+    with new_text_file(path) as file:
         writer = csv.writer(file)
         writer.writerow(columns)
         for codec, of_seeds in runs.items():

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from fedmedclip.protocol import topics
 from fedmedclip.protocol.bundle.bundle import open_bundle
@@ -22,10 +21,18 @@ from fedmedclip.protocol.heads.methods import method_named
 from fedmedclip.protocol.link.link import Link
 from fedmedclip.protocol.link.settings import LinkSettings, split_host_port
 from fedmedclip.protocol.near_names import did_you_mean
+from fedmedclip.protocol.visible import is_utf8
+from fedmedclip.simulation.demo.steps import Move, Steps, shown_steps
 from fedmedclip.simulation.demo.summary import newest_version, print_summary, summarise, write_summary
 from fedmedclip.simulation.federation.folder import FederationFolder, open_federation_folder
 from fedmedclip.simulation.phantoms.phantoms import write_federation
 from fedmedclip.simulation.phantoms.small_clip import small_clip
+from fedmedclip.simulation.preconditions import (
+    require_broker,
+    require_disk,
+    require_loopback,
+    require_packages,
+)
 from fedmedclip.simulation.processes.brokers import EmbeddedBroker, MosquittoBroker, find_mosquitto
 from fedmedclip.simulation.processes.commands import all_ended, run_command, running
 from fedmedclip.simulation.processes.configurations import (
@@ -35,6 +42,8 @@ from fedmedclip.simulation.processes.configurations import (
 
 _WITHOUT_SMALL_CLIP = "--model or --bundle"
 _MARKER = ".fedmedclip-demo"
+# With images, states and logs; a model of one's own may be a ViT-B/32 in fp32, with its text tower 600 MB.
+_DISK_MEGABYTES, _DISK_MEGABYTES_WITH_MODEL = 100, 1000
 
 
 @dataclass(frozen=True)
@@ -77,13 +86,12 @@ def run_demo(settings: DemoSettings, console: Console) -> None:
     _check(settings)
     _prepare(settings.out)
     logs = settings.out / "logs"
-    columns = (TextColumn("{task.description:<44}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console) as progress:
-        folder = _images(settings, phases, progress)
-        bundle = _bundle(settings, folder, phases, progress, logs)
+    with shown_steps(console) as steps:
+        folder = _images(settings, phases, steps)
+        bundle = _bundle(settings, folder, phases, steps, logs)
         with broker_for(settings.broker) as broker:
-            _federate(settings, folder, bundle, broker, phases, progress, logs)
-        _predict(settings, folder, bundle, phases, progress, logs)
+            _federate(settings, folder, bundle, broker, phases, steps, logs)
+        _predict(settings, folder, bundle, phases, steps, logs)
     with phases.measured("summary"):
         summary = summarise(settings.out, settings.method, settings.seed, folder, bundle)
     phases.seconds["total"] = time.monotonic() - started
@@ -94,6 +102,14 @@ def run_demo(settings: DemoSettings, console: Console) -> None:
 
 def _check(settings: DemoSettings) -> None:
     """Refuse what cannot work before anything is made, above all before anything is deleted."""
+    packages = ["torch", *(("open_clip", "onnx") if settings.bundle is None else ())]
+    packages += ["amqtt"] if settings.broker == "embedded" else []
+    require_packages("the demo", "demo", *packages)
+    for option, path in (("--out", settings.out), ("--data", settings.data), ("--bundle", settings.bundle)):
+        if path is not None and not is_utf8(str(path.absolute())):
+            raise InvalidInputError(
+                f"{option} {path}: the path is not UTF-8, and no configuration holds another"
+            )
     if settings.data is not None:
         open_federation_folder(settings.data)
     if settings.bundle is not None:
@@ -105,16 +121,18 @@ def _check(settings: DemoSettings) -> None:
         delta_codec_named(settings.codec)
     match settings.broker:
         case "embedded":
-            pass
+            require_loopback()
         case "mosquitto":
             find_mosquitto()
+            require_loopback()
         case address:
             if ":" not in address:
                 raise InvalidInputError(
                     f"--broker is {address!r}; expected host:port, embedded or mosquitto"
                     + did_you_mean(address, ("embedded", "mosquitto"))
                 )
-            split_host_port(address, "--broker")
+            require_broker(address)
+    require_disk(settings.out, _DISK_MEGABYTES if settings.model is None else _DISK_MEGABYTES_WITH_MODEL)
 
 
 def _prepare(out: Path) -> None:
@@ -129,26 +147,22 @@ def _prepare(out: Path) -> None:
     (out / _MARKER).touch()
 
 
-def _images(settings: DemoSettings, phases: Phases, progress: Progress) -> FederationFolder:
+def _images(settings: DemoSettings, phases: Phases, steps: Steps) -> FederationFolder:
     if settings.data is not None:
         return open_federation_folder(settings.data)
-    task = progress.add_task("images: brain-like phantoms of three hospitals", total=None)
+    move = steps.begin("images: brain-like phantoms of three hospitals", None)
     with phases.measured("images"):
         folder = settings.out / "images"
-        write_federation(
-            folder,
-            settings.seed,
-            on_image=lambda done, total: progress.update(task, completed=done, total=total),
-        )
+        write_federation(folder, settings.seed, on_image=move)
     return open_federation_folder(folder)
 
 
 def _bundle(
-    settings: DemoSettings, folder: FederationFolder, phases: Phases, progress: Progress, logs: Path
+    settings: DemoSettings, folder: FederationFolder, phases: Phases, steps: Steps, logs: Path
 ) -> Path:
     if settings.bundle is not None:
         return settings.bundle
-    task = progress.add_task("export: CLIP to an ONNX bundle", total=1)
+    move = steps.begin("export: CLIP to an ONNX bundle")
     bundle = settings.out / "bundle"
     model = settings.model or small_clip(_WITHOUT_SMALL_CLIP)
     arguments = ["export", "--model", model, "--classes", str(folder.path), "--out", str(bundle)]
@@ -158,7 +172,7 @@ def _bundle(
         arguments += ["--pretrained", settings.pretrained]
     with phases.measured("export"):
         run_command("export", arguments, logs)
-    progress.update(task, completed=1)
+    move(1, 1)
     return bundle
 
 
@@ -183,7 +197,7 @@ def _federate(
     bundle: Path,
     broker: LinkSettings,
     phases: Phases,
-    progress: Progress,
+    steps: Steps,
     logs: Path,
 ) -> None:
     # A broker that serves others too may still hold the retained messages of an earlier demo.
@@ -213,8 +227,8 @@ def _federate(
             broker=broker,
         )
         commands[site] = ["site", "--config", str(configuration), "--once"]
-    starting = progress.add_task(f"features: {len(folder.sites)} sites run the encoder once", total=1)
-    training = progress.add_task("rounds: local training, MQTT, aggregation", total=settings.rounds)
+    joined = steps.begin(f"features: {len(folder.sites)} sites run the encoder once")
+    trained: Move | None = None
     started = time.monotonic()
     first_round_at: float | None = None
     with running(commands, logs) as processes:
@@ -222,10 +236,13 @@ def _federate(
             version = newest_version(aggregator)
             if first_round_at is None and (version > 0 or _all_joined(settings.out, folder)):
                 first_round_at = time.monotonic()
-                progress.update(starting, completed=1)
-            progress.update(training, completed=version)
+                joined(1, 1)
+                trained = steps.begin("rounds: local training, MQTT, aggregation", settings.rounds)
+            if trained:
+                trained(version, settings.rounds)
             time.sleep(0.1)
-        progress.update(training, completed=newest_version(aggregator))
+        if trained:
+            trained(newest_version(aggregator), settings.rounds)
     _forget_retained(federation, folder, broker)
     phases.seconds["features"] = (first_round_at or time.monotonic()) - started
     phases.seconds["rounds"] = time.monotonic() - (first_round_at or started)
@@ -248,15 +265,15 @@ def _predict(
     folder: FederationFolder,
     bundle: Path,
     phases: Phases,
-    progress: Progress,
+    steps: Steps,
     logs: Path,
 ) -> None:
     """Classify images that no site trained on, as a clinic's device would: no broker, no PyTorch."""
     if folder.global_test is None:
         return
-    task = progress.add_task("predictions: offline, images of no site", total=1)
+    move = steps.begin("predictions: offline, images of no site")
     heads = settings.out / "sites" / next(iter(folder.sites)) / "heads.safetensors"
     arguments = ["predict", "--bundle", str(bundle), "--heads", str(heads), str(folder.global_test)]
     with phases.measured("predictions"):
         run_command("predict", [*arguments, "--output", str(settings.out / "predictions.csv")], logs)
-    progress.update(task, completed=1)
+    move(1, 1)

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from fedmedclip.aggregator.store import Store
@@ -27,6 +28,8 @@ from fedmedclip.protocol.codecs import decode_head
 from fedmedclip.protocol.codecs.error_feedback import apply_delta
 from fedmedclip.protocol.heads.head import NamedArrays, head_digest
 from fedmedclip.protocol.heads.shared_heads import initial_shared_head, shared_head_specification
+from fedmedclip.protocol.new_files import write_new_file
+from fedmedclip.protocol.visible import visible
 from fedmedclip.simulation.federation.folder import FederationFolder
 
 Report = dict[str, Any]
@@ -86,7 +89,7 @@ def global_heads(store: Store, classes: int | None) -> Iterator[tuple[int, Named
 def write_summary(out: Path, summary: Report) -> None:
     """Write `summary.json`."""
     encoded = msgspec.json.format(msgspec.json.encode(summary), indent=2)
-    (out / "summary.json").write_bytes(encoded + b"\n")
+    write_new_file(out / "summary.json", encoded + b"\n")
 
 
 def _journal(site: Path) -> dict[int, Report]:
@@ -160,15 +163,25 @@ def print_summary(console: Console, out: Path, summary: Report, bundle: Path) ->
     console.print(_traffic_table(summary))
     phases = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in summary["phases"].items())
     console.print(f"[bold]Time[/bold]  {phases}")
-    console.print(f"[bold]Files[/bold] {out}: bundle, aggregator, sites, logs, summary.json, predictions.csv")
+    console.print(
+        f"[bold]Files[/bold] {_plain(out)}: bundle, aggregator, sites, logs, summary.json, predictions.csv"
+    )
     site = next(iter(summary["final"]["sites"]))
     console.print("[bold]Next[/bold]  classify your own images, offline and without PyTorch:")
     heads = out / "sites" / site / "heads.safetensors"
-    console.print(f"        fedmedclip predict --bundle {bundle} --heads {heads} IMAGE...", soft_wrap=True)
+    console.print(
+        f"        fedmedclip predict --bundle {_plain(bundle)} --heads {_plain(heads)} IMAGE...",
+        soft_wrap=True,
+    )
     console.print("      or run it on your own folder of sites (SITE/CLASS/image files):")
     console.print(
         "        fedmedclip demo --data FOLDER --model ViT-B-32 --pretrained openai", soft_wrap=True
     )
+
+
+def _plain(path: Path) -> str:
+    """Return a path as it may stand in a line with markup."""
+    return escape(visible(path))
 
 
 def _accuracy_table(summary: Report) -> Table:

@@ -8,6 +8,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from fedmedclip.protocol.errors import InvalidInputError
+from fedmedclip.protocol.new_files import write_new_file
 
 Run = TypeVar("Run", bound=msgspec.Struct)
 Key = TypeVar("Key", bound=Hashable)
@@ -30,7 +31,7 @@ class RunFile(Generic[Run, Key]):
         self._path = path
         self._key_of = key_of
         if not path.exists():
-            path.write_bytes(msgspec.json.encode(description) + b"\n")
+            write_new_file(path, msgspec.json.encode(description) + b"\n")
         content = path.read_bytes()
         first, *lines = content[: content.rfind(b"\n") + 1].splitlines() or [b"{}"]
         try:
@@ -41,7 +42,7 @@ class RunFile(Generic[Run, Key]):
                     f"{path} holds runs with another {', '.join(changed)}; give another --out"
                 )
             runs = [msgspec.json.decode(line, type=run_type) for line in lines]
-        except (msgspec.MsgspecError, AttributeError) as error:
+        except (msgspec.MsgspecError, AttributeError, RecursionError) as error:
             raise InvalidInputError(f"{path} is damaged ({error}); delete it to begin again") from error
         self.runs: dict[Key, Run] = {key_of(run): run for run in runs}
         os.truncate(path, content.rfind(b"\n") + 1)

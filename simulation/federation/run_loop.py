@@ -4,15 +4,19 @@ import shutil
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Generic, TypeVar
 
 import msgspec
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from fedmedclip.edge_client.progress import progress_bar
 from fedmedclip.protocol.errors import InvalidInputError
-from fedmedclip.protocol.state_folder import claim_state_folder
+from fedmedclip.protocol.progress import Report
+from fedmedclip.protocol.state_folder import claim_folder
+from fedmedclip.protocol.visible import visible
 from fedmedclip.simulation.federation.federation import WORKING_PREFIX
 from fedmedclip.simulation.federation.run_file import RunFile
 
@@ -34,32 +38,30 @@ def run_missing(jobs: Mapping[Key, Job[Run]], runs: RunFile[Run, Key], out: Path
     missing = [job for key, job in jobs.items() if key not in runs.runs]
     if len(missing) < len(jobs):
         console.print(f"{len(jobs) - len(missing)} of {len(jobs)} runs are done already", highlight=False)
-    columns = (
-        TextColumn("{task.description:<40.40}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
+    total, done = sum(job.rounds for job in missing), count(1)
     try:
-        with Progress(*columns, console=console, transient=True) as progress:
-            task = progress.add_task("", total=sum(job.rounds for job in missing))
+        with progress_bar("rounds") as progress:
             for job in missing:
-                progress.update(task, description=job.name)
-                runs.add(job.play(lambda: progress.advance(task)))
+                runs.add(job.play(partial(_count, progress, done, total, job.name)))
     except KeyboardInterrupt:
-        console.print(f"stopped; {out} keeps the finished runs: the same command goes on from there")
+        words = f"stopped; {visible(out)} keeps the finished runs: the same command goes on from there"
+        console.print(words, markup=False)
         raise
+
+
+def _count(progress: Report, done: Iterator[int], total: int, name: str) -> None:
+    progress(next(done), total, name)
 
 
 @contextmanager
 def claim_output(out: Path) -> Iterator[None]:
     """Hold the folder of results, which is made if needed, and remove what a killed run left there.
 
-    Raises InvalidInputError for a file, StateInUseError as `claim_state_folder` does.
+    Raises InvalidInputError for a file, or when another process holds it.
     """
     if out.exists() and not out.is_dir():
         raise InvalidInputError(f"output {out} is a file; give a folder with --out")
-    with claim_state_folder(out):
+    with claim_folder(out):
         for left_behind in out.glob(f"{WORKING_PREFIX}*"):
             shutil.rmtree(left_behind)
         yield

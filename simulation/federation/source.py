@@ -13,10 +13,12 @@ from fedmedclip.edge_client.features.labelled import load_labelled_features
 from fedmedclip.edge_client.progress import progress_bar
 from fedmedclip.protocol.bundle.bundle import Bundle, open_bundle
 from fedmedclip.protocol.errors import InvalidInputError
+from fedmedclip.protocol.visible import visible
 from fedmedclip.simulation.federation.feature_pool import FeaturePool, pool_of_file, pool_of_folder
 from fedmedclip.simulation.federation.folder import GLOBAL_TEST, SERVER_REFERENCE
 from fedmedclip.simulation.phantoms.phantoms import write_federation
 from fedmedclip.simulation.phantoms.small_clip import small_clip
+from fedmedclip.simulation.preconditions import require_packages
 from fedmedclip.simulation.processes.commands import run_command
 
 _PHANTOM_SEED = 0
@@ -36,6 +38,14 @@ class Source:
             raise InvalidInputError(
                 "give --data with --bundle, or --features alone, or none of them for the built-in phantoms"
             )
+
+    def require_packages(self, command: str, out: Path) -> None:
+        """Raise InvalidInputError unless all is installed that a benchmark needs, to the plots at its end."""
+        makes_bundle = self.data is None and self.features is None and not (out / "bundle").exists()
+        export = ("open_clip",) if makes_bundle else ()
+        require_packages(
+            command, "bench,export" if export else "bench", "torch", "onnx", "matplotlib", *export
+        )
 
 
 @dataclass(frozen=True)
@@ -63,13 +73,13 @@ def load_features(source: Source, out: Path, console: Console, *, reference: boo
     data, bundle = source.data, source.bundle
     if data is None or bundle is None:
         data, bundle = out / "phantoms", out / "bundle"
-        _make_phantoms(data, bundle, out / "logs", console)
+        _make_phantoms(data, bundle, out / "logs")
     with progress_bar("computing features") as progress:
         found = features_of_folder(
             data, open_bundle(bundle), out / "features.db", progress, reference=reference
         )
     for note in found.pool.notes:
-        console.print(note, highlight=False)
+        console.print(visible(note), highlight=False, markup=False)
     return found
 
 
@@ -103,13 +113,13 @@ def _global_test(pool: FeaturePool) -> dict[str, npt.NDArray[np.float32]]:
     return {} if pool.global_test is None else {GLOBAL_TEST: pool.global_test.embeddings}
 
 
-def _make_phantoms(data: Path, bundle: Path, logs: Path, console: Console) -> None:
+def _make_phantoms(data: Path, bundle: Path, logs: Path) -> None:
     model = small_clip("--data with --bundle")
     # Written last, so what a killed run left is made again.
     if not (data / "classes.toml").exists():
         with progress_bar("phantoms of three hospitals") as progress:
             write_federation(data, _PHANTOM_SEED, on_image=progress)
     if not (bundle / "manifest.json").exists():
-        with console.status("export of the small CLIP"):
+        with progress_bar("export of the small CLIP"):
             arguments = ["--model", model, "--classes", str(data), "--out", str(bundle)]
             run_command("export", ["export", *arguments], logs)

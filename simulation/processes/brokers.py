@@ -13,11 +13,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
+from fedmedclip.protocol.console import at_a_forced_end
 from fedmedclip.protocol.errors import InvalidInputError
 
 HOST = "127.0.0.1"
@@ -40,9 +42,11 @@ class BrokerProcess:
         self.port = port or free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self._folder: Path | None = None
+        self._forced_end = ExitStack()
 
     def __enter__(self) -> Self:
         self._folder = Path(tempfile.mkdtemp(prefix="fedmedclip-broker-"))
+        self._forced_end.enter_context(at_a_forced_end(self._kill_now))
         try:
             self.start()
         except BaseException:
@@ -136,7 +140,12 @@ class BrokerProcess:
         last_lines = " / ".join(self.log_file.read_text(errors="replace").splitlines()[-3:])
         raise InvalidInputError(f"the {self.name} does not start on port {self.port}: {last_lines}")
 
+    def _kill_now(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+
     def _remove(self) -> None:
+        self._forced_end.close()
         self.stop()
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)

@@ -10,7 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from fedmedclip.protocol.console import at_a_forced_end
 from fedmedclip.protocol.errors import FedMedClipError
+from fedmedclip.protocol.visible import visible
 
 _STOP_SECONDS = 15.0
 
@@ -36,14 +38,23 @@ def run_command(name: str, arguments: list[str], logs: Path) -> None:
 
 @contextmanager
 def running(commands: dict[str, list[str]], logs: Path) -> Iterator[list[Running]]:
-    """Start `fedmedclip` sub-commands side by side; whatever still runs at the end is stopped."""
+    """Start `fedmedclip` sub-commands side by side; whatever still runs at the end is stopped.
+
+    At a forced end (`at_a_forced_end`) they are killed.
+    """
     started: list[Running] = []
-    try:
-        for name, arguments in commands.items():
-            started.append(start_command(name, arguments, logs))
-        yield started
-    finally:
-        _stop([item.process for item in started])
+
+    def kill_all() -> None:
+        for item in started:
+            item.process.kill()
+
+    with at_a_forced_end(kill_all):
+        try:
+            for name, arguments in commands.items():
+                started.append(start_command(name, arguments, logs))
+            yield started
+        finally:
+            _stop([item.process for item in started])
 
 
 def wait_for_all(started: list[Running], interval: float = 0.1) -> None:
@@ -59,7 +70,7 @@ def all_ended(started: list[Running]) -> bool:
         if code:
             lines = item.log_file.read_text(errors="replace").strip().splitlines() or ["it said nothing"]
             raise ProcessFailedError(
-                f"{item.name} ended with code {code}: {lines[-1]} (log: {item.log_file})"
+                f"{item.name} ended with code {code}: {visible(lines[-1])} (log: {item.log_file})"
             )
     return all(code is not None for code in codes)
 

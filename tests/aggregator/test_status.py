@@ -9,11 +9,12 @@ import pytest
 
 from fedmedclip.aggregator.control import carry_out_waiting, read_status
 from fedmedclip.aggregator.status import FederationStatus, status_of, stored_status
-from fedmedclip.aggregator.status_table import duration, headline, print_status
+from fedmedclip.aggregator.status_table import headline, print_status
 from fedmedclip.protocol import topics
 from fedmedclip.protocol.envelope import NO_IDENTITY, seal
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.messages import Abstain
+from fedmedclip.protocol.progress import duration
 from fedmedclip.protocol.state_folder import claim_state_folder, is_claimed
 from tests.simulation.federation.loopback import FEDERATION, Loopback
 

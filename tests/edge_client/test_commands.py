@@ -21,13 +21,13 @@ from tests import ROOT
 EXTRAS = ("torch", "sklearn", "scipy", "onnx", "open_clip", "matplotlib", "amqtt", "pydicom", "tokenizers")
 
 
-def fedmedclip(*arguments, without_extras=False):
+def fedmedclip(*arguments, without_extras=False, cwd=ROOT):
     """Run the command; `without_extras` makes imports of what extras bring fail, as in a base install."""
     blocked = f"sys.modules.update(dict.fromkeys({EXTRAS}))\n" if without_extras else ""
     code = f"import sys\n{blocked}sys.argv = ['fedmedclip', *{[str(argument) for argument in arguments]!r}]\n"
     return subprocess.run(
         [sys.executable, "-c", code + "from fedmedclip.command import main; main()"],
-        capture_output=True, text=True, cwd=ROOT, check=False,
+        capture_output=True, text=True, cwd=cwd, check=False,
     )  # fmt: skip
 
 

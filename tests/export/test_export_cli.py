@@ -48,7 +48,8 @@ def test_export_writes_a_bundle_and_says_what_it_is(
     )
     captured = capfd.readouterr()
     assert code == 0
-    assert captured.err == ""
+    # A machine that is busy with other things takes longer than 30 s, and says so.
+    assert [line for line in captured.err.splitlines() if not line.endswith(" so far")] == []
     assert open_bundle(out).digest.hex() in captured.out
     assert "int8 (8-bit: 8 MatMul)" in captured.out
     assert "well, ill" in captured.out

@@ -109,3 +109,22 @@ def test_nothing_there_or_nothing_in_it_is_refused(tmp_path: Path) -> None:
         read_class_prompts(tmp_path / "nothing")
     with pytest.raises(InvalidInputError, match="0 classes"):
         read_class_prompts(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (["stroke ", "glioma"], "class 'stroke ' begins or ends with a blank"),
+        (["stroke", "Stroke"], "classes 'stroke' and 'Stroke' are too alike"),
+        (["no tumor", "no_tumor"], "classes 'no tumor' and 'no_tumor' are too alike"),
+        (["ad\u00e9nome", "ade\u0301nome"], r"classes 'ad\xe9nome' and 'ade\u0301nome' are too alike"),
+        (["a\\u001b[2J", "b"], r"class 'a\x1b[2J' cannot be the name of a folder"),
+    ],
+)
+def test_classes_that_people_would_mistake_are_refused(tmp_path: Path, names: list[str], words: str) -> None:
+    path = tmp_path / "classes.toml"
+    lines = [f'"{name}" = ["phrase {number}"]' for number, name in enumerate(names)]
+    path.write_text("\n".join(["[classes]", *lines]), encoding="utf-8")
+    with pytest.raises(InvalidInputError) as refused:
+        read_class_prompts(path)
+    assert words in str(refused.value)

@@ -7,6 +7,7 @@ import typer
 
 from fedmedclip.edge_client.options import BundleOption, HeadsOption
 from fedmedclip.protocol.paths import checked
+from fedmedclip.protocol.visible import visible
 
 
 def deploy_command(
@@ -25,6 +26,6 @@ def deploy_command(
     from fedmedclip.edge_client.inference.deployment.deploy import deploy
 
     written = deploy(bundle, heads, out, force=force)
-    print(f"model    {written.path}, {written.bytes / 1e6:.1f} MB")
+    print(f"model    {visible(written.path)}, {written.bytes / 1e6:.1f} MB")
     print(f"outputs  {', '.join(written.outputs)}")
     print(f"checked  as `fedmedclip predict` to {written.largest_difference:.1g} on {written.images} images")

@@ -25,6 +25,8 @@ from fedmedclip.edge_client.inference.deployment.graph import (
 from fedmedclip.protocol.bundle.bundle import Bundle, open_bundle
 from fedmedclip.protocol.bundle.self_test import read_self_test
 from fedmedclip.protocol.errors import BundleError, InvalidInputError
+from fedmedclip.protocol.new_files import new_file
+from fedmedclip.protocol.paths import is_stream, onnx_fault
 
 TOLERANCE = 1e-5
 # A protocol buffer, and so an ONNX file that holds its own weights, ends at 2 GiB.
@@ -50,6 +52,12 @@ def deploy(bundle_folder: Path, heads_file: Path | None, out: Path, *, force: bo
     model is above 2 GiB, BundleError and HeadError for files that cannot be used, and BundleError when the
     model does not give what `fedmedclip predict` gives.
     """
+    if is_stream(out):
+        raise InvalidInputError(
+            f"{out} is no file: the model is checked before it is in place; give a new file"
+        )
+    if fault := onnx_fault(out):
+        raise InvalidInputError(f"--out {out}: {fault}")
     if out.exists() and not force:
         raise InvalidInputError(f"{out} exists; replace it with --force or choose another --out")
     bundle = open_bundle(bundle_folder)
@@ -63,21 +71,18 @@ def deploy(bundle_folder: Path, heads_file: Path | None, out: Path, *, force: bo
             "--precision int8 or fp16"
         )
     onnx.checker.check_model(model)
-    partial = out.with_name(f".{out.name}.partial")
-    try:
-        partial.write_bytes(model.SerializeToString(deterministic=True))
+    with new_file(out) as file:
+        file.write(model.SerializeToString(deterministic=True))
+        file.flush()
         outputs = [value.name for value in model.graph.output]
         del model
         images = _images(bundle)
-        difference = largest_difference(partial, images, bundle, heads)
+        difference = largest_difference(Path(file.name), images, bundle, heads)
         if not difference <= TOLERANCE:
             raise BundleError(
                 f"the model differs from `fedmedclip predict` by {difference:g}, allowed is {TOLERANCE:g}; "
                 "nothing was written"
             )
-        partial.replace(out)
-    finally:
-        partial.unlink(missing_ok=True)
     return Deployed(out, out.stat().st_size, difference, len(images), outputs)
 
 
@@ -115,6 +120,7 @@ def metadata(bundle: Bundle, heads: Heads | None) -> dict[str, str]:
         "precision": manifest.precision,
         "logit_scale": manifest.logit_scale,
         "bundle_sha256": bundle.digest.hex(),
+        "software": f"fedmedclip-edge {version('fedmedclip-edge')}",
         "made_with": f"onnx {version('onnx')}",
     }
     if heads is not None:

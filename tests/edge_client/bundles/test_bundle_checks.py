@@ -1,6 +1,7 @@
 """`fedmedclip bundle`, and the self-test that keeps a box that computes something else out."""
 
 import hashlib
+import os
 
 import msgspec
 import numpy as np
@@ -138,3 +139,25 @@ def test_show_says_what_it_is(tiny_bundle):
     assert rows["class glioma"] == "glioma"
     assert "32 x 24" in rows["images"]
     assert rows["signed by"] == "nobody"
+
+
+@pytest.mark.parametrize("name", [MANIFEST, SIGNATURE_FILE, "image_encoder.onnx", "class_embeddings.npy"])
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
+def test_what_is_no_file_in_a_bundle_is_refused_at_once(tmp_path, make_bundle, name, kind):
+    bundle = make_bundle(tmp_path / "bundle")
+    path = bundle.folder / name
+    path.unlink(missing_ok=True)
+    match kind:
+        case "pipe":
+            os.mkfifo(path)
+        case "device":
+            path.symlink_to("/dev/zero")
+        case _:
+            path.mkdir()
+    words = {
+        "pipe": "a named pipe, not a file",
+        "device": "a device, not a file",
+        "folder": "folder|irectory",
+    }
+    with pytest.raises(BundleError, match=words[kind]):
+        show(bundle.folder)

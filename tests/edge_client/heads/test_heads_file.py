@@ -11,8 +11,8 @@ from safetensors.numpy import load, save
 
 from fedmedclip.edge_client.heads.ensemble import EnsembleRule
 from fedmedclip.edge_client.heads.heads_file import Heads, load_heads, save_heads
+from fedmedclip.protocol import new_files
 from fedmedclip.protocol.errors import HeadError
-from fedmedclip.protocol.heads import heads_file
 from fedmedclip.protocol.heads.head import head_digest
 from tests.edge_client.heads.heads_examples import CLASSES, SIZE, example_bundle, example_heads
 
@@ -85,7 +85,7 @@ def test_failed_write_keeps_the_earlier_file(saved, monkeypatch):
     def full_disk(descriptor):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(heads_file.os, "fsync", full_disk)
+    monkeypatch.setattr(new_files.os, "fsync", full_disk)
     with pytest.raises(HeadError, match="No space left on device"):
         save_heads(saved, example(version=11), BUNDLE)
     assert load_heads(saved, BUNDLE).version == 10

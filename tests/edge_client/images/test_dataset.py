@@ -169,3 +169,41 @@ def test_refuses_what_names_no_image(tmp_path: Path, item: str, monkeypatch: pyt
     with pytest.raises(InvalidInputError) as caught:
         list_images(["a.png", item])
     assert item in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [
+        ("Stroke", "'Stroke' (did you mean 'stroke'?)"),
+        ("stroke ", "'stroke ' (did you mean 'stroke'?)"),
+        ("no tumor", "'no tumor' (did you mean 'no_tumor'?)"),
+        ("ade\u0301nome", r"'ade\u0301nome' (did you mean 'ad\xe9nome'?)"),
+        ("str\u043eke", r"'str\u043eke' (did you mean 'stroke'?)"),
+        ("x\x1b[31m", r"'x\x1b[31m', not a class"),
+    ],
+)
+@pytest.mark.parametrize("as_csv", [True, False])
+def test_a_class_in_another_spelling_is_shown_with_the_one_meant(
+    tmp_path: Path, written: str, shown: str, as_csv: bool
+) -> None:
+    for name in ("a.png", "b.png"):
+        touch(tmp_path / "data" / written / name)
+    data = tmp_path / "data"
+    if as_csv:
+        data = tmp_path / "list.csv"
+        data.write_text(f"path,label\na.png,{written}\nb.png,{written}\n", encoding="utf-8")
+    with pytest.raises(InvalidInputError) as refused:
+        load_dataset(data, ["stroke", "no_tumor", "ad\u00e9nome"])
+    assert shown in str(refused.value)
+
+
+def test_blanks_around_the_columns_names_do_not_count(tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text("path, label \na.png,stroke\nb.png,stroke\n")
+    assert names(tmp_path / "list.csv") == [("a.png", "stroke"), ("b.png", "stroke")]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_a_csv_in_another_encoding_is_called_by_its_name(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "list.csv").write_text("path,label\na.png,stroke\nb.png,stroke\n", encoding=encoding)
+    with pytest.raises(InvalidInputError, match=r"list.csv is in UTF-(16|32); save it as UTF-8"):
+        load_dataset(tmp_path / "list.csv", CLASS_NAMES)

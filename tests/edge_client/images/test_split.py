@@ -111,11 +111,15 @@ def test_the_record_holds_any_file_name(tmp_path: Path) -> None:
             'a,"b".png',
             "new\nline.png",
             "Größe.png",
+            "=1+1.png",
+            "./=1+1.png",
             b"\xff\xfe.png".decode("utf-8", "surrogateescape"),
         )
     ]
     parts = split_images(odd, record, seed=1)
     assert read_split(record) == {image.content_hash: (image, parts[image.content_hash]) for image in odd}
+    # Whoever opens it in a spreadsheet runs nothing.
+    assert b",=" not in record.read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -97,6 +97,19 @@ def test_files_are_read_when_the_link_is_made(tmp_path: Path) -> None:
     assert tls_context(LinkSettings()) is None
 
 
+def test_a_pem_file_with_a_byte_order_mark_is_called_that(tmp_path: Path) -> None:
+    name = str(tmp_path / "ca.pem")
+    Path(name).write_bytes(b"\xef\xbb\xbf-----BEGIN CERTIFICATE-----\n")
+    for settings in (
+        LinkSettings(tls=True, ca_file=name),
+        LinkSettings(tls=True, certificate_file=name, key_file=name),
+    ):
+        with pytest.raises(
+            InvalidInputError, match="begins with a byte order mark: save it as UTF-8 without"
+        ):
+            tls_context(settings)
+
+
 def test_the_password_is_the_first_line(tmp_path: Path) -> None:
     file = tmp_path / "password"
     settings = LinkSettings(username="a", password_file=str(file))
@@ -110,6 +123,10 @@ def test_the_password_is_the_first_line(tmp_path: Path) -> None:
     assert read_password(LinkSettings()) is None
     file.write_bytes(b"\xef\xbb\xbfsecret\r\n")
     assert read_password(settings) == "secret"
+    # No line ends for an editor, so none for a password.
+    for inside in ("\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\r"):
+        file.write_text(f"one{inside}two \nsecond line", encoding="utf-8", newline="")
+        assert read_password(settings) == f"one{inside}two "
     file.write_bytes("secret".encode("utf-16"))
     with pytest.raises(InvalidInputError, match="UTF-16; save it as UTF-8"):
         read_password(settings)

@@ -1,0 +1,69 @@
+"""What is for its owner only: keys, databases, state folders; and whether others can read it after all."""
+
+import logging
+import os
+import stat
+from pathlib import Path
+
+from fedmedclip.protocol.errors import InvalidInputError
+
+log = logging.getLogger("fedmedclip")
+
+_OTHERS = 0o077
+
+
+def make_private(path: Path) -> None:
+    """Make an empty file for its owner only, or take away what others may do with the one there is."""
+    if not path.exists():
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    elif (mode := stat.S_IMODE(path.stat().st_mode)) & _OTHERS:
+        _change_mode(path, mode & ~_OTHERS)
+
+
+def make_private_folder(folder: Path, ours: frozenset[str]) -> None:
+    """Make a folder for its owner only, or close the one there is to others, which is said.
+
+    Raises InvalidInputError for a folder that others may look into when it holds something, and nothing of
+    `ours`: closing it, it may be the home of others, is for its owner to decide.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    mode = stat.S_IMODE(folder.stat().st_mode)
+    if not mode & _OTHERS:
+        return
+    # A configuration often lies in the folder before the first start.
+    names = {name for name in os.listdir(folder) if not name.endswith(".toml")}
+    if mode & stat.S_ISVTX or (names and not names & ours):
+        raise InvalidInputError(
+            f"the state folder {folder} holds other files, and other users may look into it; name a folder "
+            f"of its own, or close it: chmod 700 {folder}"
+        )
+    _change_mode(folder, mode & ~_OTHERS)
+    log.warning("other users could look into the state folder %s; it is for its owner only now", folder)
+
+
+def warn_of_readers(path: Path, what: str, *, group: bool = True) -> None:
+    """Log a warning when other users can read a secret; with `group` off, those of its group may."""
+    fault = readers_fault(path, group=group)
+    if fault:
+        log.warning("%s %s %s", what, path, fault)
+
+
+def readers_fault(path: Path, *, group: bool = True) -> str | None:
+    """Return in words that other users can read a secret, and what to do; None when they cannot."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return None
+    if not mode & (_OTHERS if group else 0o007):
+        return None
+    return f"can be read by other users of this machine; close it: chmod {600 if group else 640} {path}"
+
+
+def _change_mode(path: Path, mode: int) -> None:
+    try:
+        path.chmod(mode)
+    except OSError as error:
+        raise InvalidInputError(
+            f"{path} can be read by other users, and cannot be closed to them ({error.strerror}); its owner "
+            f"can: chmod go-rwx {path}"
+        ) from error
