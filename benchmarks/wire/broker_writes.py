@@ -18,7 +18,8 @@ from fedmedclip.simulation.processes.brokers import MosquittoBroker
 MESSAGES, MESSAGE_BYTES = 600, 250_000
 TOPIC = "fmc1/trial/up/site"
 _HERE_ALONE = {"listener", "protocol", "cafile", "certfile", "keyfile", "require_certificate"}
-_HERE_ALONE |= {"use_identity_as_username", "acl_file", "persistence_location"}
+_HERE_ALONE |= {"use_identity_as_username", "allow_anonymous", "password_file", "acl_file"}
+_HERE_ALONE |= {"persistence_location", "persistence_file"}
 
 
 def settings_of(configuration: Path) -> list[str]:

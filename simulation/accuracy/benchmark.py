@@ -18,8 +18,9 @@ from fedmedclip.protocol.visible import visible
 from fedmedclip.simulation.accuracy.ablations import Ablation, ablations_of
 from fedmedclip.simulation.accuracy.cases import Case, leave_one_out, read_cases
 from fedmedclip.simulation.accuracy.content import Content, gather
-from fedmedclip.simulation.accuracy.document import to_html, to_markdown
+from fedmedclip.simulation.accuracy.document import to_markdown
 from fedmedclip.simulation.accuracy.figures import draw
+from fedmedclip.simulation.accuracy.page import to_html
 from fedmedclip.simulation.accuracy.report import percent, report_items
 from fedmedclip.simulation.accuracy.results import SITES, Evidence
 from fedmedclip.simulation.accuracy.runs import Run, run_case

@@ -7,6 +7,7 @@ import msgspec
 
 from fedmedclip.simulation.accuracy.ablations import Ablation
 from fedmedclip.simulation.accuracy.cases import Case
+from fedmedclip.simulation.accuracy.origin import Origin, origin
 from fedmedclip.simulation.accuracy.results import (
     SITES,
     Evidence,
@@ -53,6 +54,7 @@ class AblationResult(msgspec.Struct, frozen=True):
 class Content(msgspec.Struct, frozen=True):
     """The whole report. `comparisons` is by test set (`sites`, `global_test`) and method."""
 
+    origin: Origin
     command: str
     class_names: tuple[str, ...]
     site_names: tuple[str, ...]
@@ -78,6 +80,7 @@ def gather(
     """Compute every figure from the finished runs."""
     test_sets = [SITES, *([GLOBAL_TEST] if evidence.pool.global_test is not None else [])]
     return Content(
+        origin(),
         command,
         evidence.class_names,
         tuple(site.name for site in evidence.sites[evidence.seeds[0]]),

@@ -6,6 +6,7 @@ from fedmedclip.simulation.accuracy.content import Content
 from fedmedclip.simulation.accuracy.document import Figure, Heading, Item, Table, Text
 from fedmedclip.simulation.accuracy.results import METRICS, SITES, MethodResult, Spread
 from fedmedclip.simulation.accuracy.significance import Comparison
+from fedmedclip.simulation.accuracy.verdict import verdict
 from fedmedclip.simulation.federation.evaluation import CLASSIFIERS, ZERO_SHOT
 from fedmedclip.simulation.federation.folder import GLOBAL_TEST
 
@@ -16,6 +17,8 @@ _TEST_SETS = {SITES: "the sites' tests, ensemble", GLOBAL_TEST: "the global test
 def report_items(content: Content, figures: Sequence[Figure]) -> list[Item]:
     """Return the report, top to bottom."""
     return [
+        *[Text(sentence, lead=True) for sentence in verdict(content)],
+        Text(content.origin.sentence()),
         Text(_setting(content)),
         Text(content.command, code=True),
         *[Text(f"Note: {note}") for note in content.notes],
@@ -110,14 +113,14 @@ def _significance(content: Content) -> list[Item]:
             "worse",
             "p",
             "p, Holm",
-            "",
+            "finding",
         ]
         items.append(Table(headings, rows))
     return items
 
 
 def _comparison_cells(found: Comparison) -> list[str]:
-    verdict = ("better" if found.difference > 0 else "worse") if found.significant else "no difference shown"
+    direction = "better" if found.difference > 0 else "worse"
     return [
         f"{100 * found.difference:+.1f}",
         f"{100 * found.low:+.1f} to {100 * found.high:+.1f}",
@@ -125,7 +128,7 @@ def _comparison_cells(found: Comparison) -> list[str]:
         str(found.worse),
         _p_value(found.p),
         _p_value(found.p_corrected),
-        verdict,
+        direction if found.significant else "no difference shown",
     ]
 
 

@@ -10,7 +10,7 @@ from tests import ROOT
 from tests.protocol.link.helpers import open_link, quiet, settings_for, wait_for, write_accounts
 
 PLAN = "fmc1/brain-mri/plan"
-RULES = (ROOT / "deploy" / "federation.acl").read_text()
+RULES = (ROOT / "deploy" / "federation.acl").read_text().replace("hospital-", "site-")
 
 
 @pytest.fixture

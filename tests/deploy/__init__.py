@@ -1,0 +1,1 @@
+"""What lies in deploy/ is real: units, the script that sets a machine up, broker, examples."""
