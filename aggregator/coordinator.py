@@ -32,6 +32,7 @@ from fedmedclip.aggregator.round_events import (
     SiteJoined,
     SiteLeft,
     Tick,
+    UpdateLost,
     UpdateStored,
 )
 from fedmedclip.aggregator.round_logic import Rounds
@@ -428,6 +429,8 @@ class Coordinator:
     def _carry_out(self, action: Action | None, now: float) -> list[Outgoing]:
         match action:
             case CloseRound(round_number, sites):
+                if damaged := self._store.damaged_updates():
+                    return self._ask_again_for(damaged, now)
                 self.global_head.aggregate(round_number, self._settings.weighting)
                 self.global_head.keep_at_most(self._settings.keep_megabytes << 20)
                 self._intake.clear()
@@ -444,6 +447,16 @@ class Coordinator:
                     "".join(f"; {site}: {reason}" for site, reason in self.rounds.excused().items()),
                 )
         return []
+
+    def _ask_again_for(self, damaged: list[tuple[str, int]], now: float) -> list[Outgoing]:
+        """Drop updates that the disk has damaged; who is present and has his still sends it once more."""
+        outgoing: list[Outgoing] = []
+        for site, round_number in damaged:
+            log.error("the stored update of %s for round %d is damaged; asking for it", site, round_number)
+            self._store.forget_update(round_number, site)
+            self.rounds.handle(UpdateLost(site, round_number <= self.global_head.version), now)
+            outgoing += self._to(site, self.global_head.call())
+        return outgoing
 
     def _broadcast(self) -> list[Outgoing]:
         federation = self._settings.name

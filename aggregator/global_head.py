@@ -9,7 +9,13 @@ from fedmedclip.aggregator.stored_heads import head_at
 from fedmedclip.protocol.codecs import codec_named, decode_head, delta_codec_named, encode_head
 from fedmedclip.protocol.codecs.error_feedback import apply_delta, compress
 from fedmedclip.protocol.codecs.residual_watch import ResidualWatch
-from fedmedclip.protocol.errors import InvalidInputError, MessageError, StorageError
+from fedmedclip.protocol.errors import (
+    AggregationError,
+    HeadError,
+    InvalidInputError,
+    MessageError,
+    StorageError,
+)
 from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays, head_digest
 from fedmedclip.protocol.messages import Announcement, Block, ObjectReference, Snapshot
 from fedmedclip.protocol.objects import blocks_of, refer_to
@@ -64,7 +70,10 @@ class GlobalHead:
         return self._newest.head_digest
 
     def aggregate(self, round_number: int, weighting: str) -> None:
-        """Make version `round_number` from the updates that are stored, and store it with its broadcast."""
+        """Make version `round_number` from the updates that are stored, and store it with its broadcast.
+
+        Raises AggregationError where what is configured makes no head of them; then nothing is changed.
+        """
         updates = (
             (
                 float(update.samples) if weighting == "samples" else 1.0,
@@ -79,7 +88,13 @@ class GlobalHead:
         self._residuals.note(round_number, compressed)
         before = self.specification.from_bytes(stored.head)
         head = apply_delta(before, compressed.decoded, self.specification)
-        self.specification.check(head)
+        try:
+            self.specification.check(head)
+        except HeadError as error:
+            raise AggregationError(
+                f"version {round_number} would be no head: {error}; lower maximum_update_norm, and go back: "
+                "fedmedclip control rollback"
+            ) from error
         made = StoredVersion(round_number, head_digest(head), compressed.encoded)
         self._store.advance(
             made,

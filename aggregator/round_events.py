@@ -53,6 +53,14 @@ class UpdateStored:
 
 
 @dataclass(frozen=True)
+class UpdateLost:
+    """A stored update is damaged, and was dropped; `late` as before."""
+
+    site: str
+    late: bool = False
+
+
+@dataclass(frozen=True)
 class SiteExcused:
     """A member is not waited for in this round, for this reason; an update that it delivers still counts."""
 
@@ -72,7 +80,7 @@ class Tick:
     """Nothing happened but time."""
 
 
-Event = SiteJoined | SiteHeard | SiteLeft | UpdateStored | SiteExcused | HeadAdvanced | Tick
+Event = SiteJoined | SiteHeard | SiteLeft | UpdateStored | UpdateLost | SiteExcused | HeadAdvanced | Tick
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from fedmedclip.aggregator.round_events import (
     SiteJoined,
     SiteLeft,
     Tick,
+    UpdateLost,
     UpdateStored,
 )
 from fedmedclip.protocol.participation import LOTS
@@ -154,6 +155,8 @@ class Rounds:
                 self._end_lease(site, now)
             case UpdateStored(site, late):
                 self._deliver(site, now, late)
+            case UpdateLost(site, late):
+                self._lose(site, late)
             case SiteExcused(site, reason):
                 self._excuse(site, reason)
             case HeadAdvanced(version):
@@ -205,6 +208,19 @@ class Rounds:
             self._wait_no_longer(site)
         if self._first_delivery is None:
             self._first_delivery = now
+
+    def _lose(self, site: str, late: bool) -> None:
+        member = self._members[site]
+        if late:
+            self._late -= member.late
+            member.late = False
+        elif member.delivered:
+            member.delivered = False
+            self._delivered -= 1
+            self._excused += bool(member.excused)
+            if member.heard_at is not None and not member.excused:
+                (self._awaited if self.drawn(site) else self._undrawn).add(site)
+        self._counted = sum(other.delivered or other.late for other in self._members.values())
 
     def _open(self, version: int, now: float) -> None:
         self.version = version

@@ -5,12 +5,14 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from fedmedclip.protocol.errors import HeadError, InvalidInputError
+from fedmedclip.protocol.errors import AggregationError, FedMedClipError, HeadError, InvalidInputError
 from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays
 from fedmedclip.protocol.near_names import unknown_name
 from fedmedclip.protocol.plugins import known_names, load_from_outside
 
 GROUP, _KIND = "fedmedclip.aggregation_rules", "aggregation rule"
+
+_WHAT_TO_DO = "the round's updates are kept: mend it or name another in `rule`, and start again"
 
 Updates = Iterable[tuple[float, NamedArrays]]
 """Weight and delta of each update, sorted by site. They can be gone through once."""
@@ -21,8 +23,9 @@ Rule = Callable[[Updates, HeadSpecification], NamedArrays]
 def rule_named(name: str) -> Rule:
     """Return a rule, built in or brought along by another distribution.
 
-    It raises HeadError, with its name, when its result is no delta. Raises InvalidInputError for an unknown
-    rule, and when what another distribution brings under the name cannot be used.
+    It raises AggregationError, with its name, when it fails or its result is no delta. Raises
+    InvalidInputError for an unknown rule, and when what another distribution brings under the name cannot be
+    used.
     """
     found: Rule | None = _BUILT_IN.get(name) or load_from_outside(GROUP, _KIND, name, callable)
     if found is None:
@@ -30,11 +33,22 @@ def rule_named(name: str) -> Rule:
     rule = found
 
     def checked(updates: Updates, specification: HeadSpecification) -> NamedArrays:
-        delta = rule(updates, specification)
+        try:
+            delta = rule(updates, specification)
+        except FedMedClipError:
+            raise
+        except Exception as error:
+            # Whatever another distribution's code may raise: the round stays as it is.
+            if name in _BUILT_IN:
+                raise
+            said = f"{type(error).__name__}: {error}"
+            raise AggregationError(f"aggregation rule {name!r} failed ({said}); {_WHAT_TO_DO}") from error
         try:
             specification.check(delta)
         except HeadError as error:
-            raise HeadError(f"aggregation rule {name!r} gave no delta: {error}") from error
+            raise AggregationError(
+                f"aggregation rule {name!r} gave no delta: {error}; {_WHAT_TO_DO}"
+            ) from error
         return delta
 
     return checked

@@ -26,7 +26,8 @@ CREATE TABLE IF NOT EXISTS sites (
 CREATE TABLE IF NOT EXISTS uploads (site TEXT PRIMARY KEY, message BLOB);
 CREATE TABLE IF NOT EXISTS upload_blocks (site TEXT, number INTEGER, data BLOB, PRIMARY KEY (site, number));
 CREATE TABLE IF NOT EXISTS updates (
-    round_number INTEGER, site TEXT, samples INTEGER, payload BLOB, PRIMARY KEY (round_number, site));
+    round_number INTEGER, site TEXT, samples INTEGER, payload BLOB, checksum BLOB,
+    PRIMARY KEY (round_number, site));
 CREATE TABLE IF NOT EXISTS versions (
     version INTEGER PRIMARY KEY, head_digest BLOB, payload BLOB, payload_digest BLOB);
 CREATE INDEX IF NOT EXISTS versions_by_payload ON versions (payload_digest);
@@ -52,6 +53,14 @@ def _from_version_1(database: sqlite3.Connection) -> None:
     )
     database.execute("DELETE FROM updates WHERE payload IS NULL")
     database.execute("ALTER TABLE updates DROP COLUMN size")
+    database.execute("ALTER TABLE updates ADD COLUMN checksum BLOB")
+    for round_number, site, payload in database.execute(
+        "SELECT round_number, site, payload FROM updates"
+    ).fetchall():
+        database.execute(
+            "UPDATE updates SET checksum = ? WHERE round_number = ? AND site = ?",
+            (checksum(payload), round_number, site),
+        )
     database.execute("CREATE TABLE whole_heads (version INTEGER PRIMARY KEY, head BLOB, checksum BLOB)")
     for plan, head, residual, memory in database.execute(
         "SELECT plan, head, residual, codec_memory FROM federation"
@@ -240,7 +249,8 @@ class Store:
         """Record a complete, valid update, and forget the upload that it came from."""
         with self._database.transaction() as database:
             database.execute(
-                "INSERT OR IGNORE INTO updates VALUES (?, ?, ?, ?)", (round_number, site, samples, payload)
+                "INSERT OR IGNORE INTO updates VALUES (?, ?, ?, ?, ?)",
+                (round_number, site, samples, payload, checksum(payload)),
             )
             database.execute(
                 "UPDATE sites SET last_round = max(last_round, ?) WHERE name = ?", (round_number, site)
@@ -267,6 +277,25 @@ class Store:
         """
         row = self._database.row("SELECT 1 FROM versions WHERE version = ? AND payload != x''", (version,))
         return row is not None
+
+    def damaged_updates(self) -> list[tuple[str, int]]:
+        """Return site and round of each stored update that is not what was stored."""
+        query = "SELECT payload, checksum FROM updates WHERE round_number = ? AND site = ?"
+        found = []
+        for site, round_number in self.stored_updates():
+            payload, expected = self._database.row(query, (round_number, site))
+            if checksum(payload) != expected:
+                found.append((site, round_number))
+        return found
+
+    def forget_update(self, round_number: int, site: str) -> None:
+        """Drop an update, so that it may come again."""
+        with self._database.transaction() as database:
+            database.execute("DELETE FROM updates WHERE round_number = ? AND site = ?", (round_number, site))
+            database.execute(
+                "UPDATE sites SET last_round = ? WHERE name = ? AND last_round = ?",
+                (round_number - 1, site, round_number),
+            )
 
     def updates(self) -> Iterator[StoredUpdate]:
         """Yield what waits to be aggregated one at a time, sorted by site and round."""

@@ -25,6 +25,10 @@ class HeadError(FedMedClipError):
     """Named arrays that do not match a head's specification, or belong to another bundle."""
 
 
+class AggregationError(FedMedClipError):
+    """A round that cannot be made into a version by what is installed or configured here, such as a rule."""
+
+
 class MessageError(FedMedClipError):
     """Received bytes that are refused: malformed, oversized, badly signed, or out of place."""
 

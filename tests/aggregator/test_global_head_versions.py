@@ -8,7 +8,7 @@ from fedmedclip.aggregator.global_head import GlobalHead
 from fedmedclip.aggregator.store import Store, StoredHead, StoredVersion
 from fedmedclip.aggregator.stored_heads import head_at
 from fedmedclip.protocol.codecs import codec_named, decode_head, encode_head
-from fedmedclip.protocol.errors import HeadError, InvalidInputError, MessageError, StorageError
+from fedmedclip.protocol.errors import AggregationError, InvalidInputError, MessageError, StorageError
 from fedmedclip.protocol.heads.head import HeadSpecification, TensorSpecification, head_digest
 from fedmedclip.protocol.messages import Announcement, Plan, Snapshot
 
@@ -116,7 +116,7 @@ def test_a_broadcast_that_leaves_out_more_and_more_is_complained_of(tmp_path, ca
 def test_a_sum_that_is_no_number_makes_no_version(tmp_path):
     rounds = Rounds(tmp_path, codec="lossless")
     rounds.head.adopt(1, {"weight": full(3e38)})
-    with np.errstate(over="ignore"), pytest.raises(HeadError, match="infinite"):
+    with np.errstate(over="ignore"), pytest.raises(AggregationError, match="infinite"):
         rounds.play(full(3e38))
     assert rounds.head.version == rounds.open().version == 1
 

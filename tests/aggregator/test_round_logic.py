@@ -16,6 +16,7 @@ from fedmedclip.aggregator.round_events import (
     SiteJoined,
     SiteLeft,
     Tick,
+    UpdateLost,
     UpdateStored,
 )
 from fedmedclip.aggregator.round_logic import Rounds
@@ -110,6 +111,15 @@ def test_an_excused_site_may_still_deliver():
 def test_a_round_without_any_update_never_closes_however_many_are_excused():
     events = [*three_sites(), *((1, SiteExcused(site, "norm")) for site in "abc"), (1e6, Tick())]
     assert play(events)[1] == []
+
+
+def test_a_site_whose_update_is_lost_is_awaited_again_while_it_is_present():
+    rounds, _ = play([*three_sites(), (1, UpdateStored("a")), (1, UpdateStored("b")), (2, UpdateLost("a"))])
+    assert (rounds.delivered, rounds.awaited) == (("b",), ("a", "c"))
+    play([(3, SiteLeft("b")), (3, UpdateLost("b"))], rounds)
+    assert (rounds.delivered, rounds.awaited) == ((), ("a", "c"))
+    _, actions = play([(4, UpdateStored("a")), (5, UpdateStored("c"))], rounds)
+    assert actions == [(5, CloseRound(1, ("a", "c")))]
 
 
 def test_too_few_updates_keep_the_round_open_and_are_reported_once():

@@ -11,7 +11,7 @@ from fedmedclip.edge_client.site.state import SiteState
 from fedmedclip.protocol import topics
 from fedmedclip.protocol.codecs import codec_named, encode_head
 from fedmedclip.protocol.envelope import NO_IDENTITY, open_envelope, seal
-from fedmedclip.protocol.errors import HeadError, InvalidInputError, StorageError
+from fedmedclip.protocol.errors import AggregationError, HeadError, InvalidInputError, StorageError
 from fedmedclip.protocol.heads.evidence import Evidence, encode_evidence
 from fedmedclip.protocol.heads.head import head_digest
 from fedmedclip.protocol.messages import (
@@ -548,3 +548,54 @@ def test_plans_of_the_version_before_are_read(tmp_path):
     old = Loopback(tmp_path).plan
     fields = [getattr(old, name) for name in old.__struct_fields__[:10]]
     assert plan_of_version_1(msgspec.msgpack.encode([1, *fields])) == old
+
+
+def damage_first_update(federation):
+    """Step until a site has delivered for the open round, damage what is stored, and return the site."""
+    for _ in range(200):
+        if stored := federation.store.stored_updates():
+            break
+        federation.step()
+    (site, _), *_ = stored
+    with federation.store._database.transaction() as database:
+        database.execute("UPDATE updates SET payload = zeroblob(length(payload))")
+    return site
+
+
+def test_an_update_that_the_aggregators_disk_damages_is_sent_again(tmp_path, caplog):
+    federation = Loopback(tmp_path, sites=3, rounds=3)
+    play_to(federation, 1)
+    site = damage_first_update(federation)
+    federation.run()
+    assert f"the stored update of {site} for round 2 is damaged" in caplog.text
+    assert federation.final_digest()
+    (tmp_path / "undisturbed").mkdir()
+    undisturbed = Loopback(tmp_path / "undisturbed", sites=3, rounds=3, keys_of=federation)
+    undisturbed.run()
+    assert undisturbed.final_digest() == federation.final_digest()
+
+
+def test_a_damaged_update_of_a_site_that_is_gone_holds_nobody_up(tmp_path):
+    federation = Loopback(tmp_path, sites=3, rounds=3, minimum_sites=2)
+    play_to(federation, 1)
+    site = damage_first_update(federation)
+    del federation.agents[site]
+    federation.run()
+    assert federation.final_digest()
+
+
+def test_a_rule_that_fails_ends_the_aggregator_and_no_update_is_lost(tmp_path, monkeypatch):
+    federation = Loopback(tmp_path, sites=2, rounds=3)
+    play_to(federation, 1)
+
+    def fails(updates, specification):
+        raise AggregationError("aggregation rule 'theirs' failed")
+
+    monkeypatch.setattr(federation.coordinator.global_head, "_rule", fails)
+    with pytest.raises(AggregationError):
+        federation.run()
+    assert len(federation.store.stored_updates()) == 2
+    # Mended, and started again: the last event closes the round.
+    federation.kill("aggregator")
+    federation.run()
+    assert federation.final_digest()
