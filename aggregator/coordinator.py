@@ -61,6 +61,10 @@ from fedmedclip.protocol.signature import fingerprint
 log = logging.getLogger("fedmedclip.aggregator")
 
 
+STRANGERS = ""
+"""Under which the refused messages of those who are no members are counted."""
+
+
 @dataclass(frozen=True)
 class Outgoing:
     """A message to sign and publish."""
@@ -260,7 +264,8 @@ class Coordinator:
                 outgoing += self._advance(SiteLeft(site) if left else SiteHeard(site), now)
             outgoing += self._handle(site, message, now)
         except (MessageError, InvalidInputError, HeadError) as error:
-            self.refused_messages[site] += 1
+            # Strangers count together: anybody can invent names without end.
+            self.refused_messages[site if site in self._members.keys else STRANGERS] += 1
             log.warning("refused a message of %s: %s", site, error)
         return outgoing + self._answers(now)
 

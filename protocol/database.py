@@ -14,6 +14,9 @@ from typing import Any
 from fedmedclip.protocol.errors import FullDiskError, StorageError
 from fedmedclip.protocol.private_files import make_private
 
+# What the write-ahead log takes between two checkpoints, which come after 1,000 pages of 4 KiB.
+_LOG_BYTES = 4 << 20
+
 Migration = Callable[[sqlite3.Connection], None]
 """Changes the tables of one version into those of the next."""
 
@@ -47,6 +50,8 @@ class Database:
                     make_private(beside)
             self._connection = sqlite3.connect(path, isolation_level=None, timeout=30.0)
             self._connection.execute("PRAGMA journal_mode = WAL")
+            # Else the log keeps for ever the size that one large transaction or slow reader gave it.
+            self._connection.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES}")
             self._connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'OFF'}")
             self._bring_up_to_date(schema, migrations)
         except (sqlite3.Error, OSError) as error:

@@ -2,174 +2,210 @@
 
     python -m benchmarks.liveness.chaos [--kills 100] [--seed 0]
 
-Real processes, and a Mosquitto with memory. For each codec and embedding size one run is left alone; then it
-is played again and again while somebody is killed (SIGKILL, and started again) or stopped for a while
-(SIGSTOP, SIGCONT): the aggregator, a site, the broker. The global head and every private head must be those
-of the run left alone. The last line is one JSON object; exit code 1 when something differs or stands
-still.
+Real processes, and a Mosquitto. For each codec and embedding size one run is left alone; then it is played
+again and again while somebody is struck: one to three of aggregator, sites and broker at a time are killed
+(SIGKILL, and started again; the broker with its files or without) or stopped for a while (SIGSTOP, SIGCONT),
+at times before they have recovered from the blow before. Each of them counts as one kill. The global head,
+and every site's shared and private head, must be those of the run left alone. Ctrl-C ends it early. The last
+line is one JSON object; exit code 1 when something differs or stands still, and then the files are kept.
 """
 
 import argparse
+import itertools
 import json
 import random
-import signal
+import shutil
 import sys
 import tempfile
 import time
 from collections import Counter
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from benchmarks.liveness.forking import ForkServer
+from benchmarks.liveness.struck import BROKER, SITES, StruckFederation
 from fedmedclip.edge_client.site.state import SiteState
-from fedmedclip.simulation.demo.summary import newest_version
+from fedmedclip.protocol.console import stopped_by_signals
+from fedmedclip.protocol.errors import FedMedClipError
 from fedmedclip.simulation.processes.brokers import MosquittoBroker
-from fedmedclip.simulation.processes.commands import ProcessFailedError
-from tests.simulation.demo.real_federation import Federation, write_data
+from tests.simulation.demo.real_federation import write_data
 
-SITES = ("site-a", "site-b", "site-c")
-ROUNDS = 12
-SETUPS = (("lowrank", 16), ("int8", 64), ("topk", 16), ("lowrank", 64))
-KILLS_PER_RUN = 8
-PAUSE_SECONDS = (0.2, 2.5)
-STOP_SECONDS = (0.2, 2.0)
+SETUPS = (
+    ("lowrank", 16),
+    ("int8", 64),
+    ("topk", 256),
+    ("sign", 16),
+    ("int8", 256),
+    ("lowrank", 64),
+    ("lowrank", 256),
+    ("int4", 64),
+)
+"""Codec of both directions and embedding size. An int8 head of 256 travels in blocks."""
+ROUNDS = 60
+KILLS_PER_RUN = 90
+PAUSE_SECONDS = 0.4
+# How many are struck at a time, and how often; how often somebody is stopped instead of killed, the broker
+# forgets, and the next blow does not wait for the recovery from this one.
+AT_A_TIME, WEIGHTS = (1, 2, 3), (70, 20, 10)
+STOPPED, FORGETS, AT_ONCE = 0.25, 0.3, 0.25
+STOP_SECONDS = (0.1, 1.5)
 LONGEST_SECONDS = 90.0
+# How often to say how far it is.
+SAY_SECONDS = 20.0
+# The files of a run with a recovery as slow as this are kept.
+SLOW_SECONDS = 10.0
 
+Setup = tuple[str, int]
 Heads = tuple[bytes, ...]
-"""The digest of the last global head, then each site's private head."""
+"""The digest of the last global head, then each site's shared and private head."""
 
 
 @dataclass
 class Outcome:
-    """What came of the kills: `longest_recovery_seconds` is from a restart to the next new version or end."""
+    """What came of the kills so far.
+
+    `longest_recovery_seconds` is from a restart to the next new version or the end. `said_at` is when it was
+    last said how far it is.
+    """
 
     kills: int = 0
     identical: bool = True
     longest_recovery_seconds: float = 0.0
     by_phase: Counter[str] = field(default_factory=Counter)
+    said_at: float = -SAY_SECONDS
+
+    def as_dict(self) -> dict[str, object]:
+        """Return it as it is printed."""
+        return {
+            "kills": self.kills,
+            "identical": self.identical,
+            "longest_recovery_s": round(self.longest_recovery_seconds, 1),
+            "by_phase": dict(sorted(self.by_phase.items())),
+        }
+
+    def recovered(self, seconds: float, what: str) -> None:
+        """Note how long a recovery took, and say it when none took longer."""
+        if seconds > self.longest_recovery_seconds:
+            self.longest_recovery_seconds = seconds
+            self.say(f"recovery in {seconds:.1f} s: {what}")
+
+    def say(self, words: str) -> None:
+        """Print a line."""
+        self.said_at = time.monotonic()
+        print(words, flush=True)
+
+    def say_sometimes(self, federation: StruckFederation) -> None:
+        """Print how far it is, when nothing was said for a while."""
+        if time.monotonic() - self.said_at >= SAY_SECONDS:
+            longest = self.longest_recovery_seconds
+            self.say(f"{self.kills} kills, longest recovery {longest:.1f} s; version {federation.version()}")
 
 
-def play(kills: int, seed: int, folder: Path) -> Outcome:
-    """Kill so many parties, in as many runs as that takes."""
-    chance, outcome = random.Random(seed), Outcome()
-    data = write_data(folder / "data", SITES)
-    expected: dict[tuple[str, int], Heads] = {}
-    run = 0
-    while outcome.kills < kills:
-        setup = SETUPS[run % len(SETUPS)]
-        if setup not in expected:
-            expected[setup] = _run(folder / f"alone-{run}", data, setup, None, 0, outcome)
-        left = min(KILLS_PER_RUN, kills - outcome.kills)
-        found = _run(folder / f"run-{run}", data, setup, chance, left, outcome)
-        same = found == expected[setup]
-        outcome.identical &= same
-        print(f"run {run}, {setup[0]}, D = {setup[1]}: {outcome.kills} kills, {'same' if same else 'OTHER'}")
-        sys.stdout.flush()
-        run += 1
-    return outcome
+def play(kills: int, seed: int, folder: Path, outcome: Outcome) -> None:
+    """Kill so many parties, in as many runs as that takes; `outcome` has what was done until now.
+
+    Raises AssertionError when a run stands still.
+    """
+    chance, data = random.Random(seed), write_data(folder / "data", SITES)
+    expected: dict[Setup, Heads] = {}
+    with closing(ForkServer()) as server:
+        for run in itertools.count():
+            if outcome.kills >= kills:
+                return
+            setup, place = SETUPS[run % len(SETUPS)], folder / f"run-{run}"
+            if setup not in expected:
+                with _federation(place / "alone", data, server, setup) as federation:
+                    _wait(federation, federation.everybody_holds, "the run does not end", outcome)
+                expected[setup] = _heads(federation)
+            with _federation(place / "struck", data, server, setup) as federation:
+                _strike(federation, chance, min(kills, outcome.kills + KILLS_PER_RUN), outcome)
+                _wait(federation, federation.everybody_holds, "the run does not end", outcome)
+            same = _heads(federation) == expected[setup]
+            outcome.identical &= same
+            heads = "the same heads" if same else f"OTHER HEADS; files in {place}"
+            outcome.say(f"run {run}, {setup[0]}, D = {setup[1]}: {outcome.kills} kills, {heads}")
+            if federation.slow:
+                outcome.say(f"a recovery was slow; files in {place}")
+            elif same:
+                shutil.rmtree(place)
 
 
-def _run(
-    folder: Path,
-    data: Path,
-    setup: tuple[str, int],
-    chance: random.Random | None,
-    kills: int,
-    outcome: Outcome,
-) -> Heads:
-    codec, size = setup
-    with MosquittoBroker() as broker:
-        federation = Federation(
-            folder, broker, data, sites=SITES, rounds=ROUNDS, codec=codec, embedding_size=size
-        )
+@contextmanager
+def _federation(folder: Path, data: Path, server: ForkServer, setup: Setup) -> Iterator[StruckFederation]:
+    broker = MosquittoBroker()
+    # While it is down, whoever looks for a free port on the usual address may find its own.
+    broker.host = f"127.{'.'.join(str(random.SystemRandom().randrange(1, 255)) for _ in range(3))}"
+    with broker:
+        federation = StruckFederation(folder, broker, data, server, rounds=ROUNDS, setup=setup)
         try:
-            federation.start("aggregator", *SITES, once=False)
-            if chance is not None:
-                _disturb(federation, broker, chance, kills, outcome)
-            federation.wait_until(
-                lambda: _everybody_holds(federation), "the run does not end", LONGEST_SECONDS
-            )
+            federation.start("aggregator", *SITES)
+            yield federation
         finally:
-            for running in federation.processes.values():
-                running.process.kill()
-                running.process.wait()
-    private = []
+            federation.kill_all()
+
+
+def _heads(federation: StruckFederation) -> Heads:
+    heads = [federation.digest_of(ROUNDS)]
     for site in SITES:
-        with closing(SiteState(folder / site / "site.db")) as state:
+        with closing(SiteState(federation.folder / site / "site.db")) as state:
             stored = state.load()
-            assert stored is not None
-            private.append(stored.private_head)
-    return (federation.digest_of(ROUNDS), *private)
+        assert stored is not None
+        heads += [stored.shared_head, stored.private_head]
+    return tuple(heads)
 
 
-def _disturb(
-    federation: Federation, broker: MosquittoBroker, chance: random.Random, kills: int, outcome: Outcome
-) -> None:
-    """Kill or stop somebody, wait until the run is a version further, and so on until it is over."""
-    aggregator = federation.folder / "aggregator"
-    for _ in range(kills):
-        time.sleep(chance.uniform(*PAUSE_SECONDS))
-        victim = chance.choice(["aggregator", *SITES, "broker"])
-        if _everybody_holds(federation):
+def _strike(federation: StruckFederation, chance: random.Random, until_kills: int, outcome: Outcome) -> None:
+    """Strike until there were so many kills or the run is over."""
+    while outcome.kills < until_kills:
+        time.sleep(chance.uniform(0, PAUSE_SECONDS))
+        if federation.everybody_holds():
             return
-        phase, version = _phase(federation), _version(aggregator)
-        if victim == "broker":
-            broker.kill()
-            broker.restart()
-        elif chance.random() < 0.7:
-            federation.kill(victim)
-            federation.start(victim)
-        else:
-            federation.processes[victim].process.send_signal(signal.SIGSTOP)
-            time.sleep(chance.uniform(*STOP_SECONDS))
-            federation.processes[victim].process.send_signal(signal.SIGCONT)
-        outcome.kills += 1
-        outcome.by_phase[phase] += 1
-        restarted = time.monotonic()
-        federation.wait_until(
-            lambda before=version: _version(aggregator) > before or _all_over(federation),  # type: ignore[misc]
-            f"no progress after {victim} was killed while {phase}",
-            LONGEST_SECONDS,
-        )
-        seconds = time.monotonic() - restarted
-        outcome.longest_recovery_seconds = max(outcome.longest_recovery_seconds, seconds)
+        number = min(chance.choices(AT_A_TIME, WEIGHTS)[0], until_kills - outcome.kills)
+        struck = chance.sample(federation.parties, number)
+        phase, version = federation.phase(), federation.version()
+        how = _blow(federation, struck, chance)
+        outcome.kills += number
+        outcome.by_phase[phase] += number
+        what = f"{', '.join(struck)} {how} while {phase}"
+        federation.note(what)
+        if chance.random() >= AT_ONCE or outcome.kills == until_kills:
+            seconds = _wait_for_version_after(federation, version, what, outcome)
+            outcome.recovered(seconds, what)
+            if seconds >= SLOW_SECONDS:
+                federation.slow = True
+                federation.note(f"recovered only after {seconds:.1f} s")
 
 
-def _version(aggregator: Path) -> int:
-    return newest_version(aggregator) if (aggregator / "aggregator.db").exists() else 0
+def _blow(federation: StruckFederation, struck: list[str], chance: random.Random) -> str:
+    """Stop or kill parties and let them go on; return what was done to them."""
+    if chance.random() < STOPPED:
+        federation.freeze(struck)
+        time.sleep(chance.uniform(*STOP_SECONDS))
+        federation.thaw(struck)
+        return "stopped"
+    forgetful = BROKER in struck and chance.random() < FORGETS
+    federation.kill(*struck)
+    federation.start_again(struck, forgetful=forgetful)
+    return "killed, and the broker's files lost," if forgetful else "killed"
 
 
-def _all_over(federation: Federation) -> bool:
-    return _version(federation.folder / "aggregator") >= ROUNDS
+def _wait_for_version_after(federation: StruckFederation, version: int, what: str, outcome: Outcome) -> float:
+    return _wait(federation, lambda: federation.is_past(version), f"no progress: {what}", outcome)
 
 
-def _everybody_holds(federation: Federation) -> bool:
-    return _all_over(federation) and all(_held(federation.folder / site) >= ROUNDS for site in SITES)
+def _wait(federation: StruckFederation, true: Callable[[], bool], what: str, outcome: Outcome) -> float:
+    """Wait until something holds; return the seconds. Raises AssertionError, with `what`, if it does not."""
+    began = time.monotonic()
 
+    def holds() -> bool:
+        federation.require_alive()
+        outcome.say_sometimes(federation)
+        return true()
 
-def _phase(federation: Federation) -> str:
-    """Return what the federation is doing, as the aggregator's log has it."""
-    lines = federation.log_of("aggregator").splitlines()
-    if sum("joined with" in line for line in lines) < len(SITES):
-        return "joining"
-    if _all_over(federation):
-        return "idle"
-    last = next((line for line in reversed(lines) if "round " in line), "")
-    if "delivered" not in last:
-        # Right after it was made a version is still on its way.
-        journals = [_held(federation.folder / site) for site in SITES]
-        return "announcing" if min(journals) < _version(federation.folder / "aggregator") else "training"
-    number = last.split("round ")[1].split(":")[0]
-    delivered = sum(f"round {number}:" in line and "delivered" in line for line in lines)
-    return "aggregating" if delivered >= len(SITES) else "delivering"
-
-
-def _held(site: Path) -> int:
-    if not (site / "site.db").exists():
-        return -1
-    with closing(SiteState(site / "site.db")) as state:
-        stored = state.load()
-    return -1 if stored is None else stored.version
+    federation.wait_until(holds, what, LONGEST_SECONDS)
+    return time.monotonic() - began
 
 
 def main() -> int:
@@ -178,23 +214,23 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        try:
-            outcome = play(arguments.kills, arguments.seed, Path(name))
-        except (AssertionError, ProcessFailedError) as error:
-            print(f"stands still: {error}")
-            return 1
-    print(
-        json.dumps(
-            {
-                "kills": outcome.kills,
-                "identical": outcome.identical,
-                "longest_recovery_s": round(outcome.longest_recovery_seconds, 1),
-                "by_phase": dict(sorted(outcome.by_phase.items())),
-            }
-        )
-    )
-    return int(not outcome.identical)
+    folder, outcome, code = Path(tempfile.mkdtemp(prefix="chaos-")), Outcome(), 0
+    try:
+        with stopped_by_signals():
+            play(arguments.kills, arguments.seed, folder, outcome)
+    except (AssertionError, FedMedClipError) as error:
+        print(f"stands still: {error}")
+        code = 1
+    except KeyboardInterrupt:
+        print("stopped; what was done until now:")
+        shutil.rmtree(folder, ignore_errors=True)
+    if not code:
+        shutil.rmtree(folder / "data", ignore_errors=True)
+        # What is left of it did not hold or was slow.
+        with suppress(OSError):
+            folder.rmdir()
+    print(json.dumps(outcome.as_dict()))
+    return int(code or not outcome.identical)
 
 
 if __name__ == "__main__":

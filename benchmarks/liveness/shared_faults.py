@@ -114,7 +114,7 @@ def lost_last_will(trial: Trial) -> None:
     trial.wait_for_version(2)
     trial.mosquitto.kill()
     trial.kill("site-c")
-    trial.forget()
+    trial.mosquitto.forget()
     trial.mosquitto.start()
     trial.ends_well("site-a", "site-b")
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+from benchmarks.liveness.resources import resident_megabytes
 from fedmedclip.aggregator.store import Store
 from fedmedclip.edge_client.site.state import SiteState
 from fedmedclip.protocol.heads.head import head_digest
@@ -90,15 +91,10 @@ class Trial(Federation):
         """Kill the broker, and start it again with or without what it kept."""
         self.mosquitto.kill()
         if forgets:
-            self.forget()
+            self.mosquitto.forget()
             self.mosquitto.start()
         else:
             self.mosquitto.restart()
-
-    def forget(self) -> None:
-        """Delete what a broker that is down has kept."""
-        for file in self.mosquitto.log_file.parent.glob("mosquitto.db*"):
-            file.unlink()
 
     def freeze(self, name: str) -> None:
         """Stop a process without ending it: its connection stays for a while, it says nothing."""
@@ -118,5 +114,4 @@ class Trial(Federation):
 
     def resident_megabytes(self, name: str) -> float:
         """Return how much memory a process has now."""
-        lines = Path(f"/proc/{self.processes[name].process.pid}/status").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1024
+        return resident_megabytes(self.processes[name].process.pid)

@@ -336,6 +336,7 @@ class SiteAgent:
         shared = self._specification(stored.plan).to_bytes(head)
         self._state.install(version, shared, self._proof.carrier(version))
         self._stored = replace(stored, version=version, shared_head=shared)
+        self._delivery.hurry(version)
         self._notify_learner(self._stored)
 
     def _notify_learner(self, stored: StoredSite) -> None:

@@ -9,6 +9,8 @@ from fedmedclip.protocol.objects import blocks_of, refer_to
 
 log = logging.getLogger("fedmedclip.site")
 
+ANSWER_SECONDS = 3.0
+"""For a receipt that may still be on its way."""
 RETRY_SECONDS = 60.0
 """How long a site waits before it trains a refused round again, doubling with each refusal."""
 LONGEST_RETRY_SECONDS = 3600.0
@@ -39,6 +41,14 @@ class Delivery:
     def send_at_once(self) -> None:
         """Let the next `due` send, whenever it was sent last."""
         self._sent_at = None
+
+    def hurry(self, version: int) -> None:
+        """Send the update of a round that is over sooner: the aggregator may have gone between counting it
+        and its receipt, and nothing is trained until that comes.
+        """
+        update = self._state.outgoing_update()
+        if self._sent_at is not None and update is not None and update.round_number <= version:
+            self._sent_at -= ASK_AGAIN_SECONDS - ANSWER_SECONDS
 
     def unanswered(self, now: float) -> bool:
         """Whether the update was sent, and no receipt came for so long that it is due again."""

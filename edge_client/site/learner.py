@@ -124,7 +124,8 @@ class SiteLearner:
                 threads=self._threads,
                 progress=progress,
             )
-        self._train_seconds[round_number] = time.monotonic() - started
+        # Of the newest round only: a site may live for a million of them.
+        self._train_seconds = {round_number: time.monotonic() - started}
         log.info(
             "round %d of %d: trained on %d images in %.2f s, loss %.3f",
             round_number,
@@ -169,7 +170,7 @@ class SiteLearner:
         # A later run begins untrained: until its first round, the heads of the one before are better.
         if version > 0 or not self._files.heads.exists():
             save_heads(self._files.heads, heads, self._bundle)
-        if version not in self._state.journal():
+        if not self._state.has_report(version):
             accuracy = self._accuracy(heads, self._features.validation)
             self._state.write_journal(version, self._report(version, accuracy))
             log.info("version %d: accuracy on validation: %s", version, _in_words(accuracy))

@@ -263,6 +263,10 @@ class SiteState:
                 "INSERT OR REPLACE INTO journal VALUES (?, ?)", (version, msgspec.json.encode(report))
             )
 
+    def has_report(self, version: int) -> bool:
+        """Whether the journal has a report of this version."""
+        return self._database.row("SELECT 1 FROM journal WHERE version = ?", (version,)) is not None
+
     def journal(self) -> dict[int, dict[str, Any]]:
         """Return the reports by version."""
         rows = self._database.rows("SELECT version, report FROM journal ORDER BY version")

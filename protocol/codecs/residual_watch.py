@@ -15,7 +15,8 @@ _MANY_DELTAS = 4.0
 class ResidualWatch:
     """Follows the residual of one sender (`what`: "update", "broadcast") while the process lives.
 
-    `shares` has the residual share of each round noted: |left out| / |delta + residual of before|.
+    `shares` has the residual share, |left out| / |delta + residual of before|, of the newest round only: a
+    process may live for a million of them.
     """
 
     def __init__(self, what: str) -> None:
@@ -26,7 +27,7 @@ class ResidualWatch:
 
     def note(self, round_number: int, compressed: Compressed) -> None:
         """Take notice of a round; warn when the residual grew five times in a row, to four deltas."""
-        self.shares[round_number] = compressed.residual_share
+        self.shares = {round_number: compressed.residual_share}
         log.info(
             "round %d: the %s leaves %.0f %% of what was to be sent to later rounds",
             round_number,

@@ -8,6 +8,7 @@ split, those under `final` on the test split; `global_test` is labelled images o
 
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,8 @@ _CLASSIFIERS = ("zero_shot", "shared", "private", "ensemble")
 def newest_version(aggregator: Path) -> int:
     """Return the newest version of the aggregator in this folder, 0 before there is any."""
     try:
-        with sqlite3.connect(f"file:{aggregator / 'aggregator.db'}?mode=ro", uri=True) as database:
+        address = f"file:{aggregator / 'aggregator.db'}?mode=ro"
+        with closing(sqlite3.connect(address, uri=True)) as database:
             return database.execute("SELECT max(version) FROM versions").fetchone()[0] or 0
     except sqlite3.OperationalError:
         return 0

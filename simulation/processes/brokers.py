@@ -198,6 +198,11 @@ class MosquittoBroker(BrokerProcess):
         self._settings = settings
         self._listener_settings = listener_settings
 
+    def forget(self) -> None:
+        """Delete what a broker that is down has kept."""
+        for file in self._working_folder().glob("mosquitto.db*"):
+            file.unlink()
+
     def command(self, folder: Path) -> list[str]:
         """Write `mosquitto.conf` and return the command that uses it."""
         configuration = folder / "mosquitto.conf"

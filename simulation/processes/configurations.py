@@ -1,6 +1,7 @@
 """The configuration files that the demo writes: the same that an operator would write by hand."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from fedmedclip.protocol.link.settings import LinkSettings
@@ -19,10 +20,11 @@ def write_aggregator_configuration(
     seed: int,
     broker: LinkSettings,
     codec: str | None = None,
+    settings: Mapping[str, object] | None = None,
 ) -> None:
     """Write `aggregator.toml` for a federation in which every round waits for every site.
 
-    `codec` is that of both directions; None leaves the default.
+    `codec` is that of both directions; None leaves the default. `settings` are more of `[federation]`.
     """
     codecs = {} if codec is None else {"uplink_codec": codec, "downlink_codec": codec}
     tables: Tables = {
@@ -36,6 +38,7 @@ def write_aggregator_configuration(
             "seed": seed,
             "state": ".",
             **codecs,
+            **(settings or {}),
         },
         "broker": _broker(broker),
     }

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from fedmedclip.aggregator.coordinator import STRANGERS
 from fedmedclip.protocol import topics
 from fedmedclip.protocol.codecs import codec_named, encode_head
 from fedmedclip.protocol.envelope import seal
@@ -65,6 +66,15 @@ def liar(tmp_path):
 
 def test_a_message_before_joining_is_ignored(liar):
     assert liar.send(Update(1, 100, refer_to(liar.delta(), 1 << 17))) == []
+
+
+def test_invented_names_take_no_memory(liar):
+    liar.join()
+    liar.send(Update(1, 100, b"no head"), key=new_signing_key())
+    for number in range(100):
+        liar.name = f"stranger-{number}"
+        liar.send(HeadRequest(0))
+    assert liar.coordinator.refused_messages == {"site-x": 1, STRANGERS: 100}
 
 
 def test_another_bundle_is_refused_with_both_digests(liar):

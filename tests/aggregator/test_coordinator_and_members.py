@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fedmedclip.aggregator.configuration import AggregatorConfiguration, FederationSettings
-from fedmedclip.aggregator.coordinator import Coordinator
+from fedmedclip.aggregator.coordinator import STRANGERS, Coordinator
 from fedmedclip.aggregator.global_head import GlobalHead
 from fedmedclip.aggregator.store import Store, StoredHead, StoredVersion
 from fedmedclip.aggregator.uploads import ASK_AGAIN_SECONDS
@@ -263,11 +263,11 @@ def test_a_stranger_cannot_say_in_a_members_name_that_it_cannot_take_part(aggreg
     assert aggregator.store.sites()["a"] == SITE_KEYS["a"].public_key
 
 
-def test_refused_messages_are_counted_for_each_sender(aggregator):
+def test_refused_messages_are_counted_for_each_member_and_for_all_strangers_together(aggregator):
     assert aggregator.hear("c", HeadRequest(0)) == []
     for _ in range(2):
         aggregator.hear("a", Receipt(1, True, "", False))
-    assert aggregator.coordinator.refused_messages == {"a": 2, "c": 1}
+    assert aggregator.coordinator.refused_messages == {"a": 2, STRANGERS: 1}
 
 
 def test_a_run_is_settled_when_every_site_that_is_there_holds_the_last_version(aggregator):

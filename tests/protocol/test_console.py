@@ -40,7 +40,11 @@ def _handlers_as_before():
 
 
 @pytest.mark.usefixtures("_handlers_as_before")
-def test_a_line_of_the_log_is_one_line_with_its_zone(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_line_of_the_log_is_one_line_with_its_zone(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What pytest itself keeps of the log cannot be told to another process of a test run.
+    monkeypatch.setattr(log, "propagate", False)
     log_to_terminal(verbose=False)
     name = "a\n2026-01-01 00:00:00+0000 INFO    forged\x1b[2J\udce9"
     logging.getLogger("fedmedclip.site").warning("skipped %s", name)

@@ -4,7 +4,7 @@ import pytest
 
 from fedmedclip.aggregator.rules import rule_named
 from fedmedclip.protocol.codecs import codec_named, known_codecs
-from fedmedclip.protocol.errors import HeadError, InvalidInputError
+from fedmedclip.protocol.errors import AggregationError, InvalidInputError
 from fedmedclip.protocol.heads.methods import known_methods, method_named
 from fedmedclip.protocol.heads.shared_heads import shared_head_specification
 from tests.distributions import install
@@ -72,7 +72,7 @@ def test_a_rule_from_outside_must_give_a_delta_of_the_head(outside):
     source = "def wrong(updates, specification):\n    return {}\n\nTEXT = 'text'\n"
     group = {"wrong": "rules_from_outside:wrong", "text": "rules_from_outside:TEXT"}
     outside("ruler", {"rules_from_outside": source}, {"fedmedclip.aggregation_rules": group})
-    with pytest.raises(HeadError, match="aggregation rule 'wrong' gave no delta: the head has arrays"):
+    with pytest.raises(AggregationError, match="aggregation rule 'wrong' gave no delta: the head has arrays"):
         rule_named("wrong")([], shared_head_specification("fedclip", 4))
     with pytest.raises(InvalidInputError, match="'text' of distribution ruler is none"):
         rule_named("text")

@@ -3,6 +3,7 @@
 import pytest
 
 from fedmedclip.edge_client.site.delivery import (
+    ANSWER_SECONDS,
     LONGEST_RETRY_SECONDS,
     RETRY_SECONDS,
     Delivery,
@@ -54,6 +55,19 @@ def test_a_new_connection_need_not_wait(state, delivery):
     delivery.due(LATE)
     delivery.send_at_once()
     assert delivery.due(LATE + 1) == [Update(1, 10, DATA)]
+
+
+def test_an_update_whose_round_is_over_is_asked_for_soon_but_once(state, delivery):
+    train(state, 4)
+    assert delivery.due(100.0) != []
+    delivery.hurry(3)
+    assert delivery.due(100.0 + ANSWER_SECONDS) == []
+    delivery.hurry(4)
+    # The receipt may be on its way.
+    assert delivery.due(99.9 + ANSWER_SECONDS) == []
+    assert [message.round_number for message in delivery.due(100.0 + ANSWER_SECONDS)] == [4]
+    assert delivery.due(100.0 + 2 * ANSWER_SECONDS) == []
+    assert delivery.due(100.0 + ANSWER_SECONDS + ASK_AGAIN_SECONDS) != []
 
 
 def test_blocks_are_sent_once_and_again_when_they_are_cut_otherwise(state):

@@ -15,6 +15,12 @@ def test_a_site_begins_without_residual_and_memory(state):
     assert what_the_encoder_keeps(state) == (None, b"")
 
 
+def test_the_journal_says_whether_it_has_a_report(state):
+    state.write_journal(2, {"accuracy": 0.5})
+    assert [state.has_report(version) for version in (1, 2, 3)] == [False, True, False]
+    assert state.journal() == {2: {"accuracy": 0.5}}
+
+
 def test_a_refused_update_restores_residual_and_memory_of_before(state):
     state.store_update(OutgoingUpdate(1, 10, b"update"), b"private1", b"residual1", b"memory1")
     assert what_the_encoder_keeps(state) == (b"residual1", b"memory1")

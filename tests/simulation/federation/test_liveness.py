@@ -7,6 +7,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from fedmedclip.edge_client.site.head_follower import ASK_AGAIN_SECONDS
 from fedmedclip.edge_client.site.state import SiteState
 from fedmedclip.protocol import topics
 from fedmedclip.protocol.codecs import codec_named, encode_head
@@ -134,6 +135,25 @@ def test_a_late_answer_to_a_site_that_was_forgotten_since_keeps_it_out_for_a_whi
         site.receive(topic, late, federation.now)
     federation.run()
     assert federation.final_digest()
+
+
+def test_a_receipt_that_went_with_the_aggregator_costs_a_moment_and_no_longer(tmp_path):
+    federation = Loopback(tmp_path, rounds=4, sites=2)
+    play_to(federation, 1)
+    deliver, lost = federation.deliver, []
+
+    def without_the_next_receipt(receiver, topic, payload):
+        if receiver == "site-1" and not lost and isinstance(open_envelope(payload, topic).message, Receipt):
+            lost.append(payload)
+        else:
+            deliver(receiver, topic, payload)
+
+    federation.deliver = without_the_next_receipt
+    play_to(federation, 2)
+    assert lost
+    before = federation.now
+    play_to(federation, 3)
+    assert federation.now - before < ASK_AGAIN_SECONDS
 
 
 def test_a_plan_that_somebody_else_signed_makes_no_site_join_again(tmp_path):
