@@ -1,9 +1,11 @@
 """What a site does at its broker, rehearsed: connect, leave a will, publish, retain, read, clear.
 
-Under a name and on a topic of the doctor's own, so that a running site, its session and its status stay
-as they are. On the site's `up` topic goes an empty message, which an aggregator logs and refuses.
+Under an identifier and on a topic of the doctor's own, so that a running site, its session and its status
+stay as they are; with `broker.client_id` under that one, which ends what the broker keeps for a stopped site.
+On the site's `up` topic goes an empty message, which an aggregator logs and refuses.
 """
 
+import secrets
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -53,7 +55,7 @@ class _Place:
 def rehearse(settings: LinkSettings, federation: str, site: str) -> Iterator[Finding]:
     """Try it with the site's own settings and credentials, until the connection ends."""
     place = _Place(federation, site)
-    client_id = f"fmc-{federation}-{site}-doctor"
+    client_id = settings.client_id or f"fmcdoctor{secrets.token_hex(7)}"
     will = Message(place.own, _WORDS, retain=True)
     with Link(settings, client_id=client_id, will=will, lasting=False) as link:
         try:

@@ -2,9 +2,10 @@
 
 import pytest
 
+from fedmedclip.edge_client.doctor.broker import reach
 from fedmedclip.edge_client.doctor.finding import State
 from fedmedclip.edge_client.doctor.rehearsal import rehearse
-from fedmedclip.protocol.link.link import Message, Published, Received
+from fedmedclip.protocol.link.link import Connected, Disconnected, Message, Published, Received
 from fedmedclip.simulation.processes.brokers import MosquittoBroker
 from tests import ROOT
 from tests.protocol.link.helpers import open_link, quiet, settings_for, wait_for, write_accounts
@@ -40,7 +41,7 @@ def test_under_the_shipped_rules_all_is_tried_and_a_running_site_is_left_alone(t
     with guarded(RULES) as broker, open_link(broker, **as_user(tmp_path, "aggregator")) as centre:
         centre.publish(PLAN, b"plan", retain=True)
         wait_for(centre, Published)
-        running = {"client_id": "fmc-brain-mri-site-a-1234", "will": Message(status, b"gone", retain=True)}
+        running = {"client_id": "fmcabcdefghijklmnopqrst", "will": Message(status, b"gone", retain=True)}
         with open_link(broker, **running, **as_user(tmp_path, "site-a")) as site:
             site.publish(status, b"online", retain=True)
             wait_for(site, Published)
@@ -91,3 +92,17 @@ def test_a_broker_with_which_the_site_would_not_work(mosquitto_installed, lines,
         found = list(rehearse(settings_for(broker), "trial", "site-a"))
     assert [finding.state for finding in found] == [State.BAD]
     assert words in found[0].words
+
+
+def test_with_one_identifier_for_both_a_running_site_is_left_alone(mosquitto_installed):
+    with MosquittoBroker() as broker, open_link(broker, "hospital-a") as site:
+        wait_for(site, Connected)
+        settings = settings_for(broker, client_id="hospital-a")
+        found = reach(settings, "trial", "hospital-a", running=True)[-1]
+        assert (found.name, found.state) == ("MQTT", State.NOTE)
+        assert "stop the site" in found.advice
+        assert quiet(site, Disconnected)
+    with MosquittoBroker(settings=["log_type notice"]) as broker:
+        settings = settings_for(broker, client_id="hospital-a")
+        assert reach(settings, "trial", "hospital-a", running=False)[-1].name == "federation"
+        assert " as hospital-a " in broker.log_file.read_text()
