@@ -47,7 +47,8 @@ def test_under_the_shipped_rules_all_is_tried_and_a_running_site_is_left_alone(t
             wait_for(site, Published)
             settings = settings_for(broker, protocol=protocol, **as_user(tmp_path, "site-a"))
             found = list(rehearse(settings, "brain-mri", "site-a"))
-            assert states(found) == dict.fromkeys(("MQTT", "publishing", "retained", "federation"), State.OK)
+            named = ["MQTT", *["size"] * (protocol == "3.1.1"), "publishing", "retained", "federation"]
+            assert states(found) == dict.fromkeys(named, State.OK)
             centre.subscribe("fmc1/#")
             kept = {}
             while (event := centre.next_event(0.5)) is not None:
@@ -81,17 +82,34 @@ def test_rules_without_the_doctors_topic_are_no_fault_of_the_site(tmp_path, guar
 @pytest.mark.parametrize(
     ("lines", "words"),
     [
-        ({"settings": ["retain_available false"]}, "retained"),
-        ({"listener_settings": ["max_qos 0"]}, "QoS 1"),
-        ({"settings": ["max_packet_size 600"]}, "at most 600 bytes"),
+        ({"settings": ["retain_available false"]}, ("retained", "keeps no retained")),
+        ({"listener_settings": ["max_qos 0"]}, ("QoS 1", "QoS 0 alone")),
+        ({"settings": ["max_packet_size 600"]}, ("at most 600 bytes", "max_packet_size")),
     ],
     ids=["retain", "quality", "packets"],
 )
-def test_a_broker_with_which_the_site_would_not_work(mosquitto_installed, lines, words):
+@pytest.mark.parametrize("protocol", ["auto", "3.1.1"])
+def test_a_broker_with_which_the_site_would_not_work(mosquitto_installed, lines, words, protocol):
     with MosquittoBroker(**lines) as broker:
-        found = list(rehearse(settings_for(broker), "trial", "site-a"))
-    assert [finding.state for finding in found] == [State.BAD]
-    assert words in found[0].words
+        found = list(rehearse(settings_for(broker, protocol=protocol), "trial", "site-a"))
+    assert found[-1].state is State.BAD
+    assert not {"publishing", "retained", "federation"} & states(found).keys()
+    assert words[protocol == "3.1.1"] in found[-1].words
+
+
+@pytest.mark.parametrize("protocol", ["auto", "3.1.1"])
+def test_a_broker_that_takes_less_than_is_configured_is_a_note_with_what_to_set(
+    mosquitto_installed, protocol
+):
+    with MosquittoBroker(settings=["max_packet_size 20000"]) as broker:
+        found = rehearse(settings_for(broker, protocol=protocol), "trial", "site-a")
+        found = {finding.name: finding for finding in found}
+    assert found["publishing"].state is found["retained"].state is State.OK
+    if protocol == "auto":
+        assert "messages of 19904 bytes" in found["MQTT"].words
+    else:
+        assert found["size"].state is State.NOTE
+        assert "maximum_message_bytes = 16384" in found["size"].advice
 
 
 def test_with_one_identifier_for_both_a_running_site_is_left_alone(mosquitto_installed):
