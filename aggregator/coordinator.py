@@ -17,7 +17,7 @@ import msgspec
 from fedmedclip.aggregator.configuration import AggregatorConfiguration, FederationSettings
 from fedmedclip.aggregator.global_head import GlobalHead
 from fedmedclip.aggregator.intake import Intake, Terms, Verdict
-from fedmedclip.aggregator.members import Members
+from fedmedclip.aggregator.members import Members, Unable
 from fedmedclip.aggregator.recovery import Recovery
 from fedmedclip.aggregator.requests import Request, Requests
 from fedmedclip.aggregator.round_events import (
@@ -151,6 +151,15 @@ class Coordinator:
     def takes_part(self, site: str) -> bool:
         """Whether a member has not said that it cannot take part in this run."""
         return self._members.takes_part(site)
+
+    @property
+    def unable(self) -> dict[str, Unable]:
+        """Those that said that they cannot take part in this run, members or not, and why."""
+        return self._members.unable
+
+    def software(self) -> dict[str, str]:
+        """Return the version of the software that each member said it runs."""
+        return self._store.software()
 
     @property
     def settled(self) -> bool:

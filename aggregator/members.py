@@ -1,6 +1,7 @@
 """Who takes part: the key of each member, and who may become one."""
 
 import logging
+from dataclasses import dataclass
 
 from fedmedclip.aggregator.configuration import AggregatorConfiguration
 from fedmedclip.aggregator.store import Store
@@ -9,18 +10,30 @@ from fedmedclip.protocol.messages import Join
 log = logging.getLogger("fedmedclip.aggregator")
 
 
+# Whoever reaches the broker can say so under any name: those that are remembered have an end.
+_MOST_UNABLE = 10_000
+
+
+@dataclass(frozen=True)
+class Unable:
+    """Which version a site that cannot take part in a run says it runs, and why it cannot."""
+
+    software: str
+    reason: str
+
+
 class Members:
     """The members of the federation. A name belongs to the key that joined with it first."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self.keys = store.sites()
-        # Those that said that they cannot take part in this run.
-        self._unable: set[str] = set()
+        self.unable: dict[str, Unable] = {}
+        """Those that said that they cannot take part in this run, members or not."""
 
     def takes_part(self, site: str) -> bool:
         """Whether a member has not said that it cannot take part in this run."""
-        return site not in self._unable
+        return site not in self.unable
 
     def is_of_another(self, site: str, join: Join) -> bool:
         """Whether the name belongs to another key."""
@@ -30,7 +43,10 @@ class Members:
         """Take note that a site cannot take part in this run, and why."""
         log.warning("%s (software %s) cannot take part: %s", site, join.software or "?", join.cannot)
         if site in self.keys:
-            self._unable.add(site)
+            self._store.note_software(site, join.software)
+        elif site not in self.unable and len(self.unable) >= _MOST_UNABLE:
+            return
+        self.unable[site] = Unable(join.software, join.cannot)
 
     def reason_to_refuse(
         self, site: str, join: Join, bundle_digest: bytes, configuration: AggregatorConfiguration
@@ -52,6 +68,6 @@ class Members:
         """Record a site and pin its key."""
         if site not in self.keys:
             log.info("%s joined with %d training images", site, join.samples)
-        self._unable.discard(site)
-        self._store.admit(site, join.public_key, join.samples)
+        self.unable.pop(site, None)
+        self._store.admit(site, join.public_key, join.samples, join.software)
         self.keys[site] = join.public_key

@@ -16,6 +16,7 @@ from fedmedclip.protocol.bundle.bundle import open_bundle
 from fedmedclip.protocol.configuration import beside, read_configuration, require_paths
 from fedmedclip.protocol.envelope import open_envelope, seal
 from fedmedclip.protocol.errors import FedMedClipError, InvalidInputError, LinkError, MessageError
+from fedmedclip.protocol.link.client_identifier import client_identifier
 from fedmedclip.protocol.link.link import (
     Connected,
     Disconnected,
@@ -72,7 +73,7 @@ def run_aggregator(
                 broker.maximum_message_bytes,
                 settings.rule,
             )
-            link = Link(broker, client_id=f"fmc-aggregator-{settings.name}-{plan.identity.hex()[:8]}")
+            link = Link(broker, client_id=client_identifier(broker, key, settings.name))
             coordinator = Coordinator(
                 configuration, plan, store, global_head, time.monotonic(), lambda: link.unfinished < _ROOM
             )

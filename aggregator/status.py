@@ -15,7 +15,9 @@ class MemberStatus(msgspec.Struct, frozen=True):
     """A member and its part in the open round, `here` where none is open any more.
 
     `seconds` have passed since it was last heard, or, while it is away, since it went (None: not heard since
-    the aggregator started). `version` is the newest that it said it holds. `reason` says why it is excused.
+    the aggregator started). `version` is the newest that it said it holds. `reason` says why it is excused
+    or unable, `software` which version of this software it said it runs. Who said that it cannot take part is
+    listed, member or not.
     """
 
     site: str
@@ -24,6 +26,7 @@ class MemberStatus(msgspec.Struct, frozen=True):
     version: int | None = None
     reason: str = ""
     refused_messages: int = 0
+    software: str = ""
 
 
 class FederationStatus(msgspec.Struct, frozen=True):
@@ -49,6 +52,7 @@ class FederationStatus(msgspec.Struct, frozen=True):
 def status_of(coordinator: Coordinator, now: float) -> FederationStatus:
     """Return how the run of a working aggregator stands."""
     plan, head, rounds = coordinator.plan, coordinator.global_head, coordinator.rounds
+    software = coordinator.software()
     first = rounds.first_delivery
     return FederationStatus(
         federation=coordinator.federation,
@@ -63,15 +67,22 @@ def status_of(coordinator: Coordinator, now: float) -> FederationStatus:
         needed=rounds.needed(),
         delivered=len(rounds.delivered),
         round_seconds=None if first is None else round(now - first, 1),
-        members=[_member(coordinator, site, now) for site in sorted(rounds.members)],
+        members=[
+            _member(coordinator, site, now, software.get(site, ""))
+            for site in sorted(rounds.members | coordinator.unable.keys())
+        ],
     )
 
 
-def _member(coordinator: Coordinator, site: str, now: float) -> MemberStatus:
+def _member(coordinator: Coordinator, site: str, now: float, software: str) -> MemberStatus:
+    unable = coordinator.unable.get(site)
+    if site not in coordinator.rounds.members:
+        assert unable is not None
+        return MemberStatus(site, "unable", reason=unable.reason, software=unable.software)
     member = coordinator.rounds.member(site)
     since = member.left_at if member.heard_at is None else member.heard_at
     part: Part = "awaited" if coordinator.rounds.drawn(site) else "not drawn"
-    if not coordinator.takes_part(site):
+    if unable is not None:
         part = "unable"
     elif member.delivered:
         part = "delivered"
@@ -86,8 +97,9 @@ def _member(coordinator: Coordinator, site: str, now: float) -> MemberStatus:
         part,
         None if since is None else round(now - since, 1),
         coordinator.versions_held.get(site),
-        member.excused,
+        member.excused if unable is None else unable.reason,
         coordinator.refused_messages[site],
+        software,
     )
 
 
@@ -113,5 +125,8 @@ def stored_status(store: Store) -> FederationStatus:
         needed=0,
         delivered=len({site for site, _ in store.stored_updates()}),
         round_seconds=None,
-        members=[MemberStatus(site, "unknown") for site in sorted(store.sites())],
+        members=[
+            MemberStatus(site, "unknown", software=software)
+            for site, software in sorted(store.software().items())
+        ],
     )

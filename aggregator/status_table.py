@@ -15,13 +15,22 @@ def print_status(status: FederationStatus) -> None:
     """Print where the run stands in one line, and a row per member."""
     console = Console(highlight=False, soft_wrap=True)
     console.print(escape(headline(status)))
-    table = Table("site", "part in the open round", "heard", "version", "refused messages", box=None)
+    table = Table(
+        "site", "part in the open round", "heard", "version", "software", "refused messages", box=None
+    )
     for member in status.members:
         part = member.part if not member.reason else f"{member.part}: {member.reason}"
         colour = _COLOURS.get(member.part, "default")
         version = "" if member.version is None else str(member.version)
         refused = str(member.refused_messages or "")
-        table.add_row(member.site, f"[{colour}]{escape(visible(part))}[/]", _heard(member), version, refused)
+        table.add_row(
+            member.site,
+            f"[{colour}]{escape(visible(part))}[/]",
+            _heard(member),
+            version,
+            escape(visible(member.software)),
+            refused,
+        )
     if status.members:
         console.print(table)
 

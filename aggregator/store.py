@@ -22,7 +22,8 @@ CREATE TABLE IF NOT EXISTS federation (
     id INTEGER PRIMARY KEY CHECK (id = 1), plan BLOB, head BLOB, residual BLOB,
     codec_memory BLOB, checksum BLOB, name TEXT, configured BLOB);
 CREATE TABLE IF NOT EXISTS sites (
-    name TEXT PRIMARY KEY, public_key BLOB, samples INTEGER, last_round INTEGER DEFAULT 0);
+    name TEXT PRIMARY KEY, public_key BLOB, samples INTEGER, last_round INTEGER DEFAULT 0,
+    software TEXT DEFAULT '');
 CREATE TABLE IF NOT EXISTS uploads (site TEXT PRIMARY KEY, message BLOB);
 CREATE TABLE IF NOT EXISTS upload_blocks (site TEXT, number INTEGER, data BLOB, PRIMARY KEY (site, number));
 CREATE TABLE IF NOT EXISTS updates (
@@ -74,6 +75,11 @@ def _from_version_1(database: sqlite3.Connection) -> None:
         )
 
 
+def _from_version_2(database: sqlite3.Connection) -> None:
+    """Which version of the software each site runs."""
+    database.execute("ALTER TABLE sites ADD COLUMN software TEXT DEFAULT ''")
+
+
 @dataclass(frozen=True)
 class StoredVersion:
     """A version's digest and the encoded delta from the version before (empty for version 0)."""
@@ -108,7 +114,9 @@ class Store:
     def __init__(self, path: Path, *, durable: bool = True) -> None:
         """Open it; `durable` as in `Database`."""
         self.path = path
-        self._database = Database(path, _SCHEMA, durable=durable, migrations=[_from_version_1])
+        self._database = Database(
+            path, _SCHEMA, durable=durable, migrations=[_from_version_1, _from_version_2]
+        )
 
     def close(self) -> None:
         """Release the file."""
@@ -210,14 +218,23 @@ class Store:
         """Return the public key of each site that was admitted."""
         return dict(self._database.rows("SELECT name, public_key FROM sites"))
 
-    def admit(self, site: str, public_key: bytes, samples: int) -> None:
+    def software(self) -> dict[str, str]:
+        """Return the version of the software that each site said it runs; empty where it said none."""
+        return dict(self._database.rows("SELECT name, software FROM sites"))
+
+    def admit(self, site: str, public_key: bytes, samples: int, software: str) -> None:
         """Record a site and pin its public key."""
         with self._database.transaction() as database:
             database.execute(
-                "INSERT INTO sites (name, public_key, samples) VALUES (?, ?, ?)"
-                " ON CONFLICT (name) DO UPDATE SET samples = excluded.samples",
-                (site, public_key, samples),
+                "INSERT INTO sites (name, public_key, samples, software) VALUES (?, ?, ?, ?)"
+                " ON CONFLICT (name) DO UPDATE SET samples = excluded.samples, software = excluded.software",
+                (site, public_key, samples, software),
             )
+
+    def note_software(self, site: str, software: str) -> None:
+        """Record which version a site runs that was admitted before."""
+        with self._database.transaction() as database:
+            database.execute("UPDATE sites SET software = ? WHERE name = ?", (software, site))
 
     def begin_upload(self, site: str, update: Update) -> None:
         """Record that an update's blocks will follow; a different upload of this site is forgotten."""

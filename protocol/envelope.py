@@ -12,7 +12,7 @@ the same name, or on another topic, does not verify.
 from dataclasses import dataclass
 
 from fedmedclip.protocol import topics
-from fedmedclip.protocol.errors import MessageError
+from fedmedclip.protocol.errors import MessageError, OtherVersionError
 from fedmedclip.protocol.messages import (
     Abstain,
     Announcement,
@@ -94,7 +94,7 @@ def open_envelope(payload: bytes, topic: str) -> Envelope:
     if len(payload) < len(_HEADER) + 1 + SIGNATURE_BYTES or payload[:2] != MAGIC:
         raise MessageError(f"a message on {topic} is not one of this protocol")
     if payload[2] != VERSION:
-        raise MessageError(
+        raise OtherVersionError(
             f"a message on {topic} has protocol version {payload[2]}, this software speaks {VERSION}; "
             "update the older side"
         )

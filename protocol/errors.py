@@ -33,6 +33,10 @@ class MessageError(FedMedClipError):
     """Received bytes that are refused: malformed, oversized, badly signed, or out of place."""
 
 
+class OtherVersionError(MessageError):
+    """A message is of a version of the protocol that this software does not speak."""
+
+
 class CodecError(MessageError):
     """An encoded head or delta that is refused by its codec."""
 

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.new_files import write_new_file
@@ -27,6 +29,14 @@ class SigningKey:
     def sign(self, data: bytes) -> bytes:
         """Return the 64-byte signature of `data`."""
         return self._private_key.sign(data)
+
+    def derive(self, information: bytes, size: int) -> bytes:
+        """Return `size` bytes that only the holder of this key can compute, others for each `information`.
+
+        HKDF with SHA-256 and without salt (RFC 5869); the private key is its input.
+        """
+        function = HKDF(algorithm=SHA256(), length=size, salt=None, info=information)
+        return function.derive(self._private_key.private_bytes_raw())
 
 
 def new_signing_key() -> SigningKey:

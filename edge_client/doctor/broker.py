@@ -20,8 +20,8 @@ _SECONDS = 10.0
 _SOON = timedelta(days=30)
 
 
-def reach(settings: LinkSettings, federation: str, site: str) -> list[Finding]:
-    """Try each layer in turn; the first that fails ends it."""
+def reach(settings: LinkSettings, federation: str, site: str, *, running: bool) -> list[Finding]:
+    """Try each layer in turn; the first that fails ends it. `running`: the site's process holds its state."""
     findings = [*own_certificates(settings)]
     started = time.perf_counter()
     try:
@@ -38,6 +38,11 @@ def reach(settings: LinkSettings, federation: str, site: str) -> list[Finding]:
         return [*findings, bad(name, connect_failure(error, settings).reason, advice)]
     if not settings.tls:
         findings.append(note("TLS", "off: what is sent can be read on the way", "set broker.tls = true"))
+    if running and settings.client_id is not None:
+        words = (
+            f"not tried: the site runs, and {settings.client_id!r} (broker.client_id) can connect but once"
+        )
+        return [*findings, note("MQTT", words, "stop the site, and look again")]
     return [*findings, *rehearse(settings, federation, site)]
 
 

@@ -12,6 +12,7 @@ from fedmedclip.edge_client.site.configuration import SiteConfiguration
 from fedmedclip.protocol.bundle.bundle import MANIFEST, Bundle, open_bundle
 from fedmedclip.protocol.configuration import beside, path_faults, read_configuration
 from fedmedclip.protocol.errors import InvalidInputError
+from fedmedclip.protocol.state_folder import is_claimed
 
 
 def examine(bundle_folder: Path | None, configuration_file: Path | None) -> list[Finding]:
@@ -76,7 +77,9 @@ def _site(
                 "broker.password_file": broker.password_file,
             }
         ),
-        *reach(broker, site.federation, site.name),
+        *reach(
+            broker, site.federation, site.name, running=broker.client_id is not None and is_claimed(state)
+        ),
     ]
 
 

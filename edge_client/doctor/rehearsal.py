@@ -1,9 +1,11 @@
 """What a site does at its broker, rehearsed: connect, leave a will, publish, retain, read, clear.
 
-Under a name and on a topic of the doctor's own, so that a running site, its session and its status stay
-as they are. On the site's `up` topic goes an empty message, which an aggregator logs and refuses.
+Under an identifier and on a topic of the doctor's own, so that a running site, its session and its status
+stay as they are; with `broker.client_id` under that one, which ends what the broker keeps for a stopped site.
+On the site's `up` topic goes an empty message, which an aggregator logs and refuses.
 """
 
+import secrets
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,6 +26,9 @@ from fedmedclip.protocol.link.link import (
 from fedmedclip.protocol.link.settings import LinkSettings
 
 _SECONDS = 20.0
+# For the link, where the broker hangs up without a word, to find out over what.
+_PATIENCE_SECONDS = 30.0
+_SLOWEST_BYTES_PER_SECOND = 1000
 # What is retained comes with the subscription or not at all.
 _RETAINED_SECONDS = 3.0
 _WORDS = b"fedmedclip doctor"
@@ -53,29 +58,51 @@ class _Place:
 def rehearse(settings: LinkSettings, federation: str, site: str) -> Iterator[Finding]:
     """Try it with the site's own settings and credentials, until the connection ends."""
     place = _Place(federation, site)
-    client_id = f"fmc-{federation}-{site}-doctor"
+    client_id = settings.client_id or f"fmcdoctor{secrets.token_hex(7)}"
     will = Message(place.own, _WORDS, retain=True)
     with Link(settings, client_id=client_id, will=will, lasting=False) as link:
         try:
-            yield _connection(link)
+            connected = _connected(link)
+            yield good(
+                "MQTT",
+                f"the broker accepts this site (MQTT {connected.protocol}), "
+                f"with messages of {connected.largest_payload} bytes",
+            )
+            if connected.protocol != "5":
+                yield _largest(link, place)
             yield _delivery(link, place)
             yield _retention(link, place)
             yield _plan(link, place)
         except _EndedError as error:
-            yield bad("MQTT", str(error), "check user name and password, and ask who runs the broker")
+            yield bad("MQTT", str(error), "ask who runs the broker; user name and password are in [broker]")
 
 
-def _connection(link: Link) -> Finding:
-    started = time.perf_counter()
-    connected = _next(link, _SECONDS, Connected)
-    if not isinstance(connected, Connected):
+def _connected(link: Link) -> Connected:
+    event = _next(link, _SECONDS, Connected)
+    if not isinstance(event, Connected):
         raise _EndedError(f"no answer within {_SECONDS:.0f} s")
-    milliseconds = (time.perf_counter() - started) * 1000
-    return good(
-        "MQTT",
-        f"the broker accepts this site (MQTT {connected.protocol}, {milliseconds:.0f} ms), "
-        f"with messages of {connected.largest_payload} bytes",
-    )
+    return event
+
+
+def _largest(link: Link, place: _Place) -> Finding:
+    """Find the largest message by trying: MQTT 3.1.1 has no word for it, the broker hangs up."""
+    configured = link.largest_payload
+    while True:
+        size = link.largest_payload
+        link.publish(place.own, bytes(size))
+        seconds = _SECONDS + size / _SLOWEST_BYTES_PER_SECOND
+        match _next(link, seconds, Published):
+            case Published() if size == configured:
+                return good("size", f"the broker takes messages of {size} bytes")
+            case Published():
+                return note(
+                    "size",
+                    f"the broker hangs up over messages of {configured} bytes, and takes {size}",
+                    f"raise its limit, or set broker.maximum_message_bytes = {max(size, 4096)}",
+                )
+            case PublishRefused() if link.largest_payload < size:
+                continue
+        return note("size", f"no acknowledgement of a message of {size} bytes", "the link may be very thin")
 
 
 def _delivery(link: Link, place: _Place) -> Finding:
@@ -119,7 +146,9 @@ def _plan(link: Link, place: _Place) -> Finding:
 
 def _next(link: Link, seconds: float, wanted: type[Event], topic: str | None = None) -> Event | None:
     """Return the next event of a kind, on a topic if given, or the refusal that came in its place."""
-    until = time.perf_counter() + seconds
+    started = time.perf_counter()
+    until = started + seconds
+    ending = ""
     while (left := until - time.perf_counter()) > 0:
         event = link.next_event(left)
         if isinstance(event, Received):
@@ -127,7 +156,13 @@ def _next(link: Link, seconds: float, wanted: type[Event], topic: str | None = N
             if topic is not None and event.topic != topic:
                 continue
         if isinstance(event, Disconnected):
-            raise _EndedError(event.reason)
+            ending = event.reason
+            if event.fatal:
+                raise _EndedError(ending)
+            # The link finds out, over some attempts, what it is that the broker does not say.
+            until = max(until, started + _PATIENCE_SECONDS)
         if isinstance(event, (wanted, PublishRefused, SubscriptionRefused)):
             return event
+    if ending:
+        raise _EndedError(ending)
     return None

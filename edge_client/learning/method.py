@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from fedmedclip.edge_client.heads.method import Layers, SiteMethod
+from fedmedclip.edge_client.heads.method import Layers, SiteMethod, site_method
 from fedmedclip.edge_client.learning.settings import TrainingSettings
+from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.heads.head import NamedArrays
 
 if TYPE_CHECKING:
@@ -62,3 +63,13 @@ class ClosedFormMethod(SiteMethod):
     """One way to fit heads, without torch. Training settings do not apply to it."""
 
     fit: Fit
+
+
+def trainable_method(name: str) -> TrainedMethod | ClosedFormMethod:
+    """Return a method that says how it trains; InvalidInputError for an unknown one, or one that does not."""
+    found = site_method(name)
+    if not isinstance(found, TrainedMethod | ClosedFormMethod):
+        raise InvalidInputError(
+            f"method {name!r} does not say how it trains; its author must give it a loss or a fit"
+        )
+    return found

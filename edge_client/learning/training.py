@@ -10,10 +10,9 @@ import torch
 from torch import nn
 
 from fedmedclip.edge_client.heads.heads import predict_probabilities, private_head_specification
-from fedmedclip.edge_client.heads.method import site_method
 from fedmedclip.edge_client.learning.layers import TorchLayers
 from fedmedclip.edge_client.learning.local_steps import class_weights, epochs
-from fedmedclip.edge_client.learning.method import Batch, ClosedFormMethod, TrainedMethod
+from fedmedclip.edge_client.learning.method import Batch, ClosedFormMethod, TrainedMethod, trainable_method
 from fedmedclip.edge_client.learning.settings import TrainingSettings
 from fedmedclip.edge_client.learning.settled_norms import settle
 from fedmedclip.protocol.errors import HeadError, InvalidInputError
@@ -134,7 +133,7 @@ def train_round(
     _check_data(embeddings, labels, class_embeddings)
     if round_number < 1:
         raise InvalidInputError(f"round {round_number} cannot be trained; rounds count from 1")
-    found = site_method(method)
+    found = trainable_method(method)
     classes, size = class_embeddings.shape
     shared_specification = shared_head_specification(method, size, classes)
     private_specification = private_head_specification(method, size, classes) or HeadSpecification(())
@@ -142,10 +141,6 @@ def train_round(
         shared_specification.check(shared)
         fitted_shared, fitted_private, loss = found.fit(shared, embeddings, labels, classes, seed)
         return TrainedHeads(fitted_shared, fitted_private, loss, {"left_out": loss})
-    if not isinstance(found, TrainedMethod):
-        raise InvalidInputError(
-            f"method {method!r} does not say how it trains; its author must give it a loss"
-        )
     with _fixed_threads(threads):
         shared_head = _tensors(shared, shared_specification)
         private_head = _tensors(private, private_specification)

@@ -26,7 +26,7 @@ from fedmedclip.protocol import topics
 from fedmedclip.protocol.codecs import delta_codec_named
 from fedmedclip.protocol.codecs.error_feedback import change_to_send, compress_within
 from fedmedclip.protocol.envelope import NO_IDENTITY, open_envelope
-from fedmedclip.protocol.errors import HeadError, InvalidInputError, MessageError
+from fedmedclip.protocol.errors import HeadError, InvalidInputError, MessageError, OtherVersionError
 from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays
 from fedmedclip.protocol.heads.shared_heads import shared_head_specification
 from fedmedclip.protocol.messages import (
@@ -72,6 +72,7 @@ class SiteAgent:
         self._delivery = Delivery(state, maximum_message_bytes)
         self._proof = Proof(state)
         self.refused_messages = 0
+        self._has_other_version = False
         self._online = False
         # Of which version was announced whose lots are drawn.
         self._draw: tuple[int, int] = (-1, 0)
@@ -112,6 +113,9 @@ class SiteAgent:
 
         An update shows by its round which version is here: saying it again would be a tenth of all traffic.
         """
+        if self._has_other_version and not self.joined:
+            # All that such a site can say to an aggregator of another version: who it is, and what it speaks.
+            return said is None
         if not self.joined or said == self.status(online=True):
             return False
         stored = self._stored
@@ -155,6 +159,7 @@ class SiteAgent:
             return self._handle(message, now)
         except (MessageError, HeadError, InvalidInputError) as error:
             self.refused_messages += 1
+            self._has_other_version = isinstance(error, OtherVersionError)
             log.warning("refused a message on %s: %s", topic, error)
             return []
 

@@ -21,6 +21,7 @@ from fedmedclip.edge_client.heads.heads_file import Heads, save_heads
 from fedmedclip.edge_client.heads.method import site_method
 from fedmedclip.edge_client.heads.metrics import Metrics
 from fedmedclip.edge_client.inference.evaluation import evaluate
+from fedmedclip.edge_client.learning.method import trainable_method
 from fedmedclip.edge_client.learning.settings import TrainingSettings
 from fedmedclip.edge_client.learning.training import train_round
 from fedmedclip.edge_client.site.state import SiteState
@@ -86,9 +87,11 @@ class SiteLearner:
     def private_specification(self, plan: Plan) -> HeadSpecification:
         """Return the private head's specification; an empty one for a method without private head.
 
-        Raises InvalidInputError for an unknown method or training setting.
+        Raises InvalidInputError for a method that is unknown or cannot train, and for an unknown training
+        setting.
         """
         self._settings(plan)
+        trainable_method(plan.method)
         manifest = self._bundle.manifest
         specification = private_head_specification(
             plan.method, manifest.embedding_size, len(manifest.class_names)
@@ -148,12 +151,11 @@ class SiteLearner:
         return target_embeddings(self._reference, SURROGATES, seed)
 
     def _settings(self, plan: Plan) -> TrainingSettings:
-        try:
-            return convert(plan.training, TrainingSettings, "the plan", table="training")
-        except InvalidInputError as error:
+        if unknown := sorted(plan.training.keys() - set(TrainingSettings.__struct_fields__)):
             raise InvalidInputError(
-                f"{error}; the coordinator corrects aggregator.toml, or this site updates fedmedclip"
-            ) from error
+                f"this version does not know the run's training setting {', '.join(map(repr, unknown))[:200]}"
+            )
+        return convert(plan.training, TrainingSettings, "the plan", table="training")
 
     def compressed(self, round_number: int, compressed: Compressed) -> None:
         """Log what the round's update leaves to later rounds; the journal gets its share."""

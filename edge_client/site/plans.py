@@ -1,5 +1,6 @@
 """Which plan a site follows, and with which heads it begins: no state, no messages."""
 
+import logging
 from collections.abc import Sequence
 
 from fedmedclip.edge_client.site.roles import Identity, Learner
@@ -9,6 +10,12 @@ from fedmedclip.protocol.errors import InvalidInputError, MessageError
 from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays, head_digest
 from fedmedclip.protocol.heads.shared_heads import initial_shared_head, shared_head_specification
 from fedmedclip.protocol.messages import REVISABLE, Plan
+
+log = logging.getLogger("fedmedclip.site")
+
+_LEAST_IMAGES = 2
+# With the advice it fits what a message carries.
+_LONGEST_CAUSE = 250
 
 
 def check_plan(plan: Plan, known: Sequence[Plan], followed_key: bytes | None, identity: Identity) -> None:
@@ -49,14 +56,28 @@ def reason_not_to(plan: Plan, identity: Identity, learner: Learner) -> str:
             f"the plan is for embeddings of {plan.embedding_size} values, the bundle gives "
             f"{identity.embedding_size}"
         )
+    if learner.samples < _LEAST_IMAGES:
+        return f"training needs at least {_LEAST_IMAGES} labelled images, this site has {learner.samples}"
     try:
         delta_codec_named(plan.uplink_codec)
         delta_codec_named(plan.downlink_codec)
         shared_head_specification(plan.method, plan.embedding_size, identity.classes)
         learner.private_specification(plan)
     except InvalidInputError as error:
-        return f"{error}; update fedmedclip and start again"
+        return f"{str(error)[:_LONGEST_CAUSE]}; {_advice(identity)}"
+    except Exception as error:  # whatever a stranger's method raises when it is asked for its arrays
+        log.exception("method %r fails", plan.method)
+        cause = f"method {plan.method!r} fails ({type(error).__name__}: {error})"
+        return f"{cause[:_LONGEST_CAUSE]}; {_advice(identity)}"
     return ""
+
+
+def _advice(identity: Identity) -> str:
+    running = f" {identity.software}" if identity.software else ""
+    return (
+        f"this site runs fedmedclip{running}: update it, and what it has from elsewhere, and start again; "
+        "or the coordinator corrects aggregator.toml"
+    )
 
 
 def first_private_head(plan: Plan, before: StoredSite | None, learner: Learner) -> bytes:

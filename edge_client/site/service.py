@@ -21,6 +21,7 @@ from fedmedclip.protocol.bundle.bundle import Bundle, open_bundle
 from fedmedclip.protocol.configuration import beside, read_configuration, require_paths
 from fedmedclip.protocol.envelope import NO_IDENTITY, seal
 from fedmedclip.protocol.errors import LinkError
+from fedmedclip.protocol.link.client_identifier import client_identifier
 from fedmedclip.protocol.link.link import (
     Connected,
     Disconnected,
@@ -73,7 +74,7 @@ def run_site(configuration_file: Path, *, once: bool) -> None:
         post = _Post(settings.federation, settings.name, key)
         link = Link(
             broker,
-            client_id=f"fmc-{settings.federation}-{settings.name}-{fingerprint(key.public_key).hex()}",
+            client_id=client_identifier(broker, key, settings.federation, settings.name),
             will=post.status(will),
         )
         learner = SiteLearner(

@@ -47,7 +47,12 @@ class ClientFactory:
         self._tls: ssl.SSLContext | None = tls_context(settings)
         self._password = read_password(settings)
 
-    def make(self, protocol: str) -> LinkClient:
+    @property
+    def has_will(self) -> bool:
+        """Whether the broker is left a last will."""
+        return self._will is not None
+
+    def make(self, protocol: str, *, leave_will: bool = True) -> LinkClient:
         """Return a client, not yet connected, that speaks MQTT "5" or "3.1.1"."""
         settings = self._settings
         options: dict[str, Any] = {
@@ -72,7 +77,7 @@ class ClientFactory:
             client.ws_set_options(path=settings.websocket_path)
         if settings.username is not None:
             client.username_pw_set(settings.username, self._password)
-        if self._will is not None:
+        if self._will is not None and leave_will:
             client.will_set(self._will.topic, self._will.payload, self._will.qos, self._will.retain)
         # Its presence alone keeps paho from writing to the socket inside publish and ack.
         client.on_socket_register_write = lambda *_: None

@@ -1,6 +1,6 @@
 """What a broker says that it can do (CONNACK and SUBACK), and where no federation can work with it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fedmedclip.protocol.link.settings import LinkSettings
@@ -33,6 +33,12 @@ class BrokerLimits:
     window: int = SENDING_WINDOW
     aliases: int = 0
 
+    def at_most(self, payload: int | None) -> "BrokerLimits":
+        """Return these limits with a lower one for the payload, None for as they are."""
+        if payload is None or payload >= self.payload:
+            return self
+        return replace(self, payload=payload, packet=payload + TOPIC_BYTES + PACKET_OVERHEAD)
+
     def takes(self, topic: str, payload: bytes) -> bool:
         """Whether a message fits the largest packet."""
         return self.packet is None or len(payload) + len(topic.encode()) + PACKET_OVERHEAD <= self.packet
@@ -62,6 +68,15 @@ def limits_of(properties: Any, settings: LinkSettings) -> BrokerLimits:
         )
     window = min(SENDING_WINDOW, getattr(properties, "ReceiveMaximum", SENDING_WINDOW))
     return BrokerLimits(payload, packet, window, getattr(properties, "TopicAliasMaximum", 0))
+
+
+def without_will(settings: LinkSettings) -> str:
+    """Say that the broker hangs up over a last will."""
+    return (
+        f"the broker at {settings.address} hangs up on whoever leaves a last will, without a word, and "
+        "accepts the connection without one: it has QoS 0 alone or keeps no retained messages; allow both "
+        "(Mosquitto: max_qos, retain_available true), or take another broker"
+    )
 
 
 def without_acknowledgement(settings: LinkSettings) -> str:

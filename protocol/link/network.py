@@ -32,7 +32,7 @@ from fedmedclip.protocol.link.connection import (
     unanswered_seconds,
 )
 from fedmedclip.protocol.link.events import Connected, Disconnected, Inbox
-from fedmedclip.protocol.link.limits import BrokerLacksError, limits_of
+from fedmedclip.protocol.link.limits import BrokerLacksError, limits_of, without_will
 from fedmedclip.protocol.link.pulse import Pulse
 from fedmedclip.protocol.link.reasons import (
     MESSAGE_REASONS,
@@ -44,6 +44,7 @@ from fedmedclip.protocol.link.reasons import (
 )
 from fedmedclip.protocol.link.session import Session
 from fedmedclip.protocol.link.settings import LinkSettings
+from fedmedclip.protocol.link.suspicion import WillSuspicion
 
 logger = logging.getLogger(__name__)
 
@@ -81,6 +82,8 @@ class NetworkThread:
         self._wake_reader.setblocking(False)
         self._wake_writer.setblocking(False)
         self._clients: dict[str, LinkClient] = {}
+        self._will = WillSuspicion(has_will=factory.has_will)
+        self._without_will = False
         self._accepted = False
         self._ending: Ending | None = None
         self._last_error = ""
@@ -132,7 +135,9 @@ class NetworkThread:
     def _one_connection(self) -> Ending:
         """Connect, serve until the connection ends, and say why it ended."""
         protocol = self._choice.current
-        if protocol not in self._clients:
+        leave_out = self._will.leave_out and not self._choice.undecided
+        if protocol not in self._clients or leave_out != self._without_will:
+            self._without_will = leave_out
             self._clients = {protocol: self._new_client(protocol)}
         client = self._clients[protocol]
         self._accepted = False
@@ -153,10 +158,18 @@ class NetworkThread:
             # Also what a callback raised. The connection is given up, so the broker delivers again.
             logger.exception("error in the network thread of the MQTT link")
             self._ending = Ending(f"internal error of the MQTT link ({type(error).__name__}: {error})")
+        hung_up = self._ending is None
         ending = self._ending or broken_connection(self._last_error, self._settings)
         close_socket(client)
-        self.session.disconnected(blames_message=self._accepted and ending.blames_message)
+        lacking = self.session.disconnected(
+            blames_message=self._accepted and ending.blames_message,
+            hung_up=self._accepted and hung_up and time.monotonic() - started < STABLE_SECONDS,
+        )
+        if lacking:
+            return Ending(f"the broker at {self._settings.address} {lacking}", fatal=True)
         if not self._accepted:
+            if hung_up and self._will.refused():
+                return Ending(without_will(self._settings), fatal=True)
             return ending
         if time.monotonic() - started > STABLE_SECONDS:
             self._failures = 0
@@ -264,7 +277,7 @@ class NetworkThread:
         return max(least, chance.uniform(base, 2 * base) - tried_seconds)
 
     def _new_client(self, protocol: str) -> LinkClient:
-        client = self._factory.make(protocol)
+        client = self._factory.make(protocol, leave_will=not self._without_will)
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_log = self._on_log
@@ -277,7 +290,12 @@ class NetworkThread:
         if reason.is_failure:
             self._ending = connection_refused(reason.getName(), self._settings)
             return
-        limits = limits_of(properties, self._settings)
+        self._will.accepted(without=self._without_will)
+        if self._without_will:
+            # It was to see whether the broker hangs up over the will; without one nobody learns of our end.
+            self._ending = Ending(f"{self._settings.address} accepts the connection without a last will")
+            return
+        limits = self.session.bounded(limits_of(properties, self._settings))
         self._accepted = True
         self._choice.succeeded()
         self._inbox.put(Connected(bool(flags.session_present), self._choice.current, limits.payload))

@@ -13,8 +13,9 @@ FATAL_REASONS = {
     "Not authorized": "check this client's user name, certificate and the broker's access rules",
     "Banned": "ask who runs the broker",
     "Bad authentication method": "check how the broker authenticates clients",
-    "Client identifier not valid": "check the name of this site or aggregator",
-    "Session taken over": "another client with the same name connected; every site needs its own name",
+    "Client identifier not valid": "ask who runs the broker for one, and set broker.client_id",
+    "Session taken over": "another client with the same identifier connected: is this party started twice, "
+    "or another one from a copy of its state?",
     "Retain not supported": "it must keep retained messages (Mosquitto: retain_available true)",
     "QoS not supported": "it must allow QoS 1 (Mosquitto: max_qos)",
     "Unsupported protocol version": 'set broker.protocol to "auto", or check what listens there',

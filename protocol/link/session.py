@@ -21,6 +21,7 @@ from fedmedclip.protocol.link.client import Message
 from fedmedclip.protocol.link.events import Inbox, Published, PublishRefused, Received, SubscriptionRefused
 from fedmedclip.protocol.link.limits import BrokerLacksError, BrokerLimits, without_acknowledgement
 from fedmedclip.protocol.link.settings import LinkSettings
+from fedmedclip.protocol.link.suspicion import MessageSuspicion
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +56,7 @@ class Session:
         self._window: dict[int, tuple[int, Message]] = {}
         self._limits = BrokerLimits(payload=settings.maximum_message_bytes)
         self._suspect: int | None = None
+        self._suspicion = MessageSuspicion()
         self._one_at_a_time = False
         self._filters: dict[str, int] = {}
         self._granted: set[str] = set()
@@ -92,6 +94,10 @@ class Session:
         self._outgoing.extendleft(reversed(self._window.values()))
         self._window.clear()
 
+    def bounded(self, limits: BrokerLimits) -> BrokerLimits:
+        """Return a broker's limits with what was learned of those that it does not name."""
+        return limits.at_most(self._suspicion.largest_payload)
+
     def connected(self, client: paho.Client, limits: BrokerLimits) -> None:
         """Begin on an accepted connection: mind the broker's limits, subscribe again.
 
@@ -110,11 +116,13 @@ class Session:
         if self._filters:
             self._ask(client, self._filters)
 
-    def disconnected(self, *, blames_message: bool) -> None:
-        """Stop using the connection. `blames_message`: the broker ended it over something that we sent.
+    def disconnected(self, *, blames_message: bool, hung_up: bool) -> str:
+        """Stop using the connection. `blames_message`: the broker ended it over something that we sent;
+        `hung_up`: soon after it had accepted it, without a word.
 
         A message that the broker cannot take would be sent again, and end the connection, for ever. So after
         such an ending the messages go one at a time, and one that ends the connection again is refused.
+        Return what the broker lacks where no federation is possible with it, else an empty text.
         """
         self._client = None
         self._connection += 1
@@ -124,11 +132,16 @@ class Session:
         for packet, (token, message) in lost.items():
             del self._window[packet]
             self._refuse(token, message, "the connection was lost")
-        if blames_message and self._window:
-            oldest = next(iter(self._window.values()))[0]
-            self._suspect = oldest if self._one_at_a_time else None
-            self._one_at_a_time = True
-            self._may_shorten = False
+        oldest = next(iter(self._window.values()), None)
+        suspect = hung_up and self._suspicion.hung_up(None if oldest is None else oldest[0])
+        if oldest is None or not (blames_message or suspect):
+            return ""
+        token, message = oldest
+        alone, self._one_at_a_time = self._one_at_a_time, True
+        self._may_shorten = False
+        smaller = alone and self._suspicion.learn_limit(len(message.payload))
+        self._suspect = token if alone and (blames_message or smaller) else None
+        return self._suspicion.lacking(message) if alone and suspect and not smaller else ""
 
     def publish(self, token: int, message: Message) -> None:
         """Queue a message; QoS 0 is not queued while there is no connection."""
@@ -151,13 +164,13 @@ class Session:
             self._one_at_a_time = False
         while self.can_send:
             token, message = self._outgoing.popleft()
-            if not self._fits(message):
+            if token == self._suspect:
+                self._one_at_a_time = False
+                self._refuse(token, message, "the broker ended the connection each time it was sent")
+            elif not self._fits(message):
                 self._refuse(
                     token, message, f"the broker takes packets of at most {self._limits.packet} bytes"
                 )
-            elif token == self._suspect:
-                self._one_at_a_time = False
-                self._refuse(token, message, "the broker ended the connection each time it was sent")
             else:
                 self._hand_over(self._client, token, message)
 

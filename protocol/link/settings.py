@@ -31,7 +31,8 @@ class LinkSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
     Without `port` the usual one of the transport is taken: 1883, with TLS 8883, for WebSockets 80 and 443.
     `maximum_message_bytes` bounds the payload of one message, envelope included; larger content is chunked
-    by the caller. `proxy` is an HTTP proxy, host:port, that allows CONNECT. `session_expiry_seconds` is how
+    by the caller. `client_id` replaces the name that a party derives from its key, for a broker that asks for
+    a certain one. `proxy` is an HTTP proxy, host:port, that allows CONNECT. `session_expiry_seconds` is how
     long an MQTT 5 broker keeps messages for a client that is away.
 
     Raises InvalidInputError when values do not fit together.
@@ -47,6 +48,7 @@ class LinkSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     key_file: File | None = None
     username: str | None = None
     password_file: File | None = None
+    client_id: Annotated[str, msgspec.Meta(min_length=1, max_length=128)] | None = None
     proxy: str | None = None
     protocol: Literal["auto", "5", "3.1.1"] = "auto"
     keepalive_seconds: Annotated[int, msgspec.Meta(ge=5, le=3600)] = 25
@@ -70,6 +72,8 @@ class LinkSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
             raise InvalidInputError("certificate_file and key_file are needed together")
         if self.password_file is not None and not self.username:
             raise InvalidInputError("password_file needs a username")
+        if self.client_id is not None and not self.client_id.isprintable():
+            raise InvalidInputError(f"client_id is {self.client_id!r}; it must be printable")
         if self.longest_retry_seconds < self.first_retry_seconds:
             raise InvalidInputError("longest_retry_seconds is below first_retry_seconds")
         if self.proxy is not None:

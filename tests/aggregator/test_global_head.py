@@ -28,7 +28,7 @@ def head(store):
 
 
 def add(store, round_number, site, samples, value):
-    store.admit(site, bytes(32), samples)
+    store.admit(site, bytes(32), samples, "")
     delta = {"weight": np.full((20, 30), value, np.float32)}
     encoded = encode_head(codec_named("lossless"), delta, SPECIFICATION).data
     store.add_update(round_number, site, samples, encoded)

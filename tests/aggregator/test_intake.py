@@ -35,7 +35,7 @@ LOOSE = Terms(2, False, 1000.0, 0)
 
 @pytest.fixture
 def intake(store):
-    store.admit("a", b"k" * 32, 10)
+    store.admit("a", b"k" * 32, 10, "0.2.0")
     for version in (1, 2, 3, 4):
         store.advance(StoredVersion(version, bytes(32), b"a change"), StoredHead(b"head", None, b""))
     return Intake(store, SPECIFICATION)

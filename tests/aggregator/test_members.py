@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pytest
 
 from fedmedclip.aggregator.configuration import AggregatorConfiguration, FederationSettings
-from fedmedclip.aggregator.members import Members
+from fedmedclip.aggregator.members import Members, Unable
 from fedmedclip.protocol.messages import Join
 
 BUNDLE, KEY, OTHER_KEY = b"b" * 32, b"\xab" * 32, b"\xcd" * 32
@@ -82,7 +82,7 @@ def test_a_join_is_logged_once(admission, caplog):
 def test_a_member_that_cannot_take_part_does_so_again_when_it_joins(admission):
     members = admission.members
     members.note_unable("a", joining(cannot="no room"))  # no member yet
-    assert members.takes_part("a")
+    assert members.unable["a"] == Unable("1.0", "no room")
     members.admit("a", joining())
     assert members.takes_part("a")
     members.note_unable("a", joining(cannot="no room"))

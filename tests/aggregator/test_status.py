@@ -7,16 +7,18 @@ from threading import Thread
 import msgspec
 import pytest
 
+from fedmedclip.aggregator import members
 from fedmedclip.aggregator.control import carry_out_waiting, read_status
 from fedmedclip.aggregator.status import FederationStatus, status_of, stored_status
 from fedmedclip.aggregator.status_table import headline, print_status
 from fedmedclip.protocol import topics
 from fedmedclip.protocol.envelope import NO_IDENTITY, seal
 from fedmedclip.protocol.errors import InvalidInputError
-from fedmedclip.protocol.messages import Abstain
+from fedmedclip.protocol.messages import Abstain, Join
 from fedmedclip.protocol.progress import duration
+from fedmedclip.protocol.signature import new_signing_key
 from fedmedclip.protocol.state_folder import claim_state_folder, is_claimed
-from tests.simulation.federation.loopback import FEDERATION, Loopback
+from tests.simulation.federation.loopback import BUNDLE, FEDERATION, Loopback
 
 
 @pytest.fixture
@@ -57,6 +59,53 @@ def test_it_says_who_has_delivered_who_is_awaited_and_who_is_not_and_why(federat
     assert "version 0 of 3; round 1 has 2 of at least 3 updates, the first" in printed
     assert "excused: it abstained: it has no training images" in printed
     assert "gone " in printed
+
+
+def say(federation, site, software, cannot="", key=None):
+    """Let a site that runs a version of this software join, or say why it does not."""
+    key = key or federation.keys[site]
+    topic = topics.up(FEDERATION, site)
+    join = Join(key.public_key, BUNDLE, 100, -1, software, cannot)
+    federation.deliver("aggregator", topic, seal(join, topic, key, federation.plan.identity))
+
+
+def test_it_says_which_version_each_site_runs_and_who_cannot_take_part_though_it_is_no_member(
+    federation, capsys, monkeypatch
+):
+    monkeypatch.setenv("COLUMNS", "200")
+    reason = "this version does not know the run's training setting 'sharpness'"
+    say(federation, "site-0", "0.1.0")
+    say(federation, "site-1", "0.1.0", cannot=reason)
+    newcomer = new_signing_key()
+    say(federation, "site-9", "0.0.9 [bold]", cannot="unknown codec", key=newcomer)
+    status = status_of(federation.coordinator, federation.now)
+    said = {member.site: (member.part, member.software, member.reason) for member in status.members}
+    assert said["site-0"] == ("awaited", "0.1.0", "")
+    assert said["site-1"] == ("unable", "0.1.0", reason)
+    assert said["site-9"] == ("unable", "0.0.9 [bold]", "unknown codec")
+    print_status(status)
+    printed = capsys.readouterr().out
+    assert f"unable: {reason}" in printed
+    assert "0.0.9 [bold]" in printed
+    federation.kill("aggregator")
+    stored = {member.site: member.software for member in stored_status(federation.store).members}
+    assert stored == {"site-0": "0.1.0", "site-1": "0.1.0", "site-2": "", "site-3": ""}
+    say(federation, "site-0", "0.2.0")
+    say(federation, "site-9", "0.2.0", key=newcomer)
+    status = status_of(federation.coordinator, federation.now)
+    updated = {member.site: (member.part, member.software) for member in status.members}
+    assert updated["site-0"] == updated["site-9"] == ("awaited", "0.2.0")
+
+
+def test_those_that_say_under_ever_other_names_that_they_cannot_take_part_have_an_end(
+    federation, monkeypatch
+):
+    monkeypatch.setattr(members, "_MOST_UNABLE", 5)
+    for number in range(50):
+        say(federation, f"stranger-{number}", "0.1.0", cannot="it will not", key=new_signing_key())
+    say(federation, "site-1", "0.1.0", cannot="a member is always heard")
+    assert len(federation.coordinator.unable) == 6
+    assert "site-1" in federation.coordinator.unable
 
 
 def test_a_running_aggregator_is_asked_and_the_question_does_not_stay_on_record(tmp_path, federation):

@@ -28,7 +28,7 @@ def store(tmp_path):
 
 
 def test_what_is_stored_is_there_after_opening_again(store, tmp_path):
-    store.admit("site-a", b"k" * 32, 100)
+    store.admit("site-a", b"k" * 32, 100, "0.2.0")
     store.add_update(1, "site-a", 100, b"delta")
     again = Store(tmp_path / "aggregator.db")
     assert again.plan() == PLAN
@@ -46,7 +46,7 @@ def test_an_update_stored_twice_counts_once_and_the_first_stands(store):
 
 
 def test_a_counted_update_is_remembered_after_its_payload_is_gone(store):
-    store.admit("site-a", b"k" * 32, 100)
+    store.admit("site-a", b"k" * 32, 100, "0.2.0")
     store.add_update(1, "site-a", 100, b"delta")
     store.advance(StoredVersion(1, b"d" * 32, b"broadcast"), StoredHead(b"head1", b"residual1", b"memory1"))
     assert store.last_round("site-a") == 1
@@ -55,8 +55,8 @@ def test_a_counted_update_is_remembered_after_its_payload_is_gone(store):
 
 
 def test_a_sites_pinned_key_is_not_replaced(store):
-    store.admit("site-a", b"k" * 32, 100)
-    store.admit("site-a", b"other".ljust(32), 200)
+    store.admit("site-a", b"k" * 32, 100, "0.2.0")
+    store.admit("site-a", b"other".ljust(32), 200, "0.2.0")
     assert store.sites() == {"site-a": b"k" * 32}
 
 
@@ -143,7 +143,7 @@ def test_name_and_configured_values_are_known_once_they_are_described(store):
 
 
 def test_the_next_run_keeps_the_sites_and_puts_away_the_newest_head(store):
-    store.admit("site-a", b"k" * 32, 100)
+    store.admit("site-a", b"k" * 32, 100, "0.2.0")
     for version in (1, 2):
         advance(store, version)
     store.keep_whole(2, b"head2")
@@ -207,7 +207,7 @@ def test_what_lies_before_a_version_is_forgotten(store):
 
 
 def test_a_closed_round_leaves_no_uploads_and_no_payloads_of_it_and_of_rounds_before(store):
-    store.admit("site-a", b"k" * 32, 100)
+    store.admit("site-a", b"k" * 32, 100, "0.2.0")
     for round_number in (1, 2, 3):
         store.add_update(round_number, "site-a", 100, b"delta")
     store.begin_upload("site-b", Update(2, 50, refer_to(bytes(10_000), 4096)))
@@ -233,7 +233,7 @@ def test_an_upload_is_forgotten_with_its_blocks_and_others_stay(store):
 
 def test_a_site_that_joins_again_may_have_more_images(store):
     for samples in (100, 200):
-        store.admit("site-a", b"k" * 32, samples)
+        store.admit("site-a", b"k" * 32, samples, "0.2.0")
     assert store._database.row("SELECT samples FROM sites") == (200,)
 
 
@@ -245,7 +245,7 @@ def test_updates_come_by_site_and_round(store):
 
 
 def test_a_late_update_of_an_earlier_round_does_not_hide_the_newest(store):
-    store.admit("site-a", b"k" * 32, 100)
+    store.admit("site-a", b"k" * 32, 100, "0.2.0")
     assert store.last_round("site-b") == 0
     for round_number in (5, 3):
         store.add_update(round_number, "site-a", 100, b"delta")
@@ -266,15 +266,15 @@ def test_commands_wait_in_order_until_they_are_answered(store):
 def test_of_a_batch_all_is_stored_or_nothing(store, tmp_path):
     def fail():
         with store.batch():
-            store.admit("site-a", b"k" * 32, 100)
+            store.admit("site-a", b"k" * 32, 100, "0.2.0")
             raise KeyError
 
     with pytest.raises(KeyError):
         fail()
     assert store.sites() == {}
     with store.batch():
-        store.admit("site-a", b"k" * 32, 100)
-        store.admit("site-b", b"l" * 32, 100)
+        store.admit("site-a", b"k" * 32, 100, "0.2.0")
+        store.admit("site-b", b"l" * 32, 100, "0.2.0")
     assert set(Store(tmp_path / "aggregator.db").sites()) == {"site-a", "site-b"}
 
 
@@ -288,7 +288,7 @@ def test_a_damaged_head_is_named_whichever_part_of_it(store):
 
 
 def test_a_copy_is_whole_while_the_state_is_in_use(store, tmp_path):
-    store.admit("site-a", b"k" * 32, 100)
+    store.admit("site-a", b"k" * 32, 100, "0.2.0")
     store.copy_to(tmp_path / "copy.db")
     copy = Store(tmp_path / "copy.db")
     assert (copy.plan(), copy.sites()) == (store.plan(), store.sites())
@@ -302,3 +302,23 @@ def test_a_closed_store_lets_go_of_its_file(tmp_path):
     with pytest.raises(StorageError):
         store.plan()
     assert [path.name for path in tmp_path.iterdir()] == ["aggregator.db"]
+
+
+def test_which_version_a_site_runs_is_what_it_said_last(store, tmp_path):
+    store.admit("site-a", b"k" * 32, 100, "0.1.0")
+    store.admit("site-a", b"k" * 32, 100, "0.2.0")
+    store.admit("site-b", b"l" * 32, 100, "0.2.0")
+    store.note_software("site-b", "0.1.0")
+    assert Store(tmp_path / "aggregator.db").software() == {"site-a": "0.2.0", "site-b": "0.1.0"}
+
+
+def test_a_state_of_before_versions_were_kept_is_migrated(store, tmp_path):
+    store.admit("site-a", b"k" * 32, 100, "0.2.0")
+    store.close()
+    with sqlite3.connect(tmp_path / "aggregator.db") as database:
+        database.execute("ALTER TABLE sites DROP COLUMN software")
+        database.execute("PRAGMA user_version = 2")
+    again = Store(tmp_path / "aggregator.db")
+    assert again.software() == {"site-a": ""}
+    again.note_software("site-a", "0.2.0")
+    assert again.software() == {"site-a": "0.2.0"}

@@ -81,7 +81,9 @@ def test_an_unusable_bundle_is_bad_input(tmp_path):
 def test_nobody_at_the_brokers_address():
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        found = reach(LinkSettings(host="127.0.0.1", port=unused.getsockname()[1]), "trial", "site-a")
+        found = reach(
+            LinkSettings(host="127.0.0.1", port=unused.getsockname()[1]), "trial", "site-a", running=False
+        )
     assert [finding.state for finding in found] == [State.BAD]
     assert "connection refused" in found[0].words
 

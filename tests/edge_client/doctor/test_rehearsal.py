@@ -2,9 +2,10 @@
 
 import pytest
 
+from fedmedclip.edge_client.doctor.broker import reach
 from fedmedclip.edge_client.doctor.finding import State
 from fedmedclip.edge_client.doctor.rehearsal import rehearse
-from fedmedclip.protocol.link.link import Message, Published, Received
+from fedmedclip.protocol.link.link import Connected, Disconnected, Message, Published, Received
 from fedmedclip.simulation.processes.brokers import MosquittoBroker
 from tests import ROOT
 from tests.protocol.link.helpers import open_link, quiet, settings_for, wait_for, write_accounts
@@ -40,13 +41,14 @@ def test_under_the_shipped_rules_all_is_tried_and_a_running_site_is_left_alone(t
     with guarded(RULES) as broker, open_link(broker, **as_user(tmp_path, "aggregator")) as centre:
         centre.publish(PLAN, b"plan", retain=True)
         wait_for(centre, Published)
-        running = {"client_id": "fmc-brain-mri-site-a-1234", "will": Message(status, b"gone", retain=True)}
+        running = {"client_id": "fmcabcdefghijklmnopqrst", "will": Message(status, b"gone", retain=True)}
         with open_link(broker, **running, **as_user(tmp_path, "site-a")) as site:
             site.publish(status, b"online", retain=True)
             wait_for(site, Published)
             settings = settings_for(broker, protocol=protocol, **as_user(tmp_path, "site-a"))
             found = list(rehearse(settings, "brain-mri", "site-a"))
-            assert states(found) == dict.fromkeys(("MQTT", "publishing", "retained", "federation"), State.OK)
+            named = ["MQTT", *["size"] * (protocol == "3.1.1"), "publishing", "retained", "federation"]
+            assert states(found) == dict.fromkeys(named, State.OK)
             centre.subscribe("fmc1/#")
             kept = {}
             while (event := centre.next_event(0.5)) is not None:
@@ -80,14 +82,45 @@ def test_rules_without_the_doctors_topic_are_no_fault_of_the_site(tmp_path, guar
 @pytest.mark.parametrize(
     ("lines", "words"),
     [
-        ({"settings": ["retain_available false"]}, "retained"),
-        ({"listener_settings": ["max_qos 0"]}, "QoS 1"),
-        ({"settings": ["max_packet_size 600"]}, "at most 600 bytes"),
+        ({"settings": ["retain_available false"]}, ("retained", "keeps no retained")),
+        ({"listener_settings": ["max_qos 0"]}, ("QoS 1", "QoS 0 alone")),
+        ({"settings": ["max_packet_size 600"]}, ("at most 600 bytes", "max_packet_size")),
     ],
     ids=["retain", "quality", "packets"],
 )
-def test_a_broker_with_which_the_site_would_not_work(mosquitto_installed, lines, words):
+@pytest.mark.parametrize("protocol", ["auto", "3.1.1"])
+def test_a_broker_with_which_the_site_would_not_work(mosquitto_installed, lines, words, protocol):
     with MosquittoBroker(**lines) as broker:
-        found = list(rehearse(settings_for(broker), "trial", "site-a"))
-    assert [finding.state for finding in found] == [State.BAD]
-    assert words in found[0].words
+        found = list(rehearse(settings_for(broker, protocol=protocol), "trial", "site-a"))
+    assert found[-1].state is State.BAD
+    assert not {"publishing", "retained", "federation"} & states(found).keys()
+    assert words[protocol == "3.1.1"] in found[-1].words
+
+
+@pytest.mark.parametrize("protocol", ["auto", "3.1.1"])
+def test_a_broker_that_takes_less_than_is_configured_is_a_note_with_what_to_set(
+    mosquitto_installed, protocol
+):
+    with MosquittoBroker(settings=["max_packet_size 20000"]) as broker:
+        found = rehearse(settings_for(broker, protocol=protocol), "trial", "site-a")
+        found = {finding.name: finding for finding in found}
+    assert found["publishing"].state is found["retained"].state is State.OK
+    if protocol == "auto":
+        assert "messages of 19904 bytes" in found["MQTT"].words
+    else:
+        assert found["size"].state is State.NOTE
+        assert "maximum_message_bytes = 16384" in found["size"].advice
+
+
+def test_with_one_identifier_for_both_a_running_site_is_left_alone(mosquitto_installed):
+    with MosquittoBroker() as broker, open_link(broker, "hospital-a") as site:
+        wait_for(site, Connected)
+        settings = settings_for(broker, client_id="hospital-a")
+        found = reach(settings, "trial", "hospital-a", running=True)[-1]
+        assert (found.name, found.state) == ("MQTT", State.NOTE)
+        assert "stop the site" in found.advice
+        assert quiet(site, Disconnected)
+    with MosquittoBroker(settings=["log_type notice"]) as broker:
+        settings = settings_for(broker, client_id="hospital-a")
+        assert reach(settings, "trial", "hospital-a", running=False)[-1].name == "federation"
+        assert " as hospital-a " in broker.log_file.read_text()

@@ -104,10 +104,10 @@ def test_a_site_takes_part_in_what_it_can_do():
             f"bundle has digest {BUNDLE.hex()[:16]}, the run uses {bytes(8).hex()}",
         ),
         ({"embedding_size": 9}, "the plan is for embeddings of 9 values, the bundle gives 8"),
-        ({"uplink_codec": "rar"}, "'rar'.*; update fedmedclip"),
-        ({"downlink_codec": "rar"}, "'rar'.*; update fedmedclip"),
-        ({"method": "fedmagic"}, "'fedmagic'.*; update fedmedclip"),
-        ({"method": "fedclip"}, "this site cannot do it; update fedmedclip"),
+        ({"uplink_codec": "rar"}, "'rar'.*; this site runs fedmedclip: update it"),
+        ({"downlink_codec": "rar"}, "'rar'.*; this site runs fedmedclip: update it"),
+        ({"method": "fedmagic"}, "'fedmagic'.*; this site runs fedmedclip: update it"),
+        ({"method": "fedclip"}, "this site cannot do it; this site runs fedmedclip: update it"),
     ],
 )
 def test_a_site_says_why_it_cannot_take_part(changes, reason):
