@@ -1,5 +1,6 @@
 """How to reach the broker: the `[broker]` table of every configuration file."""
 
+import ipaddress
 import logging
 import ssl
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
@@ -60,10 +61,7 @@ class LinkSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     longest_retry_seconds: Seconds = 3.0
 
     def __post_init__(self) -> None:
-        if not self.host or "/" in self.host or any(character.isspace() for character in self.host):
-            raise InvalidInputError(
-                f"host is {self.host!r}; give a host name or address alone, without mqtt:// or a path"
-            )
+        msgspec.structs.force_setattr(self, "host", _host_alone(self.host))
         if not self.websocket_path.startswith("/"):
             raise InvalidInputError(f"websocket_path is {self.websocket_path!r}; it must start with /")
         if not self.tls and (self.ca_file or self.certificate_file or self.key_file):
@@ -91,7 +89,8 @@ class LinkSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     @property
     def address(self) -> str:
         """host:port, for messages to people."""
-        return f"{self.host}:{self.broker_port}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.broker_port}"
 
     def relative_to(self, folder: Path) -> "LinkSettings":
         """Return the settings with relative file names taken from `folder`, where the configuration lies."""
@@ -100,13 +99,51 @@ class LinkSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         return msgspec.structs.replace(self, **found)
 
 
+def _host_alone(text: str) -> str:
+    """Return a host name, or an address without its brackets; InvalidInputError for anything else."""
+    host = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+    wrong = f"host is {_without_secret(text)!r}; "
+    if "@" in host:
+        raise InvalidInputError(wrong + "give the user in `username` and the password in `password_file`")
+    if not host or "/" in host or any(character.isspace() for character in host):
+        raise InvalidInputError(wrong + "give a host name or address alone, without mqtt:// or a path")
+    if (":" in host or host != text) and not _is_address_of_version_6(host):
+        raise InvalidInputError(wrong + "give the name or address alone, and the port in `port`")
+    return host
+
+
 def split_host_port(text: str, name: str) -> tuple[str, int]:
     """Split "host:port" or "[IPv6 address]:port"; InvalidInputError calls the setting by `name`."""
     host, _, port = text.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    if not host or "/" in host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
-        raise InvalidInputError(f"{name} is {text!r}; expected host:port, for example proxy.example.org:3128")
+    bracketed = host.startswith("[") and host.endswith("]")
+    host = host[1:-1] if bracketed else host
+    wrong = f"{name} is {_without_secret(text)!r}; "
+    if "@" in text:
+        raise InvalidInputError(
+            wrong
+            + "one that asks for a name and a password is not supported: let it know this machine's address"
+        )
+    if "/" in text:
+        raise InvalidInputError(wrong + "expected host:port alone, without http:// or a path")
+    if (":" in host or bracketed) and not (bracketed and _is_address_of_version_6(host)):
+        raise InvalidInputError(wrong + "expected host:port, an IPv6 address in brackets: [2001:db8::1]:3128")
+    if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
+        raise InvalidInputError(wrong + "expected host:port, for example proxy.example.org:3128")
     return host, int(port)
+
+
+def _is_address_of_version_6(host: str) -> bool:
+    try:
+        ipaddress.IPv6Address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _without_secret(text: str) -> str:
+    """Return an address without the password that somebody put into it."""
+    before, at, host = text.rpartition("@")
+    return f"{before.partition('://')[1] and before.partition('://')[0] + '://'}...@{host}" if at else text
 
 
 def tls_context(settings: LinkSettings) -> ssl.SSLContext | None:

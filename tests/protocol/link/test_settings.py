@@ -144,3 +144,49 @@ def test_addresses() -> None:
     for bad in ("", ":80", "a:", "a:0", "a:65536", "a:b", "http://a:80"):
         with pytest.raises(InvalidInputError, match="expected host:port"):
             split_host_port(bad, "x")
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [
+        ("[::1]", "[::1]:1883"),
+        ("::1", "[::1]:1883"),
+        ("2001:db8::17", "[2001:db8::17]:1883"),
+        ("192.0.2.7", "192.0.2.7:1883"),
+        ("broker.example.org", "broker.example.org:1883"),
+    ],
+)
+def test_an_address_may_stand_in_brackets(tmp_path: Path, host: str, address: str) -> None:
+    settings = read_broker(tmp_path, {"host": host})
+    assert settings.address == address
+    assert settings.host == host.strip("[]")
+    assert msgspec.structs.replace(settings, tls=True).host == settings.host
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ({"host": "broker.example.org:8883"}, "the port in `port`"),
+        ({"host": "[::1]:8883"}, "the port in `port`"),
+        ({"host": "[broker]"}, "the port in `port`"),
+        ({"host": "me:secret@broker"}, "username"),
+        ({"host": "mqtt://me:secret@broker"}, "username"),
+        ({"proxy": "me:secret@proxy:3128"}, "not supported"),
+        ({"proxy": "http://me:secret@proxy:3128"}, "not supported"),
+        ({"proxy": "http://proxy:3128"}, "expected host:port"),
+        ({"proxy": "::1:3128"}, "in brackets"),
+        ({"proxy": "[proxy]:3128"}, "in brackets"),
+        ({"proxy": "proxy"}, "expected host:port"),
+        ({"proxy": "proxy:99999"}, "expected host:port"),
+    ],
+)
+def test_what_belongs_elsewhere_is_refused_with_its_place_and_without_a_password(
+    tmp_path: Path, table: dict[str, object], words: str
+) -> None:
+    with pytest.raises(InvalidInputError, match=words) as raised:
+        read_broker(tmp_path, table)
+    assert "secret" not in str(raised.value)
+
+
+def test_a_proxy_may_be_an_address_of_version_6() -> None:
+    assert split_host_port("[2001:db8::1]:3128", "proxy") == ("2001:db8::1", 3128)
