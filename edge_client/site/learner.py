@@ -31,6 +31,7 @@ from fedmedclip.protocol.codecs.residual_watch import ResidualWatch
 from fedmedclip.protocol.configuration import convert
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays
+from fedmedclip.protocol.heads.methods import faults_of_others
 from fedmedclip.protocol.messages import Plan
 from fedmedclip.protocol.new_files import write_new_file
 from fedmedclip.protocol.progress import progress_lines
@@ -110,7 +111,10 @@ class SiteLearner:
     ) -> tuple[NamedArrays, NamedArrays]:
         """Return both heads after one local round on the cached embeddings; the encoder does not run."""
         started = time.monotonic()
-        with progress_lines(f"round {round_number} of {plan.rounds}: training, epochs") as progress:
+        with (
+            faults_of_others(plan.method),
+            progress_lines(f"round {round_number} of {plan.rounds}: training, epochs") as progress,
+        ):
             trained = train_round(
                 plan.method,
                 shared,

@@ -5,12 +5,13 @@ found by its name, as a plug-in is: the built-in ones in the table below, the ot
 the distributions that are installed. Nothing is imported before it is asked for.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 
-from fedmedclip.protocol.errors import InvalidInputError
+from fedmedclip.protocol.errors import FedMedClipError, InvalidInputError
 from fedmedclip.protocol.heads.head import HeadSpecification
 from fedmedclip.protocol.near_names import unknown_name
 from fedmedclip.protocol.plugins import known_names, load_from_outside
@@ -45,6 +46,20 @@ class Method:
     shared_arrays: Arrays
     needs_classes: bool = False
     sends_statistics: bool = False
+
+
+@contextmanager
+def faults_of_others(name: str) -> Iterator[None]:
+    """Let whatever the method of another distribution raises be an InvalidInputError that names it."""
+    try:
+        yield
+    except FedMedClipError:
+        raise
+    except Exception as error:
+        if name in _BUILT_IN:
+            raise
+        said = f"{type(error).__name__}: {error}"
+        raise InvalidInputError(f"method {name!r}, of another distribution, failed ({said})") from error
 
 
 def known_methods() -> list[str]:

@@ -5,7 +5,7 @@ import pytest
 from fedmedclip.aggregator.rules import rule_named
 from fedmedclip.protocol.codecs import codec_named, known_codecs
 from fedmedclip.protocol.errors import AggregationError, InvalidInputError
-from fedmedclip.protocol.heads.methods import known_methods, method_named
+from fedmedclip.protocol.heads.methods import faults_of_others, known_methods, method_named
 from fedmedclip.protocol.heads.shared_heads import shared_head_specification
 from tests.distributions import install
 
@@ -94,3 +94,17 @@ def test_a_codec_from_outside_takes_parameters_as_ours_do(outside):
         codec_named("half:share=2")
     with pytest.raises(InvalidInputError, match="'half' has no parameter bits"):
         codec_named("half:bits=2")
+
+
+def test_what_a_method_from_outside_raises_is_named_and_what_ours_do_is_a_fault_to_be_seen():
+    with (
+        pytest.raises(
+            InvalidInputError, match=r"method 'theirs', .* \(ZeroDivisionError: division by zero\)"
+        ),
+        faults_of_others("theirs"),
+    ):
+        1 / 0  # noqa: B018 - it raises
+    with pytest.raises(ZeroDivisionError), faults_of_others("fedmedclip"):
+        1 / 0  # noqa: B018 - it raises
+    with pytest.raises(AggregationError), faults_of_others("theirs"):
+        raise AggregationError("as it is")
