@@ -17,6 +17,9 @@ from fedmedclip.protocol.private_files import make_private
 # What the write-ahead log takes between two checkpoints, which come after 1,000 pages of 4 KiB.
 _LOG_BYTES = 4 << 20
 
+IN_MEMORY = Path(":memory:")
+"""SQLite's name of a database that is no file and ends with its connection: for simulations."""
+
 Migration = Callable[[sqlite3.Connection], None]
 """Changes the tables of one version into those of the next."""
 
@@ -27,6 +30,15 @@ def checksum(*values: bytes | None) -> bytes:
     for value in values:
         digest.update(b"\xff" if value is None else len(value).to_bytes(8, "little") + value)
     return digest.digest()[:16]
+
+
+def _make_files_private(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    make_private(path)
+    # SQLite gives new files beside it the same permissions.
+    for ending in ("-wal", "-shm"):
+        if (beside := path.with_name(f"{path.name}{ending}")).exists():
+            make_private(beside)
 
 
 class Database:
@@ -42,12 +54,8 @@ class Database:
     ) -> None:
         self.path = path
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            make_private(path)
-            # SQLite gives new files beside it the same permissions.
-            for ending in ("-wal", "-shm"):
-                if (beside := path.with_name(f"{path.name}{ending}")).exists():
-                    make_private(beside)
+            if path != IN_MEMORY:
+                _make_files_private(path)
             self._connection = sqlite3.connect(path, isolation_level=None, timeout=30.0)
             self._connection.execute("PRAGMA journal_mode = WAL")
             # Else the log keeps for ever the size that one large transaction or slow reader gave it.

@@ -10,7 +10,6 @@ import io
 import pickle
 import zlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +24,7 @@ from fedmedclip.edge_client.site.agent import SiteAgent
 from fedmedclip.edge_client.site.roles import Identity
 from fedmedclip.edge_client.site.state import SiteState
 from fedmedclip.protocol.codecs.error_feedback import Compressed
+from fedmedclip.protocol.database import IN_MEMORY
 from fedmedclip.protocol.heads.head import (
     HeadSpecification,
     NamedArrays,
@@ -43,7 +43,6 @@ BUNDLE = bytes(range(32))
 EMBEDDING_SIZE = 2
 MESSAGE_LIMIT = 65536
 AGGREGATOR = "aggregator"
-IN_MEMORY = Path(":memory:")
 PRIVATE = HeadSpecification((TensorSpecification("private", (1,)),))
 
 Counted = tuple[tuple[str, int, bytes], ...]

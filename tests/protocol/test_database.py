@@ -3,7 +3,7 @@
 import sqlite3
 from contextlib import closing
 
-from fedmedclip.protocol.database import Database
+from fedmedclip.protocol.database import IN_MEMORY, Database
 
 MEBIBYTE = 1 << 20
 SCHEMA = "CREATE TABLE IF NOT EXISTS things (id INTEGER PRIMARY KEY, data BLOB)"
@@ -26,3 +26,10 @@ def test_what_a_long_reader_made_the_log_take_is_given_back(tmp_path):
             assert log.stat().st_size > 20 * MEBIBYTE
         write(database, 10)
         assert log.stat().st_size < 8 * MEBIBYTE
+
+
+def test_a_database_in_memory_makes_no_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with closing(Database(IN_MEMORY, SCHEMA)) as database:
+        write(database, 1)
+    assert list(tmp_path.iterdir()) == []

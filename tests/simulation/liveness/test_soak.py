@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks.liveness.scale import goal_seconds
-from benchmarks.liveness.soak import Measured, judge, soak
+from benchmarks.liveness.soak import DESCRIPTORS_MORE, Measured, judge, soak
 
 
 def measured(*, megabytes=0.0, descriptors=0.0, disk=0.0, rounds=1000):
@@ -17,7 +17,7 @@ def measured(*, megabytes=0.0, descriptors=0.0, disk=0.0, rounds=1000):
 
 def test_what_stays_where_it_was_is_flat():
     assert judge(measured()) == {
-        "own_memory_mb": (60.0, 60.0), "descriptors": (10.0, 10.0), "disk_mb": (8.89, 8.89), "flat": True,
+        "own_memory_mb": (60.0, 60.0), "descriptors": (10.0, 10.0), "disk_mb": (8.81, 8.81), "flat": True,
     }  # fmt: skip
 
 
@@ -41,6 +41,5 @@ def test_a_short_soak_of_real_processes(tmp_path, mosquitto_installed):
     found = Measured()
     soak(5, 30, tmp_path, found)
     assert len(found.descriptors) == 30
-    before, after = judge(found)["descriptors"]
-    # A connection that is being made, or a file that is being read, may be among them at that moment.
-    assert abs(after - before) <= 2
+    early, late = judge(found)["descriptors"]
+    assert 5 < late <= early + DESCRIPTORS_MORE
