@@ -113,7 +113,9 @@ def test_a_federation_goes_through_a_broker_that_hangs_up_over_large_messages(tm
         )
         for path in tmp_path.glob("*/*.toml"):
             text = path.read_text().replace('protocol = "auto"', 'protocol = "3.1.1"')
-            path.write_text(text + "first_retry_seconds = 0.1\nlongest_retry_seconds = 0.2\n")
+            # One halving is enough; each takes the aggregator until its site asks again.
+            text += "first_retry_seconds = 0.1\nlongest_retry_seconds = 0.2\nmaximum_message_bytes = 32768\n"
+            path.write_text(text)
         federation.start("aggregator", "site-a")
         federation.wait_for_end()
         assert "hangs up over a message of" in federation.log_of("site-a")
