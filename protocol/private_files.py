@@ -34,8 +34,8 @@ def make_private_folder(folder: Path, ours: frozenset[str]) -> None:
     names = {name for name in os.listdir(folder) if not name.endswith(".toml")}
     if mode & stat.S_ISVTX or (names and not names & ours):
         raise InvalidInputError(
-            f"the state folder {folder} holds other files, and other users may look into it; name a folder "
-            f"of its own, or close it: chmod 700 {folder}"
+            f"the state folder {folder} is open to other users and not this party's alone; name a folder of "
+            f"its own, or close it: chmod 700 {folder}"
         )
     _change_mode(folder, mode & ~_OTHERS)
     log.warning("other users could look into the state folder %s; it is for its owner only now", folder)

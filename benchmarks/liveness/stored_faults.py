@@ -58,7 +58,7 @@ def full_disk(trial: Trial) -> None:
         raise AssertionError("a small disk can be mounted by root only")
     disk = trial.folder / "disk"
     disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(disk)]
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES},mode=0700", "tmpfs", str(disk)]
     subprocess.run(mount, check=True, timeout=10)
     try:
         trial.edit(state=str(disk))
