@@ -31,7 +31,7 @@ def test_a_unit_exposes_little(analyze, unit):
         [analyze, "security", "--offline=yes", "--no-pager", unit], capture_output=True, text=True
     )
     if "offline" in done.stderr:
-        missing(f"systemd-analyze cannot judge a file: {done.stderr.strip()}")
+        pytest.skip(f"this systemd-analyze cannot judge a file: {done.stderr.strip()}")
     found = re.search(r"Overall exposure level for \S+: ([\d.]+)", done.stdout)
     assert found is not None, done.stderr
     assert float(found[1]) < MOST_EXPOSURE
@@ -80,7 +80,8 @@ def test_systemd_starts_again_after_what_passes_and_not_after_what_a_person_has_
     (folder / "all.target").write_text(f"[Unit]\nWants={wanted}\n")
     done = play(manager, tmp_path, lambda: all(starts(counts[key]) > again(key[1]) for key in counts))
     if not any(path.exists() for path in counts.values()):
-        missing(f"no systemd can be started here: {done.strip() or 'it says nothing'}")
+        # Not for want of something that could be installed: also in continuous integration.
+        pytest.skip(f"no systemd can be started here: {done.strip() or 'it says nothing'}")
     found = {key: starts(path) for key, path in counts.items()}
     assert {key for key, count in found.items() if count > 1} == {key for key in counts if ENDINGS[key[1]]}
     assert min(found.values()) == 1
