@@ -208,8 +208,9 @@ class Coordinator:
         self._intake.clear()
         self._recovery.over(version)
         log.warning("rolled back: version %d has the head of version %d", version, to_version)
-        later = self.revise(now, rounds=self.plan.rounds + version - before)
+        # First the round: an announcement says who is drawn for it.
         advanced = self._advance(HeadAdvanced(version), now)
+        later = self.revise(now, rounds=self.plan.rounds + version - before)
         return [*later, *self.opening(), *advanced]
 
     def leave_out(self, site: str, now: float) -> list[Outgoing]:

@@ -164,3 +164,15 @@ def test_all_policies_together_survive_a_restored_backup(tmp_path):
     federation.restore_aggregator(tmp_path / "backup.db")
     federation.run(steps=80_000)
     assert federation.final_digest()
+
+
+def test_after_a_rollback_every_announcement_says_who_is_drawn_for_the_new_round(tmp_path):
+    federation = Loopback(tmp_path, sites=5, rounds=5, minimum_sites=2, sites_per_round=2)
+    all_joined(federation)
+    play_rounds(federation, 3)
+    outgoing = federation.coordinator.roll_back(1, federation.now)
+    announced = {item.message.drawn_below for item in outgoing if isinstance(item.message, Announcement)}
+    assert announced == {federation.coordinator.rounds.drawn_below}
+    federation.from_aggregator(outgoing)
+    federation.run(steps=40_000)
+    assert federation.coordinator.global_head.version == 6
