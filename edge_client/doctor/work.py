@@ -12,12 +12,14 @@ from fedmedclip.edge_client.doctor.finding import Finding, bad, good, note
 from fedmedclip.edge_client.features.encoder import Encoder
 from fedmedclip.edge_client.features.self_test import run_self_test
 from fedmedclip.edge_client.images.dataset import load_dataset
+from fedmedclip.edge_client.images.opening import UnreadableImageError, read_identified
 from fedmedclip.edge_client.images.readers.settings import ReaderSettings
 from fedmedclip.protocol.bundle.bundle import Bundle
 from fedmedclip.protocol.bundle.self_test import demanded
 from fedmedclip.protocol.errors import InvalidInputError
 
 _SECONDS = 1.0
+_NEEDED_OF_A_CLASS = 2
 # Multiplications and additions of a ViT-B/32 for one image, in units of 10^9.
 _VIT_B_32_GIGAFLOPS = 8.8
 _MATRIX = 512
@@ -59,14 +61,30 @@ def self_test(bundle: Bundle, threads: int | None) -> Finding:
 
 
 def images(data: Path, bundle: Bundle, settings: ReaderSettings) -> Finding:
-    """List a site's images by the same rules as the site does, without reading what is in them."""
+    """List a site's images by the site's own rules, and read two different ones of each class."""
     try:
         dataset = load_dataset(data, bundle.manifest.class_names, settings=settings)
     except InvalidInputError as error:
         return bad("data", str(error), "the site would refuse this; correct the data, or site.data")
     counts = Counter(image.label for image in dataset.images)
+    unreadable: list[UnreadableImageError] = []
+    for label, count in sorted(counts.items()):
+        different: set[bytes] = set()
+        for image in dataset.images:
+            if image.label == label and len(different) < _NEEDED_OF_A_CLASS:
+                try:
+                    different.add(read_identified(image.path, settings)[0].content_hash)
+                except UnreadableImageError as error:
+                    unreadable.append(error)
+        if len(different) < _NEEDED_OF_A_CLASS:
+            words = f"class {label!r}: of its {count} images {len(different)} can be read and differ"
+            why = f"; {unreadable[0]}" if unreadable else ""
+            return bad("data", words + why, "the site needs two: add images, or remove the class")
     shown = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
-    return good("data", f"{len(dataset.images)} images ({shown}), not read yet")
+    words = f"{len(dataset.images)} images ({shown}); two of each class were read"
+    if unreadable:
+        return note("data", f"{words}, and {len(unreadable)} on the way there cannot be: {unreadable[0]}")
+    return good("data", words)
 
 
 def features(store: Path) -> Finding:

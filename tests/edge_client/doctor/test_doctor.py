@@ -66,6 +66,27 @@ def test_classes_that_the_site_would_refuse(tmp_path, configuration, class_folde
     assert "unheard of" in found.words
 
 
+def data_finding(configuration):
+    (found,) = [finding for finding in examine(None, configuration) if finding.name == "data"]
+    return found
+
+
+def test_a_class_with_copies_of_one_image_or_with_none_that_can_be_read(configuration, class_folders):
+    folder = sorted(path for path in class_folders.iterdir() if path.is_dir())[0]
+    paths = sorted(folder.glob("*.png"))
+    paths[0].write_bytes(b"\x89PNG and no more")
+    found = data_finding(configuration)
+    assert (found.state, "cannot be" in found.words) == (State.NOTE, True)
+    for path in paths[2:]:
+        shutil.copy(paths[1], path)
+    found = data_finding(configuration)
+    assert found.state is State.BAD
+    assert f"class {folder.name!r}: of its {len(paths)} images 1 can be read and differ" in found.words
+    for path in paths:
+        path.write_bytes(b"\x89PNG and no more")
+    assert "0 can be read and differ" in data_finding(configuration).words
+
+
 def test_the_table_and_its_verdict(capsys):
     print_table([good("clock", "it is [late]"), bad("data", "none", "add some")], fit=False)
     printed = capsys.readouterr().out
