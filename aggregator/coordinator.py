@@ -148,10 +148,6 @@ class Coordinator:
         """The federation's name."""
         return self._settings.name
 
-    def takes_part(self, site: str) -> bool:
-        """Whether a member has not said that it cannot take part in this run."""
-        return self._members.takes_part(site)
-
     @property
     def unable(self) -> dict[str, Unable]:
         """Those that said that they cannot take part in this run, members or not, and why."""

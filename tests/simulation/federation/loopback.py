@@ -236,3 +236,12 @@ class Loopback:
         digests = {self.learners[site].digests[self.plan.rounds] for site in self.agents}
         assert digests == {self.coordinator.global_head.digest}
         return digests.pop()
+
+
+def play_to(federation, version, **disturbance):
+    """Play until a version is made and all that is on its way has arrived."""
+    for _ in range(20_000):
+        if federation.coordinator.global_head.version >= version and not federation.queue:
+            return
+        federation.step(**disturbance)
+    raise AssertionError(f"stuck at version {federation.coordinator.global_head.version}")
