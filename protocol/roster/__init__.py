@@ -1,0 +1,1 @@
+"""Who is a member of the federation, with which keys, since when and by whose approval."""
