@@ -210,6 +210,25 @@ class Abstain(_Message, frozen=True, tag=14):
     reason: Reason
 
 
+class RosterNotice(_Message, frozen=True, tag=15):
+    """How many records the roster has, and its bytes: see `protocol.roster.chain`."""
+
+    records: Annotated[int, Meta(ge=1, le=100_000)]
+    payload: Payload
+
+
+class RenewalRequest(_Message, frozen=True, tag=16):
+    """A member asks for a new TLS certificate: PKCS #10 (RFC 2986) in DER, signed by its new key."""
+
+    certificate_request: Annotated[bytes, Meta(min_length=1, max_length=2048)]
+
+
+class Renewal(_Message, frozen=True, tag=17):
+    """The new certificate of a member in DER, for the key of its newest request."""
+
+    certificate: Annotated[bytes, Meta(min_length=1, max_length=4096)]
+
+
 Message = (
     Abstain
     | Plan
@@ -218,6 +237,9 @@ Message = (
     | JoinAnswer
     | Update
     | Receipt
+    | Renewal
+    | RenewalRequest
+    | RosterNotice
     | Block
     | BlockRequest
     | HeadRequest

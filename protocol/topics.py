@@ -1,5 +1,7 @@
 """The MQTT topics of a federation, version 1. `docs/protocol.md` lists them with QoS and retention.
 
+Those by which a site becomes a member are in `protocol.enrolment.enrolment_topics`.
+
 | topic                              | from       | holds                                         |
 |------------------------------------|------------|-----------------------------------------------|
 | `fmc1/{federation}/plan`           | aggregator | `Plan`, retained                              |
@@ -8,6 +10,7 @@
 | `fmc1/{federation}/up/{site}`      | site       | everything that a site sends                  |
 | `fmc1/{federation}/down/{site}`    | aggregator | answers to one site                           |
 | `fmc1/{federation}/status/{site}`  | site       | `Status`, retained, also as last will         |
+| `fmc1/{federation}/roster`         | aggregator | `RosterNotice`: who is a member, retained     |
 """
 
 import re
@@ -56,8 +59,13 @@ def status(federation: str, site: str) -> str:
     return f"fmc1/{federation}/status/{site}"
 
 
+def roster(federation: str) -> str:
+    """Topic of the retained notice of the roster."""
+    return f"fmc1/{federation}/roster"
+
+
 def channel_of(topic: str) -> str:
-    """Return which of these topics it is: `plan`, `head`, `blocks`, `up`, `down` or `status`."""
+    """Return which of these topics it is, the word in its third place, such as `plan` or `up`."""
     return topic.split("/")[2] if topic.count("/") >= 2 else ""
 
 

@@ -195,6 +195,10 @@ def sealed_messages(encoded: bytes, snapshot: bytes) -> Iterator[tuple[str, str,
     yield "snapshot-blocks", down, "aggregator", messages.Snapshot(300, head, True, reference, None)
     yield "status", topics.status(FEDERATION, SITE), "site", messages.Status(mark, True, 3)
     yield "status-will", topics.status(FEDERATION, SITE), "site", messages.Status(mark, False, -1)
+    yield "roster", topics.roster(FEDERATION), "aggregator", messages.RosterNotice(3, snapshot)
+    yield "roster-blocks", topics.roster(FEDERATION), "aggregator", messages.RosterNotice(900, reference)
+    yield "renewal-request", up, "site", messages.RenewalRequest(bytes(range(48)))
+    yield "renewal", down, "aggregator", messages.Renewal(bytes(range(64)))
 
 
 def golden_files() -> dict[str, bytes]:
