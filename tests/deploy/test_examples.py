@@ -5,7 +5,7 @@ import pytest
 
 from fedmedclip.aggregator.configuration import AggregatorConfiguration
 from fedmedclip.edge_client.learning.settings import TrainingSettings
-from fedmedclip.init import EXAMPLES
+from fedmedclip.protocol.configuration.examples import EXAMPLES
 from fedmedclip.protocol.configuration import read_configuration
 from tests import ROOT
 
