@@ -36,6 +36,7 @@ from fedmedclip.protocol.messages import (
 )
 from fedmedclip.protocol.objects import blocks_of, refer_to
 from fedmedclip.protocol.signature import fingerprint, new_signing_key
+from tests.protocol.moments import a_moment
 
 FEDERATION, BUNDLE, LARGE, SMALL = "trial", b"b" * 32, 1 << 17, 1024 + 128
 KEY = new_signing_key()
@@ -58,7 +59,7 @@ def delta(value=0.01):
 
 def large_update(round_number):
     data = encode_head(codec_named("lossless"), SPECIFICATION.initial(5), SPECIFICATION).data
-    update = Update(round_number, 100, refer_to(data, SMALL))
+    update = Update(round_number, 100, refer_to(data, SMALL), 0)
     return update, list(blocks_of(data, update.payload))
 
 
@@ -108,15 +109,19 @@ class Aggregator:
 
     def join(self, *sites, version=-1, cannot="", now=0.0):
         for site in sites:
-            answer = self.hear(site, Join(SITE_KEYS[site].public_key, BUNDLE, 100, version, "", cannot), now)
+            answer = self.hear(
+                site, Join(SITE_KEYS[site].public_key, BUNDLE, 100, version, "", cannot, a_moment(), 1), now
+            )
         return answer
 
     def say(self, site, *, online=True, version=0, now=0.0):
-        return self.hear(site, Status(fingerprint(SITE_KEYS[site].public_key), online, version), now)
+        return self.hear(
+            site, Status(fingerprint(SITE_KEYS[site].public_key), online, version, a_moment()), now
+        )
 
     def deliver(self, round_number, *sites, now=0.0, value=0.01):
         for site in sites:
-            answer = self.hear(site, Update(round_number, 100, delta(value)), now)
+            answer = self.hear(site, Update(round_number, 100, delta(value), 0), now)
         return answer
 
     def play_to(self, version, now=0.0):
@@ -256,7 +261,7 @@ def test_a_member_that_cannot_take_part_is_not_waited_for_until_it_joins_again(a
 
 def test_a_stranger_cannot_say_in_a_members_name_that_it_cannot_take_part(aggregator):
     stranger, topic = new_signing_key(), topics.up(FEDERATION, "a")
-    join = Join(stranger.public_key, BUNDLE, 100, -1, "", "no")
+    join = Join(stranger.public_key, BUNDLE, 100, -1, "", "no", a_moment(), 1)
     (answer,) = aggregator.coordinator.receive(topic, seal(join, topic, stranger, PLAN.identity), 0.0)
     assert not answer.message.accepted
     assert aggregator.rounds.present("a")

@@ -7,6 +7,7 @@ import pytest
 from fedmedclip.aggregator.configuration import AggregatorConfiguration, FederationSettings
 from fedmedclip.aggregator.members import Members, Unable
 from fedmedclip.protocol.messages import Join
+from tests.protocol.moments import a_moment
 
 BUNDLE, KEY, OTHER_KEY = b"b" * 32, b"\xab" * 32, b"\xcd" * 32
 OPEN = AggregatorConfiguration(FederationSettings("trial", "unused", 3))
@@ -17,7 +18,7 @@ def listing(**sites):
 
 
 def joining(key=KEY, bundle=BUNDLE, cannot=""):
-    return Join(key, bundle, 100, -1, "1.0", cannot)
+    return Join(key, bundle, 100, -1, "1.0", cannot, a_moment(), 1)
 
 
 @dataclass

@@ -477,7 +477,7 @@ def test_a_status_is_owed_where_no_update_shows_the_version(site):
 def test_what_is_not_for_a_site_is_refused(site):
     site.join()
     down = topics.down(FEDERATION, "site-a")
-    assert site.hear(Update(1, 1, b"x"), topic=down) == []
+    assert site.hear(Update(1, 1, b"x", 0), topic=down) == []
     assert site.agent.refused_messages == 1
 
 

@@ -11,6 +11,7 @@ from fedmedclip.edge_client.site.roles import Identity
 from fedmedclip.protocol.messages import Join, JoinAnswer
 from fedmedclip.protocol.signature import fingerprint
 from tests.edge_client.site.conftest import PLAN
+from tests.protocol.moments import a_moment
 
 IDENTITY = Identity("trial", "site-a", b"s" * 32, b"b" * 32, None, software="1.0")
 LATE = 1000.0
@@ -29,7 +30,7 @@ def application():
 
 
 def joining(version, cannot=""):
-    return [Join(IDENTITY.public_key, IDENTITY.bundle_digest, 10, version, "1.0", cannot)]
+    return [Join(IDENTITY.public_key, IDENTITY.bundle_digest, 10, version, "1.0", cannot, a_moment(), 1)]
 
 
 def test_a_site_asks_again_until_it_is_answered(application):

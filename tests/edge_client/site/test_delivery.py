@@ -41,7 +41,7 @@ def test_an_update_is_sent_again_until_it_is_settled(state, delivery):
     assert not delivery.under_way
     train(state, 1)
     assert delivery.under_way
-    update = Update(1, 10, DATA)
+    update = Update(1, 10, DATA, 0)
     assert delivery.due(LATE) == [update]
     assert delivery.due(LATE + ASK_AGAIN_SECONDS - 1) == []
     assert delivery.due(LATE + ASK_AGAIN_SECONDS) == [update]
@@ -54,7 +54,7 @@ def test_a_new_connection_need_not_wait(state, delivery):
     train(state, 1)
     delivery.due(LATE)
     delivery.send_at_once()
-    assert delivery.due(LATE + 1) == [Update(1, 10, DATA)]
+    assert delivery.due(LATE + 1) == [Update(1, 10, DATA, 0)]
 
 
 def test_an_update_whose_round_is_over_is_asked_for_soon_but_once(state, delivery):
@@ -74,7 +74,7 @@ def test_blocks_are_sent_once_and_again_when_they_are_cut_otherwise(state):
     delivery = Delivery(state, SMALL)
     train(state, 1)
     reference = refer_to(DATA, SMALL)
-    whole = [Update(1, 10, reference), *blocks_of(DATA, reference)]
+    whole = [Update(1, 10, reference, 0), *blocks_of(DATA, reference)]
     assert len(whole) == 4
     assert delivery.due(LATE) == whole
     assert delivery.due(LATE + 20) == whole[:1]

@@ -81,7 +81,7 @@ def test_who_is_not_drawn_and_delivers_all_the_same_is_not_counted(tmp_path):
     pushy = (set(federation.keys) - drawn_for(federation, 2, 2)).pop()
     topic = topics.up(FEDERATION, pushy)
     payload = next(iter(federation.store.versions_after(0))).payload
-    message = seal(Update(2, 100, payload), topic, federation.keys[pushy], federation.plan.identity)
+    message = seal(Update(2, 100, payload, 0), topic, federation.keys[pushy], federation.plan.identity)
     (answer,) = federation.coordinator.receive(topic, message, federation.now)
     assert answer.message == Receipt(2, False, "not drawn for round 2", True)
     assert (pushy, 2) not in federation.store.stored_updates()
@@ -141,7 +141,7 @@ def test_no_update_of_before_the_last_counts_however_late_one_may_be(tmp_path):
     payload = federation.store.versions_after(0)[0].payload
     for number in (1, 2):
         message = seal(
-            Update(number, 100, payload), topic, federation.keys["site-0"], federation.plan.identity
+            Update(number, 100, payload, 0), topic, federation.keys["site-0"], federation.plan.identity
         )
         (answer,) = federation.coordinator.receive(topic, message, federation.now)
         assert (answer.message.accepted, answer.message.closed) == (False, True)
