@@ -1,5 +1,6 @@
 """What `aggregator.toml` holds; `fedmedclip init aggregator` writes an example of every setting."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
@@ -8,6 +9,7 @@ from msgspec import Meta
 from fedmedclip.aggregator.round_events import MAXIMUM_STALENESS
 from fedmedclip.protocol.codecs import require_delta_codec
 from fedmedclip.protocol.codecs.error_feedback import require_carrying_codec
+from fedmedclip.protocol.configuration import beside
 from fedmedclip.protocol.configuration.annotations import (
     BundleFolder,
     File,
@@ -97,3 +99,11 @@ class AggregatorConfiguration(msgspec.Struct, frozen=True, forbid_unknown_fields
     def __post_init__(self) -> None:
         for site in self.sites:
             check_name("site", site)
+
+
+def key_file_of(configuration_file: Path, configuration: AggregatorConfiguration) -> Path:
+    """Return where the aggregator's signing key lies."""
+    settings = configuration.federation
+    if settings.key is not None:
+        return beside(configuration_file, settings.key)
+    return beside(configuration_file, settings.state) / "aggregator.key"

@@ -13,6 +13,7 @@ import typer
 
 from fedmedclip import __version__
 from fedmedclip.aggregator.cli import aggregator_app, control_app
+from fedmedclip.aggregator.enrolment.cli import federation_app
 from fedmedclip.edge_client.bundles.cli import bundle_app
 from fedmedclip.edge_client.cli import evaluate_command, predict_command, reference_command
 from fedmedclip.edge_client.doctor.cli import doctor_command
@@ -37,6 +38,7 @@ app.command("demo")(demo_command)
 app.command("export")(export_command)
 app.add_typer(aggregator_app, name="aggregator")
 app.add_typer(control_app, name="control")
+app.add_typer(federation_app, name="federation")
 app.add_typer(site_app, name="site")
 app.command("predict")(predict_command)
 app.command("evaluate")(evaluate_command)

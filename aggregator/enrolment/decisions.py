@@ -17,6 +17,7 @@ from fedmedclip.aggregator.authority.certificate_authority import (
     open_authority,
 )
 from fedmedclip.aggregator.authority.issued import ISSUED
+from fedmedclip.aggregator.enrolment.answers import answer_in
 from fedmedclip.aggregator.enrolment.folder import FederationFolder
 from fedmedclip.aggregator.enrolment.invitations import KeptInvitation, read_invitations
 from fedmedclip.protocol.certificates import (
@@ -171,7 +172,8 @@ def approve(
 ) -> Approval:
     """Make the site of a request a member: issue its certificate, append to the roster, write the answer.
 
-    `encoded` is a request that came as a file, `where` its name. Raises InvalidInputError for all that is in
+    `encoded` is a request that came as a file, `where` its name. One that was approved before gets the same
+    answer. Raises InvalidInputError for all that is in
     the way: a name that is taken, a key that is another site's, a wrong passphrase.
     """
     with folder.changing():
@@ -181,6 +183,8 @@ def approve(
                 raise InvalidInputError(
                     f"{where} is of {pending.kept.invitation.site!r} ({pending.number}), not of {which!r}"
                 )
+        elif (given := _given_before(folder, which, now)) is not None:
+            return given
         else:
             pending = find_request(folder, which)
         request = pending.received.request
@@ -261,6 +265,20 @@ def certificate_with(folder: FederationFolder, fingerprint: bytes) -> x509.Certi
         f"{folder.authority / ISSUED} lacks the certificate {fingerprint.hex()}, which the roster names; "
         "restore the folder from a backup"
     )
+
+
+def _given_before(folder: FederationFolder, which: str, now: float) -> Approval | None:
+    """Return the approval that a member was given before, while none of its requests waits."""
+    named = [kept for kept in read_invitations(folder) if which in (kept.number, kept.invitation.site)]
+    if not named or not named[-1].answered:
+        return None
+    encoded = (folder.answers / f"{named[-1].number}.answer").read_bytes()
+    answer, roster = answer_in(encoded), folder.roster()
+    member = roster.members.active(answer.site)
+    if not answer.accepted or member is None:
+        return None
+    fetchable = now <= named[-1].invitation.expires
+    return Approval(answer.site, encoded, roster, member.most_samples, fetchable)
 
 
 def _write_answer(folder: FederationFolder, number: str, answer: Answer, key: SigningKey) -> None:

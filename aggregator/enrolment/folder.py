@@ -16,7 +16,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from fedmedclip.protocol.configuration import read_configuration
+from fedmedclip.aggregator.configuration import AggregatorConfiguration
+from fedmedclip.protocol.configuration import beside, read_configuration
 from fedmedclip.protocol.errors import InvalidInputError, MessageError, StorageError
 from fedmedclip.protocol.new_files import write_new_file
 from fedmedclip.protocol.private_files import readers_fault
@@ -102,6 +103,21 @@ class FederationFolder:
     def roster_file(self) -> Path:
         """The roster."""
         return self.path / ROSTER_FILE
+
+    def aggregator(self) -> AggregatorConfiguration:
+        """Return the aggregator's configuration. Raises InvalidInputError."""
+        return read_configuration(self.configuration_file, AggregatorConfiguration)
+
+    @property
+    def passphrase_file(self) -> Path | None:
+        """Where the aggregator reads the authority's passphrase, if it does. Raises InvalidInputError."""
+        path = self.aggregator().federation.authority_passphrase_file
+        return None if path is None else beside(self.configuration_file, path)
+
+    @property
+    def bundle(self) -> Path:
+        """The federation's bundle, which may not be there yet. Raises InvalidInputError."""
+        return beside(self.configuration_file, self.aggregator().federation.bundle)
 
     def _private(self, name: str) -> Path:
         folder = self.path / name

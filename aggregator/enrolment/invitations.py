@@ -8,12 +8,10 @@ from typing import Literal
 import msgspec
 
 from fedmedclip.aggregator.authority.certificate_authority import issue_client_certificate, open_authority
-from fedmedclip.aggregator.configuration import AggregatorConfiguration
 from fedmedclip.aggregator.enrolment.folder import FederationFolder
 from fedmedclip.protocol.bundle.bundle import open_bundle
 from fedmedclip.protocol.bundle.signature import signer
 from fedmedclip.protocol.certificates import certificate_fingerprint, certificate_request, private_pem
-from fedmedclip.protocol.configuration import beside, read_configuration
 from fedmedclip.protocol.enrolment.enrolment_topics import CERTIFICATE_PREFIX
 from fedmedclip.protocol.enrolment.invitation import (
     FORMAT,
@@ -152,12 +150,11 @@ def request_file_exists(folder: FederationFolder, number: str) -> bool:
 
 def _bundle_of(folder: FederationFolder) -> bytes:
     """Return the digest of the federation's bundle. Raises InvalidInputError where sites would refuse it."""
-    file = folder.configuration_file
-    path = beside(file, read_configuration(file, AggregatorConfiguration).federation.bundle)
+    path = folder.bundle
     if not (path / "manifest.json").exists():
         raise InvalidInputError(
-            f"{file} names the bundle {path}, which is not there; an invitation names the bundle: "
-            "`fedmedclip export` makes one"
+            f"{folder.configuration_file} names the bundle {path}, which is not there; an "
+            "invitation names it: `fedmedclip export` makes one"
         )
     bundle = open_bundle(path)
     if signer(path) != folder.key().public_key:

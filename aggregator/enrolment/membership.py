@@ -13,10 +13,8 @@ from fedmedclip.aggregator.authority.certificate_authority import (
     revoke,
 )
 from fedmedclip.aggregator.authority.issued import IssuedCertificate, certificates_of
-from fedmedclip.aggregator.configuration import AggregatorConfiguration
 from fedmedclip.aggregator.enrolment.folder import NEXT_KEY_FILE, FederationFolder, read_signing_key
 from fedmedclip.protocol.bundle.signature import sign_bundle, signer
-from fedmedclip.protocol.configuration import beside, read_configuration
 from fedmedclip.protocol.enrolment.enrolment_topics import CERTIFICATE_PREFIX
 from fedmedclip.protocol.errors import BundleError, InvalidInputError
 from fedmedclip.protocol.roster.chain import Roster
@@ -55,8 +53,7 @@ def rotate_key(folder: FederationFolder, now: float) -> tuple[Roster, Path | Non
             raise InvalidInputError(f"{following} is a key that was in use before; delete it")
         roster = folder.append(KeyRotated(key.public_key), now, read_signing_key(following))
         os.replace(following, folder.key_file)
-        file = folder.configuration_file
-        bundle = beside(file, read_configuration(file, AggregatorConfiguration).federation.bundle)
+        bundle = folder.bundle
         try:
             if signer(bundle) != before.public_key:
                 return roster, None
@@ -101,10 +98,11 @@ def left_over_certificates(
 
 
 def publish_revocations(folder: FederationFolder) -> bool:
-    """Give the broker's folder the list of today; return whether a broker on this machine was told."""
-    if not folder.broker.is_dir():
+    """Give the broker's folder a newer list; return whether a broker on this machine was told of one."""
+    path, newest = folder.broker / "crl.pem", revocation_list(folder.authority)
+    if not folder.broker.is_dir() or (path.exists() and path.read_bytes() == newest):
         return False
-    return install_revocation_list(folder.broker, revocation_list(folder.authority))
+    return install_revocation_list(folder.broker, newest)
 
 
 def certificates_in_use(roster: Roster) -> frozenset[bytes]:
