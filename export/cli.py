@@ -135,7 +135,7 @@ def export_command(
     signed_by = "nobody"
     if signing_key is not None:
         sign_bundle(out, signing_key)
-        signed_by = f"{signing_key.public_key.hex()} (elsewhere: fedmedclip trust KEY)"
+        signed_by = f"{signing_key.public_key.hex()} (which others trust with `fedmedclip trust KEY`)"
     print(_summary(bundle))
     print(f"signed   {signed_by}")
 

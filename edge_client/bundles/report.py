@@ -83,7 +83,8 @@ def sign(folder: Path, key_file: Path | None) -> list[tuple[str, str]]:
     sign_bundle(folder, key)
     return [
         ("private key", f"{key_file or OWN_NOTE}{_NEW if made else ''}"),
-        ("public key", f"{key.public_key.hex()} (elsewhere: fedmedclip trust KEY)"),
+        ("public key", key.public_key.hex()),
+        ("elsewhere", f"fedmedclip trust {key.public_key.hex()}"),
         ("signature", str(folder / SIGNATURE_FILE)),
     ]
 

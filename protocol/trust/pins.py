@@ -87,7 +87,8 @@ def pin(key: bytes, note: str) -> bool:
     if known.get(key) == note:
         return False
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
         write_new_file(folder / key.hex(), f"{note}\n".encode())
         for other, words in known.items():
             if words == note and other != key:
