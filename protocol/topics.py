@@ -19,7 +19,20 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 
 # Of other parties, of topics, and of what `aggregator` and `doctor` call themselves at the broker.
 RESERVED_SITES = frozenset(
-    "aggregator coordinator plan head blocks up down status roster enrol enrolled doctor broker".split()
+    {
+        "aggregator",
+        "coordinator",
+        "broker",
+        "doctor",
+        "plan",
+        "head",
+        "blocks",
+        "up",
+        "down",
+        "status",
+        "roster",
+    }
+    | {"enrol", "enrolled"}
 )
 _RESERVED_START = "enrol-"
 

@@ -58,8 +58,12 @@ def assert_used(trust: Trust, bundle, heads: Path) -> None:
 
 def test_unsigned_is_refused_with_what_to_do(tmp_path: Path) -> None:
     bundle, heads = signed_by(tmp_path, None)
-    assert_refused(trust_of_user(), bundle, heads, "is not signed.*fedmedclip (bundle|heads) sign.*--insecure$")
-    assert_refused(trust_of_user([CENTRE.public_key.hex()]), bundle, heads, "is not signed, and --key asks for")
+    assert_refused(
+        trust_of_user(), bundle, heads, "is not signed.*fedmedclip (bundle|heads) sign.*--insecure$"
+    )
+    assert_refused(
+        trust_of_user([CENTRE.public_key.hex()]), bundle, heads, "is not signed, and --key asks for"
+    )
     pinned = trust_of_site(CENTRE.public_key.hex())
     assert_refused(pinned, bundle, heads, "is not signed, and aggregator_key in .site. asks for.*the centre")
 
@@ -67,7 +71,9 @@ def test_unsigned_is_refused_with_what_to_do(tmp_path: Path) -> None:
 def test_a_stranger_is_refused_until_trusted(tmp_path: Path) -> None:
     bundle, heads = signed_by(tmp_path, CENTRE)
     hexadecimal = CENTRE.public_key.hex()
-    assert_refused(trust_of_user(), bundle, heads, f"is signed by {hexadecimal}.*fedmedclip trust {hexadecimal}$")
+    assert_refused(
+        trust_of_user(), bundle, heads, f"is signed by {hexadecimal}.*fedmedclip trust {hexadecimal}$"
+    )
     pin(OTHER.public_key, "another")
     assert_refused(trust_of_user(), bundle, heads, f"fedmedclip trust {hexadecimal}$")
     pin(CENTRE.public_key, "the centre")
