@@ -17,6 +17,7 @@ from typing import Any
 SPECIFICATION = "1.6"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _LONGEST_LICENCE = 200
+_BY_INSTALLERS = frozenset({"INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json"})
 
 
 def bill_of_materials(root: str) -> dict[str, Any]:
@@ -124,14 +125,15 @@ def _licences(package: Distribution) -> list[dict[str, Any]]:
 
 
 def _record_hash(package: Distribution) -> tuple[str, str] | None:
-    """Return one hash over all file hashes of RECORD, and in words over what; None where there are none.
+    """Return one hash over the file hashes of RECORD, and in words over what; None where there are none.
 
-    A wheel's own hash is not kept by what installs it. This one is over the lines `sha256-hex  path`, sorted
-    by path, of the files that RECORD has a hash for, as `sha256sum` prints them.
+    Installers do not keep a wheel's own hash. This one is the same wherever the wheel is installed: what an
+    installer adds or writes for the machine, such as commands with the interpreter's path, is left out.
     """
     lines = []
     for file in package.files or ():
-        if file.hash is not None and file.hash.mode == "sha256":
+        own = not file.as_posix().startswith("..") and file.name not in _BY_INSTALLERS
+        if own and file.hash is not None and file.hash.mode == "sha256":
             digest = base64.urlsafe_b64decode(file.hash.value + "=" * (-len(file.hash.value) % 4))
             lines.append(f"{digest.hex()}  {file.as_posix()}\n")
     if not lines:
