@@ -20,7 +20,8 @@ from fedmedclip.aggregator.global_head import GlobalHead
 from fedmedclip.aggregator.retained import Retained
 from fedmedclip.aggregator.store import Store
 from fedmedclip.protocol import topics
-from fedmedclip.protocol.bundle.bundle import open_bundle
+from fedmedclip.protocol.bundle.bundle import Bundle, open_bundle
+from fedmedclip.protocol.bundle.signature import signer
 from fedmedclip.protocol.configuration import beside, read_configuration, require_paths
 from fedmedclip.protocol.envelope import seal
 from fedmedclip.protocol.errors import FedMedClipError, InvalidInputError, LinkError
@@ -34,7 +35,7 @@ from fedmedclip.protocol.link.link import (
     Received,
     SubscriptionRefused,
 )
-from fedmedclip.protocol.link.settings import warn_of_secrets
+from fedmedclip.protocol.link.settings import check_secrets
 from fedmedclip.protocol.signature import SigningKey, load_or_create_signing_key
 from fedmedclip.protocol.state_folder import claim_state_folder
 
@@ -64,14 +65,16 @@ def run_aggregator(
     bundle = open_bundle(beside(configuration_file, settings.bundle))
     state = beside(configuration_file, settings.state)
     broker = configuration.broker.relative_to(configuration_file.resolve().parent)
-    warn_of_secrets(broker)
+    check_secrets(broker)
     was_in_use = (state / "lock").exists()
     with claim_state_folder(state):
         _refuse_lost_state(state, new_run, was_in_use and settings.key is not None)
+        key_file = key_file_of(configuration_file, configuration)
         store = Store(state / "aggregator.db")
-        desk = desk_of(configuration_file, configuration, store)
-        key = desk.key if desk else load_or_create_signing_key(key_file_of(configuration_file, configuration))
         try:
+            desk = desk_of(configuration_file, configuration, store)
+            key = desk.key if desk else load_or_create_signing_key(key_file)
+            _warn_of_signature(bundle, key, key_file)
             plan, specification = begin_or_resume(
                 configuration,
                 bundle,
@@ -124,6 +127,16 @@ def run_aggregator(
             raise
         finally:
             store.close()
+
+
+def _warn_of_signature(bundle: Bundle, key: SigningKey, key_file: Path) -> None:
+    """Say that sites which pin this aggregator's key will refuse the bundle, and what to do."""
+    if signer(bundle.folder, bundle.digest) != key.public_key:
+        log.warning(
+            "bundle %s is not signed by this aggregator's key %s: sites with this aggregator_key refuse it; "
+            "sign it before it is copied to them: fedmedclip bundle sign %s --key %s",
+            bundle.folder, key.public_key.hex(), bundle.folder, key_file,
+        )  # fmt: skip
 
 
 def _refuse_lost_state(state: Path, new_run: bool, was_in_use: bool) -> None:

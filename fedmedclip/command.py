@@ -17,6 +17,7 @@ from fedmedclip.aggregator.enrolment.cli import federation_app
 from fedmedclip.edge_client.bundles.cli import bundle_app
 from fedmedclip.edge_client.cli import evaluate_command, predict_command, reference_command
 from fedmedclip.edge_client.doctor.cli import doctor_command
+from fedmedclip.edge_client.heads.cli import heads_app
 from fedmedclip.edge_client.inference.deployment.cli import deploy_command
 from fedmedclip.edge_client.site.cli import site_app
 from fedmedclip.export.cli import export_command
@@ -24,7 +25,9 @@ from fedmedclip.init import init_app
 from fedmedclip.protocol.console import print_what_the_terminal_lacks_as_escapes, stopped_by_signals
 from fedmedclip.protocol.errors import FedMedClipError, FullDiskError
 from fedmedclip.protocol.visible import visible
+from fedmedclip.sbom import sbom_command
 from fedmedclip.simulation.cli import bench_app, demo_command
+from fedmedclip.trust import trust_command
 from fedmedclip.usage import OneLineGroup
 
 app = typer.Typer(
@@ -47,6 +50,9 @@ app.command("deploy")(deploy_command)
 app.command("doctor")(doctor_command)
 app.add_typer(init_app, name="init")
 app.add_typer(bundle_app, name="bundle")
+app.add_typer(heads_app, name="heads")
+app.command("trust")(trust_command)
+app.command("sbom")(sbom_command)
 app.add_typer(bench_app, name="bench")
 
 

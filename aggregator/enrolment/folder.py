@@ -20,7 +20,6 @@ from fedmedclip.aggregator.configuration import AggregatorConfiguration
 from fedmedclip.protocol.configuration import beside, read_configuration
 from fedmedclip.protocol.errors import InvalidInputError, MessageError, StorageError
 from fedmedclip.protocol.new_files import write_new_file
-from fedmedclip.protocol.private_files import readers_fault
 from fedmedclip.protocol.roster.chain import Roster, open_roster
 from fedmedclip.protocol.roster.entries import Entry
 from fedmedclip.protocol.signature import SigningKey, load_signing_key
@@ -140,10 +139,10 @@ class FederationFolder:
         is not the one that signs the roster.
         """
         roster, following = self.roster(), self.path / NEXT_KEY_FILE
-        if following.exists() and read_signing_key(following).public_key == roster.coordinator_key:
+        if following.exists() and load_signing_key(following).public_key == roster.coordinator_key:
             # A rotation ended between the roster and the key.
             os.replace(following, self.key_file)
-        key = read_signing_key(self.key_file)
+        key = load_signing_key(self.key_file)
         if key.public_key != roster.coordinator_key:
             raise InvalidInputError(
                 f"{self.key_file} is key {key.public_key.hex()}, but the roster {self.roster_file} is signed "
@@ -173,13 +172,6 @@ def open_folder(path: Path) -> FederationFolder:
             "fedmedclip federation init FOLDER"
         )
     return FederationFolder(path.resolve(), read_configuration(settings, FederationSettings))
-
-
-def read_signing_key(path: Path) -> SigningKey:
-    """Return a key that only its owner can read. Raises InvalidInputError."""
-    if fault := readers_fault(path):
-        raise InvalidInputError(f"the coordinator's key {path} {fault}")
-    return load_signing_key(path)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from fedmedclip.aggregator.authority.certificate_authority import (
     revoke,
 )
 from fedmedclip.aggregator.authority.issued import IssuedCertificate, certificates_of
-from fedmedclip.aggregator.enrolment.folder import NEXT_KEY_FILE, FederationFolder, read_signing_key
+from fedmedclip.aggregator.enrolment.folder import NEXT_KEY_FILE, FederationFolder
 from fedmedclip.protocol.bundle.signature import sign_bundle, signer
 from fedmedclip.protocol.enrolment.enrolment_topics import CERTIFICATE_PREFIX
 from fedmedclip.protocol.errors import BundleError, InvalidInputError
@@ -51,7 +51,7 @@ def rotate_key(folder: FederationFolder, now: float) -> tuple[Roster, Path | Non
         key = load_or_create_signing_key(following)
         if key.public_key in folder.roster().coordinator_keys:
             raise InvalidInputError(f"{following} is a key that was in use before; delete it")
-        roster = folder.append(KeyRotated(key.public_key), now, read_signing_key(following))
+        roster = folder.append(KeyRotated(key.public_key), now, key)
         os.replace(following, folder.key_file)
         bundle = folder.bundle
         try:

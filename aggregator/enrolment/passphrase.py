@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fedmedclip.aggregator.authority.certificate_authority import SHORTEST_PASSPHRASE
 from fedmedclip.protocol.errors import InvalidInputError
-from fedmedclip.protocol.private_files import readers_fault
+from fedmedclip.protocol.private_files import refuse_readers
 from fedmedclip.protocol.text_files import read_text_file
 
 VARIABLE = "FEDMEDCLIP_CA_PASSPHRASE"
@@ -14,8 +14,7 @@ VARIABLE = "FEDMEDCLIP_CA_PASSPHRASE"
 
 def read_passphrase_file(path: Path, what: str = "--passphrase-file") -> str:
     """Return the first line of a file. Raises InvalidInputError, also when others can read it."""
-    if fault := readers_fault(path):
-        raise InvalidInputError(f"{what} {path} {fault}")
+    refuse_readers(path, what)
     passphrase = read_text_file(path, what).split("\n", 1)[0].removesuffix("\r")
     if not passphrase:
         raise InvalidInputError(f"the first line of {what} {path} is empty")

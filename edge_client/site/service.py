@@ -11,7 +11,7 @@ from fedmedclip.edge_client.features.labelled import SiteFeatures, load_site_fea
 from fedmedclip.edge_client.features.self_test import require_self_test_once
 from fedmedclip.edge_client.progress import progress_bar
 from fedmedclip.edge_client.site.agent import SiteAgent
-from fedmedclip.edge_client.site.configuration import SiteConfiguration
+from fedmedclip.edge_client.site.configuration import SiteConfiguration, SiteSettings
 from fedmedclip.edge_client.site.learner import LearnerFiles, SiteLearner
 from fedmedclip.edge_client.site.patience import Patience
 from fedmedclip.edge_client.site.roles import Identity
@@ -31,7 +31,7 @@ from fedmedclip.protocol.link.link import (
     Received,
     SubscriptionRefused,
 )
-from fedmedclip.protocol.link.settings import warn_of_secrets
+from fedmedclip.protocol.link.settings import check_secrets
 from fedmedclip.protocol.messages import Message as ProtocolMessage
 from fedmedclip.protocol.messages import Moment, Status
 from fedmedclip.protocol.moments import Moments
@@ -39,6 +39,8 @@ from fedmedclip.protocol.progress import progress_lines
 from fedmedclip.protocol.seeds import derive_seed
 from fedmedclip.protocol.signature import SigningKey, fingerprint, load_or_create_signing_key
 from fedmedclip.protocol.state_folder import claim_state_folder
+from fedmedclip.protocol.trust.decision import trust_of_site
+from fedmedclip.protocol.trust.pins import pin_where_possible
 
 log = logging.getLogger("fedmedclip.site")
 
@@ -60,7 +62,7 @@ def run_site(configuration_file: Path, *, once: bool) -> None:
     settings = configuration.site
     state_folder = beside(configuration_file, settings.state)
     broker = configuration.broker.relative_to(configuration_file.resolve().parent)
-    warn_of_secrets(broker)
+    check_secrets(broker)
     with claim_state_folder(state_folder):
         if (state_folder / "site.key").exists() and not (state_folder / "site.db").exists():
             log.warning(
@@ -70,6 +72,8 @@ def run_site(configuration_file: Path, *, once: bool) -> None:
         key = load_or_create_signing_key(state_folder / "site.key")
         with progress_lines("opening and testing the bundle"):
             bundle = open_bundle(beside(configuration_file, settings.bundle))
+            trust = trust_of_site(settings.aggregator_key, insecure=settings.insecure)
+            trust.require_bundle(bundle)
             if require_self_test_once(bundle, state_folder, configuration.resources.threads):
                 log.info("self-test passed: this machine computes what the bundle's maker computed")
         features = _features(configuration, configuration_file, bundle, state_folder)
@@ -87,7 +91,7 @@ def run_site(configuration_file: Path, *, once: bool) -> None:
             bundle,
             features,
             state,
-            LearnerFiles(state_folder / "heads.safetensors", state_folder / "evaluation.json"),
+            LearnerFiles(state_folder / "heads.safetensors", state_folder / "evaluation.json", key),
             configuration.resources.threads,
             settings.ensemble,
             lambda: (link.sent_bytes, link.received_bytes),
@@ -107,6 +111,8 @@ def run_site(configuration_file: Path, *, once: bool) -> None:
             identity, state, learner, broker.maximum_message_bytes, settings.uplink_codec, moments
         )
         log.info("site %s, key %s", settings.name, key.public_key.hex())
+        if not trust.insecure:
+            _pin_for_this_user(settings, configuration_file, key)
         link.subscribe(
             topics.plan(settings.federation),
             topics.head(settings.federation),
@@ -122,6 +128,15 @@ def run_site(configuration_file: Path, *, once: bool) -> None:
         finally:
             link.close([post.status(agent.status(online=False))])
             state.close()
+
+
+def _pin_for_this_user(settings: SiteSettings, configuration_file: Path, key: SigningKey) -> None:
+    """Let `predict` and its like take this site's heads, and the bundle that its operator trusts."""
+    keys = {f"site {settings.name} of {settings.federation}": key.public_key}
+    if settings.aggregator_key is not None:
+        keys[f"aggregator of {settings.federation}"] = bytes.fromhex(settings.aggregator_key)
+    for whose, public_key in keys.items():
+        pin_where_possible(public_key, f"{whose}, {configuration_file.resolve()}")
 
 
 def _features(
