@@ -168,8 +168,10 @@ def _aggregator_toml(folder: Path, founding: Founding) -> str:
 
 
 def _from(folder: Path, path: Path) -> str:
-    """Return a path as it is meant in a file in `folder`."""
-    return str(path) if path.is_absolute() else os.path.relpath(os.path.realpath(path), folder)
+    """Return a path as it is meant in a file in `folder`, which may be moved with what is in it."""
+    real = Path(os.path.realpath(path))
+    within = real.is_relative_to(folder)
+    return str(path) if path.is_absolute() and not within else os.path.relpath(real, folder)
 
 
 def settings_text(settings: FederationSettings) -> str:

@@ -9,8 +9,7 @@ import msgspec
 
 from fedmedclip.aggregator.authority.certificate_authority import issue_client_certificate, open_authority
 from fedmedclip.aggregator.enrolment.folder import FederationFolder
-from fedmedclip.protocol.bundle.bundle import open_bundle
-from fedmedclip.protocol.bundle.signature import signer
+from fedmedclip.aggregator.enrolment.signed_bundle import signed_bundle
 from fedmedclip.protocol.certificates import certificate_fingerprint, certificate_request, private_pem
 from fedmedclip.protocol.enrolment.enrolment_topics import CERTIFICATE_PREFIX
 from fedmedclip.protocol.enrolment.invitation import (
@@ -79,7 +78,7 @@ def invite(
     sites would refuse; and for a wrong passphrase.
     """
     check_name("site", site)
-    bundle = _bundle_of(folder)
+    bundle = signed_bundle(folder).digest
     with folder.changing():
         key = folder.key()
         if folder.roster().members.active(site) is not None:
@@ -146,23 +145,6 @@ def read_kept(folder: FederationFolder, number: str) -> KeptInvitation:
 def request_file_exists(folder: FederationFolder, number: str) -> bool:
     """Whether a request with that invitation waits for an answer."""
     return (folder.requests / f"{number}.request").exists()
-
-
-def _bundle_of(folder: FederationFolder) -> bytes:
-    """Return the digest of the federation's bundle. Raises InvalidInputError where sites would refuse it."""
-    path = folder.bundle
-    if not (path / "manifest.json").exists():
-        raise InvalidInputError(
-            f"{folder.configuration_file} names the bundle {path}, which is not there; an "
-            "invitation names it: `fedmedclip export` makes one"
-        )
-    bundle = open_bundle(path)
-    if signer(path) != folder.key().public_key:
-        raise InvalidInputError(
-            f"bundle {path} is not signed by the coordinator, so sites would refuse it: "
-            f"fedmedclip bundle sign {path} --key {folder.key_file}"
-        )
-    return bundle.digest
 
 
 def _moment(now: float) -> datetime:

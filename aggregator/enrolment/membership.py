@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from fedmedclip.aggregator.authority.access_rules import AGGREGATOR
-from fedmedclip.aggregator.authority.broker_files import install_revocation_list
+from fedmedclip.aggregator.authority.broker_files import LIST_FILE, install_revocation_list
 from fedmedclip.aggregator.authority.certificate_authority import (
     open_authority,
     renew_revocation_list,
@@ -14,7 +14,7 @@ from fedmedclip.aggregator.authority.certificate_authority import (
 )
 from fedmedclip.aggregator.authority.issued import IssuedCertificate, certificates_of
 from fedmedclip.aggregator.enrolment.folder import NEXT_KEY_FILE, FederationFolder
-from fedmedclip.protocol.bundle.signature import sign_bundle, signer
+from fedmedclip.aggregator.enrolment.signed_bundle import signed_bundle
 from fedmedclip.protocol.enrolment.enrolment_topics import CERTIFICATE_PREFIX
 from fedmedclip.protocol.errors import BundleError, InvalidInputError
 from fedmedclip.protocol.roster.chain import Roster
@@ -41,11 +41,11 @@ def limit_weight(folder: FederationFolder, site: str, most_samples: int, now: fl
 def rotate_key(folder: FederationFolder, now: float) -> tuple[Roster, Path | None]:
     """Make a new coordinator's key, and append to the roster that it signs from now on.
 
-    Returns the roster, and the bundle's folder when that was signed anew. Stopped at any moment, the folder
-    has a roster and the key that signs it.
+    Returns the roster, and the bundle's folder, signed anew, where the coordinator signs that. Stopped at
+    any moment, the folder has a roster and the key that signs it.
     """
     with folder.changing():
-        before = folder.key()
+        folder.key()
         following = folder.path / NEXT_KEY_FILE
         # One that a rotation left which was stopped before it was in the roster is as good as a new one.
         key = load_or_create_signing_key(following)
@@ -53,14 +53,11 @@ def rotate_key(folder: FederationFolder, now: float) -> tuple[Roster, Path | Non
             raise InvalidInputError(f"{following} is a key that was in use before; delete it")
         roster = folder.append(KeyRotated(key.public_key), now, key)
         os.replace(following, folder.key_file)
-        bundle = folder.bundle
-        try:
-            if signer(bundle) != before.public_key:
-                return roster, None
-            sign_bundle(bundle, key)
-        except BundleError:
-            return roster, None
-        return roster, bundle
+    try:
+        return roster, signed_bundle(folder).folder
+    except (BundleError, InvalidInputError):
+        # None is there yet, or another signs it.
+        return roster, None
 
 
 def revoke_certificates(folder: FederationFolder, passphrase: str, now: float) -> list[str]:
@@ -73,11 +70,12 @@ def revoke_certificates(folder: FederationFolder, passphrase: str, now: float) -
     roster = folder.roster()
     found = left_over_certificates(folder, roster, moment)
     for certificate in found:
-        reason = roster.members.by_site.get(certificate.common_name)
-        revoke(authority, certificate.serial_number, reason.reason if reason else "not in the roster", moment)
-    # Also where nothing is new: a broker's copy that was lost, or is older, is mended.
-    if not found and not (folder.authority / "crl.pem").exists():
+        member = roster.members.by_site.get(certificate.common_name)
+        reason = "never in the roster" if member is None else member.reason or "followed by another"
+        revoke(authority, certificate.serial_number, reason, moment)
+    if not (folder.authority / LIST_FILE).exists():
         renew_revocation_list(authority, moment)
+    # Also where nothing is new: a broker's copy that was lost, or is older, is mended.
     publish_revocations(folder)
     return sorted({certificate.common_name for certificate in found})
 
@@ -99,7 +97,7 @@ def left_over_certificates(
 
 def publish_revocations(folder: FederationFolder) -> bool:
     """Give the broker's folder a newer list; return whether a broker on this machine was told of one."""
-    path, newest = folder.broker / "crl.pem", revocation_list(folder.authority)
+    path, newest = folder.broker / LIST_FILE, revocation_list(folder.authority)
     if not folder.broker.is_dir() or (path.exists() and path.read_bytes() == newest):
         return False
     return install_revocation_list(folder.broker, newest)
