@@ -114,15 +114,16 @@ def make_kit(kit: Kit, invitation: Invitation, data: Path | None, bundle: Path) 
         write_new_file(kit.configuration, site_toml(invitation, kit.folder, data, bundle).encode())
 
 
-def make_request(kit: Kit, invitation: Invitation, samples: int, software: str) -> ReceivedRequest:
-    """Return the request of a kit, which is made and kept at the first call."""
-    if kit.request.exists():
-        try:
-            return open_request(kit.request.read_bytes())
-        except MessageError as error:
-            raise InvalidInputError(
-                f"{kit.request} is damaged ({error}); remove it, and join again"
-            ) from error
+def pending_request(kit: Kit) -> ReceivedRequest:
+    """Return the request that a kit keeps until it is answered. Raises InvalidInputError when damaged."""
+    try:
+        return open_request(kit.request.read_bytes())
+    except MessageError as error:
+        raise InvalidInputError(f"{kit.request} is damaged ({error}); remove it, and join again") from error
+
+
+def make_request(kit: Kit, invitation: Invitation, samples: int, software: str) -> None:
+    """Make the request of a kit and keep it; `samples` is how many labelled images there are."""
     token = bytes.fromhex(invitation.token)
     key = load_or_create_signing_key(kit.state / "site.key")
     request = Request(

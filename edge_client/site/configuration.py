@@ -28,10 +28,10 @@ class SiteSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `aggregator_key` is the aggregator's public key in hexadecimal; without it, the first aggregator heard is
     trusted and remembered. `roster` is where the federation's roster is kept, which says who is a member and
     when the aggregator's key changes. `ensemble` says how the heads vote: as the method has it, per image by
-    entropy, or by one weight fitted on the validation split. `uplink_codec` replaces the federation's for what
-    this site sends, say a budget for its own thin link. `feature_store` may be shared by several federations;
-    by default it lies in the state folder. Raises InvalidInputError for an unknown codec, and for names that
-    cannot stand in a topic.
+    entropy, or by one weight fitted on the validation split. `uplink_codec` replaces the federation's for
+    what this site sends, say a budget for its own thin link. `feature_store` may be shared by several
+    federations; by default it lies in the state folder. Raises InvalidInputError for an unknown codec, and
+    for names that cannot stand in a topic.
     """
 
     federation: Annotated[str, Meta(description="the federation's name")]
