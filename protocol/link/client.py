@@ -1,5 +1,7 @@
 """The paho client of the MQTT link, and the MQTT version that it speaks to a broker."""
 
+import logging
+import os
 import ssl
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +10,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.link.connection import LinkClient
 from fedmedclip.protocol.link.reasons import Ending
 from fedmedclip.protocol.link.settings import (
@@ -17,6 +20,8 @@ from fedmedclip.protocol.link.settings import (
     split_host_port,
     tls_context,
 )
+
+log = logging.getLogger("fedmedclip.link")
 
 # Messages that an MQTT 5 broker may have outstanding towards us.
 RECEIVING_WINDOW = 32
@@ -45,6 +50,7 @@ class ClientFactory:
         self._client_id = client_id
         self._will = will
         self._tls: ssl.SSLContext | None = tls_context(settings)
+        self._tls_files = _state_of_tls_files(settings)
         self._password = read_password(settings)
 
     @property
@@ -72,7 +78,7 @@ class ClientFactory:
         # No limit inside paho: it does not keep to one across a reconnect. The link has its own window.
         client.max_inflight_messages_set(0)
         if self._tls is not None:
-            client.tls_set_context(self._tls)
+            client.tls_set_context(self._newest_tls())
         if settings.transport == "websockets":
             client.ws_set_options(path=settings.websocket_path)
         if settings.username is not None:
@@ -82,6 +88,29 @@ class ClientFactory:
         # Its presence alone keeps paho from writing to the socket inside publish and ack.
         client.on_socket_register_write = lambda *_: None
         return client
+
+    def _newest_tls(self) -> ssl.SSLContext | None:
+        """Return the context of the files as they are now: certificates are renewed while a process runs."""
+        if (state := _state_of_tls_files(self._settings)) != self._tls_files:
+            try:
+                self._tls, self._tls_files = tls_context(self._settings), state
+            except InvalidInputError as error:
+                # What worked until now may do so still; who is half-way through copying files ends soon.
+                log.warning("the certificate files were changed and cannot be used: %s", error)
+        return self._tls
+
+
+def _state_of_tls_files(settings: LinkSettings) -> list[tuple[int, int] | None]:
+    """Return what changes when one of the files does."""
+    found: list[tuple[int, int] | None] = []
+    for name in ("ca_file", "certificate_file", "key_file"):
+        path = getattr(settings, name)
+        try:
+            status = None if path is None else os.stat(path)
+        except OSError:
+            status = None
+        found.append(None if status is None else (status.st_ino, status.st_mtime_ns))
+    return found
 
 
 def connect(client: LinkClient, settings: LinkSettings, protocol: str) -> None:
