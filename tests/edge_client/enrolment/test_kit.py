@@ -186,7 +186,7 @@ def test_a_new_invitation_after_one_that_expired_keeps_the_keys(tmp_path: Path, 
 def test_the_kit_of_another_site_is_not_overwritten(tmp_path: Path, authority: Authority) -> None:
     kit = Kit(tmp_path / "kit")
     asked(kit, invitation_for(authority))
-    with pytest.raises(InvalidInputError, match="kit of hospital-a .* --folder"):
+    with pytest.raises(InvalidInputError, match=r"kit of hospital-a .* --folder"):
         make_kit(kit, invitation_for(authority, site="hospital-b"), Path("images"), Path("bundle"))
 
 

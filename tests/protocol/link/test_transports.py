@@ -156,7 +156,7 @@ def test_a_certificate_that_was_renewed_is_shown_at_the_next_connection(
     lines = [*authority.listener(server), "require_certificate true", "use_identity_as_username true"]
     own = str(tmp_path / "tls.pem")
     install(authority.site)
-    with MosquittoBroker(listener_settings=lines) as broker:
+    with MosquittoBroker(listener_settings=lines, settings=["log_type notice"]) as broker:
         files = {"ca_file": authority.root.certificate_file, "certificate_file": own, "key_file": own}
         with open_link(broker, tls=True, **files) as link:
             exchange(link)
