@@ -78,7 +78,7 @@ class ClientFactory:
         # No limit inside paho: it does not keep to one across a reconnect. The link has its own window.
         client.max_inflight_messages_set(0)
         if self._tls is not None:
-            client.tls_set_context(self._newest_tls())
+            client.tls_set_context(self._tls)
         if settings.transport == "websockets":
             client.ws_set_options(path=settings.websocket_path)
         if settings.username is not None:
@@ -89,15 +89,17 @@ class ClientFactory:
         client.on_socket_register_write = lambda *_: None
         return client
 
-    def _newest_tls(self) -> ssl.SSLContext | None:
-        """Return the context of the files as they are now: certificates are renewed while a process runs."""
-        if (state := _state_of_tls_files(self._settings)) != self._tls_files:
-            try:
-                self._tls, self._tls_files = tls_context(self._settings), state
-            except InvalidInputError as error:
-                # What worked until now may do so still; who is half-way through copying files ends soon.
-                log.warning("the certificate files were changed and cannot be used: %s", error)
-        return self._tls
+    def take_renewed_files(self) -> bool:
+        """Return whether the certificate files are others than before; clients made from now on use them."""
+        if (state := _state_of_tls_files(self._settings)) == self._tls_files:
+            return False
+        try:
+            self._tls, self._tls_files = tls_context(self._settings), state
+        except InvalidInputError as error:
+            # What worked until now may do so still; who is half-way through copying files ends soon.
+            log.warning("the certificate files were changed and cannot be used: %s", error)
+            return False
+        return True
 
 
 def _state_of_tls_files(settings: LinkSettings) -> list[tuple[int, int] | None]:
