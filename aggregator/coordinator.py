@@ -249,7 +249,7 @@ class Coordinator:
         ]
 
     def _follow_membership(self, now: float) -> list[Outgoing]:
-        """Let go whoever is no member any more, with what it delivered, and take back whoever is one again."""
+        """Let go whoever is no member any more, and take back whoever is one again."""
         outgoing: list[Outgoing] = []
         active = set(self._members.active)
         for site in sorted(self.rounds.members - active):
@@ -302,12 +302,12 @@ class Coordinator:
         return outgoing + self._answers(now)
 
     def _refuse(self, sender: str, site: str, reason: str, now: float) -> None:
-        """Count a message that was refused, and log it, unless so many are that this itself would be a flood."""
+        """Count a message that was refused, and log it."""
         self.refused_messages[sender] += 1
         self._warn(sender, now, "refused a message of %s: %s", site, reason)
 
     def _warn(self, sender: str, now: float, words: str, *values: str) -> None:
-        """Log what somebody did wrong, as long as that is not so often that the log itself would be flooded."""
+        """Log what somebody did wrong, unless that is so often that it would flood the log itself."""
         if not self.floods.drops(sender, NOT_ACCEPTED, now):
             self.floods.take(sender, NOT_ACCEPTED, now)
             log.warning(words, *values)
@@ -474,7 +474,7 @@ class Coordinator:
         return [*called, *self._repeat_plan(join, now), *advanced]
 
     def _repeat_plan(self, join: Join, now: float) -> list[Outgoing]:
-        """Publish the plan again for a site that knows an earlier revision: the broker gave it an old copy."""
+        """Publish the plan again for a site that knows an earlier revision, from an old copy."""
         said = self._plan_repeated_at
         known = join.revision >= self.plan.revision
         if known or (said is not None and now - said < _REPEAT_PLAN_SECONDS):

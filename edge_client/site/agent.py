@@ -1,11 +1,11 @@
 """What a site does with each message: join, follow the head, train, deliver. No broker, no clock, no PyTorch.
 
-    plan -> join -> admitted -> (head of version v -> train round v + 1 -> deliver until settled) ... -> finished
+    plan -> join -> admitted -> (head of version v -> train round v + 1 -> deliver until settled) -> finished
 
 `receive` and `tick` return the messages to publish; when they return, all that must survive is on disk.
 Whatever comes, they return: what is refused is logged and counted, and a run that this site cannot take part
 in is declined with the reason. A later run of the same aggregator is followed, and the one before put away,
-once the aggregator has admitted this site to it: a plan may be an old copy, an answer to a new request is not.
+once the aggregator has admitted this site to it: a plan may be an old copy, the answer to a new request not.
 """
 
 import logging
@@ -104,7 +104,7 @@ class SiteAgent:
 
     @property
     def _newest_plan(self) -> Plan | None:
-        """The latest plan that is known, whether this site follows it already, cannot, or waits to be admitted."""
+        """The latest plan that is known: followed, declined, or not confirmed yet."""
         if self._application.declined is not None:
             return self._application.declined[0]
         if self._candidate is not None:

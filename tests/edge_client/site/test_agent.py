@@ -107,8 +107,17 @@ class Site:
         assert self.hear(newest, now, topics.head(FEDERATION)) == []
 
     def admit(self, now=0.0):
-        assert self.hear(JoinAnswer(fingerprint(SITE_KEY.public_key), True, ""), now) == []
+        answers = self.answer(now)
         assert self.agent.joined
+        return answers
+
+    def answer(self, now=0.0, accepted=True, reason="", **changes):
+        """Answer the newest Join."""
+        asked = self.agent._application.asked
+        answer = JoinAnswer(
+            fingerprint(SITE_KEY.public_key), accepted, reason, asked, None, self.plan.revision
+        )
+        return self.hear(msgspec.structs.replace(answer, **changes), now)
 
     def announcement(self, delta=0.01):
         """Make the next version, and return its announcement."""
@@ -129,7 +138,13 @@ class Site:
 
     def settle(self, round_number, accepted=True, now=0.0):
         reason = "" if accepted else "norm"
-        return self.hear(Receipt(round_number, accepted, reason, False), now)
+        return self.hear(Receipt(round_number, accepted, reason, False, self.mark()), now)
+
+    def mark(self):
+        """The mark of the update that is under way."""
+        owed = self.state.outgoing_update()
+        payload = refer_to(owed.payload, self.limit)
+        return Update(owed.round_number, owed.samples, payload, owed.attempt).mark
 
 
 @pytest.fixture
@@ -146,7 +161,7 @@ def test_before_its_first_plan_a_site_is_silent(site):
     assert (agent.version, agent.joined, agent.finished) == (-1, False, False)
     assert agent.plan_identity == NO_IDENTITY
     assert agent.tick(0.0) == []
-    assert site.hear(Receipt(1, True, "", False)) == []
+    assert site.hear(Receipt(1, True, "", False, bytes(8))) == []
     assert site.hear(StateRequest(3)) == []
     assert (agent.refused_messages, site.learner.told) == (0, [])
 
@@ -420,7 +435,7 @@ def test_what_is_not_signed_as_it_must_be_is_refused_and_counted(site):
     site.join()
     assert site.hear_plan(1.0, aggregator_key=stranger.public_key, number=2, key=stranger) == []
     site.plan = PLAN
-    assert site.hear(Receipt(1, True, "", False), key=stranger) == []
+    assert site.hear(Receipt(1, True, "", False, bytes(8)), key=stranger) == []
     assert site.hear(site.announcement(), topic=topics.head(FEDERATION), key=stranger) == []
     assert (site.agent.refused_messages, site.agent.version) == (4, 0)
 
