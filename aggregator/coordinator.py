@@ -336,7 +336,9 @@ class Coordinator:
         outgoing = self._let_go(site, now) if site in self.rounds.members else []
         self._refuse(site, site, reason, now)
         if isinstance(message, Update):
-            outgoing += self._to(site, Receipt(message.round_number, False, reason[:400], True, message.mark))
+            outgoing += self._to(
+                site, Receipt(message.round_number, False, reason[:400], False, message.mark)
+            )
         return outgoing
 
     def _handle(self, site: str, message: Message, now: float) -> list[Outgoing]:

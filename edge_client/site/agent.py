@@ -319,7 +319,7 @@ class SiteAgent:
             case Receipt():
                 if self._delivery.take_receipt(message, now):
                     self._reload()
-                    if not message.accepted:
+                    if not message.accepted and not message.closed:
                         # Perhaps this site is no member any more: the answer to a Join says so.
                         self._application.repeat()
             case BlockRequest() | StateRequest() if not self._rations.allow(message, now):
