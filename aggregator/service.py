@@ -16,12 +16,13 @@ from fedmedclip.aggregator.control import carry_out_waiting
 from fedmedclip.aggregator.coordinator import Coordinator, Outgoing
 from fedmedclip.aggregator.federation import begin_or_resume
 from fedmedclip.aggregator.global_head import GlobalHead
+from fedmedclip.aggregator.retained import Retained
 from fedmedclip.aggregator.store import Store
 from fedmedclip.protocol import topics
 from fedmedclip.protocol.bundle.bundle import open_bundle
 from fedmedclip.protocol.configuration import beside, read_configuration, require_paths
-from fedmedclip.protocol.envelope import open_envelope, seal
-from fedmedclip.protocol.errors import FedMedClipError, InvalidInputError, LinkError, MessageError
+from fedmedclip.protocol.envelope import seal
+from fedmedclip.protocol.errors import FedMedClipError, InvalidInputError, LinkError
 from fedmedclip.protocol.link.client_identifier import client_identifier
 from fedmedclip.protocol.link.link import (
     Connected,
@@ -42,10 +43,10 @@ _TICK_SECONDS = 1.0
 _SETTLING_SECONDS = 60.0
 # Messages that are handled before one wait for the disk, when so many have arrived.
 _BATCH = 256
+# What only this aggregator writes: it reads it too, to see when somebody clears or replaces what is retained.
+_OWN_CHANNELS = ("plan", "head")
 # Messages in the link's queue above which requests for heads have to wait.
 _ROOM = 64
-# How often a retained message that somebody replaced is put back, at most.
-_REPAIR_SECONDS = 5.0
 
 
 def run_aggregator(
@@ -90,7 +91,6 @@ def run_aggregator(
             link.subscribe(
                 topics.up(settings.name, "+"),
                 topics.status(settings.name, "+"),
-                # Its own, to see when somebody clears or replaces what is retained there.
                 topics.plan(settings.name),
                 topics.head(settings.name),
             )
@@ -133,7 +133,7 @@ class _Service:
     key: SigningKey
     access: BrokerAccess | None
     _edited_at: float = field(init=False)
-    _repaired_at: float = -_REPAIR_SECONDS
+    _retained: Retained = field(default_factory=Retained)
 
     def __post_init__(self) -> None:
         self._edited_at = self._modified()
@@ -156,6 +156,7 @@ class _Service:
                 self._command_broker(self.access.tick(now))
             self._publish(carry_out_waiting(self.store, self.coordinator, now))
             self._publish(self.coordinator.tick(now))
+            self._mend_retained(now)
             head = self.coordinator.global_head
             if not head.finished:
                 settling_ends = None
@@ -189,8 +190,8 @@ class _Service:
                 if message.topic == RESPONSE_TOPIC:
                     if self.access is not None:
                         self._command_broker(self.access.answered(message.payload, now))
-                elif topics.channel_of(message.topic) in ("plan", "head"):
-                    self._watch_retained(message, now)
+                elif topics.channel_of(message.topic) in _OWN_CHANNELS:
+                    self._retained.seen(message.topic, message.payload, now)
                 else:
                     outgoing += self.coordinator.receive(message.topic, message.payload, now)
         for message in received:
@@ -204,10 +205,12 @@ class _Service:
                 if self.access is not None:
                     self._command_broker(self.access.connected(largest_payload, now))
                 self.coordinator.global_head.limit_messages(largest_payload)
+                self._retained.connected(now)
                 self._publish(self.coordinator.opening())
             case Disconnected(reason, fatal):
                 if fatal:
                     raise LinkError(reason)
+                self._retained.disconnected()
                 log.warning("%s", reason)
                 if self.access is not None:
                     self.access.disconnected()
@@ -226,25 +229,18 @@ class _Service:
         for payload in commands:
             self.link.publish(CONTROL_TOPIC, payload)
 
-    def _watch_retained(self, message: Received, now: float) -> None:
-        """Put plan and head back when somebody else has cleared or replaced them at the broker."""
-        if now - self._repaired_at < _REPAIR_SECONDS or self._is_own(message):
-            return
-        self._repaired_at = now
-        log.warning("somebody changed what is retained on %s; putting it back", message.topic)
-        self._publish(self.coordinator.opening())
-
-    def _is_own(self, message: Received) -> bool:
-        try:
-            envelope = open_envelope(message.payload, message.topic)
-            envelope.verify(self.key.public_key, self.coordinator.plan.identity)
-        except MessageError:
-            return False
-        return True
+    def _mend_retained(self, now: float) -> None:
+        """Put back what somebody has cleared or replaced at the broker, and look now and again."""
+        for topic, payload in self._retained.due(now):
+            self.link.publish(topic, payload, retain=True)
+        if self.link.unfinished < _ROOM and (topics_to_read := self._retained.to_look_at(now)):
+            self.link.read_retained(*topics_to_read)
 
     def _publish(self, outgoing: list[Outgoing]) -> None:
         for item in outgoing:
             payload = seal(item.message, item.topic, self.key, self.coordinator.plan.identity)
+            if item.retain:
+                self._retained.published(item.topic, payload, time.monotonic())
             self.link.publish(item.topic, payload, retain=item.retain)
 
     def _modified(self) -> float:

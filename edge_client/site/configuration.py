@@ -50,6 +50,8 @@ class SiteSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         check_name("site", self.name)
         if self.uplink_codec is not None:
             require_delta_codec(self.uplink_codec, "uplink_codec")
+        if self.roster is not None and self.aggregator_key is None:
+            raise InvalidInputError("roster is set, which needs aggregator_key: whose roster is it?")
 
 
 class SplitSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

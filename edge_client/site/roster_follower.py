@@ -35,6 +35,15 @@ class RosterFollower:
         """The key with which the coordinator signs today, as far as it is known here."""
         return self._pinned if self.roster is None else self.roster.coordinator_key
 
+    @property
+    def admitted(self) -> bool:
+        """Whether this site is a member by the roster that is known here."""
+        return self.roster is not None and self.roster.members.active(self._site) is not None
+
+    def expects(self, block: Block) -> bool:
+        """Whether it is a block of what is asked for."""
+        return self._incoming is not None and self._incoming[1].digest == block.object_digest
+
     def take(self, envelope: Envelope, notice: RosterNotice) -> None:
         """Take a notice of the roster; what it does not carry is asked for at the next tick.
 
@@ -51,7 +60,7 @@ class RosterFollower:
 
     def add_block(self, block: Block) -> bool:
         """Take a block of the roster; return False for one of anything else. Raises MessageError."""
-        if self._incoming is None or self._incoming[1].digest != block.object_digest:
+        if self._incoming is None or not self.expects(block):
             return False
         envelope, assembly = self._incoming
         assembly.add(block.index, block.data)

@@ -3,6 +3,7 @@
 import logging
 import os
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,11 +40,15 @@ class Message:
     retain: bool = False
 
 
+Will = Message | Callable[[], Message]
+"""A last will, or what makes one for each attempt to connect. It is called on the network thread."""
+
+
 class ClientFactory:
     """Makes clients of one identity. Raises InvalidInputError for unusable certificate or password files."""
 
     def __init__(
-        self, settings: LinkSettings, client_id: str, will: Message | None, *, lasting: bool = True
+        self, settings: LinkSettings, client_id: str, will: Will | None, *, lasting: bool = True
     ) -> None:
         self._lasting = lasting
         self._settings = settings
@@ -84,7 +89,8 @@ class ClientFactory:
         if settings.username is not None:
             client.username_pw_set(settings.username, self._password)
         if self._will is not None and leave_will:
-            client.will_set(self._will.topic, self._will.payload, self._will.qos, self._will.retain)
+            will = self._will if isinstance(self._will, Message) else self._will()
+            client.will_set(will.topic, will.payload, will.qos, will.retain)
         # Its presence alone keeps paho from writing to the socket inside publish and ack.
         client.on_socket_register_write = lambda *_: None
         return client
