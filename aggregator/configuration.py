@@ -25,12 +25,14 @@ class FederationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     `maximum_update_norm` is the largest Euclidean norm of an update that is counted. A site that says nothing
     for `lease_seconds` is not waited for. The changes of past rounds are kept as far as they fit into
     `keep_megabytes`: sites that were away catch up by them, and versions can be rolled back to. `rule` names
-    the aggregation rule, which `weighting` gives its weights.
+    the aggregation rule, which `weighting` gives its weights. Above `maximum_sites` members none is admitted:
+    with open enrolment anybody can invent names.
 
     `sites_per_round` members are drawn for each round, all when it is not given. With `buffer_size` a round
     closes as soon as it has so many updates. Updates that are up to `maximum_staleness` rounds late count,
-    discounted. Raises InvalidInputError for a name that cannot stand in a topic, for an unknown codec, and
-    for fewer sites or updates than `minimum_sites`.
+    discounted. With `broker_access` the aggregator keeps the access rules of Mosquitto's plugin for dynamic
+    security equal to the members. Raises InvalidInputError for a name that cannot stand in a topic, for an
+    unknown codec, and for fewer sites or updates than `minimum_sites`.
     """
 
     name: Annotated[str, Meta(description="the federation's name, which its sites give too")]
@@ -47,11 +49,13 @@ class FederationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     weighting: Literal["samples", "equal"] = "samples"
     rule: str = "weighted_mean"
     enrolment: Literal["open", "listed"] = "open"
+    maximum_sites: Annotated[int, Meta(ge=1, le=1_000_000)] = 10_000
     uplink_codec: ShortText = "lowrank"
     downlink_codec: ShortText = "lowrank"
     maximum_update_norm: Annotated[float, Meta(gt=0)] = 1000.0
     state: NewFolder = "aggregator-state"
     keep_megabytes: Annotated[int, Meta(ge=1, le=1_000_000)] = 64
+    broker_access: bool = False
 
     def __post_init__(self) -> None:
         check_name("federation", self.name)

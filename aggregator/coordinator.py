@@ -15,6 +15,7 @@ from functools import partial
 import msgspec
 
 from fedmedclip.aggregator.configuration import AggregatorConfiguration, FederationSettings
+from fedmedclip.aggregator.floods import BLOCKS_OF_NOTHING, NOT_ACCEPTED, STRANGERS, Floods, kind_of
 from fedmedclip.aggregator.global_head import GlobalHead
 from fedmedclip.aggregator.intake import Intake, Terms, Verdict
 from fedmedclip.aggregator.members import Members, Unable
@@ -31,14 +32,15 @@ from fedmedclip.aggregator.round_events import (
     SiteHeard,
     SiteJoined,
     SiteLeft,
+    SiteRemoved,
     Tick,
     UpdateLost,
     UpdateStored,
 )
 from fedmedclip.aggregator.round_logic import Rounds
 from fedmedclip.aggregator.store import Store
-from fedmedclip.protocol import topics
-from fedmedclip.protocol.envelope import open_envelope
+from fedmedclip.protocol import moments, topics
+from fedmedclip.protocol.envelope import Envelope, open_envelope
 from fedmedclip.protocol.errors import HeadError, InvalidInputError, MessageError
 from fedmedclip.protocol.heads.evidence import Evidence, proven_head, proven_plan
 from fedmedclip.protocol.messages import (
@@ -49,6 +51,7 @@ from fedmedclip.protocol.messages import (
     Join,
     JoinAnswer,
     Message,
+    Moment,
     Plan,
     Receipt,
     State,
@@ -60,9 +63,8 @@ from fedmedclip.protocol.signature import fingerprint
 
 log = logging.getLogger("fedmedclip.aggregator")
 
-
-STRANGERS = ""
-"""Under which the refused messages of those who are no members are counted."""
+# How often the plan is published again for sites that know an earlier revision, at most.
+_REPEAT_PLAN_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -95,12 +97,14 @@ class Coordinator:
         self._configuration = configuration
         self.plan = plan
         self._store = store
-        self._members = Members(store)
+        self._members = Members(store, configuration)
         self._intake = Intake(store, global_head.specification)
         self.global_head = global_head
         self._has_room = has_room
         self._wall_clock = wall_clock
         self._requests = Requests()
+        self.floods = Floods()
+        self._plan_repeated_at: float | None = None
         self._recovery = Recovery(global_head.specification)
         self.versions_held: dict[str, int] = {}
         """The newest version that each member has said it holds."""
@@ -110,12 +114,15 @@ class Coordinator:
         self.rounds = Rounds(
             self._round_settings(),
             global_head.version,
-            self._members.keys,
+            self._members.active,
             now,
             partial(lot_of, plan.seed),
             store.drawn_below(open_round),
         )
         for site, round_number in store.stored_updates():
+            if site not in self.rounds.members:
+                store.forget_update(round_number, site)
+                continue
             self.rounds.handle(UpdateStored(site, round_number < open_round), now)
         self._record_draw()
 
@@ -227,9 +234,10 @@ class Coordinator:
         old, new = before.federation, edited.federation
         if new.name != old.name:
             raise InvalidInputError(f"a federation keeps its name: {old.name!r}")
-        self._configuration = edited
+        self._configuration = self._members.configuration = edited
         self.rounds.settings = self._round_settings()
         return [
+            *self._follow_membership(now),
             *self.revise(
                 now,
                 rounds=new.rounds if new.rounds != old.rounds else None,
@@ -239,6 +247,29 @@ class Coordinator:
             ),
             *self._advance(Tick(), now),
         ]
+
+    def _follow_membership(self, now: float) -> list[Outgoing]:
+        """Let go whoever is no member any more, and take back whoever is one again."""
+        outgoing: list[Outgoing] = []
+        active = set(self._members.active)
+        for site in sorted(self.rounds.members - active):
+            outgoing += self._let_go(site, now)
+        for site in sorted(active - self.rounds.members):
+            outgoing += self._advance(SiteJoined(site), now)
+        return outgoing
+
+    def _let_go(self, site: str, now: float) -> list[Outgoing]:
+        log.warning(
+            "%s; what it delivered for the open round does not count", self._members.reason_inactive(site)
+        )
+        for owner, round_number in self._store.stored_updates():
+            if owner == site:
+                self._store.forget_update(round_number, site)
+        self._intake.forget(site)
+        self._requests.forget(site)
+        self._recovery.forget(site)
+        self.versions_held.pop(site, None)
+        return self._advance(SiteRemoved(site), now)
 
     def tick(self, now: float) -> list[Outgoing]:
         """Let time pass: rounds and leases run out, what stays away is asked for again."""
@@ -254,26 +285,61 @@ class Coordinator:
 
     def receive(self, topic: str, payload: bytes, now: float) -> list[Outgoing]:
         """Handle one message of a site. A message that is refused is logged and costs nobody anything."""
-        site = topics.site_of(topic)
-        outgoing: list[Outgoing] = []
+        site, outgoing = topics.site_of(topic), list[Outgoing]()
+        # Strangers count together: anybody can invent names without end.
+        sender = site if site in self._members.keys else STRANGERS
         try:
             topics.check_name("site", site)
             envelope = open_envelope(payload, topic)
             if isinstance(envelope.message, Join):
-                envelope.verify(envelope.message.public_key, self.plan.identity)
-                return self._join(site, envelope.message, now)
-            if site not in self._members.keys:
+                outgoing += self._join(site, envelope, envelope.message, now)
+            elif site not in self._members.keys:
                 raise MessageError(f"{site} has not joined")
-            message = envelope.verify(self._members.keys[site], self.plan.identity)
-            if self._members.takes_part(site):
-                left = isinstance(message, Status) and not message.online
-                outgoing += self._advance(SiteLeft(site) if left else SiteHeard(site), now)
-            outgoing += self._handle(site, message, now)
+            else:
+                outgoing += self._hear(site, envelope, now)
         except (MessageError, InvalidInputError, HeadError) as error:
-            # Strangers count together: anybody can invent names without end.
-            self.refused_messages[site if site in self._members.keys else STRANGERS] += 1
-            log.warning("refused a message of %s: %s", site, error)
+            self._refuse(sender, site, str(error), now)
         return outgoing + self._answers(now)
+
+    def _refuse(self, sender: str, site: str, reason: str, now: float) -> None:
+        """Count a message that was refused, and log it."""
+        self.refused_messages[sender] += 1
+        self._warn(sender, now, "refused a message of %s: %s", site, reason)
+
+    def _warn(self, sender: str, now: float, words: str, *values: str) -> None:
+        """Log what somebody did wrong, unless that is so often that it would flood the log itself."""
+        if not self.floods.drops(sender, NOT_ACCEPTED, now):
+            self.floods.take(sender, NOT_ACCEPTED, now)
+            log.warning(words, *values)
+
+    def _hear(self, site: str, envelope: Envelope, now: float) -> list[Outgoing]:
+        """Take what came on the topic of a site that was admitted, once its key has signed it."""
+        kind = kind_of(envelope.message)
+        if isinstance(envelope.message, Block) and not self._expects(site, envelope.message):
+            # Nobody need look at who signed it.
+            if not self.floods.drops(site, BLOCKS_OF_NOTHING, now):
+                self.floods.take(site, BLOCKS_OF_NOTHING, now)
+            return []
+        if self.floods.drops(site, kind, now):
+            return []
+        message = envelope.verify(self._members.keys[site], self.plan.identity)
+        self.floods.take(site, kind, now)
+        if reason := self._members.reason_inactive(site):
+            return self._turn_away(site, message, reason, now)
+        return self._handle(site, message, now)
+
+    def _expects(self, site: str, block: Block) -> bool:
+        return self._intake.expects(site, block) or self._recovery.expects(site, block)
+
+    def _turn_away(self, site: str, message: Message, reason: str, now: float) -> list[Outgoing]:
+        """Refuse a message of a site that is no member any more."""
+        outgoing = self._let_go(site, now) if site in self.rounds.members else []
+        self._refuse(site, site, reason, now)
+        if isinstance(message, Update):
+            outgoing += self._to(
+                site, Receipt(message.round_number, False, reason[:400], False, message.mark)
+            )
+        return outgoing
 
     def _handle(self, site: str, message: Message, now: float) -> list[Outgoing]:
         match message:
@@ -289,10 +355,23 @@ class Coordinator:
             case State():
                 return self._adopt(self._recovery.take(site, message, now), now)
             case Status():
-                self._holds(site, message.version)
-                return []
+                return self._status(site, message, now)
             case _:
                 raise MessageError(f"{type(message).__name__} is not for the aggregator")
+
+    def _status(self, site: str, status: Status, now: float) -> list[Outgoing]:
+        """Believe the latest that a site says of itself; an old copy says nothing."""
+        if not self._members.note(site, status.moment):
+            return []
+        self._holds(site, status.version)
+        return self._is_there(site, now) if status.online else self._is_gone(site, now)
+
+    def _is_there(self, site: str, now: float) -> list[Outgoing]:
+        """Renew a lease, for something that nobody but the site can have sent now."""
+        return self._advance(SiteHeard(site), now) if self._members.takes_part(site) else []
+
+    def _is_gone(self, site: str, now: float) -> list[Outgoing]:
+        return self._advance(SiteLeft(site), now) if self._members.takes_part(site) else []
 
     def _answers(self, now: float) -> list[Outgoing]:
         """Answer the requests whose turn it is, as far as there is room."""
@@ -343,24 +422,67 @@ class Coordinator:
         advanced = self._advance(HeadAdvanced(version), now)
         return self.opening() + advanced
 
-    def _join(self, site: str, join: Join, now: float) -> list[Outgoing]:
-        if join.cannot and not self._members.is_of_another(site, join):
+    def _join(self, site: str, envelope: Envelope, join: Join, now: float) -> list[Outgoing]:
+        refused = self._members.is_of_another(site, join)
+        reason = self._members.reason_to_refuse(site, join, self.plan.bundle_digest)
+        latest = self._members.latest(site, join.public_key)
+        sender = STRANGERS if latest is None else site
+        if (reason or latest is not None) and self.floods.drops(sender, "joins", now):
+            return []
+        envelope.verify(join.public_key, self.plan.identity)
+        if reason or join.cannot or latest is not None:
+            self.floods.take(sender, "joins", now)
+        if latest is not None and not moments.is_later(join.moment, latest):
+            return self._answer_old(site, join, latest, reason)
+        if latest is not None:
+            self._members.note(site, join.moment)
+        if join.cannot and not refused:
             self._members.note_unable(site, join)
-            return self._advance(SiteLeft(site), now) if site in self._members.keys else []
-        reason = self._members.reason_to_refuse(site, join, self.plan.bundle_digest, self._configuration)
-        answer = self._to(site, JoinAnswer(fingerprint(join.public_key), not reason, reason[:400]))
+            return self._advance(SiteLeft(site), now) if site in self.rounds.members else []
         if reason:
-            log.warning("%s may not join: %s", site, reason)
-            return answer
+            self._warn(sender, now, "%s may not join: %s", site, reason)
+            return self._answer_join(site, join, reason)
+        return self._answer_join(site, join) + self._admit(site, join, now)
+
+    def _answer_join(
+        self, site: str, join: Join, reason: str = "", latest: Moment | None = None
+    ) -> list[Outgoing]:
+        answer = JoinAnswer(
+            fingerprint(join.public_key), not reason, reason[:400], join.moment, latest, self.plan.revision
+        )
+        return self._to(site, answer)
+
+    def _answer_old(self, site: str, join: Join, latest: Moment, reason: str) -> list[Outgoing]:
+        """Answer a copy of an earlier Join, which changes nothing.
+
+        The very last is answered as it was: the broker delivers twice. To an earlier one is said what came
+        later: a site that was restored from a backup, and whose clock stands in the past, learns by it.
+        """
+        if join.moment == latest:
+            return [] if join.cannot else self._answer_join(site, join, reason)
+        old = "this site has said something later than this request; it is an old copy, or it was restored"
+        return self._answer_join(site, join, old, latest)
+
+    def _admit(self, site: str, join: Join, now: float) -> list[Outgoing]:
         self._members.admit(site, join)
         self._holds(site, join.version)
         drawn_before = self.global_head.drawn_below
         advanced = self._advance(SiteJoined(site), now)
         drawn_below = self.global_head.drawn_below
+        called: list[Outgoing] = []
         if drawn_below is not None and drawn_below == drawn_before and self.rounds.drawn(site):
             # It may have been called after the announcement that it reads at the broker.
-            return answer + self._to(site, self.global_head.call()) + advanced
-        return answer + advanced
+            called = self._to(site, self.global_head.call())
+        return [*called, *self._repeat_plan(join, now), *advanced]
+
+    def _repeat_plan(self, join: Join, now: float) -> list[Outgoing]:
+        """Publish the plan again for a site that knows an earlier revision, from an old copy."""
+        said = self._plan_repeated_at
+        known = join.revision >= self.plan.revision
+        if known or (said is not None and now - said < _REPEAT_PLAN_SECONDS):
+            return []
+        self._plan_repeated_at = now
+        return self.opening()[:1]
 
     def _terms(self) -> Terms:
         head = self.global_head
@@ -376,8 +498,9 @@ class Coordinator:
         if update.round_number > open_round:
             # Trained from a version that was lost here: it is neither counted nor refused, but asked for.
             return []
-        drawn = self._was_drawn(site, update.round_number)
-        return self._settle(site, self._intake.update(site, update, self._terms(), now, drawn=drawn), now)
+        drawn, before = self._was_drawn(site, update.round_number), self._intake.standing(site)
+        verdict = self._intake.update(site, update, self._terms(), now, drawn=drawn)
+        return self._settle(site, verdict, before, now)
 
     def _was_drawn(self, site: str, round_number: int) -> bool:
         if round_number == self.global_head.version + 1:
@@ -388,16 +511,24 @@ class Coordinator:
     def _block(self, site: str, block: Block, now: float) -> list[Outgoing]:
         if (evidence := self._recovery.take(site, block, now)) is not None:
             return self._adopt(evidence, now)
-        return self._settle(site, self._intake.block(site, block, self._terms(), now), now)
+        before = self._intake.standing(site)
+        return self._settle(site, self._intake.block(site, block, self._terms(), now), before, now)
 
-    def _settle(self, site: str, verdict: Verdict | None, now: float) -> list[Outgoing]:
-        """Tell a site what became of its update, and the round of what it changes there."""
+    def _settle(self, site: str, verdict: Verdict | None, before: object, now: float) -> list[Outgoing]:
+        """Tell a site what became of its update, and the round of what it changes there.
+
+        `before` is how the intake stood before what came: a copy of what is here already shows no presence.
+        """
+        new = self._intake.standing(site) != before
+        return (self._is_there(site, now) if new else []) + self._conclude(site, verdict, now)
+
+    def _conclude(self, site: str, verdict: Verdict | None, now: float) -> list[Outgoing]:
         if verdict is None:
             return []
         number, refusal = verdict.round_number, verdict.refusal
         if refusal:
             log.warning("refused the update of %s for round %d: %s", site, number, refusal)
-        receipt = self._to(site, Receipt(number, not refusal, refusal[:400], verdict.closed))
+        receipt = self._to(site, Receipt(number, not refusal, refusal[:400], verdict.closed, verdict.mark))
         if verdict.closed or verdict.known:
             return receipt
         if refusal:

@@ -45,6 +45,13 @@ class SiteLeft:
 
 
 @dataclass(frozen=True)
+class SiteRemoved:
+    """A site is no member any more, and what it delivered does not count."""
+
+    site: str
+
+
+@dataclass(frozen=True)
 class UpdateStored:
     """A valid update of a member for the open round lies on disk; a `late` one is of an earlier round."""
 
@@ -80,7 +87,17 @@ class Tick:
     """Nothing happened but time."""
 
 
-Event = SiteJoined | SiteHeard | SiteLeft | UpdateStored | UpdateLost | SiteExcused | HeadAdvanced | Tick
+Event = (
+    SiteJoined
+    | SiteHeard
+    | SiteLeft
+    | SiteRemoved
+    | UpdateStored
+    | UpdateLost
+    | SiteExcused
+    | HeadAdvanced
+    | Tick
+)
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from fedmedclip.aggregator.round_events import (
     SiteHeard,
     SiteJoined,
     SiteLeft,
+    SiteRemoved,
     Tick,
     UpdateLost,
     UpdateStored,
@@ -153,6 +154,8 @@ class Rounds:
                 self._renew(site, now)
             case SiteLeft(site):
                 self._end_lease(site, now)
+            case SiteRemoved(site):
+                self._remove(site)
             case UpdateStored(site, late):
                 self._deliver(site, now, late)
             case UpdateLost(site, late):
@@ -183,6 +186,17 @@ class Rounds:
         if member.heard_at is not None:
             member.heard_at, member.left_at = None, now
         self._wait_no_longer(site)
+
+    def _remove(self, site: str) -> None:
+        if (member := self._members.pop(site, None)) is None:
+            return
+        self._wait_no_longer(site)
+        self._delivered -= member.delivered
+        self._late -= member.late
+        self._counted -= member.delivered or member.late
+        self._excused -= bool(member.excused) and not member.delivered
+        if not self._counted:
+            self._first_delivery = None
 
     def _excuse(self, site: str, reason: str) -> None:
         member = self._members[site]

@@ -5,17 +5,24 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fedmedclip.aggregator.authority.broker_access import (
+    CONTROL_TOPIC,
+    RESPONSE_TOPIC,
+    BrokerAccess,
+    WantedAccess,
+)
 from fedmedclip.aggregator.configuration import AggregatorConfiguration
 from fedmedclip.aggregator.control import carry_out_waiting
 from fedmedclip.aggregator.coordinator import Coordinator, Outgoing
 from fedmedclip.aggregator.federation import begin_or_resume
 from fedmedclip.aggregator.global_head import GlobalHead
+from fedmedclip.aggregator.retained import Retained
 from fedmedclip.aggregator.store import Store
 from fedmedclip.protocol import topics
 from fedmedclip.protocol.bundle.bundle import open_bundle
 from fedmedclip.protocol.configuration import beside, read_configuration, require_paths
-from fedmedclip.protocol.envelope import open_envelope, seal
-from fedmedclip.protocol.errors import FedMedClipError, InvalidInputError, LinkError, MessageError
+from fedmedclip.protocol.envelope import seal
+from fedmedclip.protocol.errors import FedMedClipError, InvalidInputError, LinkError
 from fedmedclip.protocol.link.client_identifier import client_identifier
 from fedmedclip.protocol.link.link import (
     Connected,
@@ -36,10 +43,10 @@ _TICK_SECONDS = 1.0
 _SETTLING_SECONDS = 60.0
 # Messages that are handled before one wait for the disk, when so many have arrived.
 _BATCH = 256
+# What only this aggregator writes: it reads it too, to see when somebody clears or replaces what is retained.
+_OWN_CHANNELS = ("plan", "head")
 # Messages in the link's queue above which requests for heads have to wait.
 _ROOM = 64
-# How often a retained message that somebody replaced is put back, at most.
-_REPAIR_SECONDS = 5.0
 
 
 def run_aggregator(
@@ -84,17 +91,25 @@ def run_aggregator(
             link.subscribe(
                 topics.up(settings.name, "+"),
                 topics.status(settings.name, "+"),
-                # Its own, to see when somebody clears or replaces what is retained there.
                 topics.plan(settings.name),
                 topics.head(settings.name),
             )
+            access = None
+            if settings.broker_access:
+                access = BrokerAccess(settings.name)
+                link.subscribe(RESPONSE_TOPIC)
             with link:
-                _Service(configuration_file, configuration, coordinator, store, link, key).serve(once)
+                _Service(configuration_file, configuration, coordinator, store, link, key, access).serve(once)
         except KeyboardInterrupt:
             log.info("stopped; start again to go on")
             raise
         finally:
             store.close()
+
+
+def wanted_access(configuration: AggregatorConfiguration) -> WantedAccess:
+    """Return who is to get through to the broker."""
+    return WantedAccess(sites=frozenset(configuration.sites))
 
 
 def _refuse_lost_state(state: Path, new_run: bool) -> None:
@@ -116,8 +131,9 @@ class _Service:
     store: Store
     link: Link
     key: SigningKey
+    access: BrokerAccess | None
     _edited_at: float = field(init=False)
-    _repaired_at: float = -_REPAIR_SECONDS
+    _retained: Retained = field(default_factory=Retained)
 
     def __post_init__(self) -> None:
         self._edited_at = self._modified()
@@ -133,10 +149,14 @@ class _Service:
                 self._receive(received, now)
             for event in events:
                 if not isinstance(event, Received):
-                    self._handle(event)
+                    self._handle(event, now)
             self._reread_configuration(now)
+            if self.access is not None:
+                self._command_broker(self.access.want(wanted_access(self.configuration), now))
+                self._command_broker(self.access.tick(now))
             self._publish(carry_out_waiting(self.store, self.coordinator, now))
             self._publish(self.coordinator.tick(now))
+            self._mend_retained(now)
             head = self.coordinator.global_head
             if not head.finished:
                 settling_ends = None
@@ -167,24 +187,37 @@ class _Service:
         outgoing: list[Outgoing] = []
         with self.store.batch():
             for message in received:
-                if topics.channel_of(message.topic) in ("plan", "head"):
-                    self._watch_retained(message, now)
+                if message.topic == RESPONSE_TOPIC:
+                    if self.access is not None:
+                        self._command_broker(self.access.answered(message.payload, now))
+                elif topics.channel_of(message.topic) in _OWN_CHANNELS:
+                    self._retained.seen(message.topic, message.payload, now)
                 else:
                     outgoing += self.coordinator.receive(message.topic, message.payload, now)
         for message in received:
             message.acknowledge()
         self._publish(outgoing)
 
-    def _handle(self, event: Event) -> None:
+    def _handle(self, event: Event, now: float) -> None:
         match event:
             case Connected(_, protocol, largest_payload):
                 log.info("connected to the broker (MQTT %s)", protocol)
+                if self.access is not None:
+                    self._command_broker(self.access.connected(largest_payload, now))
                 self.coordinator.global_head.limit_messages(largest_payload)
+                self._retained.connected(now)
                 self._publish(self.coordinator.opening())
             case Disconnected(reason, fatal):
                 if fatal:
                     raise LinkError(reason)
+                self._retained.disconnected()
                 log.warning("%s", reason)
+                if self.access is not None:
+                    self.access.disconnected()
+            case PublishRefused(_, topic, reason) | SubscriptionRefused(topic, reason) if (
+                self.access is not None and topic in (CONTROL_TOPIC, RESPONSE_TOPIC)
+            ):
+                self.access.refused(reason, now)
             case PublishRefused(_, topic, reason):
                 log.error("the broker refused a message on %s: %s", topic, reason)
             case SubscriptionRefused(topic_filter, reason):
@@ -192,25 +225,22 @@ class _Service:
             case _:
                 pass
 
-    def _watch_retained(self, message: Received, now: float) -> None:
-        """Put plan and head back when somebody else has cleared or replaced them at the broker."""
-        if now - self._repaired_at < _REPAIR_SECONDS or self._is_own(message):
-            return
-        self._repaired_at = now
-        log.warning("somebody changed what is retained on %s; putting it back", message.topic)
-        self._publish(self.coordinator.opening())
+    def _command_broker(self, commands: list[bytes]) -> None:
+        for payload in commands:
+            self.link.publish(CONTROL_TOPIC, payload)
 
-    def _is_own(self, message: Received) -> bool:
-        try:
-            envelope = open_envelope(message.payload, message.topic)
-            envelope.verify(self.key.public_key, self.coordinator.plan.identity)
-        except MessageError:
-            return False
-        return True
+    def _mend_retained(self, now: float) -> None:
+        """Put back what somebody has cleared or replaced at the broker, and look now and again."""
+        for topic, payload in self._retained.due(now):
+            self.link.publish(topic, payload, retain=True)
+        if self.link.unfinished < _ROOM and (topics_to_read := self._retained.to_look_at(now)):
+            self.link.read_retained(*topics_to_read)
 
     def _publish(self, outgoing: list[Outgoing]) -> None:
         for item in outgoing:
             payload = seal(item.message, item.topic, self.key, self.coordinator.plan.identity)
+            if item.retain:
+                self._retained.published(item.topic, payload, time.monotonic())
             self.link.publish(item.topic, payload, retain=item.retain)
 
     def _modified(self) -> float:

@@ -15,7 +15,7 @@ import msgspec
 
 from fedmedclip.aggregator.round_events import MAXIMUM_STALENESS
 from fedmedclip.protocol.database import Database, checksum
-from fedmedclip.protocol.messages import Plan, Update, plan_of_version_1
+from fedmedclip.protocol.messages import Moment, Plan, Update, plan_of_version_1
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS federation (
@@ -23,7 +23,8 @@ CREATE TABLE IF NOT EXISTS federation (
     codec_memory BLOB, checksum BLOB, name TEXT, configured BLOB);
 CREATE TABLE IF NOT EXISTS sites (
     name TEXT PRIMARY KEY, public_key BLOB, samples INTEGER, last_round INTEGER DEFAULT 0,
-    software TEXT DEFAULT '');
+    software TEXT DEFAULT '', session INTEGER DEFAULT 0, connection INTEGER DEFAULT 0,
+    sequence INTEGER DEFAULT 0);
 CREATE TABLE IF NOT EXISTS uploads (site TEXT PRIMARY KEY, message BLOB);
 CREATE TABLE IF NOT EXISTS upload_blocks (site TEXT, number INTEGER, data BLOB, PRIMARY KEY (site, number));
 CREATE TABLE IF NOT EXISTS updates (
@@ -80,6 +81,14 @@ def _from_version_2(database: sqlite3.Connection) -> None:
     database.execute("ALTER TABLE sites ADD COLUMN software TEXT DEFAULT ''")
 
 
+def _from_version_3(database: sqlite3.Connection) -> None:
+    """When each site said last what it said. Uploads under way are of an earlier format: they come again."""
+    for column in ("session", "connection", "sequence"):
+        database.execute(f"ALTER TABLE sites ADD COLUMN {column} INTEGER DEFAULT 0")
+    database.execute("DELETE FROM uploads")
+    database.execute("DELETE FROM upload_blocks")
+
+
 @dataclass(frozen=True)
 class StoredVersion:
     """A version's digest and the encoded delta from the version before (empty for version 0)."""
@@ -114,9 +123,8 @@ class Store:
     def __init__(self, path: Path, *, durable: bool = True) -> None:
         """Open it; `durable` as in `Database`."""
         self.path = path
-        self._database = Database(
-            path, _SCHEMA, durable=durable, migrations=[_from_version_1, _from_version_2]
-        )
+        migrations = [_from_version_1, _from_version_2, _from_version_3]
+        self._database = Database(path, _SCHEMA, durable=durable, migrations=migrations)
 
     def close(self) -> None:
         """Release the file."""
@@ -222,6 +230,19 @@ class Store:
         """Return the version of the software that each site said it runs; empty where it said none."""
         return dict(self._database.rows("SELECT name, software FROM sites"))
 
+    def moments(self) -> dict[str, Moment]:
+        """Return the latest moment at which each site is known to have said something."""
+        rows = self._database.rows("SELECT name, session, connection, sequence FROM sites WHERE session > 0")
+        return {site: Moment(*moment) for site, *moment in rows}
+
+    def note_moment(self, site: str, moment: Moment) -> None:
+        """Record when a site that was admitted said something last."""
+        with self._database.transaction() as database:
+            database.execute(
+                "UPDATE sites SET session = ?, connection = ?, sequence = ? WHERE name = ?",
+                (moment.session, moment.connection, moment.sequence, site),
+            )
+
     def admit(self, site: str, public_key: bytes, samples: int, software: str) -> None:
         """Record a site and pin its public key."""
         with self._database.transaction() as database:
@@ -230,6 +251,11 @@ class Store:
                 " ON CONFLICT (name) DO UPDATE SET samples = excluded.samples, software = excluded.software",
                 (site, public_key, samples, software),
             )
+
+    def forget_site(self, site: str) -> None:
+        """Forget a site, so that its name may belong to another key."""
+        with self._database.transaction() as database:
+            database.execute("DELETE FROM sites WHERE name = ?", (site,))
 
     def note_software(self, site: str, software: str) -> None:
         """Record which version a site runs that was admitted before."""

@@ -11,10 +11,14 @@ from fedmedclip.edge_client.features.labelled import SiteFeatures, load_site_fea
 from fedmedclip.edge_client.features.self_test import require_self_test_once
 from fedmedclip.edge_client.progress import progress_bar
 from fedmedclip.edge_client.site.agent import SiteAgent
-from fedmedclip.edge_client.site.configuration import SiteConfiguration
+from fedmedclip.edge_client.site.configuration import SiteConfiguration, SiteSettings
+from fedmedclip.edge_client.site.credentials import Credentials
 from fedmedclip.edge_client.site.learner import LearnerFiles, SiteLearner
+from fedmedclip.edge_client.site.membership import Membership
 from fedmedclip.edge_client.site.patience import Patience
+from fedmedclip.edge_client.site.renewal import Renewing
 from fedmedclip.edge_client.site.roles import Identity
+from fedmedclip.edge_client.site.roster_follower import RosterFollower
 from fedmedclip.edge_client.site.state import SiteState
 from fedmedclip.protocol import topics
 from fedmedclip.protocol.bundle.bundle import Bundle, open_bundle
@@ -31,9 +35,10 @@ from fedmedclip.protocol.link.link import (
     Received,
     SubscriptionRefused,
 )
-from fedmedclip.protocol.link.settings import warn_of_secrets
+from fedmedclip.protocol.link.settings import LinkSettings, warn_of_secrets
 from fedmedclip.protocol.messages import Message as ProtocolMessage
-from fedmedclip.protocol.messages import Status
+from fedmedclip.protocol.messages import Moment, Status
+from fedmedclip.protocol.moments import Moments
 from fedmedclip.protocol.progress import progress_lines
 from fedmedclip.protocol.seeds import derive_seed
 from fedmedclip.protocol.signature import SigningKey, fingerprint, load_or_create_signing_key
@@ -43,7 +48,10 @@ log = logging.getLogger("fedmedclip.site")
 
 _TICK_SECONDS = 1.0
 HEARTBEAT_SECONDS = 60.0
-"""How often a site that has nothing to say says that it is there: a third of the aggregator's usual lease."""
+"""How often a site says that it is there, whatever else it says: a third of the aggregator's usual lease.
+
+A status that somebody deleted at the broker is there again as soon.
+"""
 
 
 def run_site(configuration_file: Path, *, once: bool) -> None:
@@ -70,12 +78,12 @@ def run_site(configuration_file: Path, *, once: bool) -> None:
                 log.info("self-test passed: this machine computes what the bundle's maker computed")
         features = _features(configuration, configuration_file, bundle, state_folder)
         state = SiteState(state_folder / "site.db")
-        will = Status(fingerprint(key.public_key), online=False, version=-1)
+        moments = Moments(state.session(), state.begin_session)
         post = _Post(settings.federation, settings.name, key)
         link = Link(
             broker,
             client_id=client_identifier(broker, key, settings.federation, settings.name),
-            will=post.status(will),
+            will=lambda: post.last_will(moments.connect()),
         )
         learner = SiteLearner(
             settings.name,
@@ -99,13 +107,22 @@ def run_site(configuration_file: Path, *, once: bool) -> None:
             bundle.manifest.embedding_size,
             version("fedmedclip-edge"),
         )
-        agent = SiteAgent(identity, state, learner, broker.maximum_message_bytes, settings.uplink_codec)
+        agent = SiteAgent(
+            identity,
+            state,
+            learner,
+            broker.maximum_message_bytes,
+            settings.uplink_codec,
+            moments,
+            _membership(configuration_file, settings, broker),
+        )
         log.info("site %s, key %s", settings.name, key.public_key.hex())
         link.subscribe(
             topics.plan(settings.federation),
             topics.head(settings.federation),
             topics.blocks(settings.federation),
             topics.down(settings.federation, settings.name),
+            *([] if settings.roster is None else [topics.roster(settings.federation)]),
         )
         link.start()
         try:
@@ -116,6 +133,24 @@ def run_site(configuration_file: Path, *, once: bool) -> None:
         finally:
             link.close([post.status(agent.status(online=False))])
             state.close()
+
+
+def _membership(configuration_file: Path, settings: SiteSettings, broker: LinkSettings) -> Membership | None:
+    if settings.roster is None or settings.aggregator_key is None:
+        return None
+    follower = RosterFollower(
+        beside(configuration_file, settings.roster),
+        settings.federation,
+        settings.name,
+        bytes.fromhex(settings.aggregator_key),
+    )
+    renewing = None
+    if broker.certificate_file is not None and broker.ca_file is not None:
+        credentials = Credentials(Path(broker.certificate_file).parent)
+        # Where key and certificate lie in one file, as `join` has it, they can be changed at once.
+        if broker.certificate_file == broker.key_file == str(credentials.path):
+            renewing = Renewing(credentials, Path(broker.ca_file), settings.name)
+    return Membership(follower, renewing)
 
 
 def _features(
@@ -163,6 +198,10 @@ class _Post:
         topic = topics.up(self.federation, self.site)
         return Message(topic, seal(message, topic, self.key, plan_identity))
 
+    def last_will(self, moment: Moment) -> Message:
+        """What the broker says for this site when the connection that begins now is lost."""
+        return self.status(Status(fingerprint(self.key.public_key), False, -1, moment))
+
     def status(self, status: Status) -> Message:
         topic = topics.status(self.federation, self.site)
         return Message(topic, seal(status, topic, self.key, NO_IDENTITY), retain=True)
@@ -171,18 +210,16 @@ class _Post:
 def _serve(agent: SiteAgent, link: Link, post: _Post, once: bool) -> None:
     """Handle what arrives; train and ask only when nothing more waits, so that no round trains in vain."""
     said: Status | None = None
-    sent_at = 0.0
+    said_at = 0.0
     patience = Patience(post.federation)
     while True:
         event = link.next_event(0.0)
         if event is None:
             now = time.monotonic()
-            if _publish(link, post, agent, agent.tick(now)):
-                sent_at = now
-            # Whatever it sends shows that it is there.
-            silent = agent.joined and now - sent_at >= HEARTBEAT_SECONDS
-            if agent.owes_status(said) or silent:
-                said, sent_at = agent.status(online=True), now
+            _publish(link, post, agent, agent.tick(now))
+            due = agent.joined and now - said_at >= HEARTBEAT_SECONDS
+            if agent.owes_status(said) or due:
+                said, said_at = agent.status(online=True), now
                 _send(link, post.status(said))
             if once and agent.finished and agent.joined and link.unfinished == 0:
                 return
@@ -214,11 +251,9 @@ def _serve(agent: SiteAgent, link: Link, post: _Post, once: bool) -> None:
                 raise LinkError(f"the broker refuses the subscription to {topic_filter}: {reason}")
 
 
-def _publish(link: Link, post: _Post, agent: SiteAgent, messages: list[ProtocolMessage]) -> bool:
-    """Send them; return whether there were any."""
+def _publish(link: Link, post: _Post, agent: SiteAgent, messages: list[ProtocolMessage]) -> None:
     for message in messages:
         _send(link, post.up(message, agent.plan_identity))
-    return bool(messages)
 
 
 def _send(link: Link, message: Message) -> None:

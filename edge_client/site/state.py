@@ -23,11 +23,12 @@ CREATE TABLE IF NOT EXISTS site (
     id INTEGER PRIMARY KEY CHECK (id = 1), plan BLOB, version INTEGER, finished INTEGER,
     trained_round INTEGER, shared_head BLOB, private_head BLOB, residual BLOB,
     codec_memory BLOB, shared_checksum BLOB, own_checksum BLOB,
-    sealed_plan BLOB, carrier_topic TEXT, carrier BLOB);
+    sealed_plan BLOB, carrier_topic TEXT, carrier BLOB, attempts INTEGER DEFAULT 0);
 CREATE TABLE IF NOT EXISTS outbox (
     id INTEGER PRIMARY KEY CHECK (id = 1), round_number INTEGER, samples INTEGER, payload BLOB,
     private_head_if_refused BLOB, residual_if_refused BLOB, codec_memory_if_refused BLOB,
-    accepted INTEGER DEFAULT 0, open INTEGER DEFAULT 1);
+    accepted INTEGER DEFAULT 0, open INTEGER DEFAULT 1, attempt INTEGER DEFAULT 0);
+CREATE TABLE IF NOT EXISTS sessions (id INTEGER PRIMARY KEY CHECK (id = 1), number INTEGER);
 CREATE TABLE IF NOT EXISTS journal (version INTEGER PRIMARY KEY, report BLOB);
 CREATE TABLE IF NOT EXISTS ended_runs (
     number INTEGER PRIMARY KEY, plan BLOB, version INTEGER, shared_head BLOB, private_head BLOB,
@@ -54,6 +55,12 @@ def _from_version_1(database: sqlite3.Connection) -> None:
                 checksum(private, residual, memory),
             ),
         )
+
+
+def _from_version_2(database: sqlite3.Connection) -> None:
+    """How often the newest round was refused and trained again. The table of sessions is new."""
+    database.execute("ALTER TABLE site ADD COLUMN attempts INTEGER DEFAULT 0")
+    database.execute("ALTER TABLE outbox ADD COLUMN attempt INTEGER DEFAULT 0")
 
 
 @dataclass(frozen=True)
@@ -88,11 +95,12 @@ class Sealed:
 
 @dataclass(frozen=True)
 class OutgoingUpdate:
-    """A trained update that the aggregator has not settled yet."""
+    """A trained update that the aggregator has not settled yet; `attempt` as in an Update."""
 
     round_number: int
     samples: int
     payload: bytes
+    attempt: int = 0
 
 
 class SiteState:
@@ -100,11 +108,23 @@ class SiteState:
 
     def __init__(self, path: Path, *, durable: bool = True) -> None:
         """Open it; `durable` as in `Database`."""
-        self._database = Database(path, _SCHEMA, durable=durable, migrations=[_from_version_1])
+        self._database = Database(
+            path, _SCHEMA, durable=durable, migrations=[_from_version_1, _from_version_2]
+        )
 
     def close(self) -> None:
         """Release the file."""
         self._database.close()
+
+    def session(self) -> int:
+        """Return the number of the last session that was begun here; 0 before the first."""
+        row = self._database.row("SELECT number FROM sessions")
+        return 0 if row is None else int(row[0])
+
+    def begin_session(self, number: int) -> None:
+        """Record the number of a session, before anything is said in it."""
+        with self._database.transaction() as database:
+            database.execute("INSERT OR REPLACE INTO sessions VALUES (1, ?)", (number,))
 
     def load(self) -> StoredSite | None:
         """Return where the site stands, or None when it has not begun a run.
@@ -165,6 +185,13 @@ class SiteState:
                 "UPDATE site SET plan = ?, sealed_plan = ?", (msgspec.msgpack.encode(plan), sealed_plan)
             )
 
+    def keep_sealed(self, sealed_plan: bytes) -> None:
+        """Replace the signed plan by one that says the same in the present version of the protocol."""
+        with self._database.transaction() as database:
+            database.execute(
+                "UPDATE site SET sealed_plan = ? WHERE sealed_plan != ?", (sealed_plan, sealed_plan)
+            )
+
     def ended_runs(self) -> list[tuple[Plan, int]]:
         """Return plan and last version of each run before this one, oldest first."""
         rows = self._database.rows("SELECT plan, version FROM ended_runs ORDER BY number")
@@ -195,13 +222,13 @@ class SiteState:
         with self._database.transaction() as database:
             database.execute(
                 "INSERT OR REPLACE INTO outbox (id, round_number, samples, payload, private_head_if_refused,"
-                " residual_if_refused, codec_memory_if_refused)"
-                " SELECT 1, ?, ?, ?, private_head, residual, codec_memory FROM site",
+                " residual_if_refused, codec_memory_if_refused, attempt)"
+                " SELECT 1, ?, ?, ?, private_head, residual, codec_memory, attempts FROM site",
                 (update.round_number, update.samples, update.payload),
             )
             database.execute(
                 "UPDATE site SET trained_round = ?, private_head = ?, residual = ?, codec_memory = ?,"
-                " own_checksum = ?",
+                " own_checksum = ?, attempts = 0",
                 (
                     update.round_number,
                     private_head,
@@ -213,7 +240,7 @@ class SiteState:
 
     def outgoing_update(self) -> OutgoingUpdate | None:
         """Return the update that is not settled yet, if any."""
-        row = self._database.row("SELECT round_number, samples, payload FROM outbox WHERE open")
+        row = self._database.row("SELECT round_number, samples, payload, attempt FROM outbox WHERE open")
         return None if row is None else OutgoingUpdate(*row)
 
     def settle(self, round_number: int, accepted: bool, *, again: bool = False) -> None:
@@ -224,13 +251,13 @@ class SiteState:
         was accepted once may well be in the head, whatever an aggregator that lost state says of it later.
         """
         row = self._database.row(
-            "SELECT private_head_if_refused, residual_if_refused, codec_memory_if_refused, accepted"
+            "SELECT private_head_if_refused, residual_if_refused, codec_memory_if_refused, accepted, attempt"
             " FROM outbox WHERE round_number = ?",
             (round_number,),
         )
         if row is None:
             return
-        private, residual, memory, was_accepted = row
+        private, residual, memory, was_accepted, attempt = row
         with self._database.transaction() as database:
             if accepted or (was_accepted and not again):
                 database.execute(
@@ -244,7 +271,9 @@ class SiteState:
                 (private, residual, memory, checksum(private, residual, memory)),
             )
             if again:
-                database.execute("UPDATE site SET trained_round = ?", (round_number - 1,))
+                database.execute(
+                    "UPDATE site SET trained_round = ?, attempts = ?", (round_number - 1, attempt + 1)
+                )
             database.execute("DELETE FROM outbox WHERE round_number = ?", (round_number,))
 
     def reopen(self, round_number: int) -> None:

@@ -136,7 +136,8 @@ class NetworkThread:
         """Connect, serve until the connection ends, and say why it ended."""
         protocol = self._choice.current
         leave_out = self._will.leave_out and not self._choice.undecided
-        if protocol not in self._clients or leave_out != self._without_will:
+        renewed = self._factory.take_renewed_files()
+        if protocol not in self._clients or leave_out != self._without_will or renewed:
             self._without_will = leave_out
             self._clients = {protocol: self._new_client(protocol)}
         client = self._clients[protocol]

@@ -6,7 +6,7 @@ Everything here runs on the network thread; `Traffic` and `finished` may be read
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -154,6 +154,13 @@ class Session:
         """Subscribe to topic filters with their QoS, now if connected and after every reconnect."""
         self._filters.update(filters)
         if self._client is not None:
+            self._ask(self._client, filters)
+
+    def read_retained(self, topic_filters: Iterable[str]) -> None:
+        """Subscribe again, if connected, so that the broker sends what it retains."""
+        filters = {name: self._filters[name] for name in topic_filters if name in self._filters}
+        if self._client is not None and filters:
+            self._granted -= filters.keys()
             self._ask(self._client, filters)
 
     def send_waiting(self) -> None:

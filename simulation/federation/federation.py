@@ -25,6 +25,7 @@ from fedmedclip.protocol.messages import (
     Join,
     JoinAnswer,
     Message,
+    Moment,
     Receipt,
     Snapshot,
     Status,
@@ -40,6 +41,8 @@ from fedmedclip.simulation.federation.trainer import Trainer
 from fedmedclip.simulation.federation.virtual_sites import VirtualSite
 
 WORKING_PREFIX = "federation-"
+MOMENT = Moment(1_800_000_000, 1, 1)
+"""Stands for all moments of sites: of a usual size."""
 
 
 class Federation:
@@ -116,8 +119,9 @@ class Federation:
         made = self._coder.encode_update(shared, self.head, kept, measurements)
         self._states.save(site.name, private, made.kept)
         payload = refer_to(made.payload, SMALLEST_COMMON_LIMIT)
-        self._up(site.name, Update(number, len(site.train), payload), *blocks_of(made.payload, payload))
-        self._down(site.name, Receipt(number, True, "", False))
+        update = Update(number, len(site.train), payload, 0)
+        self._up(site.name, update, *blocks_of(made.payload, payload))
+        self._down(site.name, Receipt(number, True, "", False, update.mark))
         return made.decoded
 
     def _advance(self, version: int, mean: NamedArrays) -> None:
@@ -145,16 +149,22 @@ class Federation:
         name, key = site.name, derived_key(self._plan.seed, site.name).public_key
         for topic, payload in self._retained.items():
             self._traffic.received(topic, payload)
-        version, now = self._versions.version, 0.0
+        version, now, newcomer = self._versions.version, 0.0, False
         if self._coder.whole:
             for block in self._newest_blocks():
                 self._down(name, block)
         else:
-            held = self._states.held(name) or (0, self._trainer.initial_shared())
+            held = self._states.held(name)
+            if held is None:
+                # A newcomer begins only when it is admitted.
+                self._apply(name, key, len(site.train), -1)
+                newcomer = True
+                held = (0, self._trainer.initial_shared())
             follower = HeadFollower(self._specification, *held, lambda *_: None)
             self._ask(name, follower, follower.take(self._versions.announcement(), now), now)
             version = follower.version
-        self._apply(name, key, len(site.train), version)
+        if not newcomer:
+            self._apply(name, key, len(site.train), version)
         self._report(name, version)
         # Blocks are not retained: a site that only lacks those of the newest version has to ask for them.
         while version < self._versions.version:
@@ -167,8 +177,9 @@ class Federation:
             self._report(name, version)
 
     def _apply(self, name: str, key: bytes, samples: int, version: int) -> None:
-        self._up(name, Join(key, self._trainer.pool.digest, samples, version, "", ""))
-        self._down(name, JoinAnswer(fingerprint(key), True, ""))
+        revision = self._announced.revision
+        self._up(name, Join(key, self._trainer.pool.digest, samples, version, "", "", MOMENT, revision))
+        self._down(name, JoinAnswer(fingerprint(key), True, "", MOMENT, None, revision))
 
     def _ask(self, name: str, follower: HeadFollower, requests: list[Request], now: float) -> None:
         """Send the requests, and those that follow from their answers."""
@@ -203,7 +214,7 @@ class Federation:
     def _report(self, name: str, version: int, online: bool = True) -> None:
         """Publish a status that differs from the one before; the aggregator alone listens to it."""
         key, topic = derived_key(self._plan.seed, name), topics.status(FEDERATION, name)
-        status = Status(fingerprint(key.public_key), online, version)
+        status = Status(fingerprint(key.public_key), online, version, MOMENT)
         if self._online.get(name) != status:
             self._online[name] = status
             self._traffic.sent(topic, seal(status, topic, key, NO_IDENTITY))

@@ -18,6 +18,7 @@ from fedmedclip.protocol.messages import Abstain, Join
 from fedmedclip.protocol.progress import duration
 from fedmedclip.protocol.signature import new_signing_key
 from fedmedclip.protocol.state_folder import claim_state_folder, is_claimed
+from tests.protocol.moments import a_moment
 from tests.simulation.federation.loopback import BUNDLE, FEDERATION, Loopback
 
 
@@ -65,7 +66,7 @@ def say(federation, site, software, cannot="", key=None):
     """Let a site that runs a version of this software join, or say why it does not."""
     key = key or federation.keys[site]
     topic = topics.up(FEDERATION, site)
-    join = Join(key.public_key, BUNDLE, 100, -1, software, cannot)
+    join = Join(key.public_key, BUNDLE, 100, -1, software, cannot, a_moment(), 1)
     federation.deliver("aggregator", topic, seal(join, topic, key, federation.plan.identity))
 
 

@@ -99,7 +99,7 @@ DATA = bytes(1 << 17)
         messages.Announcement(1_000_000, bytes(32), True, DATA, LOTS - 1),
         messages.Snapshot(1_000_000, bytes(32), True, DATA, LOTS - 1),
         messages.Block(bytes(32), 16_383, DATA),
-        messages.Update(1_000_000, 1_000_000_000, DATA),
+        messages.Update(1_000_000, 1_000_000_000, DATA, 0),
     ],
 )
 def test_no_message_with_data_has_more_around_it_than_promised(message):
@@ -108,12 +108,12 @@ def test_no_message_with_data_has_more_around_it_than_promised(message):
 
 
 def test_around_a_usual_update_there_are_76_bytes():
-    sealed = seal(messages.Update(50, 386, bytes(2920)), LONGEST_DOWN, KEYS["site"], NO_IDENTITY)
+    sealed = seal(messages.Update(50, 386, bytes(2920), 0), LONGEST_DOWN, KEYS["site"], NO_IDENTITY)
     assert len(sealed) - 2920 == 76
 
 
 def test_around_the_largest_update_there_are_84_bytes_and_no_name_among_them():
-    sealed = seal(messages.Update(1_000_000, 1_000_000_000, DATA), LONGEST_DOWN, KEYS["site"], NO_IDENTITY)
+    sealed = seal(messages.Update(1_000_000, 1_000_000_000, DATA, 0), LONGEST_DOWN, KEYS["site"], NO_IDENTITY)
     assert len(sealed) - len(DATA) == 84
     assert b"fff" not in sealed.replace(DATA, b"")
     assert b"sss" not in sealed.replace(DATA, b"")

@@ -174,7 +174,8 @@ class ProductionFederation:
 
     def _send_status(self, name, status):
         """Publish a status that differs from the one before; the aggregator alone listens to it."""
-        if self._connected[name].status != status:
+        said = self._connected[name].status
+        if said is None or (said.online, said.version) != (status.online, status.version):
             self._connected[name].status = status
             topic = topics.status(FEDERATION, name)
             self._to_coordinator(topic, seal(status, topic, derived_key(self._plan.seed, name), NO_IDENTITY))

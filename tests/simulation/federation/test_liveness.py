@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import replace
+from unittest.mock import ANY
 
 import msgspec
 import numpy as np
@@ -22,6 +23,7 @@ from fedmedclip.protocol.messages import (
 )
 from fedmedclip.protocol.objects import refer_to
 from fedmedclip.protocol.signature import new_signing_key
+from tests.protocol.moments import a_moment
 from tests.simulation.federation.loopback import BUNDLE, FEDERATION, Loopback, play_to
 
 HOSTILE_PLANS = {
@@ -186,7 +188,7 @@ def test_a_flood_of_requests_costs_bounded_memory_and_nobody_else(tmp_path):
     assert 1 <= answers <= 10
     stranger = new_signing_key()
     topic = topics.up(FEDERATION, "site-9")
-    join = Join(stranger.public_key, BUNDLE, 10, -1, "", "")
+    join = Join(stranger.public_key, BUNDLE, 10, -1, "", "", a_moment(), 1)
     found = federation.coordinator.receive(topic, seal(join, topic, stranger, identity), federation.now)
     assert found[0].message.accepted
 
@@ -247,8 +249,8 @@ def test_an_update_of_a_round_that_is_over_is_settled_as_closed(tmp_path):
     federation = Loopback(tmp_path, sites=2, rounds=5, minimum_sites=1)
     play_to(federation, 2)
     topic = topics.up(FEDERATION, "site-0")
-    late = seal(Update(1, 10, b"late"), topic, federation.keys["site-0"], federation.plan.identity)
+    late = seal(Update(1, 10, b"late", 0), topic, federation.keys["site-0"], federation.plan.identity)
     with federation.store._database.transaction() as database:
         database.execute("UPDATE sites SET last_round = 0")
     (answer,) = federation.coordinator.receive(topic, late, federation.now)
-    assert answer.message == Receipt(1, False, answer.message.reason, True)
+    assert answer.message == Receipt(1, False, answer.message.reason, True, ANY)
