@@ -29,8 +29,9 @@ class FederationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
 
     `sites_per_round` members are drawn for each round, all when it is not given. With `buffer_size` a round
     closes as soon as it has so many updates. Updates that are up to `maximum_staleness` rounds late count,
-    discounted. Raises InvalidInputError for a name that cannot stand in a topic, for an unknown codec, and
-    for fewer sites or updates than `minimum_sites`.
+    discounted. With `broker_access` the aggregator keeps the access rules of Mosquitto's plugin for dynamic
+    security equal to the members. Raises InvalidInputError for a name that cannot stand in a topic, for an
+    unknown codec, and for fewer sites or updates than `minimum_sites`.
     """
 
     name: Annotated[str, Meta(description="the federation's name, which its sites give too")]
@@ -52,6 +53,7 @@ class FederationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     maximum_update_norm: Annotated[float, Meta(gt=0)] = 1000.0
     state: NewFolder = "aggregator-state"
     keep_megabytes: Annotated[int, Meta(ge=1, le=1_000_000)] = 64
+    broker_access: bool = False
 
     def __post_init__(self) -> None:
         check_name("federation", self.name)

@@ -5,6 +5,12 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fedmedclip.aggregator.authority.broker_access import (
+    CONTROL_TOPIC,
+    RESPONSE_TOPIC,
+    BrokerAccess,
+    WantedAccess,
+)
 from fedmedclip.aggregator.configuration import AggregatorConfiguration
 from fedmedclip.aggregator.control import carry_out_waiting
 from fedmedclip.aggregator.coordinator import Coordinator, Outgoing
@@ -88,13 +94,22 @@ def run_aggregator(
                 topics.plan(settings.name),
                 topics.head(settings.name),
             )
+            access = None
+            if settings.broker_access:
+                access = BrokerAccess(settings.name)
+                link.subscribe(RESPONSE_TOPIC)
             with link:
-                _Service(configuration_file, configuration, coordinator, store, link, key).serve(once)
+                _Service(configuration_file, configuration, coordinator, store, link, key, access).serve(once)
         except KeyboardInterrupt:
             log.info("stopped; start again to go on")
             raise
         finally:
             store.close()
+
+
+def wanted_access(configuration: AggregatorConfiguration) -> WantedAccess:
+    """Return who is to get through to the broker."""
+    return WantedAccess(sites=frozenset(configuration.sites))
 
 
 def _refuse_lost_state(state: Path, new_run: bool) -> None:
@@ -116,6 +131,7 @@ class _Service:
     store: Store
     link: Link
     key: SigningKey
+    access: BrokerAccess | None
     _edited_at: float = field(init=False)
     _repaired_at: float = -_REPAIR_SECONDS
 
@@ -133,8 +149,11 @@ class _Service:
                 self._receive(received, now)
             for event in events:
                 if not isinstance(event, Received):
-                    self._handle(event)
+                    self._handle(event, now)
             self._reread_configuration(now)
+            if self.access is not None:
+                self._command_broker(self.access.want(wanted_access(self.configuration), now))
+                self._command_broker(self.access.tick(now))
             self._publish(carry_out_waiting(self.store, self.coordinator, now))
             self._publish(self.coordinator.tick(now))
             head = self.coordinator.global_head
@@ -167,7 +186,10 @@ class _Service:
         outgoing: list[Outgoing] = []
         with self.store.batch():
             for message in received:
-                if topics.channel_of(message.topic) in ("plan", "head"):
+                if message.topic == RESPONSE_TOPIC:
+                    if self.access is not None:
+                        self._command_broker(self.access.answered(message.payload, now))
+                elif topics.channel_of(message.topic) in ("plan", "head"):
                     self._watch_retained(message, now)
                 else:
                     outgoing += self.coordinator.receive(message.topic, message.payload, now)
@@ -175,22 +197,34 @@ class _Service:
             message.acknowledge()
         self._publish(outgoing)
 
-    def _handle(self, event: Event) -> None:
+    def _handle(self, event: Event, now: float) -> None:
         match event:
             case Connected(_, protocol, largest_payload):
                 log.info("connected to the broker (MQTT %s)", protocol)
+                if self.access is not None:
+                    self._command_broker(self.access.connected(largest_payload, now))
                 self.coordinator.global_head.limit_messages(largest_payload)
                 self._publish(self.coordinator.opening())
             case Disconnected(reason, fatal):
                 if fatal:
                     raise LinkError(reason)
                 log.warning("%s", reason)
+                if self.access is not None:
+                    self.access.disconnected()
+            case PublishRefused(_, topic, reason) | SubscriptionRefused(topic, reason) if (
+                self.access is not None and topic in (CONTROL_TOPIC, RESPONSE_TOPIC)
+            ):
+                self.access.refused(reason, now)
             case PublishRefused(_, topic, reason):
                 log.error("the broker refused a message on %s: %s", topic, reason)
             case SubscriptionRefused(topic_filter, reason):
                 raise LinkError(f"the broker refuses the subscription to {topic_filter}: {reason}")
             case _:
                 pass
+
+    def _command_broker(self, commands: list[bytes]) -> None:
+        for payload in commands:
+            self.link.publish(CONTROL_TOPIC, payload)
 
     def _watch_retained(self, message: Received, now: float) -> None:
         """Put plan and head back when somebody else has cleared or replaced them at the broker."""

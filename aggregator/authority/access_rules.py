@@ -59,9 +59,10 @@ def enrolment_role(federation: str, invitation: str) -> Role:
 def wanted_roles(federation: str, wanted: WantedAccess) -> dict[str, Role]:
     """Return the roles that the broker is to have, by the client's name."""
     roles: Iterable[Role] = [
-        aggregator_role(federation),
         *(enrolment_role(federation, invitation) for invitation in sorted(wanted.enrolments)),
         *(site_role(federation, site) for site in sorted(wanted.sites)),
+        # Last, so that no site takes its name.
+        aggregator_role(federation),
     ]
     return {role.client: role for role in roles}
 
