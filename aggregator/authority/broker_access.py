@@ -37,6 +37,7 @@ ATTEMPTS = 3
 # Afterwards it is tried again without a word, after a pause that doubles. In it no new connection is used
 # either: some brokers end the connection of who asks what it may not.
 SHORTEST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 60.0, 3600.0
+_MOST_NAMED = 12
 _READ = ("getDefaultACLAccess", "listClients", "listRoles")
 
 Command = dict[str, Any]
@@ -106,7 +107,7 @@ class BrokerAccess:
         self._changes = 0
         self._pause = SHORTEST_PAUSE_SECONDS
         self._paused_until: float | None = None
-        self._fault = ""
+        self._faulty = False
         self._warned: set[str] = set()
 
     @property
@@ -200,7 +201,7 @@ class BrokerAccess:
         )
         self._read, self._reading = {}, False
         if not commands:
-            self._question, self._again_at, self._changes, self._fault = "", None, 0, ""
+            self._question, self._again_at, self._changes, self._faulty = "", None, 0, False
             self._pause, self._paused_until = SHORTEST_PAUSE_SECONDS, None
             self._applied = self._wanted
             return []
@@ -208,7 +209,9 @@ class BrokerAccess:
         if self._changes > ATTEMPTS:
             self._give_up(f"the broker does not take over who may do what ({_in_words(commands[0])})", now)
             return []
-        log.info("access at the broker: %s", ", ".join(dict.fromkeys(map(_in_words, commands))))
+        words = list(map(_in_words, commands))
+        more = f" and {len(words) - _MOST_NAMED} more" if len(words) > _MOST_NAMED else ""
+        log.info("access at the broker: %s%s", ", ".join(words[:_MOST_NAMED]), more)
         return self._send(commands, now)
 
     def _send(self, commands: list[Command], now: float) -> list[bytes]:
@@ -222,8 +225,8 @@ class BrokerAccess:
         self._paused_until = self._again_at = now + self._pause
         self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS)
         self._unanswered = self._changes = 0
-        if words != self._fault:
-            self._fault = words
+        if not self._faulty:
+            self._faulty = True
             log.warning("%s; its rules have to be changed by hand when members join or leave", words)
 
     def _say_once(self, words: str) -> None:

@@ -278,7 +278,9 @@ def _write_list(authority: Authority, now: datetime) -> bytes:
         pass
     else:
         # OpenSSL takes the newer of two lists by this moment, so also one of the same second has to be newer.
-        update = max(update, last.last_update_utc + timedelta(seconds=1))
+        # But from the future, where a clock was that has been set right since, it would lock out everybody.
+        later = last.last_update_utc + timedelta(seconds=1)
+        update = max(update, later) if later <= now else update
         number = max(number, last.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number + 1)
     builder = (
         x509.CertificateRevocationListBuilder()

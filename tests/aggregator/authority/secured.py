@@ -15,6 +15,7 @@ from fedmedclip.aggregator.authority.certificate_authority import (
 )
 from fedmedclip.protocol.certificates import certificate_request, new_tls_key
 from fedmedclip.protocol.link.link import Connected, Link, Published, Received
+from fedmedclip.protocol.new_files import write_new_file
 from fedmedclip.simulation.processes.brokers import BrokerProcess, find_mosquitto
 from tests.protocol.link.helpers import open_link
 
@@ -58,7 +59,7 @@ class SecuredBroker(BrokerProcess):
         )
         files = self.home / f"{name}-{time.monotonic_ns()}"
         files.with_suffix(".pem").write_bytes(issued)
-        files.with_suffix(".key").write_bytes(key)
+        write_new_file(files.with_suffix(".key"), key, private=True)
         return {
             "tls": True,
             "ca_file": str(self.home / "broker" / "ca.pem"),
