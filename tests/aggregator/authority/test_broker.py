@@ -5,6 +5,7 @@ import ssl
 import time
 from datetime import timedelta
 
+import paho.mqtt.client as paho
 import pytest
 
 from fedmedclip.aggregator.authority.access_rules import WantedAccess
@@ -77,6 +78,27 @@ def test_a_site_may_not_listen_to_what_is_not_for_it(broker, topic_filter):
     with broker.open("hospital-a") as site:
         site.subscribe(topic_filter)
         assert wait_for(site, SubscriptionRefused).topic_filter == topic_filter
+
+
+def test_a_last_will_reaches_no_further(broker):
+    """The broker accepts the connection, and looks at the rules when the will is to be published."""
+    topic = f"{BASE}/head"
+    shown = broker.identity("hospital-a")
+    with broker.open("aggregator") as aggregator:
+        assert published(aggregator, topic, b"kept", retain=True)
+        site = paho.Client(paho.CallbackAPIVersion.VERSION2, protocol=paho.MQTTv311)
+        site.tls_set(shown["ca_file"], shown["certificate_file"], shown["key_file"])
+        site.will_set(topic, b"", 1, retain=True)
+        site.connect(broker.host, broker.port)
+        until = time.monotonic() + 10
+        while not site.is_connected() and time.monotonic() < until:
+            site.loop(0.1)
+        assert site.is_connected()
+        site.socket().close()
+        assert quiet(aggregator, Disconnected)
+    with broker.open("hospital-b") as witness:
+        witness.subscribe(topic)
+        assert wait_for(witness, Received).payload == b"kept"
 
 
 def test_an_invitation_is_good_for_two_topics(broker):
