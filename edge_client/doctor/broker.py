@@ -36,9 +36,7 @@ def reach(settings: LinkSettings, federation: str, site: str, *, running: bool) 
         name = "TLS" if isinstance(error, ssl.SSLError) else "network"
         advice = "check [broker], the firewall, and whether the broker runs"
         return [*findings, bad(name, connect_failure(error, settings).reason, advice)]
-    if settings.certificate_file is not None and admits_without_certificate(settings):
-        words = "the broker lets in clients that show no certificate"
-        findings.append(bad("certificates", words, "tell who runs it; Mosquitto: require_certificate true"))
+    findings += asks_for_certificates(settings)
     if not settings.tls:
         findings.append(note("TLS", "off: what is sent can be read on the way", "set broker.tls = true"))
     if running and settings.client_id is not None:
@@ -47,6 +45,14 @@ def reach(settings: LinkSettings, federation: str, site: str, *, running: bool) 
         )
         return [*findings, note("MQTT", words, "stop the site, and look again")]
     return [*findings, *rehearse(settings, federation, site)]
+
+
+def asks_for_certificates(settings: LinkSettings) -> list[Finding]:
+    """Judge a broker that lets in clients without certificate, where this one has one."""
+    if settings.certificate_file is None or not admits_without_certificate(settings):
+        return []
+    words = "the broker lets in clients that show no certificate"
+    return [bad("certificates", words, "tell who runs it; Mosquitto: require_certificate true")]
 
 
 def own_certificates(settings: LinkSettings) -> list[Finding]:

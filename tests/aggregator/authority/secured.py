@@ -14,7 +14,7 @@ from fedmedclip.aggregator.authority.certificate_authority import (
     issue_client_certificate,
 )
 from fedmedclip.protocol.certificates import certificate_request, new_tls_key
-from fedmedclip.protocol.link.link import Connected, Link, Published, Received
+from fedmedclip.protocol.link.link import Connected, Disconnected, Link, Published, Received
 from fedmedclip.protocol.new_files import write_new_file
 from fedmedclip.simulation.processes.brokers import BrokerProcess, find_mosquitto
 from tests.protocol.link.helpers import open_link
@@ -65,11 +65,19 @@ class SecuredBroker(BrokerProcess):
             "ca_file": str(self.home / "broker" / "ca.pem"),
             "certificate_file": str(files.with_suffix(".pem")),
             "key_file": str(files.with_suffix(".key")),
+            # Mosquitto ends the connection after a refused message where max_queued_messages is 0.
+            "first_retry_seconds": 0.02,
+            "longest_retry_seconds": 0.04,
         }
 
     def open(self, name: str, **changes: object) -> Link:
         """Return a link of who has that name."""
         return open_link(self, **(self.identity(name) | changes))
+
+
+def refused(link: Link) -> bool:
+    """Whether the first that happens to a link is that it does not get in."""
+    return isinstance(link.next_event(PATIENCE), Disconnected)
 
 
 class Manager:
