@@ -1,5 +1,6 @@
 """`fedmedclip aggregator` manages the access of a real Mosquitto, and refuses one that lets in everybody."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -32,13 +33,12 @@ def broker(tmp_path_factory, mosquitto_installed):
 
 
 def write_configuration(path, bundle, broker, sites, identity):
-    tables = {name: f'"{value}"' if isinstance(value, str) else "true" for name, value in identity.items()}
     lines = [
         "[federation]", f'name = "{FEDERATION}"', f'bundle = "{bundle}"', "rounds = 3",
         "broker_access = true",
         "[sites]", *(f'{site} = "{index:064x}"' for index, site in enumerate(sites, start=1)),
         "[broker]", f'host = "{broker.host}"', f"port = {broker.port}",
-        *(f"{name} = {value}" for name, value in tables.items()),
+        *(f"{name} = {json.dumps(value)}" for name, value in identity.items()),
     ]  # fmt: skip
     path.write_text("\n".join(lines) + "\n")
 
