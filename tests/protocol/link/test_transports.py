@@ -123,11 +123,15 @@ def test_tls_with_client_certificate(tls_broker: MosquittoBroker, authority: Aut
         exchange(link)
 
 
-def test_a_broker_of_another_authority_is_fatal(tls_broker: MosquittoBroker, authority: Authority) -> None:
+def test_a_broker_of_another_authority_is_tried_again(
+    tls_broker: MosquittoBroker, authority: Authority
+) -> None:
+    """It may be a guest network's server, which goes away when somebody signs in."""
     with open_link(tls_broker, tls=True, ca_file=authority.stranger.certificate_file) as link:
         ending = wait_for(link, Disconnected)
-    assert ending.fatal
-    assert "broker.ca_file" in ending.reason
+    assert not ending.fatal
+    assert "CN=root" in ending.reason
+    assert "check broker.ca_file" in ending.reason
 
 
 @pytest.mark.parametrize("own", ["none", "stranger"])
