@@ -427,7 +427,7 @@ class Coordinator:
         reason = self._members.reason_to_refuse(site, join, self.plan.bundle_digest)
         latest = self._members.latest(site, join.public_key)
         sender = STRANGERS if latest is None else site
-        # Whoever is admitted now is a member from then on: newcomers need no share of what strangers may send.
+        # Whoever is admitted is a member from then on: no newcomer needs a share of what strangers may send.
         admitted = latest is None and not reason and not join.cannot
         if not admitted and self.floods.drops(sender, "joins", now):
             return []
