@@ -427,10 +427,12 @@ class Coordinator:
         reason = self._members.reason_to_refuse(site, join, self.plan.bundle_digest)
         latest = self._members.latest(site, join.public_key)
         sender = STRANGERS if latest is None else site
-        if (reason or latest is not None) and self.floods.drops(sender, "joins", now):
+        # Whoever is admitted is a member from then on: no newcomer needs a share of what strangers may send.
+        admitted = latest is None and not reason and not join.cannot
+        if not admitted and self.floods.drops(sender, "joins", now):
             return []
         envelope.verify(join.public_key, self.plan.identity)
-        if reason or join.cannot or latest is not None:
+        if not admitted:
             self.floods.take(sender, "joins", now)
         if latest is not None and not moments.is_later(join.moment, latest):
             return self._answer_old(site, join, latest, reason)

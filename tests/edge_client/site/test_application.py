@@ -173,7 +173,7 @@ def test_who_was_restored_while_its_clock_stood_in_the_past_goes_on_after_what_i
     application.take_answer(outdated(application.asked, Moment(START + 5, 3, 9)), 0, LATE)
     assert application.stored == [START, START + 6]
     assert application.due(0, LATE + 1) == joining(0)
-    assert application.asked == Moment(START + 6, 0, 1)
+    assert application.asked == Moment(START + 6, 0, 2)
     # A request that its own later words have overtaken is asked again when it is due.
     application.take_answer(outdated(application.asked, application.asked), 0, LATE + 2)
     assert application.stored == [START, START + 6]
