@@ -18,7 +18,7 @@ ConfigOption = Annotated[
 ]
 
 aggregator_app = typer.Typer(invoke_without_command=True)
-_FILES = ("aggregator.db", "aggregator.key")
+_DATABASE = "aggregator.db"
 
 control_app = typer.Typer(no_args_is_help=True, help="Steer the run of an aggregator while it goes on.")
 
@@ -74,21 +74,24 @@ def backup_command(
     to: Annotated[Path, typer.Argument(help="New folder for the copy. It holds the signing key.")],
     config: ConfigOption,
 ) -> None:
-    """Copy state and key while the aggregator runs, or not."""
+    """Copy state, key and roster while the aggregator runs, or not."""
+    from fedmedclip.aggregator.backup import files_of, held_still
     from fedmedclip.aggregator.store import Store
     from fedmedclip.protocol.backup import back_up
 
     state = _state_of(config)
 
     def copy(path: Path) -> None:
-        store = Store(state / "aggregator.db")
+        store = Store(state / _DATABASE)
         try:
             store.copy_to(path)
         finally:
             store.close()
 
-    back_up(state, to, *_FILES, copy)
-    print(f"{visible(to)}: {', '.join(_FILES)}")
+    files = files_of(config)
+    with held_still(config):
+        back_up(state, to, _DATABASE, files, copy)
+    print(f"{visible(to)}: {', '.join([_DATABASE, *files])}")
 
 
 @aggregator_app.command("restore")
@@ -96,12 +99,19 @@ def restore_command(
     backup: Annotated[Path, typer.Argument(help="Folder that `aggregator backup` wrote.")],
     config: ConfigOption,
 ) -> None:
-    """Put a backup in the place of the state. Rounds that it lacks come back from the sites."""
+    """Put a backup in the place of the state. Rounds that it lacks come back from the sites.
+
+    A roster that is longer than the backup's stays, so that no revocation is forgotten.
+    """
+    from fedmedclip.aggregator.backup import files_to_restore
     from fedmedclip.protocol.backup import restore
 
     state = _state_of(config)
-    aside = restore(state, backup, *_FILES)
+    files, kept = files_to_restore(config, backup)
+    aside = restore(state, backup, _DATABASE, files)
     print(visible(f"restored {state}" + ("" if aside is None else f"; what was there is in {aside}")))
+    if kept:
+        print(kept)
 
 
 @control_app.command("status")

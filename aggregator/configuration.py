@@ -1,5 +1,6 @@
 """What `aggregator.toml` holds; `fedmedclip init aggregator` writes an example of every setting."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
@@ -8,8 +9,11 @@ from msgspec import Meta
 from fedmedclip.aggregator.round_events import MAXIMUM_STALENESS
 from fedmedclip.protocol.codecs import require_delta_codec
 from fedmedclip.protocol.codecs.error_feedback import require_carrying_codec
+from fedmedclip.protocol.configuration import beside
 from fedmedclip.protocol.configuration.annotations import (
     BundleFolder,
+    File,
+    NewFile,
     NewFolder,
     PublicKeyInHexadecimal,
 )
@@ -31,8 +35,13 @@ class FederationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     `sites_per_round` members are drawn for each round, all when it is not given. With `buffer_size` a round
     closes as soon as it has so many updates. Updates that are up to `maximum_staleness` rounds late count,
     discounted. With `broker_access` the aggregator keeps the access rules of Mosquitto's plugin for dynamic
-    security equal to the members. Raises InvalidInputError for a name that cannot stand in a topic, for an
-    unknown codec, and for fewer sites or updates than `minimum_sites`.
+    security equal to the members.
+
+    `key` is the file of the aggregator's key, by default one in the state folder. With `roster`, in a
+    federation's folder (`fedmedclip federation init`), that says who is a member; with
+    `authority_passphrase_file` certificates are renewed without a person. Raises InvalidInputError for a name
+    that cannot stand in a topic, for an unknown codec, for fewer sites or updates than `minimum_sites`, and
+    for a roster without the key that signs it.
     """
 
     name: Annotated[str, Meta(description="the federation's name, which its sites give too")]
@@ -56,12 +65,17 @@ class FederationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     state: NewFolder = "aggregator-state"
     keep_megabytes: Annotated[int, Meta(ge=1, le=1_000_000)] = 64
     broker_access: bool = False
+    key: NewFile | None = None
+    roster: File | None = None
+    authority_passphrase_file: File | None = None
 
     def __post_init__(self) -> None:
         check_name("federation", self.name)
         require_delta_codec(self.uplink_codec, "uplink_codec")
         require_delta_codec(self.downlink_codec, "downlink_codec")
         require_carrying_codec(self.method, self.downlink_codec)
+        if self.roster is not None and self.key is None:
+            raise InvalidInputError('roster needs the key that signs it: key = "coordinator.key"')
         for name in ("sites_per_round", "buffer_size"):
             if (value := getattr(self, name)) is not None and value < self.minimum_sites:
                 raise InvalidInputError(
@@ -85,3 +99,11 @@ class AggregatorConfiguration(msgspec.Struct, frozen=True, forbid_unknown_fields
     def __post_init__(self) -> None:
         for site in self.sites:
             check_name("site", site)
+
+
+def key_file_of(configuration_file: Path, configuration: AggregatorConfiguration) -> Path:
+    """Return where the aggregator's signing key lies."""
+    settings = configuration.federation
+    if settings.key is not None:
+        return beside(configuration_file, settings.key)
+    return beside(configuration_file, settings.state) / "aggregator.key"

@@ -15,6 +15,7 @@ from functools import partial
 import msgspec
 
 from fedmedclip.aggregator.configuration import AggregatorConfiguration, FederationSettings
+from fedmedclip.aggregator.enrolment.register import Register
 from fedmedclip.aggregator.floods import BLOCKS_OF_NOTHING, NOT_ACCEPTED, STRANGERS, Floods, kind_of
 from fedmedclip.aggregator.global_head import GlobalHead
 from fedmedclip.aggregator.intake import Intake, Terms, Verdict
@@ -54,6 +55,7 @@ from fedmedclip.protocol.messages import (
     Moment,
     Plan,
     Receipt,
+    RenewalRequest,
     State,
     Status,
     Update,
@@ -90,14 +92,16 @@ class Coordinator:
         now: float,
         has_room: Callable[[], bool] = lambda: True,
         wall_clock: Callable[[], float] = time.time,
+        register: Register | None = None,
     ) -> None:
         """Take up the run of `plan`. `has_room` says whether more answers may be handed to the link;
-        `wall_clock` gives the seconds since 1970.
+        `wall_clock` gives the seconds since 1970; `register` holds the roster, where there is one.
         """
         self._configuration = configuration
         self.plan = plan
         self._store = store
-        self._members = Members(store, configuration)
+        self._register = register
+        self._members = Members(store, configuration, register)
         self._intake = Intake(store, global_head.specification)
         self.global_head = global_head
         self._has_room = has_room
@@ -109,6 +113,10 @@ class Coordinator:
         self.versions_held: dict[str, int] = {}
         """The newest version that each member has said it holds."""
         self.refused_messages: Counter[str] = Counter()
+        self.renewal_requests: dict[str, bytes] = {}
+        """The newest request for a certificate of each member that asked, for whoever issues them."""
+        self.warnings: list[str] = []
+        """What the operator should know, by whoever looks after the federation's folder."""
         # After a restart every member counts as present, until it says otherwise or its lease ends.
         open_round = global_head.version + 1
         self.rounds = Rounds(
@@ -150,6 +158,17 @@ class Coordinator:
             Outgoing(topics.head(federation), self.global_head.announcement(), retain=True),
         ]
 
+    def roster_notice(self) -> list[Outgoing]:
+        """Return what is retained of the roster, where there is one."""
+        if self._register is None:
+            return []
+        notice = self._register.notice(self.global_head.maximum_message_bytes)
+        return [Outgoing(topics.roster(self._settings.name), notice, retain=True)]
+
+    def joined(self) -> dict[str, bytes]:
+        """Return the key of each site that has joined, a member still or not."""
+        return self._members.keys
+
     @property
     def federation(self) -> str:
         """The federation's name."""
@@ -180,9 +199,15 @@ class Coordinator:
         rounds: int | None = None,
         paused: bool | None = None,
         maximum_update_norm: float | None = None,
+        aggregator_key: bytes | None = None,
     ) -> list[Outgoing]:
         """Change the run while it goes on, and tell the sites; None leaves a value as it is."""
-        wanted = {"rounds": rounds, "paused": paused, "maximum_update_norm": maximum_update_norm}
+        wanted = {
+            "rounds": rounds,
+            "paused": paused,
+            "maximum_update_norm": maximum_update_norm,
+            "aggregator_key": aggregator_key,
+        }
         changes = {
             name: value
             for name, value in wanted.items()
@@ -196,7 +221,9 @@ class Coordinator:
         self._store.revise(self.plan)
         self.global_head.rounds = self.plan.rounds
         self.rounds.settings = self._round_settings()
-        log.info("the run is changed: %s", ", ".join(f"{name} {value}" for name, value in changes.items()))
+        log.info(
+            "the run is changed: %s", ", ".join(f"{name} {_shown(value)}" for name, value in changes.items())
+        )
         return [*self.opening(), *self._advance(Tick(), now)]
 
     def roll_back(self, to_version: int, now: float) -> list[Outgoing]:
@@ -237,7 +264,7 @@ class Coordinator:
         self._configuration = self._members.configuration = edited
         self.rounds.settings = self._round_settings()
         return [
-            *self._follow_membership(now),
+            *self.follow_membership(now),
             *self.revise(
                 now,
                 rounds=new.rounds if new.rounds != old.rounds else None,
@@ -248,8 +275,8 @@ class Coordinator:
             *self._advance(Tick(), now),
         ]
 
-    def _follow_membership(self, now: float) -> list[Outgoing]:
-        """Let go whoever is no member any more, and take back whoever is one again."""
+    def follow_membership(self, now: float) -> list[Outgoing]:
+        """Let go whoever is no member any more, with what it delivered, and take back who is one again."""
         outgoing: list[Outgoing] = []
         active = set(self._members.active)
         for site in sorted(self.rounds.members - active):
@@ -356,6 +383,9 @@ class Coordinator:
                 return self._adopt(self._recovery.take(site, message, now), now)
             case Status():
                 return self._status(site, message, now)
+            case RenewalRequest() if self._register is not None:
+                self.renewal_requests[site] = message.certificate_request
+                return []
             case _:
                 raise MessageError(f"{type(message).__name__} is not for the aggregator")
 
@@ -385,12 +415,23 @@ class Coordinator:
 
     def _answer(self, site: str, request: Request) -> list[Outgoing]:
         if isinstance(request, BlockRequest):
+            if (found := self._roster_blocks(request)) is not None:
+                return self._to(site, *found)
             return self._to(site, *self.global_head.blocks(request.object_digest, request.missing))
         self._holds(site, request.have_version)
         outgoing: list[Outgoing] = []
         for answer in self.global_head.catch_up(request.have_version):
             outgoing += self._to(site, answer, *self.global_head.blocks_behind(answer))
         return outgoing
+
+    def _most_samples(self, site: str) -> int | None:
+        return None if self._register is None else self._register.most_samples(site)
+
+    def _roster_blocks(self, request: BlockRequest) -> list[Block] | None:
+        if self._register is None:
+            return None
+        largest = self.global_head.maximum_message_bytes
+        return self._register.blocks(request.object_digest, request.missing, largest)
 
     def _holds(self, site: str, version: int) -> None:
         """Note the newest version that a member holds: one above ours shows that state was lost here."""
@@ -401,18 +442,22 @@ class Coordinator:
         """Go on from the state that a member proved, when it is newer than ours."""
         if evidence is None:
             return []
-        plan = proven_plan(evidence, self._settings.name, self.plan.aggregator_key)
+        keys: tuple[bytes, ...] = (self.plan.aggregator_key,)
+        if self._register is not None:
+            keys = self._register.roster.coordinator_keys
+        plan = proven_plan(evidence, self._settings.name, keys)
         if plan.identity != self.plan.identity:
             raise MessageError(
                 f"it follows run {plan.number}, this aggregator's state is of run {self.plan.number}; "
                 "restore a newer backup, or begin another run: fedmedclip aggregator --new-run"
             )
-        version, head = proven_head(evidence, plan, self.global_head.specification)
+        version, head = proven_head(evidence, plan, self.global_head.specification, keys)
         if version <= self.global_head.version:
             return []
         if plan.revision > self.plan.revision:
-            self.plan = plan
-            self._store.revise(plan)
+            # A site may not have followed a rotation of the key yet.
+            self.plan = msgspec.structs.replace(plan, aggregator_key=self.plan.aggregator_key)
+            self._store.revise(self.plan)
             self.global_head.rounds = plan.rounds
             self.rounds.settings = self._round_settings()
         self.global_head.adopt(version, head)
@@ -575,7 +620,7 @@ class Coordinator:
             case CloseRound(round_number, sites):
                 if damaged := self._store.damaged_updates():
                     return self._ask_again_for(damaged, now)
-                self.global_head.aggregate(round_number, self._settings.weighting)
+                self.global_head.aggregate(round_number, self._settings.weighting, self._most_samples)
                 self.global_head.keep_at_most(self._settings.keep_megabytes << 20)
                 self._intake.clear()
                 log.info("round %d: aggregated %s", round_number, ", ".join(sites))
@@ -614,3 +659,7 @@ class Coordinator:
     def _to(self, site: str, *messages: Message) -> list[Outgoing]:
         topic = topics.down(self._settings.name, site)
         return [Outgoing(topic, message) for message in messages]
+
+
+def _shown(value: object) -> object:
+    return value.hex() if isinstance(value, bytes) else value

@@ -16,6 +16,7 @@ from fedmedclip.protocol.messages import (
     HeadRequest,
     Join,
     Message,
+    RenewalRequest,
     State,
     Status,
     Update,
@@ -31,9 +32,11 @@ BLOCKS_OF_NOTHING = "blocks of nothing"
 _KINDS: dict[type[Message], str] = {
     Join: "joins", Status: "statuses", Update: "updates", HeadRequest: "requests",
     BlockRequest: "requests", State: "states", Abstain: "abstentions", Block: "blocks",
+    RenewalRequest: "requests for certificates",
 }  # fmt: skip
 # So many at once, and then one in so many seconds: ten times what the busiest honest site sends.
 _RATES = {
+    "requests for certificates": (10, 600.0),
     "joins": (30, 2.0), "statuses": (120, 0.5), "updates": (240, 0.2), "requests": (240, 0.2),
     "states": (30, 2.0), "abstentions": (30, 2.0), BLOCKS_OF_NOTHING: (2048, 0.02), NOT_ACCEPTED: (10, 60.0),
 }  # fmt: skip

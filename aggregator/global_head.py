@@ -1,5 +1,7 @@
 """The global head: its newest version, how a round makes the next, how a site that is behind catches up."""
 
+from collections.abc import Callable
+
 import msgspec
 import numpy as np
 
@@ -50,6 +52,11 @@ class GlobalHead:
         self._residuals = ResidualWatch("broadcast")
         self.mend()
 
+    @property
+    def maximum_message_bytes(self) -> int:
+        """What a message carries at most on this connection."""
+        return self._maximum_message_bytes
+
     def limit_messages(self, maximum_message_bytes: int) -> None:
         """Cut heads into blocks by what this connection's broker takes."""
         self._maximum_message_bytes = maximum_message_bytes
@@ -69,14 +76,21 @@ class GlobalHead:
         """SHA-256 of the newest version."""
         return self._newest.head_digest
 
-    def aggregate(self, round_number: int, weighting: str) -> None:
+    def aggregate(
+        self,
+        round_number: int,
+        weighting: str,
+        most_samples: Callable[[str], int | None] = lambda site: None,
+    ) -> None:
         """Make version `round_number` from the updates that are stored, and store it with its broadcast.
+
+        `most_samples` says for how many images a site's update counts at most; None: for all that it says.
 
         Raises AggregationError where what is configured makes no head of them; then nothing is changed.
         """
         updates = (
             (
-                float(update.samples) if weighting == "samples" else 1.0,
+                _weight(update, weighting, most_samples(update.site)),
                 self._discounted(update, round_number - update.round_number),
             )
             for update in self._store.updates()
@@ -221,3 +235,9 @@ class GlobalHead:
             encoded = encode_head(codec_named("lossless"), head, self.specification)
             self._snapshot = (self.version, encoded.data)
         return self._snapshot[1]
+
+
+def _weight(update: StoredUpdate, weighting: str, most: int | None) -> float:
+    if weighting != "samples":
+        return 1.0
+    return float(update.samples if most is None else max(1, min(update.samples, most)))

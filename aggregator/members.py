@@ -7,6 +7,7 @@ import logging
 from dataclasses import dataclass
 
 from fedmedclip.aggregator.configuration import AggregatorConfiguration
+from fedmedclip.aggregator.enrolment.register import Register
 from fedmedclip.aggregator.store import Store
 from fedmedclip.protocol import moments
 from fedmedclip.protocol.messages import Join, Moment
@@ -28,11 +29,15 @@ class Unable:
 
 class Members:
     """The members of the federation. A name belongs to the key that joined with it first, or to the key that
-    the coordinator's list has for it.
+    the coordinator's roster or list has for it.
     """
 
-    def __init__(self, store: Store, configuration: AggregatorConfiguration) -> None:
+    def __init__(
+        self, store: Store, configuration: AggregatorConfiguration, register: Register | None = None
+    ) -> None:
+        """Take up the members of `store`; with `register` it is the roster that says who is one."""
         self._store = store
+        self._register = register
         self.configuration = configuration
         self.keys = store.sites()
         """The key of each site that was admitted, active or not."""
@@ -43,8 +48,13 @@ class Members:
     def reason_inactive(self, site: str) -> str:
         """Return why a site that was admitted is no member any more; empty where it is one.
 
-        Asked at each of its messages, and when the configuration changes.
+        Asked at each of its messages, and when the configuration or the roster changes.
         """
+        if self._register is not None:
+            if reason := self._register.why_not(site):
+                return reason
+            other = self._register.key(site) != self.keys[site]
+            return f"{site!r} has another key in the federation's roster" if other else ""
         if self.configuration.federation.enrolment != "listed":
             return ""
         listed = self._listed(site)
@@ -58,7 +68,13 @@ class Members:
         return sorted(site for site in self.keys if not self.reason_inactive(site))
 
     def _listed(self, site: str) -> bytes:
+        if self._register is not None:
+            return self._register.key(site) or b""
         return bytes.fromhex(self.configuration.sites.get(site, ""))
+
+    @property
+    def _has_list(self) -> bool:
+        return self._register is not None or self.configuration.federation.enrolment == "listed"
 
     def takes_part(self, site: str) -> bool:
         """Whether a member has not said that it cannot take part in this run."""
@@ -78,7 +94,7 @@ class Members:
 
     def is_of_another(self, site: str, join: Join) -> bool:
         """Whether the name belongs to another key."""
-        if self.configuration.federation.enrolment == "listed" and self._listed(site) == join.public_key:
+        if self._has_list and self._listed(site) == join.public_key:
             return False
         return self.keys.get(site, join.public_key) != join.public_key
 
@@ -101,9 +117,11 @@ class Members:
                 f"the site's bundle has digest {join.bundle_digest.hex()[:16]}, the federation uses "
                 f"{bundle_digest.hex()[:16]}; copy the federation's bundle"
             )
+        if self._register is not None and (reason := self._register.why_not(site)):
+            return reason
         if self.is_of_another(site, join):
             return f"the name {site!r} belongs to another site (another key); choose another name"
-        if federation.enrolment == "listed" and self._listed(site) != join.public_key:
+        if self._has_list and self._listed(site) != join.public_key:
             return f"{site!r} with key {join.public_key.hex()} is not on the aggregator's list"
         if site not in self.keys and len(self.keys) >= federation.maximum_sites:
             return f"this federation has {len(self.keys)} sites already, as many as maximum_sites allows"

@@ -11,15 +11,17 @@ from fedmedclip.aggregator.authority.broker_access import (
     BrokerAccess,
     WantedAccess,
 )
-from fedmedclip.aggregator.configuration import AggregatorConfiguration
+from fedmedclip.aggregator.configuration import AggregatorConfiguration, key_file_of
 from fedmedclip.aggregator.control import carry_out_waiting
 from fedmedclip.aggregator.coordinator import Coordinator, Outgoing
+from fedmedclip.aggregator.enrolment.desk import Desk, Plain, desk_of
 from fedmedclip.aggregator.federation import begin_or_resume
 from fedmedclip.aggregator.global_head import GlobalHead
 from fedmedclip.aggregator.retained import Retained
 from fedmedclip.aggregator.store import Store
 from fedmedclip.protocol import topics
-from fedmedclip.protocol.bundle.bundle import open_bundle
+from fedmedclip.protocol.bundle.bundle import Bundle, open_bundle
+from fedmedclip.protocol.bundle.signature import signer
 from fedmedclip.protocol.configuration import beside, read_configuration, require_paths
 from fedmedclip.protocol.envelope import seal
 from fedmedclip.protocol.errors import FedMedClipError, InvalidInputError, LinkError
@@ -34,7 +36,7 @@ from fedmedclip.protocol.link.link import (
     SubscriptionRefused,
 )
 from fedmedclip.protocol.link.probe import admits_without_certificate
-from fedmedclip.protocol.link.settings import LinkSettings, warn_of_secrets
+from fedmedclip.protocol.link.settings import LinkSettings, check_secrets
 from fedmedclip.protocol.signature import SigningKey, load_or_create_signing_key
 from fedmedclip.protocol.state_folder import claim_state_folder
 
@@ -45,7 +47,7 @@ _SETTLING_SECONDS = 60.0
 # Messages that are handled before one wait for the disk, when so many have arrived.
 _BATCH = 256
 # What only this aggregator writes: it reads it too, to see when somebody clears or replaces what is retained.
-_OWN_CHANNELS = ("plan", "head")
+_OWN_CHANNELS = ("plan", "head", "roster")
 # Messages in the link's queue above which requests for heads have to wait.
 _ROOM = 64
 
@@ -70,14 +72,24 @@ def run_aggregator(
     bundle = open_bundle(beside(configuration_file, settings.bundle))
     state = beside(configuration_file, settings.state)
     broker = configuration.broker.relative_to(configuration_file.resolve().parent)
-    warn_of_secrets(broker)
+    check_secrets(broker)
+    was_in_use = (state / "lock").exists()
     with claim_state_folder(state):
-        _refuse_lost_state(state, new_run)
-        key = load_or_create_signing_key(state / "aggregator.key")
+        _refuse_lost_state(state, new_run, was_in_use and settings.key is not None)
+        key_file = key_file_of(configuration_file, configuration)
         store = Store(state / "aggregator.db")
         try:
+            desk = desk_of(configuration_file, configuration, store)
+            key = desk.key if desk else load_or_create_signing_key(key_file)
+            _warn_of_signature(bundle, key, key_file)
             plan, specification = begin_or_resume(
-                configuration, bundle, store, key.public_key, new_run=new_run, from_newest=from_newest
+                configuration,
+                bundle,
+                store,
+                key.public_key,
+                new_run=new_run,
+                from_newest=from_newest,
+                former_keys=desk.register.roster.coordinator_keys if desk else (),
             )
             global_head = GlobalHead(
                 store,
@@ -89,7 +101,13 @@ def run_aggregator(
             )
             link = Link(broker, client_id=client_identifier(broker, key, settings.name))
             coordinator = Coordinator(
-                configuration, plan, store, global_head, time.monotonic(), lambda: link.unfinished < _ROOM
+                configuration,
+                plan,
+                store,
+                global_head,
+                time.monotonic(),
+                lambda: link.unfinished < _ROOM,
+                register=desk.register if desk else None,
             )
             log.info(
                 "federation %s, run %s at version %d of %d; aggregator key %s",
@@ -101,12 +119,16 @@ def run_aggregator(
                 topics.plan(settings.name),
                 topics.head(settings.name),
             )
+            if desk is not None:
+                link.subscribe(*desk.topic_filters)
             access = None
             if settings.broker_access:
                 access = BrokerAccess(settings.name)
                 link.subscribe(RESPONSE_TOPIC)
             with link:
-                service = _Service(configuration_file, configuration, coordinator, store, link, key, access)
+                service = _Service(
+                    configuration_file, configuration, coordinator, store, link, key, access, desk
+                )
                 if broker.certificate_file is not None and not insecure:
                     service.unproven = broker
                 service.serve(once)
@@ -117,16 +139,22 @@ def run_aggregator(
             store.close()
 
 
-def wanted_access(configuration: AggregatorConfiguration) -> WantedAccess:
-    """Return who is to get through to the broker."""
-    return WantedAccess(sites=frozenset(configuration.sites))
+def _warn_of_signature(bundle: Bundle, key: SigningKey, key_file: Path) -> None:
+    """Say that sites which pin this aggregator's key will refuse the bundle, and what to do."""
+    if signer(bundle.folder, bundle.digest) != key.public_key:
+        log.warning(
+            "bundle %s is not signed by this aggregator's key %s: sites with this aggregator_key refuse it; "
+            "sign it before it is copied to them: fedmedclip bundle sign %s --key %s",
+            bundle.folder, key.public_key.hex(), bundle.folder, key_file,
+        )  # fmt: skip
 
 
-def _refuse_lost_state(state: Path, new_run: bool) -> None:
-    """A key without its database is what is left of a federation, not the beginning of one."""
-    if (state / "aggregator.key").exists() and not (state / "aggregator.db").exists() and not new_run:
+def _refuse_lost_state(state: Path, new_run: bool, was_in_use: bool) -> None:
+    """A folder that was in use, without its database, is what is left of a federation, not the beginning."""
+    left = was_in_use or (state / "aggregator.key").exists()
+    if left and not (state / "aggregator.db").exists() and not new_run:
         raise InvalidInputError(
-            f"{state} has the key of an aggregator, but not its aggregator.db: its state was lost; restore a "
+            f"{state} was an aggregator's, but has no aggregator.db: its state was lost; restore a "
             "backup (fedmedclip aggregator restore), or begin another run with the same key: --new-run"
         )
 
@@ -142,6 +170,7 @@ class _Service:
     link: Link
     key: SigningKey
     access: BrokerAccess | None
+    desk: Desk | None
     # The broker's settings while it is not known that it refuses who shows no certificate.
     unproven: LinkSettings | None = None
     _edited_at: float = field(init=False)
@@ -163,8 +192,10 @@ class _Service:
                 if not isinstance(event, Received):
                     self._handle(event, now)
             self._reread_configuration(now)
+            if self.desk is not None:
+                self._attend(self.desk, now)
             if self.access is not None:
-                self._command_broker(self.access.want(wanted_access(self.configuration), now))
+                self._command_broker(self.access.want(self._wanted_access(), now))
                 self._command_broker(self.access.tick(now))
             self._publish(carry_out_waiting(self.store, self.coordinator, now))
             self._publish(self.coordinator.tick(now))
@@ -202,8 +233,12 @@ class _Service:
                 if message.topic == RESPONSE_TOPIC:
                     if self.access is not None:
                         self._command_broker(self.access.answered(message.payload, now))
+                elif self.desk is not None and self.desk.takes(message.topic):
+                    self._publish_plain(self.desk.hear(message, now, time.time()))
                 elif topics.channel_of(message.topic) in _OWN_CHANNELS:
                     self._retained.seen(message.topic, message.payload, now)
+                    if self.desk is not None:
+                        self.desk.hear_notice(message.topic, message.payload)
                 else:
                     outgoing += self.coordinator.receive(message.topic, message.payload, now)
         for message in received:
@@ -219,6 +254,8 @@ class _Service:
                     self._command_broker(self.access.connected(largest_payload, now))
                 self.coordinator.global_head.limit_messages(largest_payload)
                 self._retained.connected(now)
+                if self.desk is not None:
+                    self.desk.connected(now)
                 self._publish(self.coordinator.opening())
             case Disconnected(reason, fatal):
                 if fatal:
@@ -254,6 +291,38 @@ class _Service:
             )
         else:
             self.unproven = None
+
+    def _wanted_access(self) -> WantedAccess:
+        """Return who is to get through to the broker."""
+        if self.desk is not None:
+            return self.desk.wanted_access(time.time())
+        return WantedAccess(sites=frozenset(self.configuration.sites))
+
+    def _attend(self, desk: Desk, now: float) -> None:
+        """Take over what changed in the federation's folder, and what members asked of it."""
+        for site, request in list(self.coordinator.renewal_requests.items()):
+            del self.coordinator.renewal_requests[site]
+            try:
+                if (answer := desk.renew(site, request, time.time())) is not None:
+                    self._publish([Outgoing(topics.down(self.coordinator.federation, site), answer)])
+            except FedMedClipError as error:
+                log.warning("refused to renew the certificate of %s: %s", site, error)
+        news = desk.look(now, time.time())
+        if desk.key.public_key != self.key.public_key:
+            log.warning("the coordinator's key is rotated: %s signs now", desk.key.public_key.hex())
+            self.key = desk.key
+            self._publish(self.coordinator.revise(now, aggregator_key=self.key.public_key))
+        if news.notice_due:
+            self._publish(self.coordinator.roster_notice())
+        if news.roster_changed:
+            self._publish(self.coordinator.follow_membership(now))
+        self._publish([Outgoing(topic, message) for topic, message in news.messages])
+        self._publish_plain(news.plain)
+        self.coordinator.warnings = desk.warnings()
+
+    def _publish_plain(self, messages: list[Plain]) -> None:
+        for plain in messages:
+            self.link.publish(plain.topic, plain.payload, retain=plain.retain)
 
     def _command_broker(self, commands: list[bytes]) -> None:
         for payload in commands:

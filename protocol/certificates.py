@@ -4,6 +4,8 @@ Keys are on P-256, since many brokers refuse Ed25519 certificates.
 """
 
 import hashlib
+import textwrap
+from base64 import b64encode
 from datetime import datetime
 from ipaddress import ip_address
 from pathlib import Path
@@ -87,6 +89,19 @@ def requested_key(encoded: bytes, name: str | None = None) -> EllipticCurvePubli
     return key
 
 
+def request_in_pem(der: bytes) -> bytes:
+    """Return a certificate request in PEM that came in DER, whatever is in it."""
+    lines = textwrap.wrap(b64encode(der).decode(), 64)
+    return "\n".join(
+        ["-----BEGIN CERTIFICATE REQUEST-----", *lines, "-----END CERTIFICATE REQUEST-----", ""]
+    ).encode()
+
+
+def in_der(certificate: x509.Certificate) -> bytes:
+    """Return a certificate in DER, as messages carry it."""
+    return certificate.public_bytes(Encoding.DER)
+
+
 def subject(name: str) -> x509.Name:
     """Return the X.509 name that consists of a common name."""
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
@@ -140,7 +155,7 @@ def general_name(host: str) -> x509.GeneralName:
 
 def certificate_fingerprint(certificate: x509.Certificate) -> bytes:
     """Return the SHA-256 of the certificate's DER encoding, 32 bytes."""
-    return hashlib.sha256(certificate.public_bytes(Encoding.DER)).digest()
+    return hashlib.sha256(in_der(certificate)).digest()
 
 
 def validity_in_words(certificate: x509.Certificate) -> str:

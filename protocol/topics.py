@@ -20,11 +20,39 @@ from fedmedclip.protocol.errors import InvalidInputError
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 
 
+# Of other parties, of topics, and of what `aggregator` and `doctor` call themselves at the broker.
+RESERVED_SITES = frozenset(
+    {
+        "aggregator",
+        "coordinator",
+        "broker",
+        "doctor",
+        "plan",
+        "head",
+        "blocks",
+        "up",
+        "down",
+        "status",
+        "roster",
+    }
+    | {"enrol", "enrolled"}
+)
+_RESERVED_START = "enrol-"
+
+
 def check_name(kind: str, name: str) -> str:
-    """Return `name` when it may stand in a topic; raise InvalidInputError otherwise."""
+    """Return `name` when it may stand in a topic; raise InvalidInputError otherwise.
+
+    A site may not be called what would let it pass for another party, or for a topic of the federation.
+    """
     if not _NAME.fullmatch(name):
         raise InvalidInputError(
             f"{kind} name {name!r} is not usable: 1 to 32 of a-z, 0-9, '-' and '_', first a letter or digit"
+        )
+    if kind == "site" and (name in RESERVED_SITES or name.startswith(_RESERVED_START)):
+        raise InvalidInputError(
+            f"site name {name!r} is reserved for the federation itself; take another, such as 'site-{name}' "
+            "(a site that had it joins anew under another name, with its key and its state)"
         )
     return name
 

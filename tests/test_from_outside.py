@@ -16,7 +16,11 @@ import pytest
 
 from fedmedclip.edge_client.heads.heads_file import load_heads
 from fedmedclip.protocol.bundle.bundle import open_bundle
+from fedmedclip.protocol.bundle.signature import sign_bundle
+from fedmedclip.protocol.heads.heads_signature import heads_signer
 from fedmedclip.protocol.link.settings import LinkSettings
+from fedmedclip.protocol.signature import load_signing_key
+from fedmedclip.protocol.trust.pins import own_key, pins
 from fedmedclip.simulation.processes.commands import all_ended, running
 from fedmedclip.simulation.processes.configurations import (
     write_aggregator_configuration,
@@ -79,8 +83,11 @@ def fedmedclip(*arguments):
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
 
 
-def test_aggregator_sites_and_predict(tmp_path, installed, mosquitto):
+def test_aggregator_sites_and_predict(tmp_path, installed, mosquitto, monkeypatch):
+    # On one machine, with what this user signs, nothing has to be said about trust.
+    monkeypatch.delenv("FEDMEDCLIP_INSECURE")
     bundle = write_tiny_bundle(tmp_path / "bundle").folder
+    sign_bundle(bundle, own_key())
     broker = LinkSettings(host=mosquitto.host, port=mosquitto.port)
     commands = {}
     configuration = tmp_path / "aggregator" / "aggregator.toml"
@@ -98,7 +105,7 @@ def test_aggregator_sites_and_predict(tmp_path, installed, mosquitto):
                 write_image(path, seed=1000 * label + 100 * offset + number)
         write_site_configuration(
             tmp_path / site / "site.toml", federation="outside", site=site, bundle=bundle,
-            data=tmp_path / "data" / site, seed=3, broker=broker,
+            data=tmp_path / "data" / site, seed=3, broker=broker, insecure=False,
         )  # fmt: skip
         commands[site] = ["site", "--config", str(tmp_path / site / "site.toml"), "--once"]
     until = time.monotonic() + DEADLINE_SECONDS
@@ -114,6 +121,9 @@ def test_aggregator_sites_and_predict(tmp_path, installed, mosquitto):
     assert all(np.array_equal(heads[0].shared["gate"], head.shared["gate"]) for head in heads)
     assert not np.array_equal(heads[0].private["classifier.weight"], heads[1].private["classifier.weight"])
 
+    keys = {load_signing_key(tmp_path / site / "site.key").public_key for site in SITES}
+    assert {heads_signer(tmp_path / site / "heads.safetensors") for site in SITES} == keys
+    assert set(pins()) == {own_key().public_key, *keys}
     output = tmp_path / "predictions.csv"
     done = fedmedclip("predict", "--bundle", bundle, "--heads", tmp_path / "site-a" / "heads.safetensors",
                       tmp_path / "data" / "site-a", "--output", output)  # fmt: skip

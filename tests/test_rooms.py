@@ -39,7 +39,7 @@ MAY_USE_TORCH |= {f"{LEARNING}/training.py", f"{LEARNING}/methods"}
 # The rooms inside the large rooms, floor by floor: each may import those below it, never beside or above it.
 # A large room's own files are its ground floor; its `cli.py`, on the roof, may import all.
 FLOORS = {
-    "protocol": ["configuration", "bundle heads link roster", "codecs enrolment"],
+    "protocol": ["configuration", "bundle heads link roster", "codecs enrolment trust"],
     "simulation": ["phantoms processes", "federation", "accuracy bandwidth demo"],
     "edge_client": ["heads images", "features learning", "bundles inference", "site", "doctor", "enrolment"],
 }

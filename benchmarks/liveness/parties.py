@@ -9,6 +9,7 @@ import hashlib
 import io
 import pickle
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,14 +93,19 @@ class CountingHead(GlobalHead):
 
     counted: dict[bytes, Counted]
 
-    def aggregate(self, round_number: int, weighting: str) -> None:
+    def aggregate(
+        self,
+        round_number: int,
+        weighting: str,
+        most_samples: Callable[[str], int | None] = lambda site: None,
+    ) -> None:
         """Aggregate, and note what went into it."""
         before = self.counted.get(self.digest, ())
         found = tuple(
             (update.site, round_number, hashlib.sha256(update.payload).digest())
             for update in self._store.updates()
         )
-        super().aggregate(round_number, weighting)
+        super().aggregate(round_number, weighting, most_samples)
         self.counted[self.digest] = before + found
 
 

@@ -13,6 +13,7 @@ from fedmedclip.protocol.bundle.bundle import MANIFEST, Bundle, open_bundle
 from fedmedclip.protocol.configuration import beside, path_faults, read_configuration
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.state_folder import is_claimed
+from fedmedclip.protocol.trust.decision import trust_of_site
 
 
 def examine(
@@ -41,6 +42,9 @@ def examine(
             raise InvalidInputError(next(iter(faults.values())))
         bundle_folder = bundle_folder or beside(configuration_file, configuration.site.bundle)
     bundle = None if bundle_folder is None else open_bundle(bundle_folder)
+    if bundle is not None and configuration is not None:
+        site = configuration.site
+        trust_of_site(site.aggregator_key, insecure=site.insecure).require_bundle(bundle)
     threads = None if configuration is None else configuration.resources.threads
     state = Path.cwd()
     if configuration is not None and configuration_file is not None:

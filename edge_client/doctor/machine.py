@@ -79,12 +79,12 @@ def secrets(files: Mapping[str, Path | str | None]) -> Finding:
     faults = {
         name: fault
         for name, path in files.items()
-        if path is not None and (fault := readers_fault(Path(path), group=name == "site.key"))
+        if path is not None and (fault := readers_fault(Path(path)))
     }
     if not faults:
         return good("secrets", "no other user of this machine can read a key or password")
     words, _, advice = next(iter(faults.values())).partition("; ")
-    return note("secrets", f"{', '.join(faults)} {words}", advice)
+    return bad("secrets", f"{', '.join(faults)} {words}", advice)
 
 
 def _flags(information: Path) -> set[str]:

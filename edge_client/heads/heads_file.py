@@ -20,11 +20,12 @@ from fedmedclip.protocol.heads.heads_file import (
     HeadsMetadata,
     write_heads_file,
 )
+from fedmedclip.protocol.heads.heads_signature import HEADER_LIMIT
 from fedmedclip.protocol.heads.shared_heads import shared_head_specification
 from fedmedclip.protocol.paths import open_regular_file
+from fedmedclip.protocol.signature import SigningKey
+from fedmedclip.protocol.trust.decision import Trust
 
-HEADER_LIMIT = 1 << 20
-"""Bytes. A header names some twenty arrays and the classes; more than this is not a heads file."""
 NO_PRIVATE_HEAD = "no private head; the shared head answers alone"
 
 
@@ -50,8 +51,10 @@ class Heads:
         return self.private is None and site_method(self.method).private_pass is not None
 
 
-def save_heads(path: Path, heads: Heads, bundle: Bundle) -> None:
+def save_heads(path: Path, heads: Heads, bundle: Bundle, key: SigningKey | None = None) -> None:
     """Write the file for its owner only, whole or not at all: an earlier one stays until the new is on disk.
+
+    With a `key` it is signed.
 
     Raises HeadError when it cannot be written.
     """
@@ -65,7 +68,7 @@ def save_heads(path: Path, heads: Heads, bundle: Bundle) -> None:
         bundle.manifest.class_names,
         heads.ensemble,
     )
-    write_heads_file(path, metadata, heads.shared, heads.private)
+    write_heads_file(path, metadata, heads.shared, heads.private, key)
 
 
 def load_heads(path: Path, bundle: Bundle) -> Heads:
@@ -102,6 +105,12 @@ def load_heads(path: Path, bundle: Bundle) -> Heads:
         metadata.version,
         metadata.ensemble,
     )
+
+
+def load_trusted_heads(path: Path, bundle: Bundle, trust: Trust) -> Heads:
+    """Read a heads file as `load_heads` does, when a trusted key signed it. Raises HeadError."""
+    trust.require_heads(path)
+    return load_heads(path, bundle)
 
 
 def _check_header_size(path: Path) -> None:

@@ -36,16 +36,21 @@ from fedmedclip.protocol.messages import Plan
 from fedmedclip.protocol.new_files import write_new_file
 from fedmedclip.protocol.progress import progress_lines
 from fedmedclip.protocol.seeds import derive_seed
+from fedmedclip.protocol.signature import SigningKey
 
 log = logging.getLogger("fedmedclip.site")
 
 
 @dataclass(frozen=True)
 class LearnerFiles:
-    """Where a site's results lie: heads for `fedmedclip predict`, and the last version's figures."""
+    """Where a site's results lie: heads for `fedmedclip predict`, and the last version's figures.
+
+    The `key` signs the heads; without it nobody does.
+    """
 
     heads: Path
     evaluation: Path
+    key: SigningKey | None = None
 
 
 @dataclass(frozen=True)
@@ -175,7 +180,7 @@ class SiteLearner:
             heads = self._calibrated(heads)
         # A later run begins untrained: until its first round, the heads of the one before are better.
         if version > 0 or not self._files.heads.exists():
-            save_heads(self._files.heads, heads, self._bundle)
+            save_heads(self._files.heads, heads, self._bundle, self._files.key)
         if not self._state.has_report(version):
             accuracy = self._accuracy(heads, self._features.validation)
             self._state.write_journal(version, self._report(version, accuracy))

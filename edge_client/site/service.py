@@ -35,7 +35,7 @@ from fedmedclip.protocol.link.link import (
     Received,
     SubscriptionRefused,
 )
-from fedmedclip.protocol.link.settings import LinkSettings, warn_of_secrets
+from fedmedclip.protocol.link.settings import LinkSettings, check_secrets
 from fedmedclip.protocol.messages import Message as ProtocolMessage
 from fedmedclip.protocol.messages import Moment, Status
 from fedmedclip.protocol.moments import Moments
@@ -43,6 +43,8 @@ from fedmedclip.protocol.progress import progress_lines
 from fedmedclip.protocol.seeds import derive_seed
 from fedmedclip.protocol.signature import SigningKey, fingerprint, load_or_create_signing_key
 from fedmedclip.protocol.state_folder import claim_state_folder
+from fedmedclip.protocol.trust.decision import trust_of_site
+from fedmedclip.protocol.trust.pins import pin_where_possible
 
 log = logging.getLogger("fedmedclip.site")
 
@@ -64,7 +66,7 @@ def run_site(configuration_file: Path, *, once: bool) -> None:
     settings = configuration.site
     state_folder = beside(configuration_file, settings.state)
     broker = configuration.broker.relative_to(configuration_file.resolve().parent)
-    warn_of_secrets(broker)
+    check_secrets(broker)
     with claim_state_folder(state_folder):
         if (state_folder / "site.key").exists() and not (state_folder / "site.db").exists():
             log.warning(
@@ -74,6 +76,8 @@ def run_site(configuration_file: Path, *, once: bool) -> None:
         key = load_or_create_signing_key(state_folder / "site.key")
         with progress_lines("opening and testing the bundle"):
             bundle = open_bundle(beside(configuration_file, settings.bundle))
+            trust = trust_of_site(settings.aggregator_key, insecure=settings.insecure)
+            trust.require_bundle(bundle)
             if require_self_test_once(bundle, state_folder, configuration.resources.threads):
                 log.info("self-test passed: this machine computes what the bundle's maker computed")
         features = _features(configuration, configuration_file, bundle, state_folder)
@@ -91,7 +95,7 @@ def run_site(configuration_file: Path, *, once: bool) -> None:
             bundle,
             features,
             state,
-            LearnerFiles(state_folder / "heads.safetensors", state_folder / "evaluation.json"),
+            LearnerFiles(state_folder / "heads.safetensors", state_folder / "evaluation.json", key),
             configuration.resources.threads,
             settings.ensemble,
             lambda: (link.sent_bytes, link.received_bytes),
@@ -117,6 +121,8 @@ def run_site(configuration_file: Path, *, once: bool) -> None:
             _membership(configuration_file, settings, broker),
         )
         log.info("site %s, key %s", settings.name, key.public_key.hex())
+        if not trust.insecure:
+            _pin_for_this_user(settings, configuration_file, key)
         link.subscribe(
             topics.plan(settings.federation),
             topics.head(settings.federation),
@@ -151,6 +157,15 @@ def _membership(configuration_file: Path, settings: SiteSettings, broker: LinkSe
         if broker.certificate_file == broker.key_file == str(credentials.path):
             renewing = Renewing(credentials, Path(broker.ca_file), settings.name)
     return Membership(follower, renewing)
+
+
+def _pin_for_this_user(settings: SiteSettings, configuration_file: Path, key: SigningKey) -> None:
+    """Let `predict` and its like take this site's heads, and the bundle that its operator trusts."""
+    keys = {f"site {settings.name} of {settings.federation}": key.public_key}
+    if settings.aggregator_key is not None:
+        keys[f"aggregator of {settings.federation}"] = bytes.fromhex(settings.aggregator_key)
+    for whose, public_key in keys.items():
+        pin_where_possible(public_key, f"{whose}, {configuration_file.resolve()}")
 
 
 def _features(

@@ -29,7 +29,7 @@ class Invitation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `bundle` is the SHA-256 of the bundle's manifest, `authority` the certificate authority's certificate and
     `certificate` the one for knocking at the broker, whose key comes from `token`. `expires` is in seconds
-    since 1970. `most_samples` is how much the site may weigh.
+    since 1970.
     """
 
     format: int

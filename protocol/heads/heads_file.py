@@ -2,7 +2,8 @@
 
 A safetensors file: arrays `shared.NAME` and, where the method has a private head and it is included,
 `private.NAME`, all float32; and one metadata entry, `fedmedclip`, a JSON object with the fields of
-`HeadsMetadata`. With the private head in it, it stays at its site.
+`HeadsMetadata`. A second entry is the signature (`heads_signature`). With the private head in it, it stays at
+its site.
 """
 
 from pathlib import Path
@@ -14,7 +15,9 @@ from safetensors.numpy import save
 
 from fedmedclip.protocol.errors import HeadError, InvalidInputError
 from fedmedclip.protocol.heads.head import NamedArrays
+from fedmedclip.protocol.heads.heads_signature import signed_heads
 from fedmedclip.protocol.new_files import write_new_file
+from fedmedclip.protocol.signature import SigningKey
 
 FORMAT = 1
 METADATA_KEY = "fedmedclip"
@@ -57,9 +60,15 @@ class HeadsMetadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def write_heads_file(
-    path: Path, metadata: HeadsMetadata, shared: NamedArrays, private: NamedArrays | None
+    path: Path,
+    metadata: HeadsMetadata,
+    shared: NamedArrays,
+    private: NamedArrays | None,
+    key: SigningKey | None = None,
 ) -> None:
     """Write the file for its owner only, whole or not at all: an earlier one stays until the new is on disk.
+
+    With a `key` it is signed (`heads_signature`).
 
     Raises HeadError when it cannot be written.
     """
@@ -67,6 +76,8 @@ def write_heads_file(
     for name, array in (private or {}).items():
         arrays[f"private.{name}"] = np.ascontiguousarray(array)
     encoded = save(arrays, metadata={METADATA_KEY: msgspec.json.encode(metadata).decode()})
+    if key is not None:
+        encoded = signed_heads(encoded, key)
     try:
         write_new_file(path, encoded, private=True)
     except OSError as error:

@@ -54,8 +54,12 @@ def write_site_configuration(
     data: Path,
     seed: int,
     broker: LinkSettings,
+    insecure: bool = True,
 ) -> None:
-    """Write `site.toml` with all of the site's state beside it."""
+    """Write `site.toml` with all of the site's state beside it.
+
+    With `insecure` the site takes a bundle that nobody signed, as whoever wrote both knows where it is from.
+    """
     tables: Tables = {
         "site": {
             "federation": federation,
@@ -63,6 +67,7 @@ def write_site_configuration(
             "bundle": str(bundle.resolve()),
             "data": str(data.resolve()),
             "state": ".",
+            "insecure": insecure,
         },
         "split": {"seed": seed},
         "broker": _broker(broker),

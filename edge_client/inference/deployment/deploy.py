@@ -13,7 +13,7 @@ import onnxruntime
 
 from fedmedclip.edge_client.features.encoder import Encoder
 from fedmedclip.edge_client.heads.classification import predict, zero_shot
-from fedmedclip.edge_client.heads.heads_file import Heads, load_heads
+from fedmedclip.edge_client.heads.heads_file import Heads, load_trusted_heads
 from fedmedclip.edge_client.inference.deployment.graph import (
     EMBEDDING,
     IMAGE,
@@ -27,6 +27,7 @@ from fedmedclip.protocol.bundle.self_test import read_self_test
 from fedmedclip.protocol.errors import BundleError, InvalidInputError
 from fedmedclip.protocol.new_files import new_file
 from fedmedclip.protocol.paths import is_stream, onnx_fault
+from fedmedclip.protocol.trust.decision import Trust, trust_of_user
 
 TOLERANCE = 1e-5
 # A protocol buffer, and so an ONNX file that holds its own weights, ends at 2 GiB.
@@ -45,12 +46,20 @@ class Deployed:
     outputs: list[str]
 
 
-def deploy(bundle_folder: Path, heads_file: Path | None, out: Path, *, force: bool = False) -> Deployed:
+def deploy(
+    bundle_folder: Path,
+    heads_file: Path | None,
+    out: Path,
+    *,
+    force: bool = False,
+    trust: Trust | None = None,
+) -> Deployed:
     """Write the model to `out`, whole and checked or not at all.
 
-    Without heads it classifies zero-shot. Raises InvalidInputError when `out` exists (without `force`) or the
-    model is above 2 GiB, BundleError and HeadError for files that cannot be used, and BundleError when the
-    model does not give what `fedmedclip predict` gives.
+    Without heads it classifies zero-shot; without `trust`, that of this user holds (`trust_of_user`). Raises
+    InvalidInputError when `out` exists (without `force`) or the model is above 2 GiB, BundleError and
+    HeadError for files that cannot be used, and BundleError when the model does not give what `fedmedclip
+    predict` gives.
     """
     if is_stream(out):
         raise InvalidInputError(
@@ -61,7 +70,9 @@ def deploy(bundle_folder: Path, heads_file: Path | None, out: Path, *, force: bo
     if out.exists() and not force:
         raise InvalidInputError(f"{out} exists; replace it with --force or choose another --out")
     bundle = open_bundle(bundle_folder)
-    heads = None if heads_file is None else load_heads(heads_file, bundle)
+    trusted = trust_of_user() if trust is None else trust
+    trusted.require_bundle(bundle)
+    heads = None if heads_file is None else load_trusted_heads(heads_file, bundle, trusted)
     encoder = read_encoder(bundle)
     model = deployed_model(encoder, bundle, heads, metadata(bundle, heads))
     del encoder
