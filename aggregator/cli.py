@@ -44,6 +44,10 @@ def aggregator_command(
     from_newest: Annotated[
         bool, typer.Option("--from-newest", help="With --new-run: start from the newest head.")
     ] = False,
+    insecure: Annotated[
+        bool,
+        typer.Option("--insecure", help="Also with a broker that lets in clients without a certificate."),
+    ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
 ) -> None:
     """Coordinate a federation: collect updates, aggregate rounds, broadcast the global head.
@@ -62,7 +66,7 @@ def aggregator_command(
     if from_newest and not new_run:
         raise InvalidInputError("--from-newest says how a new run starts; give it with --new-run")
     log_to_terminal(verbose)
-    run_aggregator(config, once=once, new_run=new_run, from_newest=from_newest)
+    run_aggregator(config, once=once, new_run=new_run, from_newest=from_newest, insecure=insecure)
 
 
 @aggregator_app.command("backup")

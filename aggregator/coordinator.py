@@ -329,12 +329,12 @@ class Coordinator:
         return outgoing + self._answers(now)
 
     def _refuse(self, sender: str, site: str, reason: str, now: float) -> None:
-        """Count a message that was refused, and log it, unless so many are that this itself would be a flood."""
+        """Count a message that was refused, and log it."""
         self.refused_messages[sender] += 1
         self._warn(sender, now, "refused a message of %s: %s", site, reason)
 
     def _warn(self, sender: str, now: float, words: str, *values: str) -> None:
-        """Log what somebody did wrong, as long as that is not so often that the log itself would be flooded."""
+        """Log what somebody did wrong, unless that is so often that it would flood the log itself."""
         if not self.floods.drops(sender, NOT_ACCEPTED, now):
             self.floods.take(sender, NOT_ACCEPTED, now)
             log.warning(words, *values)
@@ -363,7 +363,9 @@ class Coordinator:
         outgoing = self._let_go(site, now) if site in self.rounds.members else []
         self._refuse(site, site, reason, now)
         if isinstance(message, Update):
-            outgoing += self._to(site, Receipt(message.round_number, False, reason[:400], True, message.mark))
+            outgoing += self._to(
+                site, Receipt(message.round_number, False, reason[:400], False, message.mark)
+            )
         return outgoing
 
     def _handle(self, site: str, message: Message, now: float) -> list[Outgoing]:
@@ -470,10 +472,12 @@ class Coordinator:
         reason = self._members.reason_to_refuse(site, join, self.plan.bundle_digest)
         latest = self._members.latest(site, join.public_key)
         sender = STRANGERS if latest is None else site
-        if (reason or latest is not None) and self.floods.drops(sender, "joins", now):
+        # Whoever is admitted is a member from then on: no newcomer needs a share of what strangers may send.
+        admitted = latest is None and not reason and not join.cannot
+        if not admitted and self.floods.drops(sender, "joins", now):
             return []
         envelope.verify(join.public_key, self.plan.identity)
-        if reason or join.cannot or latest is not None:
+        if not admitted:
             self.floods.take(sender, "joins", now)
         if latest is not None and not moments.is_later(join.moment, latest):
             return self._answer_old(site, join, latest, reason)
@@ -519,7 +523,7 @@ class Coordinator:
         return [*called, *self._repeat_plan(join, now), *advanced]
 
     def _repeat_plan(self, join: Join, now: float) -> list[Outgoing]:
-        """Publish the plan again for a site that knows an earlier revision: the broker gave it an old copy."""
+        """Publish the plan again for a site that knows an earlier revision, from an old copy."""
         said = self._plan_repeated_at
         known = join.revision >= self.plan.revision
         if known or (said is not None and now - said < _REPEAT_PLAN_SECONDS):

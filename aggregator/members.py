@@ -132,6 +132,7 @@ class Members:
         if self.keys.get(site) != join.public_key:
             log.info("%s joined with %d training images", site, join.samples)
             self._moments.pop(site, None)
+            self._store.forget_site(site)
         self.unable.pop(site, None)
         self._store.admit(site, join.public_key, join.samples, join.software)
         self.keys[site] = join.public_key

@@ -1,4 +1,4 @@
-"""What the aggregator keeps retained at the broker, and how it comes back when somebody clears or replaces it.
+"""What the aggregator keeps retained at the broker, and how that comes back when somebody changes it.
 
     published -> (seen changed -> published again after a while) | (not seen for long -> asked for -> absent
     -> published again)

@@ -35,7 +35,8 @@ from fedmedclip.protocol.link.link import (
     Received,
     SubscriptionRefused,
 )
-from fedmedclip.protocol.link.settings import check_secrets
+from fedmedclip.protocol.link.probe import admits_without_certificate
+from fedmedclip.protocol.link.settings import LinkSettings, check_secrets
 from fedmedclip.protocol.signature import SigningKey, load_or_create_signing_key
 from fedmedclip.protocol.state_folder import claim_state_folder
 
@@ -52,12 +53,18 @@ _ROOM = 64
 
 
 def run_aggregator(
-    configuration_file: Path, *, once: bool, new_run: bool = False, from_newest: bool = False
+    configuration_file: Path,
+    *,
+    once: bool,
+    new_run: bool = False,
+    from_newest: bool = False,
+    insecure: bool = False,
 ) -> None:
     """Serve the federation of `configuration_file`; with `once`, return when its run is over.
 
-    `new_run` and `from_newest` as for `begin_or_resume`. Raises FedMedClipError for anything that the
-    operator has to mend; KeyboardInterrupt ends it cleanly.
+    `new_run` and `from_newest` as for `begin_or_resume`. Where a client certificate is configured, a broker
+    that lets in clients without one is refused, unless `insecure`. Raises FedMedClipError for anything that
+    the operator has to mend; KeyboardInterrupt ends it cleanly.
     """
     configuration = read_configuration(configuration_file, AggregatorConfiguration)
     require_paths(configuration_file, configuration)
@@ -119,9 +126,12 @@ def run_aggregator(
                 access = BrokerAccess(settings.name)
                 link.subscribe(RESPONSE_TOPIC)
             with link:
-                _Service(
+                service = _Service(
                     configuration_file, configuration, coordinator, store, link, key, access, desk
-                ).serve(once)
+                )
+                if broker.certificate_file is not None and not insecure:
+                    service.unproven = broker
+                service.serve(once)
         except KeyboardInterrupt:
             log.info("stopped; start again to go on")
             raise
@@ -161,6 +171,8 @@ class _Service:
     key: SigningKey
     access: BrokerAccess | None
     desk: Desk | None
+    # The broker's settings while it is not known that it refuses who shows no certificate.
+    unproven: LinkSettings | None = None
     _edited_at: float = field(init=False)
     _retained: Retained = field(default_factory=Retained)
 
@@ -237,6 +249,7 @@ class _Service:
         match event:
             case Connected(_, protocol, largest_payload):
                 log.info("connected to the broker (MQTT %s)", protocol)
+                self._prove_broker()
                 if self.access is not None:
                     self._command_broker(self.access.connected(largest_payload, now))
                 self.coordinator.global_head.limit_messages(largest_payload)
@@ -261,6 +274,23 @@ class _Service:
                 raise LinkError(f"the broker refuses the subscription to {topic_filter}: {reason}")
             case _:
                 pass
+
+    def _prove_broker(self) -> None:
+        """Look once whether the broker asks for certificates, when it is there to be asked."""
+        if self.unproven is None:
+            return
+        admits = admits_without_certificate(self.unproven)
+        if admits:
+            raise InvalidInputError(
+                f"the broker at {self.unproven.address} lets in clients that show no certificate; let it ask "
+                "for them (Mosquitto: require_certificate true), or start with --insecure"
+            )
+        if admits is None:
+            log.warning(
+                "whether the broker asks for certificates could not be told; the next connection tells"
+            )
+        else:
+            self.unproven = None
 
     def _wanted_access(self) -> WantedAccess:
         """Return who is to get through to the broker."""

@@ -29,6 +29,16 @@ class MemberStatus(msgspec.Struct, frozen=True):
     software: str = ""
 
 
+class Flood(msgspec.Struct, frozen=True):
+    """What was dropped since the aggregator started because somebody sent too much of it. `site` is empty for
+    those who are no members.
+    """
+
+    site: str
+    kind: str
+    dropped: int
+
+
 class FederationStatus(msgspec.Struct, frozen=True):
     """Where a run stands. `round_seconds` have passed since the open round's first update, if one is there;
     it closes with `needed` updates at least. Where the aggregator does not run, members' parts are unknown.
@@ -47,6 +57,7 @@ class FederationStatus(msgspec.Struct, frozen=True):
     delivered: int
     round_seconds: float | None
     members: list[MemberStatus]
+    floods: list[Flood] = []
 
 
 def status_of(coordinator: Coordinator, now: float) -> FederationStatus:
@@ -71,6 +82,7 @@ def status_of(coordinator: Coordinator, now: float) -> FederationStatus:
             _member(coordinator, site, now, software.get(site, ""))
             for site in sorted(rounds.members | coordinator.unable.keys())
         ],
+        floods=[Flood(*found) for found in coordinator.floods.dropped()],
     )
 
 

@@ -33,6 +33,9 @@ def print_status(status: FederationStatus) -> None:
         )
     if status.members:
         console.print(table)
+    for flood in status.floods:
+        who = flood.site or "strangers"
+        console.print(f"[red]too many {flood.kind} of {escape(who)}: {flood.dropped} dropped[/]")
 
 
 def headline(status: FederationStatus) -> str:

@@ -244,14 +244,18 @@ class Store:
             )
 
     def admit(self, site: str, public_key: bytes, samples: int, software: str) -> None:
-        """Record a site and pin its public key; one that has another key begins anew."""
+        """Record a site and pin its public key."""
         with self._database.transaction() as database:
-            database.execute("DELETE FROM sites WHERE name = ? AND public_key != ?", (site, public_key))
             database.execute(
                 "INSERT INTO sites (name, public_key, samples, software) VALUES (?, ?, ?, ?)"
                 " ON CONFLICT (name) DO UPDATE SET samples = excluded.samples, software = excluded.software",
                 (site, public_key, samples, software),
             )
+
+    def forget_site(self, site: str) -> None:
+        """Forget a site, so that its name may belong to another key."""
+        with self._database.transaction() as database:
+            database.execute("DELETE FROM sites WHERE name = ?", (site,))
 
     def note_software(self, site: str, software: str) -> None:
         """Record which version a site runs that was admitted before."""

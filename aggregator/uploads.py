@@ -12,7 +12,7 @@ from fedmedclip.protocol.objects import Assembly
 
 ASK_AGAIN_SECONDS = 20.0
 MOST_UNFINISHED_BYTES = 1 << 28
-"""What all uploads under way may promise together; beyond it the one that was silent for longest makes way."""
+"""What all uploads under way may promise together: beyond it the most silent one makes way."""
 
 log = logging.getLogger("fedmedclip.aggregator")
 

@@ -17,6 +17,7 @@ from fedmedclip.aggregator.enrolment.cli import federation_app
 from fedmedclip.edge_client.bundles.cli import bundle_app
 from fedmedclip.edge_client.cli import evaluate_command, predict_command, reference_command
 from fedmedclip.edge_client.doctor.cli import doctor_command
+from fedmedclip.edge_client.enrolment.cli import join_command
 from fedmedclip.edge_client.heads.cli import heads_app
 from fedmedclip.edge_client.inference.deployment.cli import deploy_command
 from fedmedclip.edge_client.site.cli import site_app
@@ -41,6 +42,7 @@ app.command("demo")(demo_command)
 app.command("export")(export_command)
 app.add_typer(aggregator_app, name="aggregator")
 app.add_typer(control_app, name="control")
+app.command("join")(join_command)
 app.add_typer(federation_app, name="federation")
 app.add_typer(site_app, name="site")
 app.command("predict")(predict_command)

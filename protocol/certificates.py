@@ -1,4 +1,4 @@
-"""Keys and X.509 certificates of TLS (RFC 5280), as PEM: made where they are used, and read.
+"""Keys and X.509 certificates of TLS (RFC 5280): made where they are used, and read.
 
 Keys are on P-256, since many brokers refuse Ed25519 certificates.
 """
@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
     PublicFormat,
+    load_der_public_key,
     load_pem_private_key,
     load_pem_public_key,
 )
@@ -30,8 +31,8 @@ from cryptography.x509.oid import NameOID
 
 from fedmedclip.protocol.errors import InvalidInputError
 
-# A certificate takes about 800 bytes, a request 500.
-LARGEST_PEM_BYTES = 65536
+# A request takes about 250 bytes, as PEM 400.
+LARGEST_REQUEST_BYTES = 65536
 
 
 def new_tls_key() -> bytes:
@@ -50,26 +51,26 @@ def public_pem(private_key: bytes) -> bytes:
 
 
 def certificate_request(private_key: bytes, name: str) -> bytes:
-    """Return a request (PKCS#10, RFC 2986) in PEM for a certificate with the common name `name`.
+    """Return a request (PKCS#10, RFC 2986) in DER for a certificate with the common name `name`.
 
     The signature in it shows that who asks holds the private key. Raises InvalidInputError.
     """
     builder = x509.CertificateSigningRequestBuilder().subject_name(subject(name))
-    return builder.sign(_private(private_key), SHA256()).public_bytes(Encoding.PEM)
+    return builder.sign(_private(private_key), SHA256()).public_bytes(Encoding.DER)
 
 
-def requested_key(pem: bytes, name: str | None = None) -> EllipticCurvePublicKey:
-    """Return the public key of a request, whose signature is checked, or of a PEM that is one.
+def requested_key(encoded: bytes, name: str | None = None) -> EllipticCurvePublicKey:
+    """Return the public key of a request, whose signature is checked, or of bytes that are one; PEM or DER.
 
     With `name` a request must be for that common name and nothing else. Raises InvalidInputError when it is
     neither, when the signature is wrong, or the key is not on P-256.
     """
-    if len(pem) > LARGEST_PEM_BYTES:
-        raise InvalidInputError(f"a certificate request of {len(pem)} bytes is too large")
+    if len(encoded) > LARGEST_REQUEST_BYTES:
+        raise InvalidInputError(f"a certificate request of {len(encoded)} bytes is too large")
     try:
-        if b"CERTIFICATE REQUEST" not in pem:
-            return _on_p256(load_pem_public_key(pem))
-        request = x509.load_pem_x509_csr(pem)
+        request = _request(encoded)
+        if not isinstance(request, x509.CertificateSigningRequest):
+            return _on_p256(request)
         key = _on_p256(request.public_key())
         signed, asked = request.is_signature_valid, request.subject
     except InvalidInputError:
@@ -77,7 +78,7 @@ def requested_key(pem: bytes, name: str | None = None) -> EllipticCurvePublicKey
     except Exception as error:
         # What the parser raises for hostile bytes differs from release to release.
         raise InvalidInputError(
-            f"this is neither a certificate request nor a public key in PEM ({error})"
+            f"this is neither a certificate request nor a public key ({error})"
         ) from error
     if not signed:
         raise InvalidInputError("the signature of the certificate request is wrong: its key is another's")
@@ -165,6 +166,18 @@ def validity_in_words(certificate: x509.Certificate) -> str:
 def minutes(moment: datetime) -> str:
     """Return a moment to the minute, for messages to people."""
     return f"{moment:%Y-%m-%d %H:%M}"
+
+
+def _request(encoded: bytes) -> object:
+    """Return a request, or a public key."""
+    if encoded.startswith(b"-----BEGIN CERTIFICATE REQUEST"):
+        return x509.load_pem_x509_csr(encoded)
+    if encoded.startswith(b"-----"):
+        return load_pem_public_key(encoded)
+    try:
+        return load_der_public_key(encoded)
+    except ValueError:
+        return x509.load_der_x509_csr(encoded)
 
 
 def _private(pem: bytes) -> EllipticCurvePrivateKey:

@@ -126,8 +126,8 @@ class Join(_Message, frozen=True, tag=3):
     """A site asks to take part. `public_key` is the key that signs all of its messages.
 
     `version` is the newest of this run that it holds (-1: none), `software` its own version. With a reason in
-    `cannot` it says instead that it cannot take part in this run, and is not waited for. `revision` is that of
-    the plan that it knows: where it is not the newest, the plan is published again.
+    `cannot` it says instead that it cannot take part in this run, and is not waited for. `revision` is that
+    of the plan that it knows: where it is not the newest, the plan is published again.
     """
 
     public_key: PublicKey
@@ -175,8 +175,8 @@ class Update(_Message, frozen=True, tag=5):
 class Receipt(_Message, frozen=True, tag=6):
     """The update of this round is stored durably and counts (accepted), or it does not (with the reason).
 
-    `mark` is that of the update. With `closed` the round is over, or was made without it; otherwise the site may train it again and send
-    another.
+    `mark` is the update's. With `closed` the round is over, or was made without it; otherwise the site may
+    train it again and send another.
     """
 
     round_number: Annotated[int, Meta(ge=1, le=1_000_000)]

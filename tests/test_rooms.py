@@ -41,7 +41,7 @@ MAY_USE_TORCH |= {f"{LEARNING}/training.py", f"{LEARNING}/methods"}
 FLOORS = {
     "protocol": ["configuration", "bundle heads link roster", "codecs enrolment trust"],
     "simulation": ["phantoms processes", "federation", "accuracy bandwidth demo"],
-    "edge_client": ["heads images", "features learning", "bundles inference", "site", "doctor"],
+    "edge_client": ["heads images", "features learning", "bundles inference", "site", "doctor", "enrolment"],
 }
 
 

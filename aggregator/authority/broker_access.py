@@ -34,8 +34,10 @@ log = logging.getLogger("fedmedclip.aggregator")
 ANSWER_SECONDS = 10.0
 # Times that a question is asked, and that what was read is changed, before it is said that it does not work.
 ATTEMPTS = 3
-# Afterwards it is tried again without a word.
-PAUSE_SECONDS = 300.0
+# Afterwards it is tried again without a word, after a pause that doubles. In it no new connection is used
+# either: some brokers end the connection of who asks what it may not.
+SHORTEST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 60.0, 3600.0
+_MOST_NAMED = 12
 _READ = ("getDefaultACLAccess", "listClients", "listRoles")
 
 Command = dict[str, Any]
@@ -103,7 +105,9 @@ class BrokerAccess:
         self._again_at: float | None = None
         self._unanswered = 0
         self._changes = 0
-        self._fault = ""
+        self._pause = SHORTEST_PAUSE_SECONDS
+        self._paused_until: float | None = None
+        self._faulty = False
         self._warned: set[str] = set()
 
     @property
@@ -116,16 +120,21 @@ class BrokerAccess:
         if wanted == self._wanted:
             return []
         self._wanted = wanted
+        self._changes = 0
         return self._begin(now)
 
     def connected(self, largest_payload: int, now: float) -> list[bytes]:
         """A connection began, which lets through messages of `largest_payload` bytes."""
         self._connected, self._largest = True, largest_payload
+        self._changes = 0
         return self._begin(now)
 
     def disconnected(self) -> None:
         """A connection ended: what the broker has is no longer known."""
         self._connected, self._again_at, self._applied = False, None, None
+        # The question may be what ended it.
+        self._unanswered += bool(self._question)
+        self._question = ""
 
     def refused(self, reason: str, now: float) -> None:
         """The broker does not let the aggregator manage access, or does not know how."""
@@ -156,21 +165,21 @@ class BrokerAccess:
         """Ask again when an answer is overdue; return what to publish."""
         if self._again_at is None or now < self._again_at:
             return []
-        if self._question:
-            self._unanswered += 1
-            if self._unanswered >= ATTEMPTS:
-                self._give_up(
-                    "the broker does not answer questions about access; has it the plugin "
-                    "mosquitto_dynamic_security?",
-                    now,
-                )
-                return []
-        return self._ask(now)
+        self._unanswered += bool(self._question)
+        return self._begin(now)
 
     def _begin(self, now: float) -> list[bytes]:
-        self._unanswered = self._changes = 0
         self._applied = None
-        return self._ask(now) if self._connected else []
+        if not self._connected:
+            return []
+        if self._paused_until is not None and now < self._paused_until:
+            self._again_at = self._paused_until
+            return []
+        if self._unanswered < ATTEMPTS:
+            return self._ask(now)
+        missing = "the broker does not say who may do what; has it the plugin mosquitto_dynamic_security?"
+        self._give_up(missing, now)
+        return []
 
     def _ask(self, now: float) -> list[bytes]:
         """Ask for all that the broker has."""
@@ -192,14 +201,17 @@ class BrokerAccess:
         )
         self._read, self._reading = {}, False
         if not commands:
-            self._question, self._again_at, self._changes, self._fault = "", None, 0, ""
+            self._question, self._again_at, self._changes, self._faulty = "", None, 0, False
+            self._pause, self._paused_until = SHORTEST_PAUSE_SECONDS, None
             self._applied = self._wanted
             return []
         self._changes += 1
         if self._changes > ATTEMPTS:
             self._give_up(f"the broker does not take over who may do what ({_in_words(commands[0])})", now)
             return []
-        log.info("access at the broker: %s", ", ".join(dict.fromkeys(map(_in_words, commands))))
+        words = list(map(_in_words, commands))
+        more = f" and {len(words) - _MOST_NAMED} more" if len(words) > _MOST_NAMED else ""
+        log.info("access at the broker: %s%s", ", ".join(words[:_MOST_NAMED]), more)
         return self._send(commands, now)
 
     def _send(self, commands: list[Command], now: float) -> list[bytes]:
@@ -209,10 +221,12 @@ class BrokerAccess:
         return batches([command | {"correlationData": self._question} for command in commands], self._largest)
 
     def _give_up(self, words: str, now: float) -> None:
-        self._question, self._again_at = "", now + PAUSE_SECONDS
+        self._question = ""
+        self._paused_until = self._again_at = now + self._pause
+        self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS)
         self._unanswered = self._changes = 0
-        if words != self._fault:
-            self._fault = words
+        if not self._faulty:
+            self._faulty = True
             log.warning("%s; its rules have to be changed by hand when members join or leave", words)
 
     def _say_once(self, words: str) -> None:

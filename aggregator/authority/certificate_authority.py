@@ -146,19 +146,19 @@ def open_authority(folder: Path, passphrase: str | None) -> Authority:
 
 def issue_server_certificate(
     authority: Authority,
-    request: bytes,
+    request: bytes | EllipticCurvePublicKey,
     hosts: Sequence[str],
     now: datetime,
     lifetime: timedelta = SERVER_LIFETIME,
 ) -> bytes:
     """Return a certificate in PEM for a server under these host names and IP addresses.
 
-    `request` is a request or a public key in PEM. Raises InvalidInputError.
+    `request` is a request or a public key, as `requested_key` takes it. Raises InvalidInputError.
     """
     if not hosts:
         raise InvalidInputError("a server's certificate needs at least one host name or address")
     names = x509.SubjectAlternativeName([general_name(host) for host in dict.fromkeys(hosts)])
-    builder = _leaf(authority, requested_key(request), now, lifetime, ExtendedKeyUsageOID.SERVER_AUTH)
+    builder = _leaf(authority, _key_in(request), now, lifetime, ExtendedKeyUsageOID.SERVER_AUTH)
     # At most 64 characters (RFC 5280, appendix A.1), and nobody looks at it: names are in SubjectAltName.
     builder = builder.subject_name(subject(hosts[0][:64])).add_extension(names, critical=False)
     return _issue(authority, builder)
@@ -167,16 +167,17 @@ def issue_server_certificate(
 def issue_client_certificate(
     authority: Authority,
     name: str,
-    request: bytes,
+    request: bytes | EllipticCurvePublicKey,
     now: datetime,
     lifetime: timedelta = CLIENT_LIFETIME,
 ) -> bytes:
     """Return a certificate in PEM for a client with the common name `name`.
 
-    `request` is a request for that name, or a public key, in PEM. Raises InvalidInputError.
+    `request` is a request for that name, or a public key, as `requested_key` takes it. Raises
+    InvalidInputError.
     """
     check_name("member", name)
-    builder = _leaf(authority, requested_key(request, name), now, lifetime, ExtendedKeyUsageOID.CLIENT_AUTH)
+    builder = _leaf(authority, _key_in(request, name), now, lifetime, ExtendedKeyUsageOID.CLIENT_AUTH)
     return _issue(authority, builder.subject_name(subject(name)))
 
 
@@ -256,6 +257,10 @@ def _leaf(
     )
 
 
+def _key_in(request: bytes | EllipticCurvePublicKey, name: str | None = None) -> EllipticCurvePublicKey:
+    return requested_key(request, name) if isinstance(request, bytes) else request
+
+
 def _issue(authority: Authority, builder: x509.CertificateBuilder) -> bytes:
     certificate = builder.sign(authority.key, SHA256())
     pem = certificate.public_bytes(Encoding.PEM)
@@ -278,7 +283,9 @@ def _write_list(authority: Authority, now: datetime) -> bytes:
         pass
     else:
         # OpenSSL takes the newer of two lists by this moment, so also one of the same second has to be newer.
-        update = max(update, last.last_update_utc + timedelta(seconds=1))
+        # But from the future, where a clock was that has been set right since, it would lock out everybody.
+        later = last.last_update_utc + timedelta(seconds=1)
+        update = max(update, later) if later <= now else update
         number = max(number, last.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number + 1)
     builder = (
         x509.CertificateRevocationListBuilder()

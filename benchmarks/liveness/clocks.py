@@ -9,8 +9,6 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
-import msgspec
-
 from fedmedclip.aggregator import recovery
 from fedmedclip.edge_client.site import delivery, head_follower
 from fedmedclip.protocol import moments
@@ -28,7 +26,7 @@ RETRY_SECONDS = WAIT_SECONDS
 
 
 def _is_not_earlier(moment: Moment, known: Moment | None) -> bool:
-    return known is None or msgspec.structs.astuple(moment) >= msgspec.structs.astuple(known)
+    return known is None or moments.order(moment) >= moments.order(known)
 
 
 @contextmanager

@@ -34,6 +34,7 @@ from fedmedclip.protocol.heads.head import (
 )
 from fedmedclip.protocol.heads.shared_heads import initial_shared_head, shared_head_specification
 from fedmedclip.protocol.messages import Plan
+from fedmedclip.protocol.moments import Moments
 from fedmedclip.protocol.seeds import derive_seed
 from fedmedclip.protocol.signature import new_signing_key
 
@@ -121,6 +122,11 @@ def always() -> bool:
     return True
 
 
+def _stopped_clock() -> float:
+    """Read a clock that stands in the past: each start of a site is one session after the one before."""
+    return 0.0
+
+
 class _Pickler(pickle.Pickler):
     """Leaves out the objects of `outside`, which are the same in every state."""
 
@@ -181,7 +187,9 @@ class Parties:
         """Start a site's process from what its database holds, and let it connect."""
         key = self.keys[site].public_key
         identity = Identity(FEDERATION, site, key, BUNDLE, None, None, EMBEDDING_SIZE)
-        agent = SiteAgent(identity, self.states[site], self.learners[site], MESSAGE_LIMIT)
+        state = self.states[site]
+        moments = Moments(state.session(), state.begin_session, _stopped_clock)
+        agent = SiteAgent(identity, state, self.learners[site], MESSAGE_LIMIT, moments=moments)
         agent.connected()
         self.agents[site] = agent
 

@@ -76,8 +76,9 @@ class PartyState:
     """A party put away, and what can be seen of it from outside.
 
     `clock` is its own clock's reading. `status` is the sealed status that it owes the others, None for the
-    aggregator and for a site that has not joined; `last_word` is the moment of its last will. `digest` is that of its newest head; `counted` are the
-    updates of which the aggregator's is made; `owes` is the round of which a site owes an update.
+    aggregator and for a site that has not joined; `last_word` is the moment of its last will. `digest` is
+    that of its newest head; `counted` are the updates of which the aggregator's is made; `owes` is the round
+    of which a site owes an update.
     """
 
     party: str

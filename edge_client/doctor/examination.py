@@ -16,8 +16,13 @@ from fedmedclip.protocol.state_folder import is_claimed
 from fedmedclip.protocol.trust.decision import trust_of_site
 
 
-def examine(bundle_folder: Path | None, configuration_file: Path | None) -> list[Finding]:
+def examine(
+    bundle_folder: Path | None, configuration_file: Path | None, *, with_broker: bool = True
+) -> list[Finding]:
     """Look at this machine, with a bundle at that, and with a site's configuration at all of its work.
+
+    The broker and the files for it are left out where `with_broker` is false: a site that is not approved
+    has no certificate yet.
 
     Raises BundleError for a bundle and InvalidInputError for a configuration that cannot be used.
     """
@@ -27,6 +32,7 @@ def examine(bundle_folder: Path | None, configuration_file: Path | None) -> list
         faults = {
             (fault.table, fault.setting): fault.line
             for fault in path_faults(configuration_file, configuration)
+            if with_broker or fault.table != "broker"
         }
         if bundle_folder is not None:
             faults.pop(("site", "bundle"), None)
@@ -53,7 +59,7 @@ def examine(bundle_folder: Path | None, configuration_file: Path | None) -> list
     if bundle is not None:
         findings.append(self_test(bundle, threads))
         if configuration is not None and configuration_file is not None:
-            findings += _site(configuration, configuration_file, bundle, state, data_fault)
+            findings += _site(configuration, configuration_file, bundle, state, data_fault, with_broker)
     return findings
 
 
@@ -63,12 +69,13 @@ def _site(
     bundle: Bundle,
     state: Path,
     data_fault: str | None,
+    with_broker: bool,
 ) -> list[Finding]:
     site = configuration.site
     data = beside(configuration_file, site.data)
     store = beside(configuration_file, site.feature_store) if site.feature_store else state / "features.db"
     broker = configuration.broker.relative_to(configuration_file.resolve().parent)
-    return [
+    findings = [
         images(data, bundle, configuration.images)
         if data_fault is None
         else bad("data", data_fault, "correct site.data"),
@@ -81,10 +88,11 @@ def _site(
                 "broker.password_file": broker.password_file,
             }
         ),
-        *reach(
-            broker, site.federation, site.name, running=broker.client_id is not None and is_claimed(state)
-        ),
     ]
+    if with_broker:
+        running = broker.client_id is not None and is_claimed(state)
+        findings += reach(broker, site.federation, site.name, running=running)
+    return findings
 
 
 def _encoder_bytes(bundle: Bundle | None) -> int:

@@ -1,11 +1,11 @@
 """What a site does with each message: join, follow the head, train, deliver. No broker, no clock, no PyTorch.
 
-    plan -> join -> admitted -> (head of version v -> train round v + 1 -> deliver until settled) ... -> finished
+    plan -> join -> admitted -> (head of version v -> train round v + 1 -> deliver until settled) -> finished
 
 `receive` and `tick` return the messages to publish; when they return, all that must survive is on disk.
 Whatever comes, they return: what is refused is logged and counted, and a run that this site cannot take part
 in is declined with the reason. A later run of the same aggregator is followed, and the one before put away,
-once the aggregator has admitted this site to it: a plan may be an old copy, an answer to a new request is not.
+once the aggregator has admitted this site to it: a plan may be an old copy, the answer to a new request not.
 """
 
 import logging
@@ -14,6 +14,7 @@ from dataclasses import replace
 from fedmedclip.edge_client.site.application import Application
 from fedmedclip.edge_client.site.delivery import Delivery
 from fedmedclip.edge_client.site.head_follower import HeadFollower
+from fedmedclip.edge_client.site.membership import Membership
 from fedmedclip.edge_client.site.plans import (
     check_plan,
     first_private_head,
@@ -41,6 +42,8 @@ from fedmedclip.protocol.messages import (
     Message,
     Plan,
     Receipt,
+    Renewal,
+    RosterNotice,
     Snapshot,
     StateRequest,
     Status,
@@ -55,7 +58,8 @@ log = logging.getLogger("fedmedclip.site")
 class SiteAgent:
     """One site's part in one federation. It takes up what `state` holds: a killed site goes on from there.
 
-    `uplink_codec` replaces the federation's for what this site sends; a receiver reads any.
+    `uplink_codec` replaces the federation's for what this site sends; a receiver reads any. Where the
+    federation has a roster, `membership` follows it and renews this site's certificate.
     """
 
     def __init__(
@@ -66,8 +70,10 @@ class SiteAgent:
         maximum_message_bytes: int,
         uplink_codec: str | None = None,
         moments: Moments | None = None,
+        membership: Membership | None = None,
     ) -> None:
         self._identity = identity
+        self._membership = membership
         self._state = state
         self._learner = learner
         self._maximum_message_bytes = maximum_message_bytes
@@ -104,7 +110,7 @@ class SiteAgent:
 
     @property
     def _newest_plan(self) -> Plan | None:
-        """The latest plan that is known, whether this site follows it already, cannot, or waits to be admitted."""
+        """The latest plan that is known: followed, declined, or not confirmed yet."""
         if self._application.declined is not None:
             return self._application.declined[0]
         if self._candidate is not None:
@@ -162,6 +168,8 @@ class SiteAgent:
         """
         try:
             envelope = open_envelope(payload, topic)
+            if isinstance(envelope.message, RosterNotice):
+                return self._take_roster(envelope, envelope.message, now)
             if isinstance(envelope.message, Plan):
                 envelope.verify(envelope.message.aggregator_key, envelope.message.identity)
                 return self._take_plan(envelope.message, payload, now)
@@ -174,7 +182,7 @@ class SiteAgent:
             if not self._wants(envelope.message):
                 return []
             plan = self._stored.plan
-            message = envelope.verify(plan.aggregator_key, plan.identity)
+            message = envelope.verify(self._key_of(plan), plan.identity)
             if isinstance(message, Announcement | Snapshot):
                 self._proof.keep(message.version, Sealed(topic, payload))
                 self._note_draw(message)
@@ -184,6 +192,22 @@ class SiteAgent:
             self._has_other_version = isinstance(error, OtherVersionError)
             self._complain(topic, error, now)
             return []
+
+    def _key_of(self, plan: Plan) -> bytes:
+        """Return the key that signs what is said in a run: by the roster, where there is one, today's."""
+        return plan.aggregator_key if self._membership is None else self._membership.coordinator_keys[-1]
+
+    def _take_roster(self, envelope: Envelope, notice: RosterNotice, now: float) -> list[Message]:
+        if self._membership is None:
+            return []
+        self._membership.take(envelope, notice)
+        return self._look_at_roster(now)
+
+    def _look_at_roster(self, now: float) -> list[Message]:
+        """Ask once more to be let in, where the roster says that this site may."""
+        if self._membership is not None and self._membership.admitted and not self.joined:
+            self._application.hurry(now)
+        return []
 
     def _complain(self, topic: str, error: Exception, now: float) -> None:
         """Log what was refused, as long as that is not so often that the log itself would be flooded."""
@@ -195,7 +219,9 @@ class SiteAgent:
     def _wants(self, message: Message) -> bool:
         """Whether a message is worth a look at who signed it: a block of nothing that is expected is not."""
         assert self._follower is not None
-        return not isinstance(message, Block) or self._follower.expects(message)
+        if not isinstance(message, Block) or self._follower.expects(message):
+            return True
+        return self._membership is not None and self._membership.expects(message)
 
     def tick(self, now: float) -> list[Message]:
         """Let time pass: train when there is a round to train, ask and deliver again what is unanswered."""
@@ -213,7 +239,8 @@ class SiteAgent:
         if heads or self._delivery.unanswered(now):
             # Whoever does not answer may be an aggregator that has lost this member.
             self._application.repeat()
-        return [*asked, *heads, *self._delivery.due(now), *self._train(now)]
+        kept = [] if self._membership is None else self._membership.due(now)
+        return [*asked, *heads, *kept, *self._delivery.due(now), *self._train(now)]
 
     def _take_plan(self, plan: Plan, sealed: bytes, now: float) -> list[Message]:
         """Take part in the run of a plan, follow a later run or revision; an earlier plan is refused."""
@@ -227,6 +254,7 @@ class SiteAgent:
             [kept for kept in known if kept is not None],
             None if followed is None else followed.aggregator_key,
             self._identity,
+            () if self._membership is None else self._membership.coordinator_keys,
         )
         if plan == self._newest_plan and declined is None:
             self._application.hurry(now)
@@ -258,7 +286,7 @@ class SiteAgent:
             self._early_announcement = payload
         if not isinstance(envelope.message, JoinAnswer):
             return []
-        envelope.verify(plan.aggregator_key, plan.identity)
+        envelope.verify(self._key_of(plan), plan.identity)
         self._application.take_answer(envelope.message, self.version, now)
         if not self.joined:
             return []
@@ -315,11 +343,15 @@ class SiteAgent:
                     self._state.reopen(message.version + 1)
                 return [*self._follower.take(message, now)]
             case Block():
+                if self._membership is not None and self._membership.add_block(message):
+                    return self._look_at_roster(now)
                 return [*self._follower.add_block(message, now)]
+            case Renewal() if self._membership is not None:
+                self._membership.take_renewal(message)
             case Receipt():
                 if self._delivery.take_receipt(message, now):
                     self._reload()
-                    if not message.accepted:
+                    if not message.accepted and not message.closed:
                         # Perhaps this site is no member any more: the answer to a Join says so.
                         self._application.repeat()
             case BlockRequest() | StateRequest() if not self._rations.allow(message, now):

@@ -110,7 +110,7 @@ class Application:
 
     def _is_awaited(self, moment: Moment) -> bool:
         first = self._asked_first
-        asked = first is not None and not moments.is_later(first, moment)
+        asked = first is not None and moments.order(moment) >= moments.order(first)
         return asked and moments.is_later(moment, self._answered)
 
     def _ask(self, now: float, pause: float, version: int, revision: int, cannot: str) -> list[Message]:

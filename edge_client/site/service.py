@@ -12,9 +12,13 @@ from fedmedclip.edge_client.features.self_test import require_self_test_once
 from fedmedclip.edge_client.progress import progress_bar
 from fedmedclip.edge_client.site.agent import SiteAgent
 from fedmedclip.edge_client.site.configuration import SiteConfiguration, SiteSettings
+from fedmedclip.edge_client.site.credentials import Credentials
 from fedmedclip.edge_client.site.learner import LearnerFiles, SiteLearner
+from fedmedclip.edge_client.site.membership import Membership
 from fedmedclip.edge_client.site.patience import Patience
+from fedmedclip.edge_client.site.renewal import Renewing
 from fedmedclip.edge_client.site.roles import Identity
+from fedmedclip.edge_client.site.roster_follower import RosterFollower
 from fedmedclip.edge_client.site.state import SiteState
 from fedmedclip.protocol import topics
 from fedmedclip.protocol.bundle.bundle import Bundle, open_bundle
@@ -31,7 +35,7 @@ from fedmedclip.protocol.link.link import (
     Received,
     SubscriptionRefused,
 )
-from fedmedclip.protocol.link.settings import check_secrets
+from fedmedclip.protocol.link.settings import LinkSettings, check_secrets
 from fedmedclip.protocol.messages import Message as ProtocolMessage
 from fedmedclip.protocol.messages import Moment, Status
 from fedmedclip.protocol.moments import Moments
@@ -108,7 +112,13 @@ def run_site(configuration_file: Path, *, once: bool) -> None:
             version("fedmedclip-edge"),
         )
         agent = SiteAgent(
-            identity, state, learner, broker.maximum_message_bytes, settings.uplink_codec, moments
+            identity,
+            state,
+            learner,
+            broker.maximum_message_bytes,
+            settings.uplink_codec,
+            moments,
+            _membership(configuration_file, settings, broker),
         )
         log.info("site %s, key %s", settings.name, key.public_key.hex())
         if not trust.insecure:
@@ -118,6 +128,7 @@ def run_site(configuration_file: Path, *, once: bool) -> None:
             topics.head(settings.federation),
             topics.blocks(settings.federation),
             topics.down(settings.federation, settings.name),
+            *([] if settings.roster is None else [topics.roster(settings.federation)]),
         )
         link.start()
         try:
@@ -128,6 +139,24 @@ def run_site(configuration_file: Path, *, once: bool) -> None:
         finally:
             link.close([post.status(agent.status(online=False))])
             state.close()
+
+
+def _membership(configuration_file: Path, settings: SiteSettings, broker: LinkSettings) -> Membership | None:
+    if settings.roster is None or settings.aggregator_key is None:
+        return None
+    follower = RosterFollower(
+        beside(configuration_file, settings.roster),
+        settings.federation,
+        settings.name,
+        bytes.fromhex(settings.aggregator_key),
+    )
+    renewing = None
+    if broker.certificate_file is not None and broker.ca_file is not None:
+        credentials = Credentials(Path(broker.certificate_file).parent)
+        # Where key and certificate lie in one file, as `join` has it, they can be changed at once.
+        if broker.certificate_file == broker.key_file == str(credentials.path):
+            renewing = Renewing(credentials, Path(broker.ca_file), settings.name)
+    return Membership(follower, renewing)
 
 
 def _pin_for_this_user(settings: SiteSettings, configuration_file: Path, key: SigningKey) -> None:

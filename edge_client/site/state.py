@@ -186,7 +186,7 @@ class SiteState:
             )
 
     def keep_sealed(self, sealed_plan: bytes) -> None:
-        """Replace the signed plan by one that says the same, if that was sealed by another protocol version."""
+        """Replace the signed plan by one that says the same in the present version of the protocol."""
         with self._database.transaction() as database:
             database.execute(
                 "UPDATE site SET sealed_plan = ? WHERE sealed_plan != ?", (sealed_plan, sealed_plan)

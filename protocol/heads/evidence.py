@@ -56,7 +56,7 @@ def proven_plan(evidence: Evidence, federation: str, keys: Sequence[bytes]) -> P
 def proven_head(
     evidence: Evidence, plan: Plan, specification: HeadSpecification, keys: Sequence[bytes]
 ) -> tuple[int, NamedArrays]:
-    """Return version and head in the evidence, once one of the aggregator's `keys` has signed that they are of
+    """Return version and head in the evidence, once one of the aggregator's `keys` signed that they are of
     the run of `plan`.
 
     Raises MessageError or HeadError when they are not.

@@ -1,5 +1,7 @@
 """The aggregator against sites that lie: what is refused costs nobody anything."""
 
+from unittest.mock import ANY
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -94,10 +96,10 @@ def test_a_join_signed_with_another_key_is_ignored(liar):
 def test_an_update_counts_once_and_is_confirmed_each_time(liar):
     liar.join()
     update = Update(1, 100, refer_to(liar.delta(), 1 << 17), 0)
-    assert liar.send(update) == [Receipt(1, True, "", False)]
-    assert liar.send(update) == [Receipt(1, True, "", False)]
+    assert liar.send(update) == [Receipt(1, True, "", False, ANY)]
+    assert liar.send(update) == [Receipt(1, True, "", False, ANY)]
     assert liar.send(Update(1, 10**6, refer_to(liar.delta(0.02), 1 << 17), 0)) == [
-        Receipt(1, True, "", False)
+        Receipt(1, True, "", False, ANY)
     ]
     (stored,) = liar.federation.store.updates()
     assert stored.samples == 100
@@ -186,7 +188,7 @@ def test_blocks_damaged_on_the_aggregators_disk_cost_no_update(liar, stored):
     missing = request.message.missing
     assert missing[:2] == [0, 1]
     answers = [liar.send(blocks[index], now=21.0) for index in missing]
-    assert answers[-1] == [Receipt(1, True, "", False)]
+    assert answers[-1] == [Receipt(1, True, "", False, ANY)]
     (counted,) = liar.federation.store.updates()
     assert counted.payload == data
 
@@ -225,8 +227,8 @@ def test_requests_for_impossible_versions_get_a_snapshot(liar):
 @pytest.mark.parametrize(
     "message",
     [
-        Receipt(1, True, "", False),
-        JoinAnswer(bytes(8), True, ""),
+        Receipt(1, True, "", False, bytes(8)),
+        JoinAnswer(bytes(8), True, "", a_moment(), None, 1),
         Announcement(1, bytes(32), False, None, None),
         Plan(bytes(16), bytes(32), "m", bytes(32), 8, 3, 1, "int8", "int8", {}, 1, 1, False, 1.0, None),
     ],

@@ -26,12 +26,13 @@ class Admission:
     members: Members
 
     def reason(self, site="a", join=None, configuration=OPEN):
-        return self.members.reason_to_refuse(site, join or joining(), BUNDLE, configuration)
+        self.members.configuration = configuration
+        return self.members.reason_to_refuse(site, join or joining(), BUNDLE)
 
 
 @pytest.fixture
 def admission(store):
-    return Admission(Members(store))
+    return Admission(Members(store, OPEN))
 
 
 def test_whoever_has_the_bundle_and_a_free_name_may_join(admission):
@@ -45,7 +46,7 @@ def test_another_bundle_is_refused_with_both_digests(admission):
 
 def test_a_name_belongs_to_the_first_key_also_after_a_restart(admission, store):
     admission.members.admit("a", joining())
-    for members in (admission.members, Members(store)):
+    for members in (admission.members, Members(store, OPEN)):
         again = Admission(members)
         assert again.reason() == ""
         assert again.reason(join=joining(OTHER_KEY)) == (

@@ -103,7 +103,7 @@ def test_an_update_that_came_damaged_twice_is_given_up(uploads, store):
         uploads.add("a", damaged(block), 1.0)
     with pytest.raises(UploadDamagedError, match=r"^a received object does not match the SHA-256") as refused:
         uploads.add("a", damaged(THIRD), 1.0)
-    assert refused.value.round_number == 1
+    assert refused.value.update.round_number == 1
     assert store.uploads() == {}
     assert uploads.overdue(1000.0) == []
     assert uploads.begin("a", UPDATE, 2.0) is None

@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import replace
+from unittest.mock import ANY
 
 import msgspec
 import numpy as np
@@ -252,4 +253,4 @@ def test_an_update_of_a_round_that_is_over_is_settled_as_closed(tmp_path):
     with federation.store._database.transaction() as database:
         database.execute("UPDATE sites SET last_round = 0")
     (answer,) = federation.coordinator.receive(topic, late, federation.now)
-    assert answer.message == Receipt(1, False, answer.message.reason, True)
+    assert answer.message == Receipt(1, False, answer.message.reason, True, ANY)

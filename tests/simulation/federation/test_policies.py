@@ -1,5 +1,7 @@
 """Partial participation, late updates and buffered rounds, with real agents, coordinator and signatures."""
 
+from unittest.mock import ANY
+
 import pytest
 
 from fedmedclip.protocol import topics
@@ -83,7 +85,7 @@ def test_who_is_not_drawn_and_delivers_all_the_same_is_not_counted(tmp_path):
     payload = next(iter(federation.store.versions_after(0))).payload
     message = seal(Update(2, 100, payload, 0), topic, federation.keys[pushy], federation.plan.identity)
     (answer,) = federation.coordinator.receive(topic, message, federation.now)
-    assert answer.message == Receipt(2, False, "not drawn for round 2", True)
+    assert answer.message == Receipt(2, False, "not drawn for round 2", True, ANY)
     assert (pushy, 2) not in federation.store.stored_updates()
     federation.run()
 
@@ -114,7 +116,7 @@ def late_federation(tmp_path, **policy):
 def test_a_late_update_counts_in_the_open_round_and_is_not_lost_in_a_restart(tmp_path):
     federation, topic, payload = late_federation(tmp_path, maximum_staleness=2)
     answers = federation.coordinator.receive(topic, payload, federation.now)
-    assert Receipt(1, True, "", False) in [answer.message for answer in answers]
+    assert Receipt(1, True, "", False, ANY) in [answer.message for answer in answers]
     assert ("site-2", 1) in federation.store.stored_updates()
     federation.kill("aggregator")
     assert "site-2" in federation.coordinator.rounds.delivered

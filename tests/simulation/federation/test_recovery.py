@@ -112,7 +112,8 @@ def test_a_late_answer_to_a_site_that_was_forgotten_since_keeps_it_out_for_a_whi
     play_to(federation, 0)
     federation.restore_aggregator(tmp_path / "backup.db")
     topic, site = topics.down(FEDERATION, "site-1"), federation.agents["site-1"]
-    answer = JoinAnswer(fingerprint(federation.keys["site-1"].public_key), True, "")
+    key, asked = federation.keys["site-1"].public_key, site._application.asked
+    answer = JoinAnswer(fingerprint(key), True, "", asked, None, 1)
     late = seal(answer, topic, federation.aggregator_key, federation.plan.identity)
     while federation.queue:
         federation.step()
