@@ -125,7 +125,7 @@ def test_an_authority_that_cannot_be_opened(authority, tmp_path):
     path = authority.folder / "ca-key.pem"
     whole = path.read_bytes()
     path.chmod(0o644)
-    with pytest.raises(InvalidInputError, match="chmod 6[04]0"):
+    with pytest.raises(InvalidInputError, match=r"chmod 6[04]0"):
         open_authority(authority.folder, PASSPHRASE)
     path.chmod(0o600)
     another = create_authority(tmp_path / "another", "another", PASSPHRASE, NOW).folder
