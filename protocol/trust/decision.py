@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -27,11 +27,15 @@ Source = Literal["user", "option", "site"]
 
 @dataclass(frozen=True)
 class Trust:
-    """The trusted public keys (32 raw bytes), who says so, and whether a person does without any."""
+    """The trusted public keys (32 raw bytes), who says so, and whether a person does without any.
+
+    `without` is what a person says to do without, empty where that cannot be said.
+    """
 
     keys: frozenset[bytes]
     source: Source
     insecure: bool = False
+    without: str = "this once --insecure"
 
     def require_bundle(self, bundle: Bundle) -> None:
         """Raise BundleError unless an opened bundle is signed by a trusted key.
@@ -68,7 +72,7 @@ class Trust:
         if found is None:
             return (
                 ", and only what a trusted key signed is used; ask its maker for a signed copy, or if you "
-                f"know where it is from: {to_sign}, or this once --insecure"
+                f"know where it is from: {to_sign}{self.without and f', or {self.without}'}"
             )
         return (
             ", whom this user does not trust; if its maker told you by another way that this is their key: "
@@ -111,7 +115,7 @@ def trust_of_site(
     `roster`, where the site has one, is verified, and leads to the keys that follow the pinned one.
     """
     if aggregator_key is None:
-        return trust_of_user(insecure=insecure)
+        return replace(trust_of_user(insecure=insecure), without="insecure = true in [site]")
     return Trust(trusted_keys(bytes.fromhex(aggregator_key), roster), "site")
 
 

@@ -144,7 +144,8 @@ def test_the_environment_may_do_without_a_signature_only_where_no_key_is_trusted
 def test_a_damaged_signature_is_refused_always(tmp_path: Path) -> None:
     bundle, heads = signed_by(tmp_path, CENTRE)
     signature = bundle.folder / SIGNATURE_FILE
-    signature.write_bytes(signature.read_bytes()[:-1] + b"\0")
+    content = signature.read_bytes()
+    signature.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     heads.write_bytes(heads.read_bytes()[:-1] + b"\1")
     trust = trust_of_user(insecure=True)
     with pytest.raises(BundleError, match="is not that of this manifest"):
