@@ -298,6 +298,12 @@ class _Service:
             return self.desk.wanted_access(time.time())
         return WantedAccess(sites=frozenset(self.configuration.sites))
 
+    def _is_let_in(self, site: str) -> bool:
+        """Whether the broker is known to let a member in."""
+        if self.access is None:
+            return True
+        return self.access.applied is not None and site in self.access.applied.sites
+
     def _attend(self, desk: Desk, now: float) -> None:
         """Take over what changed in the federation's folder, and what members asked of it."""
         for site, request in list(self.coordinator.renewal_requests.items()):
@@ -307,7 +313,7 @@ class _Service:
                     self._publish([Outgoing(topics.down(self.coordinator.federation, site), answer)])
             except FedMedClipError as error:
                 log.warning("refused to renew the certificate of %s: %s", site, error)
-        news = desk.look(now, time.time())
+        news = desk.look(now, time.time(), self._is_let_in)
         if desk.key.public_key != self.key.public_key:
             log.warning("the coordinator's key is rotated: %s signs now", desk.key.public_key.hex())
             self.key = desk.key

@@ -180,14 +180,14 @@ require_certificate true
 use_identity_as_username true
 tls_version tlsv1.2
 
-# The same limits as in deploy/mosquitto.conf, which says why.
+# The same limits as in deploy/mosquitto.conf, which says why, but without memory_limit: the plugin frees what
+# was not counted, so after some changes of clients the count is below zero, and everybody is "out of memory".
 persistence true
 persistence_location {folder}/
 autosave_interval 60
 autosave_on_changes false
 max_queued_messages 0
 max_queued_bytes 268435456
-memory_limit 1073741824
 max_packet_size 262144
 max_inflight_messages 20
 persistent_client_expiration 30d

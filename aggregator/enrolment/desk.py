@@ -122,8 +122,11 @@ class Desk:
             frozenset(number for number in self._invitations if self._may_knock(number, clock)),
         )
 
-    def look(self, now: float, clock: float) -> News:
-        """Notice what changed in the folder and what is due; return what follows."""
+    def look(self, now: float, clock: float, is_let_in: Callable[[str], bool] = lambda site: True) -> News:
+        """Notice what changed in the folder and what is due; return what follows.
+
+        `is_let_in` says whether the broker knows a member already: before, it is not told that it is one.
+        """
         news = News()
         if self._notice_at is not None and now >= self._notice_at:
             self._notice_at, news.notice_due = None, True
@@ -132,7 +135,7 @@ class Desk:
         if self._certificates_at is None or news.roster_changed or now >= self._certificates_at:
             self._certificates_at = now + _CERTIFICATES_SECONDS
             self._attend_to_certificates(now, clock)
-        self._publish_answers(news, clock)
+        self._publish_answers(news, clock, is_let_in)
         return news
 
     @property
@@ -298,9 +301,13 @@ class Desk:
         member = self.register.roster.members.by_site.get(answer.site)
         return answer.accepted and member is not None and self._joined().get(answer.site) == member.public_key
 
-    def _publish_answers(self, news: News, clock: float) -> None:
+    def _publish_answers(self, news: News, clock: float, is_let_in: Callable[[str], bool]) -> None:
         federation = self._folder.settings.name
         wanted = {number: self._answers[number] for number in self._answers if self._is_wanted(number, clock)}
+        for number in [number for number, encoded in wanted.items() if number not in self._published]:
+            told = answer_in(wanted[number])
+            if told.accepted and not is_let_in(told.site):
+                del wanted[number]
         for number, answer in wanted.items():
             if self._published.get(number) != answer:
                 news.plain.append(Plain(enrolled(federation, number), answer, retain=True))

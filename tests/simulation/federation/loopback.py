@@ -83,6 +83,7 @@ class Loopback:
         codec="lowrank",
         keys_of: "Loopback | None" = None,
         own_codecs=None,
+        register=None,
         **policy,
     ):
         self.folder = folder
@@ -109,6 +110,7 @@ class Loopback:
         )  # fmt: skip
         self.specification = shared_head_specification("fedmedclip", embedding_size)
         self.own_codecs = own_codecs or {}
+        self.register = register
         self.agents: dict[str, SiteAgent] = {}
         self.start_aggregator()
         for site in self.keys:
@@ -123,7 +125,9 @@ class Loopback:
         head = GlobalHead(
             self.store, self.specification, self.plan.downlink_codec, self.plan.rounds, MESSAGE_LIMIT
         )
-        self.coordinator = Coordinator(self.configuration, self.plan, self.store, head, self.now)
+        self.coordinator = Coordinator(
+            self.configuration, self.plan, self.store, head, self.now, register=self.register
+        )
         for topic, payload in sorted(self.retained.items()):
             if "/status/" in topic:
                 self.queue.append(("aggregator", topic, payload))
