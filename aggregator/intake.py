@@ -92,6 +92,10 @@ class Intake:
         """Return what to ask again of whom."""
         return self._uploads.overdue(now)
 
+    def forget(self, site: str) -> None:
+        """Forget what is under way of a site."""
+        self._uploads.forget(site)
+
     def clear(self) -> None:
         """Forget what is under way: its round is closed."""
         self._uploads.clear()

@@ -100,6 +100,10 @@ class Uploads:
                 requests.append((site, request))
         return requests
 
+    def forget(self, site: str) -> None:
+        """Forget the site's upload (the store forgot it before)."""
+        self._under_way.pop(site, None)
+
     def clear(self) -> None:
         """Forget all uploads: their round is closed (the store forgot them with it)."""
         self._under_way.clear()
