@@ -3,8 +3,9 @@
 import numpy as np
 
 from fedmedclip.aggregator.rules import arithmetic
-from fedmedclip.aggregator.rules.clipped_mean import FEW, mean_of_few
+from fedmedclip.aggregator.rules.clipped_mean import FEW, lightened, mean_of_few
 from fedmedclip.aggregator.rules.rule import Aggregate, Aggregated, Remark, Rule, RuleState, Updates
+from fedmedclip.aggregator.rules.weighted_mean import counted_alike
 from fedmedclip.protocol.heads.head import HeadSpecification
 from fedmedclip.protocol.named_options import NameWithOptions
 
@@ -24,12 +25,18 @@ def geometric_median(name: NameWithOptions) -> Aggregate:
     read twice a pass. Where all are honest and have different data, sites far from the others count for less.
     """
     equal = name.take_choice("weights", ("equal", "given")) == "equal"
+    most = name.take_number("weight", None, 1.0, 1e6)
     passes = name.take_integer("passes", 8, range(1, 101))
 
     def aggregate(updates: Updates, specification: HeadSpecification, state: RuleState) -> Aggregated:
         if len(updates) < FEW:
             return mean_of_few(updates, specification)
-        weights = [1.0 if equal else update.weight for update in updates]
+        remarks: list[Remark] = []
+        if equal:
+            updates = counted_alike(updates)
+        elif most is not None:
+            updates, remarks = lightened(updates, most)
+        weights = [update.weight for update in updates]
         found = arithmetic.zeros(specification)
         shares, smallest = [0.0] * len(updates), 0.0
         for number in range(passes):
@@ -50,7 +57,7 @@ def geometric_median(name: NameWithOptions) -> Aggregate:
         whole = 0.0
         for weight in weights:
             whole += weight
-        remarks = [
+        remarks += [
             Remark(update.site, "clipped", f"far from the others, it counted for {share:.1%} of the step")
             for update, share, weight in zip(updates, shares, weights, strict=True)
             if share < _REMARKABLE * weight / whole

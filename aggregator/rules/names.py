@@ -31,7 +31,7 @@ GROUP, _KIND = "fedmedclip.aggregation_rules", "aggregation rule"
 _EXAMPLE = "trimmed_mean:share=0.2"
 _WHAT_TO_DO = "the round's updates are kept: mend it or name another in `rule`, and start again"
 
-DEFAULT = "clipped_mean:factor=2,weight=3"
+DEFAULT = "clipped_mean:factor=1,weight=2"
 """The rule of a federation that names none."""
 DEFAULT_OF_STATISTICS = "weighted_mean:norm=3"
 """The same for a method that sends statistics of unit vectors, whose norm is 2 at most."""
