@@ -18,6 +18,7 @@ from fedmedclip.aggregator.enrolment.desk import Desk, Plain, desk_of
 from fedmedclip.aggregator.federation import begin_or_resume
 from fedmedclip.aggregator.global_head import GlobalHead
 from fedmedclip.aggregator.retained import Retained
+from fedmedclip.aggregator.rules.names import rule_for
 from fedmedclip.aggregator.store import Store
 from fedmedclip.protocol import topics
 from fedmedclip.protocol.bundle.bundle import Bundle, open_bundle
@@ -97,7 +98,7 @@ def run_aggregator(
                 plan.downlink_codec,
                 plan.rounds,
                 broker.maximum_message_bytes,
-                settings.rule,
+                rule_for(plan.method, settings.rule),
             )
             link = Link(broker, client_id=client_identifier(broker, key, settings.name))
             coordinator = Coordinator(
