@@ -201,6 +201,33 @@ def leave_out_command(
     print(visible(give(config, LeaveOut(site))))
 
 
+@control_app.command("quarantine")
+def quarantine_command(
+    site: Annotated[str, typer.Argument(help="Name of a member.")],
+    config: ConfigOption,
+    reason: Annotated[
+        str, typer.Option(help="Why, in a few words: the site reads it, and `status` shows it.")
+    ] = "",
+) -> None:
+    """Let a site not count: no round waits for it, and its updates are refused until it is released.
+
+    It stays a member and follows the heads.
+    """
+    from fedmedclip.aggregator.control import PutInQuarantine, give
+
+    print(visible(give(config, PutInQuarantine(site, reason))))
+
+
+@control_app.command("release")
+def release_command(
+    site: Annotated[str, typer.Argument(help="Name of a member in quarantine.")], config: ConfigOption
+) -> None:
+    """Let a site count again."""
+    from fedmedclip.aggregator.control import Release, give
+
+    print(visible(give(config, Release(site))))
+
+
 @control_app.command("rollback")
 def rollback_command(
     version: Annotated[int, typer.Argument(min=0, max=1_000_000, help="Version to go back to.")],

@@ -29,8 +29,9 @@ class FederationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     `maximum_update_norm` is the largest Euclidean norm of an update that is counted. A site that says nothing
     for `lease_seconds` is not waited for. The changes of past rounds are kept as far as they fit into
     `keep_megabytes`: sites that were away catch up by them, and versions can be rolled back to. `rule` names
-    the aggregation rule, which `weighting` gives its weights. Above `maximum_sites` members none is admitted:
-    with open enrolment anybody can invent names.
+    the aggregation rule, by default the one that suits the method; `weighting` gives it its weights, of which
+    no site has more than `maximum_share` where three or more deliver. Above `maximum_sites` members none is
+    admitted: with open enrolment anybody can invent names.
 
     `sites_per_round` members are drawn for each round, all when it is not given. With `buffer_size` a round
     closes as soon as it has so many updates. Updates that are up to `maximum_staleness` rounds late count,
@@ -56,7 +57,8 @@ class FederationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     buffer_size: Annotated[int, Meta(ge=1, le=100_000)] | None = None
     maximum_staleness: Annotated[int, Meta(ge=0, le=MAXIMUM_STALENESS)] = 0
     weighting: Literal["samples", "equal"] = "samples"
-    rule: str = "weighted_mean"
+    maximum_share: Annotated[float, Meta(gt=0, le=1)] = 0.5
+    rule: str | None = None
     enrolment: Literal["open", "listed"] = "open"
     maximum_sites: Annotated[int, Meta(ge=1, le=1_000_000)] = 10_000
     uplink_codec: ShortText = "lowrank"

@@ -55,6 +55,19 @@ class LeaveOut(_Command, frozen=True):
     site: str
 
 
+class PutInQuarantine(_Command, frozen=True):
+    """Let a site not count until it is released."""
+
+    site: str
+    reason: Annotated[str, Meta(max_length=300)] = ""
+
+
+class Release(_Command, frozen=True):
+    """Let a site count again."""
+
+    site: str
+
+
 class RollBack(_Command, frozen=True):
     """Go on from the head of an earlier version."""
 
@@ -65,7 +78,7 @@ class ShowStatus(_Command, frozen=True):
     """Say how the federation stands; the answer is JSON, and does not stay on record."""
 
 
-Command = Pause | Resume | End | AddRounds | LeaveOut | RollBack | ShowStatus
+Command = Pause | Resume | End | AddRounds | LeaveOut | PutInQuarantine | Release | RollBack | ShowStatus
 
 
 def carry_out(command: Command, coordinator: Coordinator, now: float) -> tuple[str, list[Outgoing]]:
@@ -85,6 +98,10 @@ def carry_out(command: Command, coordinator: Coordinator, now: float) -> tuple[s
             return f"the run has {rounds} rounds now", coordinator.revise(now, rounds=rounds)
         case LeaveOut(site):
             return f"round {head.version + 1} does not wait for {site}", coordinator.leave_out(site, now)
+        case PutInQuarantine(site, reason):
+            return f"{site} does not count until it is released", coordinator.quarantine(site, reason, now)
+        case Release(site):
+            return f"{site} counts again", coordinator.release(site, now)
         case RollBack(version):
             outgoing = coordinator.roll_back(version, now)
             return f"version {head.version} has the head of version {version}", outgoing

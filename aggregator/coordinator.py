@@ -14,6 +14,7 @@ from functools import partial
 
 import msgspec
 
+from fedmedclip.aggregator.aggregation import Weighing
 from fedmedclip.aggregator.configuration import AggregatorConfiguration, FederationSettings
 from fedmedclip.aggregator.enrolment.register import Register
 from fedmedclip.aggregator.floods import BLOCKS_OF_NOTHING, NOT_ACCEPTED, STRANGERS, Floods, kind_of
@@ -33,13 +34,16 @@ from fedmedclip.aggregator.round_events import (
     SiteHeard,
     SiteJoined,
     SiteLeft,
+    SiteQuarantined,
+    SiteReleased,
     SiteRemoved,
     Tick,
     UpdateLost,
     UpdateStored,
 )
 from fedmedclip.aggregator.round_logic import Rounds
-from fedmedclip.aggregator.store import Store
+from fedmedclip.aggregator.rules.names import rule_for
+from fedmedclip.aggregator.store import Quarantine, Store
 from fedmedclip.protocol import moments, topics
 from fedmedclip.protocol.envelope import Envelope, open_envelope
 from fedmedclip.protocol.errors import HeadError, InvalidInputError, MessageError
@@ -109,6 +113,8 @@ class Coordinator:
         self._requests = Requests()
         self.floods = Floods()
         self._plan_repeated_at: float | None = None
+        self.quarantined: dict[str, Quarantine] = store.quarantined()
+        """Whose updates do not count, and why."""
         self._recovery = Recovery(global_head.specification)
         self.versions_held: dict[str, int] = {}
         """The newest version that each member has said it holds."""
@@ -126,6 +132,7 @@ class Coordinator:
             now,
             partial(lot_of, plan.seed),
             store.drawn_below(open_round),
+            {site: _why(found) for site, found in self.quarantined.items()},
         )
         for site, round_number in store.stored_updates():
             if site not in self.rounds.members:
@@ -245,22 +252,57 @@ class Coordinator:
 
     def leave_out(self, site: str, now: float) -> list[Outgoing]:
         """Do not wait for a site in the open round. Raises InvalidInputError when it is no member."""
+        self._require_member(site)
+        return self._advance(SiteExcused(site, "left out by the operator"), now)
+
+    def quarantine(self, site: str, reason: str, now: float) -> list[Outgoing]:
+        """Let a site not count until it is released: it is not waited for, and what it delivers is refused.
+
+        What it delivered for the open round is dropped. Refused with the reason, a site tries again, within
+        an hour at most, so that it takes part again by itself once it is released; and nothing of it takes
+        up room here. Raises InvalidInputError when it is no member.
+        """
+        self._require_member(site)
+        found = Quarantine(reason, self._wall_clock())
+        for _, round_number in self._store.quarantine(site, found):
+            self.rounds.handle(UpdateLost(site, round_number <= self.global_head.version), now)
+        self._intake.forget(site)
+        self.quarantined[site] = found
+        log.warning("%s is in quarantine: %s", site, reason or "no reason was given")
+        return self._advance(SiteQuarantined(site, _why(found)), now)
+
+    def release(self, site: str, now: float) -> list[Outgoing]:
+        """Let a site count again; the open round does not wait for it.
+
+        It is told the newest version, for which it may have an update that was dropped. Raises
+        InvalidInputError when it is not in quarantine.
+        """
+        if site not in self.quarantined:
+            names = ", ".join(sorted(self.quarantined)) or "nobody"
+            raise InvalidInputError(f"{site!r} is not in quarantine; {names} is")
+        self._store.release(site)
+        del self.quarantined[site]
+        log.warning("%s is released from quarantine", site)
+        return [*self._to(site, self.global_head.call()), *self._advance(SiteReleased(site), now)]
+
+    def _require_member(self, site: str) -> None:
         if site not in self.rounds.members:
             raise InvalidInputError(
                 f"{site!r} is no member; members are {', '.join(sorted(self.rounds.members))}"
             )
-        return self._advance(SiteExcused(site, "left out by the operator"), now)
 
     def reconfigure(
         self, before: AggregatorConfiguration, edited: AggregatorConfiguration, now: float
     ) -> list[Outgoing]:
-        """Take over what was edited, of what may change while a run goes on: limits, times, keys, rounds.
+        """Take over what was edited, of what may change while a run goes on: limits, times, keys, rule.
 
-        Raises InvalidInputError when the federation has another name.
+        Raises InvalidInputError when the federation has another name, or its rule cannot be used.
         """
         old, new = before.federation, edited.federation
         if new.name != old.name:
             raise InvalidInputError(f"a federation keeps its name: {old.name!r}")
+        if new.rule != old.rule:
+            self.global_head.rule = rule_for(self.plan.method, new.rule)
         self._configuration = self._members.configuration = edited
         self.rounds.settings = self._round_settings()
         return [
@@ -546,6 +588,8 @@ class Coordinator:
             # Trained from a version that was lost here: it is neither counted nor refused, but asked for.
             return []
         drawn, before = self._was_drawn(site, update.round_number), self._intake.standing(site)
+        if (why := self.quarantined.get(site)) is not None:
+            return self._settle(site, Verdict(update.round_number, update.mark, _why(why)), before, now)
         verdict = self._intake.update(site, update, self._terms(), now, drawn=drawn)
         return self._settle(site, verdict, before, now)
 
@@ -558,6 +602,8 @@ class Coordinator:
     def _block(self, site: str, block: Block, now: float) -> list[Outgoing]:
         if (evidence := self._recovery.take(site, block, now)) is not None:
             return self._adopt(evidence, now)
+        if site in self.quarantined:
+            return []
         before = self._intake.standing(site)
         return self._settle(site, self._intake.block(site, block, self._terms(), now), before, now)
 
@@ -620,7 +666,7 @@ class Coordinator:
             case CloseRound(round_number, sites):
                 if damaged := self._store.damaged_updates():
                     return self._ask_again_for(damaged, now)
-                self.global_head.aggregate(round_number, self._settings.weighting, self._most_samples)
+                self.global_head.aggregate(round_number, self._weighing())
                 self.global_head.keep_at_most(self._settings.keep_megabytes << 20)
                 self._intake.clear()
                 log.info("round %d: aggregated %s", round_number, ", ".join(sites))
@@ -636,6 +682,9 @@ class Coordinator:
                     "".join(f"; {site}: {reason}" for site, reason in self.rounds.excused().items()),
                 )
         return []
+
+    def _weighing(self) -> Weighing:
+        return Weighing(self._settings.weighting, self._settings.maximum_share, self._most_samples)
 
     def _ask_again_for(self, damaged: list[tuple[str, int]], now: float) -> list[Outgoing]:
         """Drop updates that the disk has damaged; who is present and has his still sends it once more."""
@@ -663,3 +712,8 @@ class Coordinator:
 
 def _shown(value: object) -> object:
     return value.hex() if isinstance(value, bytes) else value
+
+
+def _why(quarantine: Quarantine) -> str:
+    """Return what a site and the operator read."""
+    return f"in quarantine: {quarantine.reason or 'the coordinator gave no reason'}"

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from fedmedclip.aggregator.configuration import AggregatorConfiguration
-from fedmedclip.aggregator.rules import rule_named
+from fedmedclip.aggregator.rules.names import rule_for
 from fedmedclip.aggregator.store import Store
 from fedmedclip.protocol.bundle.bundle import Bundle
 from fedmedclip.protocol.errors import InvalidInputError
@@ -41,7 +41,7 @@ def begin_or_resume(
     another run.
     """
     settings = configuration.federation
-    rule_named(settings.rule)
+    rule_for(settings.method, settings.rule)
     known = store.plan()
     if known is not None and store.federation_name() not in (None, settings.name):
         raise InvalidInputError(

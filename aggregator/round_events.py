@@ -76,6 +76,21 @@ class SiteExcused:
 
 
 @dataclass(frozen=True)
+class SiteQuarantined:
+    """A member does not count, for this reason: no round waits for it until it is released."""
+
+    site: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class SiteReleased:
+    """A member counts again. The open round does not wait for it: it may try again only later."""
+
+    site: str
+
+
+@dataclass(frozen=True)
 class HeadAdvanced:
     """A new version lies on disk, whether a round made it or not."""
 
@@ -95,6 +110,8 @@ Event = (
     | UpdateStored
     | UpdateLost
     | SiteExcused
+    | SiteQuarantined
+    | SiteReleased
     | HeadAdvanced
     | Tick
 )

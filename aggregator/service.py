@@ -18,6 +18,7 @@ from fedmedclip.aggregator.enrolment.desk import Desk, Plain, desk_of
 from fedmedclip.aggregator.federation import begin_or_resume
 from fedmedclip.aggregator.global_head import GlobalHead
 from fedmedclip.aggregator.retained import Retained
+from fedmedclip.aggregator.rules.names import rule_for
 from fedmedclip.aggregator.store import Store
 from fedmedclip.protocol import topics
 from fedmedclip.protocol.bundle.bundle import Bundle, open_bundle
@@ -81,7 +82,7 @@ def run_aggregator(
         try:
             desk = desk_of(configuration_file, configuration, store)
             key = desk.key if desk else load_or_create_signing_key(key_file)
-            _warn_of_signature(bundle, key, key_file)
+            _say_who_signed(bundle, key, key_file)
             plan, specification = begin_or_resume(
                 configuration,
                 bundle,
@@ -97,7 +98,7 @@ def run_aggregator(
                 plan.downlink_codec,
                 plan.rounds,
                 broker.maximum_message_bytes,
-                settings.rule,
+                rule_for(plan.method, settings.rule),
             )
             link = Link(broker, client_id=client_identifier(broker, key, settings.name))
             coordinator = Coordinator(
@@ -139,10 +140,10 @@ def run_aggregator(
             store.close()
 
 
-def _warn_of_signature(bundle: Bundle, key: SigningKey, key_file: Path) -> None:
+def _say_who_signed(bundle: Bundle, key: SigningKey, key_file: Path) -> None:
     """Say that sites which pin this aggregator's key will refuse the bundle, and what to do."""
     if signer(bundle.folder, bundle.digest) != key.public_key:
-        log.warning(
+        log.info(
             "bundle %s is not signed by this aggregator's key %s: sites with this aggregator_key refuse it; "
             "sign it before it is copied to them: fedmedclip bundle sign %s --key %s",
             bundle.folder, key.public_key.hex(), bundle.folder, key_file,

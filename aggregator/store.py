@@ -37,11 +37,17 @@ CREATE TABLE IF NOT EXISTS draws (round_number INTEGER PRIMARY KEY, drawn_below 
 CREATE TABLE IF NOT EXISTS whole_heads (version INTEGER PRIMARY KEY, head BLOB, checksum BLOB);
 CREATE TABLE IF NOT EXISTS runs (
     number INTEGER PRIMARY KEY, plan BLOB, version INTEGER, head BLOB, head_digest BLOB);
+CREATE TABLE IF NOT EXISTS aggregation (
+    id INTEGER PRIMARY KEY CHECK (id = 1), rule TEXT, round_number INTEGER, state BLOB, remarks BLOB,
+    checksum BLOB);
+CREATE TABLE IF NOT EXISTS quarantine (site TEXT PRIMARY KEY, reason TEXT, since REAL);
 CREATE TABLE IF NOT EXISTS commands (
     id INTEGER PRIMARY KEY, given_at REAL, command BLOB, done_at REAL, answer TEXT, failed INTEGER)
 """
 
-_OF_ONE_RUN = ("federation", "whole_heads", "versions", "updates", "uploads", "upload_blocks", "draws")
+_OF_ONE_RUN = (
+    "federation", "whole_heads", "versions", "updates", "uploads", "upload_blocks", "draws", "aggregation",
+)  # fmt: skip
 
 
 def _from_version_1(database: sqlite3.Connection) -> None:
@@ -115,6 +121,24 @@ class StoredUpdate:
     round_number: int
     samples: int
     payload: bytes
+
+
+@dataclass(frozen=True)
+class StoredAggregation:
+    """What the newest version was made by: the rule's name, its encoded state and its encoded remarks."""
+
+    rule: str
+    round_number: int
+    state: bytes
+    remarks: bytes
+
+
+@dataclass(frozen=True)
+class Quarantine:
+    """Why a site does not count, and since when (seconds since 1970)."""
+
+    reason: str
+    since: float
 
 
 class Store:
@@ -340,11 +364,49 @@ class Store:
                 (round_number - 1, site, round_number),
             )
 
+    def samples(self) -> list[tuple[str, int, int]]:
+        """Return site, round and samples of each update that waits to be aggregated, sorted."""
+        query = "SELECT site, round_number, samples FROM updates ORDER BY site, round_number"
+        return self._database.rows(query)
+
+    def update(self, site: str, round_number: int) -> StoredUpdate:
+        """Return an update that waits to be aggregated."""
+        query = "SELECT samples, payload FROM updates WHERE round_number = ? AND site = ?"
+        return StoredUpdate(site, round_number, *self._database.row(query, (round_number, site)))
+
     def updates(self) -> Iterator[StoredUpdate]:
         """Yield what waits to be aggregated one at a time, sorted by site and round."""
-        query = "SELECT samples, payload FROM updates WHERE round_number = ? AND site = ?"
         for site, round_number in self.stored_updates():
-            yield StoredUpdate(site, round_number, *self._database.row(query, (round_number, site)))
+            yield self.update(site, round_number)
+
+    def aggregation(self) -> StoredAggregation | None:
+        """Return what the newest version was made by; None where no round made it here, or it is damaged."""
+        row = self._database.row("SELECT rule, round_number, state, remarks, checksum FROM aggregation")
+        if row is None or checksum(row[0].encode(), *row[2:4]) != row[4]:
+            return None
+        return StoredAggregation(*row[:4])
+
+    def quarantined(self) -> dict[str, Quarantine]:
+        """Return the sites that do not count."""
+        rows = self._database.rows("SELECT site, reason, since FROM quarantine ORDER BY site")
+        return {site: Quarantine(reason, since) for site, reason, since in rows}
+
+    def quarantine(self, site: str, why: Quarantine) -> list[tuple[str, int]]:
+        """Let a site not count, and drop what it has delivered; return site and round of what was dropped."""
+        with self._database.transaction() as database:
+            database.execute(
+                "INSERT OR REPLACE INTO quarantine VALUES (?, ?, ?)", (site, why.reason, why.since)
+            )
+            dropped = [stored for stored in self.stored_updates() if stored[0] == site]
+            for _, round_number in reversed(dropped):
+                self.forget_update(round_number, site)
+            _forget_upload(database, site)
+        return dropped
+
+    def release(self, site: str) -> None:
+        """Let a site count again."""
+        with self._database.transaction() as database:
+            database.execute("DELETE FROM quarantine WHERE site = ?", (site,))
 
     def draw(self, round_number: int, drawn_below: int) -> None:
         """Record which lots are drawn for a round; what was drawn long ago is forgotten."""
@@ -357,8 +419,11 @@ class Store:
         row = self._database.row("SELECT drawn_below FROM draws WHERE round_number = ?", (round_number,))
         return None if row is None else int(row[0])
 
-    def advance(self, made: StoredVersion, newest: StoredHead) -> None:
-        """Make `made` the newest version. The round's updates go; that they were counted stays on record."""
+    def advance(self, made: StoredVersion, newest: StoredHead, by: StoredAggregation | None = None) -> None:
+        """Make `made` the newest version. The round's updates go; that they were counted stays on record.
+
+        `by` says by which rule, None that it was none: what a rule kept of the round before goes.
+        """
         payload_digest = hashlib.sha256(made.payload).digest()
         with self._database.transaction() as database:
             database.execute(
@@ -374,6 +439,13 @@ class Store:
                 "INSERT OR REPLACE INTO versions VALUES (?, ?, ?, ?)",
                 (made.version, made.head_digest, made.payload, payload_digest),
             )
+            database.execute("DELETE FROM aggregation")
+            if by is not None:
+                database.execute(
+                    "INSERT INTO aggregation VALUES (1, ?, ?, ?, ?, ?)",
+                    (by.rule, by.round_number, by.state, by.remarks,
+                     checksum(by.rule.encode(), by.state, by.remarks)),
+                )  # fmt: skip
             database.execute("DELETE FROM updates WHERE round_number <= ?", (made.version,))
             database.execute("DELETE FROM uploads")
             database.execute("DELETE FROM upload_blocks")

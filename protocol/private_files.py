@@ -9,7 +9,7 @@ from fedmedclip.protocol.errors import InvalidInputError
 
 log = logging.getLogger("fedmedclip")
 
-READABLE_VARIABLE = "FEDMEDCLIP_ALLOW_READABLE_KEYS"
+_READABLE_VARIABLE = "FEDMEDCLIP_ALLOW_READABLE_KEYS"
 _OTHERS = 0o077
 
 
@@ -49,9 +49,14 @@ def refuse_readers(path: Path, what: str) -> None:
     cannot be mounted otherwise.
     """
     if fault := readers_fault(path):
-        if os.environ.get(READABLE_VARIABLE) != "1":
+        if not readers_allowed():
             raise InvalidInputError(f"{what} {path} {fault}")
         log.warning("%s %s %s", what, path, fault)
+
+
+def readers_allowed() -> bool:
+    """Whether the environment says that secrets may be readable for others."""
+    return os.environ.get(_READABLE_VARIABLE) == "1"
 
 
 def readers_fault(path: Path) -> str | None:

@@ -180,8 +180,8 @@ require_certificate true
 use_identity_as_username true
 tls_version tlsv1.2
 
-# The same limits as in deploy/mosquitto.conf, which says why, but without memory_limit: the plugin frees what
-# was not counted, so after some changes of clients the count is below zero, and everybody is "out of memory".
+# The same limits as in deploy/mosquitto.conf, which says why; but no memory_limit. Together with the plugin,
+# Mosquitto 2.0.11 counts memory below zero after a few changes of the rules, and then accepts no connection.
 persistence true
 persistence_location {folder}/
 autosave_interval 60

@@ -9,7 +9,6 @@ import hashlib
 import io
 import pickle
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +16,7 @@ import numpy as np
 
 from benchmarks.liveness.clocks import LEASE_SECONDS, ROUND_SECONDS
 from benchmarks.liveness.essence import essence_of_database, essence_of_memory
+from fedmedclip.aggregator.aggregation import Weighing
 from fedmedclip.aggregator.configuration import AggregatorConfiguration, FederationSettings
 from fedmedclip.aggregator.coordinator import Coordinator
 from fedmedclip.aggregator.global_head import GlobalHead
@@ -46,6 +46,8 @@ EMBEDDING_SIZE = 2
 MESSAGE_LIMIT = 65536
 AGGREGATOR = "aggregator"
 PRIVATE = HeadSpecification((TensorSpecification("private", (1,)),))
+
+_BY_DEFAULT = Weighing()
 
 Counted = tuple[tuple[str, int, bytes], ...]
 """Site, round and SHA-256 of each update that a head is made of, in the order in which they were counted."""
@@ -93,19 +95,14 @@ class CountingHead(GlobalHead):
 
     counted: dict[bytes, Counted]
 
-    def aggregate(
-        self,
-        round_number: int,
-        weighting: str,
-        most_samples: Callable[[str], int | None] = lambda site: None,
-    ) -> None:
+    def aggregate(self, round_number: int, weighing: Weighing = _BY_DEFAULT) -> None:
         """Aggregate, and note what went into it."""
         before = self.counted.get(self.digest, ())
         found = tuple(
             (update.site, round_number, hashlib.sha256(update.payload).digest())
             for update in self._store.updates()
         )
-        super().aggregate(round_number, weighting, most_samples)
+        super().aggregate(round_number, weighing)
         self.counted[self.digest] = before + found
 
 
@@ -237,7 +234,7 @@ class Parties:
             "storage": self._storage(party), "specification": self.specification, "always": always,
         }  # fmt: skip
         if party == AGGREGATOR:
-            rule = self.coordinator.global_head._rule
+            rule = self.coordinator.global_head.rule
             return {**common, "settings": self.settings.federation, "counted": self.counted, "rule": rule}
         return {**common, "learner": self.learners[party]}
 

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from fedmedclip.edge_client.enrolment.site_toml import STATE, site_toml
 from fedmedclip.edge_client.site.credentials import Credentials
+from fedmedclip.edge_client.site.state import SiteState
 from fedmedclip.protocol.certificates import certificate_fingerprint, private_pem, read_certificate
 from fedmedclip.protocol.enrolment.answer import open_answer
 from fedmedclip.protocol.enrolment.invitation import Invitation, invitation_text, read_invitation
@@ -107,6 +108,8 @@ def make_kit(kit: Kit, invitation: Invitation, data: Path | None, bundle: Path) 
     # First, for without its token nothing of the rest can be gone on with.
     write_new_file(kit.invitation, text.encode(), private=True)
     load_or_create_signing_key(kit.state / "site.key")
+    # A key without a database is what is left of a site, not the beginning of one.
+    SiteState(kit.state / "site.db").close()
     write_new_file(kit.state / "ca.pem", invitation.authority.encode())
     if not kit.configuration.exists():
         if data is None:

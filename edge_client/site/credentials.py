@@ -60,8 +60,7 @@ class Credentials:
         """Return a request (PKCS #10 in DER) for the key that waits for its certificate, made if need be."""
         if not self.asked_path.exists():
             write_new_file(self.asked_path, new_tls_key(), private=True)
-        pem = certificate_request(self.asked_path.read_bytes(), site)
-        return x509.load_pem_x509_csr(pem).public_bytes(Encoding.DER)
+        return certificate_request(self.asked_path.read_bytes(), site)
 
     def install(self, certificate: bytes, site: str, authority: x509.Certificate) -> None:
         """Use a certificate (DER) from now on, that the authority made for `site` and the key asked for.

@@ -263,7 +263,13 @@ def _serve(agent: SiteAgent, link: Link, post: _Post, once: bool) -> None:
             case PublishRefused(_, topic, reason):
                 log.error("the broker refused a message on %s: %s", topic, reason)
             case SubscriptionRefused(topic_filter, reason):
-                raise LinkError(f"the broker refuses the subscription to {topic_filter}: {reason}")
+                # Rules follow the members, at times with delay: the link asks again.
+                log.error(
+                    "the broker refuses the subscription to %s (%s); is %s a member?",
+                    topic_filter,
+                    reason,
+                    post.site,
+                )
 
 
 def _publish(link: Link, post: _Post, agent: SiteAgent, messages: list[ProtocolMessage]) -> None:

@@ -193,6 +193,7 @@ class NetworkThread:
             if company or self.session.acknowledgements.due(time.monotonic()):
                 self.session.acknowledgements.send()
             self.session.send_waiting()
+            self.session.ask_again(time.monotonic())
             if leaving:
                 say_goodbye(client)
                 return

@@ -25,6 +25,9 @@ from fedmedclip.protocol.link.suspicion import MessageSuspicion
 
 logger = logging.getLogger(__name__)
 
+# After which a subscription that the broker refused is asked for again.
+REFUSED_SECONDS = 60.0
+
 
 @dataclass
 class Traffic:
@@ -61,6 +64,7 @@ class Session:
         self._filters: dict[str, int] = {}
         self._granted: set[str] = set()
         self._asked: dict[int, list[str]] = {}
+        self._refused_at: dict[str, float] = {}
         self.acknowledgements = Acknowledgements(inbox)
         self._aliases = TopicAliases()
         self._may_shorten = True
@@ -127,6 +131,7 @@ class Session:
         self._client = None
         self._connection += 1
         self._asked.clear()
+        self._refused_at.clear()
         self.acknowledgements.forget()
         lost = {packet: entry for packet, entry in self._window.items() if entry[1].qos == 0}
         for packet, (token, message) in lost.items():
@@ -162,6 +167,14 @@ class Session:
         if self._client is not None and filters:
             self._granted -= filters.keys()
             self._ask(self._client, filters)
+
+    def ask_again(self, now: float) -> None:
+        """Ask once more for what was refused a while ago: rules follow the members, at times with delay."""
+        due = [one for one, moment in self._refused_at.items() if now - moment >= REFUSED_SECONDS]
+        if due and self._client is not None:
+            for topic_filter in due:
+                del self._refused_at[topic_filter]
+            self._ask(self._client, {topic_filter: self._filters[topic_filter] for topic_filter in due})
 
     def send_waiting(self) -> None:
         """Hand messages to paho as far as the window allows."""
@@ -224,6 +237,8 @@ class Session:
     ) -> None:
         for topic_filter, code in zip(self._asked.pop(packet, []), codes, strict=False):
             if code.is_failure:
+                self._refused_at[topic_filter] = time.monotonic()
+                self._granted.discard(topic_filter)
                 self._inbox.put(SubscriptionRefused(topic_filter, code.getName().lower()))
             elif code.value < self._filters.get(topic_filter, 0):
                 raise BrokerLacksError(without_acknowledgement(self._settings))

@@ -3,15 +3,19 @@
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from fedmedclip.protocol.bundle.bundle import Bundle
 from fedmedclip.protocol.bundle.signature import read_public_key, signer
 from fedmedclip.protocol.errors import BundleError, FedMedClipError, HeadError, InvalidInputError
 from fedmedclip.protocol.heads.heads_signature import heads_signer
 from fedmedclip.protocol.trust.pins import pins
+
+if TYPE_CHECKING:
+    # Not for `predict`, which has no roster.
+    from fedmedclip.protocol.roster.chain import Roster
 
 log = logging.getLogger("fedmedclip")
 
@@ -23,11 +27,15 @@ Source = Literal["user", "option", "site"]
 
 @dataclass(frozen=True)
 class Trust:
-    """The trusted public keys (32 raw bytes), who says so, and whether a person does without any."""
+    """The trusted public keys (32 raw bytes), who says so, and whether a person does without any.
+
+    `without` is what a person says to do without, empty where that cannot be said.
+    """
 
     keys: frozenset[bytes]
     source: Source
     insecure: bool = False
+    without: str = "this once --insecure"
 
     def require_bundle(self, bundle: Bundle) -> None:
         """Raise BundleError unless an opened bundle is signed by a trusted key.
@@ -64,7 +72,7 @@ class Trust:
         if found is None:
             return (
                 ", and only what a trusted key signed is used; ask its maker for a signed copy, or if you "
-                f"know where it is from: {to_sign}, or this once --insecure"
+                f"know where it is from: {to_sign}{self.without and f', or {self.without}'}"
             )
         return (
             ", whom this user does not trust; if its maker told you by another way that this is their key: "
@@ -99,16 +107,27 @@ def _pins(*, needed: bool) -> dict[bytes, str]:
         return {}
 
 
-def trust_of_site(aggregator_key: str | None, *, insecure: bool = False) -> Trust:
-    """Return what holds for a site: the key that its configuration pins, or else what holds for its user."""
+def trust_of_site(
+    aggregator_key: str | None, roster: "Roster | None" = None, *, insecure: bool = False
+) -> Trust:
+    """Return what holds for a site: the key that its configuration pins, or else what holds for its user.
+
+    `roster`, where the site has one, is verified, and leads to the keys that follow the pinned one.
+    """
     if aggregator_key is None:
-        return trust_of_user(insecure=insecure)
-    return Trust(trusted_keys(bytes.fromhex(aggregator_key)), "site")
+        return replace(trust_of_user(insecure=insecure), without="insecure = true in [site]")
+    return Trust(trusted_keys(bytes.fromhex(aggregator_key), roster), "site")
 
 
-def trusted_keys(pinned: bytes) -> frozenset[bytes]:
-    """Return the keys that speak for a federation's centre when a site pins `pinned`."""
-    return frozenset({pinned})
+def trusted_keys(pinned: bytes, roster: "Roster | None" = None) -> frozenset[bytes]:
+    """Return the keys that speak for a federation's centre when a site pins `pinned`.
+
+    Those are the pinned one, by which a bundle from before a rotation is signed, and each to which the
+    rotations of a verified roster lead from there; not the keys before it, nor any of a roster that it does
+    not stand in.
+    """
+    keys = () if roster is None else roster.coordinator_keys
+    return frozenset({pinned, *(keys[keys.index(pinned) :] if pinned in keys else ())})
 
 
 def words_of_signer(key: bytes | None) -> str:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from fedmedclip.aggregator.rules.names import DEFAULT, DEFAULT_OF_STATISTICS
 from fedmedclip.edge_client.heads.ensemble import EnsembleRule
 from fedmedclip.edge_client.heads.method import site_method
 from fedmedclip.edge_client.learning.settings import TrainingSettings
@@ -50,7 +51,8 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     def identity(self) -> str:
         """Digest of everything that a run's numbers depend on, except features and seed; not of the label."""
         unnamed = msgspec.structs.replace(self, label="")
-        return hashlib.sha256(msgspec.json.encode(unnamed, order="deterministic")).hexdigest()
+        rules = f"{DEFAULT} {DEFAULT_OF_STATISTICS}".encode() if self.federated else b""
+        return hashlib.sha256(msgspec.json.encode(unnamed, order="deterministic") + rules).hexdigest()
 
 
 class _Row(TrainingSettings, frozen=True, forbid_unknown_fields=True, kw_only=True):

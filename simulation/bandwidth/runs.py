@@ -8,6 +8,7 @@ from statistics import fmean
 
 import msgspec
 
+from fedmedclip.aggregator.rules.names import rule_for
 from fedmedclip.edge_client.features.labelled import LabelledFeatures
 from fedmedclip.edge_client.learning.settings import TrainingSettings
 from fedmedclip.protocol.errors import InvalidInputError
@@ -81,6 +82,7 @@ class Experiment:
             "alpha": None if self.sites is None else self.alpha,
             "sites_per_round": self.sites_per_round,
             "training": msgspec.to_builtins(self.settings),
+            "rule": rule_for(self.method, None).name,
         }
 
 

@@ -8,7 +8,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -117,7 +117,7 @@ def _check(settings: DemoSettings) -> None:
     if settings.data is not None:
         open_federation_folder(settings.data)
     if settings.bundle is not None:
-        trust_of_user().require_bundle(open_bundle(settings.bundle))
+        replace(trust_of_user(), without="").require_bundle(open_bundle(settings.bundle))
     elif settings.model is None:
         small_clip(_WITHOUT_SMALL_CLIP)
     method_named(settings.method)

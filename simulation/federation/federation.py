@@ -6,16 +6,21 @@ them, also where sites come and go). No message is lost here, so there is nothin
 """
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from fedmedclip.aggregator.global_head import GlobalHead
-from fedmedclip.aggregator.rules import weighted_mean
+from fedmedclip.aggregator.rules.names import NamedRule, rule_for, rule_named
+from fedmedclip.aggregator.rules.rule import Remark, RuleState, SiteUpdate
 from fedmedclip.aggregator.store import Store, StoredHead, StoredVersion
+from fedmedclip.aggregator.weights import weights_of
 from fedmedclip.edge_client.site.head_follower import ASK_AGAIN_SECONDS, HeadFollower, Request
 from fedmedclip.protocol import topics
+from fedmedclip.protocol.codecs import decode_head
 from fedmedclip.protocol.envelope import NO_IDENTITY, seal
+from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.heads.head import NamedArrays, head_digest
 from fedmedclip.protocol.link.settings import SMALLEST_COMMON_LIMIT
 from fedmedclip.protocol.messages import (
@@ -34,7 +39,13 @@ from fedmedclip.protocol.messages import (
 from fedmedclip.protocol.objects import blocks_of, refer_to
 from fedmedclip.protocol.signature import fingerprint
 from fedmedclip.simulation.federation.coders import CodecMeasurements, Coder, Kept, coder_of
-from fedmedclip.simulation.federation.plan import AGGREGATOR, FEDERATION, derived_key, wire_plan
+from fedmedclip.simulation.federation.plan import (
+    AGGREGATOR,
+    FEDERATION,
+    FederationPlan,
+    derived_key,
+    wire_plan,
+)
 from fedmedclip.simulation.federation.site_states import SiteStates
 from fedmedclip.simulation.federation.traffic import Traffic
 from fedmedclip.simulation.federation.trainer import Trainer
@@ -66,6 +77,10 @@ class Federation:
         self._coder = coder or coder_of(
             plan.method, plan.uplink_codec, plan.downlink_codec, self._specification
         )
+        self._rule = _rule_of(plan, whole_heads=self._coder.whole)
+        self._rule_state: RuleState = {}
+        self.remarks: tuple[Remark, ...] = ()
+        """Whom the rule rejected or clipped in the last round."""
         self._folder = TemporaryDirectory(dir=folder, prefix=WORKING_PREFIX)
         self._states = SiteStates(Path(self._folder.name), trainer)
         self._key = derived_key(plan.seed, AGGREGATOR)
@@ -90,12 +105,17 @@ class Federation:
         for site in sites:
             if site.name not in self._online:
                 self._join(site)
-        # One update at a time: heads of many sites would fill the memory.
-        updates = (
-            (float(len(site.train)), self._train(site, number, measured=site is sites[0]))
-            for site in sorted(sites, key=lambda site: site.name)
+        weights = weights_of(
+            {site.name: len(site.train) for site in sites}, "samples", self._plan.maximum_share
         )
-        self._advance(number, weighted_mean(updates, self._specification))
+        # Encoded: heads of many sites would fill the memory.
+        updates = [
+            SiteUpdate(site.name, weights[site.name], self._train(site, number, measured=site is sites[0]))
+            for site in sorted(sites, key=lambda site: site.name)
+        ]
+        made = self._rule(updates, self._specification, self._rule_state)
+        self._rule_state, self.remarks = made.state, made.remarks
+        self._advance(number, made.delta)
         return self._traffic
 
     def shared_head(self, site: str | None = None) -> NamedArrays:
@@ -111,8 +131,8 @@ class Federation:
         self._store.close()
         self._folder.cleanup()
 
-    def _train(self, site: VirtualSite, number: int, measured: bool) -> NamedArrays:
-        """Return what counts of the site's update."""
+    def _train(self, site: VirtualSite, number: int, measured: bool) -> Callable[[], NamedArrays]:
+        """Return what reads what counts of the site's update."""
         private, kept = self._states.load(site.name)
         shared, private = self._trainer.train(site, self.head, private, number)
         measurements = self._measurements if measured else None
@@ -122,7 +142,7 @@ class Federation:
         update = Update(number, len(site.train), payload, 0)
         self._up(site.name, update, *blocks_of(made.payload, payload))
         self._down(site.name, Receipt(number, True, "", False, update.mark))
-        return made.decoded
+        return partial(decode_head, made.payload, self._specification)
 
     def _advance(self, version: int, mean: NamedArrays) -> None:
         made = self._coder.encode_version(mean, self.head, self._kept)
@@ -233,3 +253,14 @@ class Federation:
         if not isinstance(message, Block):
             self._retained[topic] = payload
         self._traffic.received(topic, payload, len(self._online))
+
+
+def _rule_of(plan: FederationPlan, *, whole_heads: bool) -> NamedRule:
+    """Return the rule of a plan; whole heads, as in the papers, have only the papers' weighted mean."""
+    if not whole_heads:
+        return rule_for(plan.method, plan.rule)
+    if plan.rule not in (None, "weighted_mean"):
+        raise InvalidInputError(
+            f"rule {plan.rule!r} is for deltas, and {plan.uplink_codec} sends whole heads; name another codec"
+        )
+    return rule_named("weighted_mean")

@@ -21,7 +21,7 @@ AGGREGATOR = "aggregator"
 
 @dataclass(frozen=True)
 class FederationPlan:
-    """A run's plan. Codecs are names as in the aggregator's configuration, and what the Plan message says."""
+    """A run's plan. Codecs, rule and share are as in the aggregator's configuration."""
 
     method: str
     uplink_codec: str
@@ -29,6 +29,8 @@ class FederationPlan:
     rounds: int
     seed: int
     settings: TrainingSettings = field(default_factory=TrainingSettings)
+    rule: str | None = None
+    maximum_share: float = 0.5
 
 
 def settings_of(values: Mapping[str, Any], label: str) -> TrainingSettings:

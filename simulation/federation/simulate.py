@@ -106,6 +106,7 @@ def simulate(
     seed: int | Sequence[int] = 0,
     sites: int | None = None,
     alpha: float = 0.5,
+    rule: str | None = None,
     settings: TrainingSettings | Mapping[str, Any] | None = None,
     work: str | Path | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -115,6 +116,7 @@ def simulate(
     `data` is a folder of sites, each a folder of classes, which needs a `bundle` to encode it; or a `.npz` of
     features (see `pool_of_file`), or a pool. `method` is one that sites can train with; `codec` may be
     `UP/DOWN`. `sites` deals all images out again among that many, with Dirichlet concentration `alpha`.
+    `rule` is an aggregation rule, the method's default otherwise (`docs/explanation/aggregation-rules.md`).
     `settings` are training settings by name, the method's defaults otherwise; adapting methods adapt to the
     folder's server_reference where there is one. Computed features are kept in the folder `work` and used
     again; with None they are computed each time. `progress` is told how many rounds of how many are done.
@@ -143,7 +145,7 @@ def simulate(
         site_rows: list[SimulatedSite] = []
         heads = {}
         for one_seed in seeds:
-            plan = FederationPlan(method, *codecs, rounds, one_seed, settings)
+            plan = FederationPlan(method, *codecs, rounds, one_seed, settings, rule)
             trainer = Trainer(plan, features.pool, target)
             dealt = features.pool.deal(one_seed, sites, alpha).sites
             with closing(Federation(trainer, folder)) as federation:

@@ -67,7 +67,7 @@ def write_site_configuration(
             "bundle": str(bundle.resolve()),
             "data": str(data.resolve()),
             "state": ".",
-            "insecure": insecure,
+            **({"insecure": True} if insecure else {}),
         },
         "split": {"seed": seed},
         "broker": _broker(broker),

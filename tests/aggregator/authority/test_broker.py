@@ -11,6 +11,7 @@ import pytest
 from fedmedclip.aggregator.authority.access_rules import WantedAccess
 from fedmedclip.aggregator.authority.broker_files import install_revocation_list
 from fedmedclip.aggregator.authority.certificate_authority import create_authority, revoke
+from fedmedclip.protocol.link import session
 from fedmedclip.protocol.link.link import Connected, Disconnected, Received, SubscriptionRefused
 from tests.aggregator.authority.secured import (
     FEDERATION,
@@ -182,6 +183,36 @@ def test_a_member_comes_and_goes_while_the_others_stay_connected(broker):
             assert refused(site)
         assert published(bystander, f"{BASE}/up/hospital-a")
         assert quiet(bystander, Disconnected)
+
+
+def test_after_many_changes_new_connections_are_accepted(broker):
+    """With memory_limit Mosquitto 2.0.11 accepts none after the third."""
+    with managed(broker) as manager:
+        for number in range(8):
+            site = f"hospital-{number}"
+            manager.settle(WantedAccess(MEMBERS.sites | {site}, MEMBERS.enrolments))
+            with broker.open(site) as link:
+                assert isinstance(link.next_event(10), Connected)
+        manager.settle(MEMBERS)
+
+
+def test_who_is_let_in_later_needs_no_new_connection(broker, monkeypatch):
+    """An approval may reach a hospital before the aggregator was there to tell the broker."""
+    monkeypatch.setattr(session, "REFUSED_SECONDS", 0.2)
+    name = "hospital-late"
+    with managed(broker) as manager, broker.open(name) as site:
+        manager.settle(MEMBERS)
+        site.subscribe(f"{BASE}/plan")
+        for _ in range(2):
+            wait_for(site, SubscriptionRefused)
+        assert published(manager.link, f"{BASE}/plan", b"the plan", retain=True)
+        manager.settle(WantedAccess(MEMBERS.sites | {name}, MEMBERS.enrolments))
+        passed = []
+        while not passed or not isinstance(passed[-1], Received):
+            passed.append(site.next_event(10))
+        assert passed[-1].payload == b"the plan"
+        assert not any(isinstance(event, Disconnected) for event in passed)
+        manager.settle(MEMBERS)
 
 
 def test_what_waits_for_a_member_that_was_deleted_is_not_given_to_it(broker):

@@ -104,6 +104,8 @@ def test_its_limits_are_those_of_the_example():
         return {name: value for name, value in settings_of(text).items() if name in shared}
 
     example = limits((ROOT / "deploy" / "mosquitto.conf").read_text())
+    lines = configuration(Path("/here"), ELSEWHERE).splitlines()
+    assert not [line for line in lines if line.startswith("memory_limit")]
     assert limits(configuration(Path("/here"), ELSEWHERE)) == example
     assert example.keys() == shared
     # With the plugin it makes Mosquitto refuse everybody, after some changes of clients and roles.

@@ -17,7 +17,7 @@ from fedmedclip.edge_client.doctor.broker import asks_for_certificates, own_cert
 from fedmedclip.edge_client.doctor.clock import clock
 from fedmedclip.edge_client.doctor.examination import examine
 from fedmedclip.edge_client.doctor.finding import State, bad, good
-from fedmedclip.edge_client.doctor.machine import disk, memory, processor
+from fedmedclip.edge_client.doctor.machine import disk, memory, processor, secrets
 from fedmedclip.edge_client.doctor.table import print_table
 from fedmedclip.edge_client.doctor.training import training
 from fedmedclip.edge_client.doctor.work import features
@@ -203,3 +203,18 @@ def test_a_broker_that_lets_in_who_shows_no_certificate(tmp_path, mosquitto_inst
                 host=broker.host, port=broker.port, tls=True, ca_file=root.certificate_file, **files
             )
             assert [finding.state for finding in asks_for_certificates(settings)] == states
+
+
+def test_a_secret_that_others_can_read_is_not_fit(tmp_path, monkeypatch):
+    key, password = tmp_path / "site.key", tmp_path / "password"
+    for path in (key, password):
+        path.touch(0o600)
+    files = {"site.key": key, "broker.password_file": password, "broker.key_file": None}
+    assert secrets(files).state is State.OK
+    password.chmod(0o604)
+    finding = secrets(files)
+    assert finding.state is State.BAD
+    assert "broker.password_file" in str(finding)
+    assert "chmod 6" in str(finding)
+    monkeypatch.setenv("FEDMEDCLIP_ALLOW_READABLE_KEYS", "1")
+    assert secrets(files).state is State.NOTE

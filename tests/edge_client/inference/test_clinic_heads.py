@@ -42,7 +42,7 @@ def centre(tmp_path_factory, tiny_bundle):
         delta = {name: array * np.float32(0.1) for name, array in specification.initial(number).items()}
         encoded = encode_head(delta_codec_named("lossless"), delta, specification)
         store.add_update(number, "site-a", 10, encoded.data)
-        head.aggregate(number, "samples")
+        head.aggregate(number)
         digests.append(head.digest)
     store.close()
     return configuration_file, digests

@@ -9,6 +9,8 @@ from fedmedclip.protocol.bundle.bundle import MANIFEST
 from fedmedclip.protocol.bundle.signature import SIGNATURE_FILE, sign_bundle
 from fedmedclip.protocol.errors import BundleError, HeadError, InvalidInputError
 from fedmedclip.protocol.heads.heads_file import HeadsMetadata, write_heads_file
+from fedmedclip.protocol.roster.chain import found, open_roster
+from fedmedclip.protocol.roster.entries import KeyRotated
 from fedmedclip.protocol.signature import SigningKey, new_signing_key
 from fedmedclip.protocol.trust.decision import (
     INSECURE_VARIABLE,
@@ -108,6 +110,21 @@ def test_a_site_that_pins_a_key_takes_no_other(tmp_path: Path) -> None:
     assert trusted_keys(CENTRE.public_key) == {CENTRE.public_key}
 
 
+def test_a_pinned_key_is_followed_through_its_rotations(tmp_path: Path) -> None:
+    first, stranger = new_signing_key(), new_signing_key()
+    roster = found("trial", bytes(32), first, 1)
+    roster = roster.with_entry(KeyRotated(CENTRE.public_key), first, 2, CENTRE)
+    roster = open_roster(roster.with_entry(KeyRotated(OTHER.public_key), CENTRE, 3, OTHER).encoded)
+    assert trusted_keys(first.public_key, roster) == {
+        first.public_key, CENTRE.public_key, OTHER.public_key
+    }  # fmt: skip
+    assert trusted_keys(CENTRE.public_key, roster) == {CENTRE.public_key, OTHER.public_key}
+    assert trusted_keys(stranger.public_key, roster) == {stranger.public_key}
+    bundle, heads = signed_by(tmp_path, OTHER)
+    assert_used(trust_of_site(first.public_key.hex(), roster), bundle, heads)
+    assert_refused(trust_of_site(stranger.public_key.hex(), roster), bundle, heads, "ask the centre")
+
+
 def test_the_environment_may_do_without_a_signature_only_where_no_key_is_trusted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -127,7 +144,8 @@ def test_the_environment_may_do_without_a_signature_only_where_no_key_is_trusted
 def test_a_damaged_signature_is_refused_always(tmp_path: Path) -> None:
     bundle, heads = signed_by(tmp_path, CENTRE)
     signature = bundle.folder / SIGNATURE_FILE
-    signature.write_bytes(signature.read_bytes()[:-1] + b"\0")
+    content = signature.read_bytes()
+    signature.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     heads.write_bytes(heads.read_bytes()[:-1] + b"\1")
     trust = trust_of_user(insecure=True)
     with pytest.raises(BundleError, match="is not that of this manifest"):
