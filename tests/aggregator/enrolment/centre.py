@@ -7,9 +7,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
-
 from fedmedclip.aggregator.authority.broker_files import BrokerPlace
 from fedmedclip.aggregator.enrolment.decisions import Approval, approve
 from fedmedclip.aggregator.enrolment.folder import FederationFolder, FederationSettings, open_folder
@@ -54,7 +51,7 @@ class Hospital:
 
     def certificate_request(self) -> bytes:
         """The request for its TLS certificate, in DER."""
-        return x509.load_pem_x509_csr(certificate_request(self.tls_key, self.name)).public_bytes(Encoding.DER)
+        return certificate_request(self.tls_key, self.name)
 
     def request(self, invitation: Invitation, at: float = NOW, **changes: object) -> bytes:
         """Its request to join."""
