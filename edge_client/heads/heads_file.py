@@ -21,6 +21,7 @@ from fedmedclip.protocol.heads.heads_file import (
     write_heads_file,
 )
 from fedmedclip.protocol.heads.shared_heads import shared_head_specification
+from fedmedclip.protocol.malformed import MALFORMED
 from fedmedclip.protocol.paths import open_regular_file
 
 HEADER_LIMIT = 1 << 20
@@ -123,7 +124,7 @@ def _decode_metadata(found: dict[str, str] | None) -> HeadsMetadata:
                 f"format {found_format!r} is not known (this version reads {FORMAT}); update fedmedclip"
             )
         return msgspec.json.decode(encoded, type=HeadsMetadata)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except MALFORMED as error:
         raise HeadError(f"its metadata is damaged ({error}); copy it again") from error
 
 
