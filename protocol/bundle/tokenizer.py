@@ -17,6 +17,7 @@ from fedmedclip.protocol.bundle.bundle import TextTower
 from fedmedclip.protocol.bundle.byte_pairs import BytePairEncoder, BytePairs
 from fedmedclip.protocol.bundle.text_cleaning import FixText, clean_text
 from fedmedclip.protocol.errors import BundleError, InvalidInputError
+from fedmedclip.protocol.malformed import MALFORMED
 
 MAX_CHARACTERS = 10_000
 Tokens = npt.NDArray[np.int64]
@@ -40,7 +41,7 @@ def open_tokenizer(content: bytes, tower: TextTower, libraries: TextLibraries) -
     if tower.tokenizer == "byte pairs":
         try:
             encoder = BytePairEncoder(msgspec.json.decode(content, type=BytePairs))
-        except msgspec.MsgspecError as error:
+        except MALFORMED as error:
             raise BundleError(f"the bundle's tokenizer is damaged ({error}); export it again") from error
         encode: Tokenizer = lambda cleaned: _framed(cleaned, encoder, tower.context_length)  # noqa: E731
     else:
@@ -79,12 +80,18 @@ def _with_library(content: bytes, tower: TextTower, tokenizer_from_json: Callabl
 
     def encode(texts: Sequence[str]) -> Tokens:
         # Lengths, padding and truncation are part of the file.
-        tokens = np.array([found.ids for found in tokenizer.encode_batch(list(texts))], dtype=np.int64)
-        if tokens.shape != (len(texts), tower.context_length):
+        try:
+            rows = [found.ids for found in tokenizer.encode_batch(list(texts))]
+        except Exception as error:
             raise BundleError(
-                f"the bundle's tokenizer gives {tokens.shape[1:]} tokens per text, "
+                f"the bundle's tokenizer fails on texts ({str(error)[:200]}); export the bundle again"
+            ) from error
+        if lengths := sorted({len(row) for row in rows} - {tower.context_length}):
+            raise BundleError(
+                f"the bundle's tokenizer gives {lengths[0]} tokens for a text, "
                 f"not {tower.context_length}; export the bundle again"
             )
+        tokens = np.array(rows, dtype=np.int64).reshape(len(texts), tower.context_length)
         if tower.blanked_token is not None:
             tokens[tokens == tower.blanked_token] = 0
         return tokens

@@ -1,0 +1,45 @@
+"""A bundle's tokenizer that is damaged is refused, when it is read or at its first text."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import tokenizers
+
+from fedmedclip.protocol.bundle.bundle import TextParity, TextTower
+from fedmedclip.protocol.bundle.tokenizer import TextLibraries, Tokenizer, open_tokenizer
+from fedmedclip.protocol.errors import BundleError
+
+LENGTH = 8
+
+
+def opened(content: bytes, kind: str = "hugging face") -> Tokenizer:
+    tower = TextTower(
+        "byte pairs" if kind == "byte pairs" else "hugging face", LENGTH, "lower", TextParity(0, 0, 0)
+    )
+    return open_tokenizer(content, tower, TextLibraries(str, tokenizers.Tokenizer.from_str))
+
+
+def written(vocabulary: dict[str, int], change: Callable[[Any], object]) -> bytes:
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token="?"))
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    change(tokenizer)
+    return tokenizer.to_str().encode()
+
+
+def test_one_that_cannot_say_a_word_of_a_text_is_refused() -> None:
+    content = written({"a": 1}, lambda made: made.enable_padding(length=LENGTH))
+    with pytest.raises(BundleError, match=r"fails on texts \(WordLevel error"):
+        opened(content)(["a tumor"])
+
+
+def test_one_that_gives_texts_of_different_lengths_is_refused() -> None:
+    content = written({"a": 1, "?": 0}, lambda made: made)
+    with pytest.raises(BundleError, match="gives 1 tokens for a text, not 8"):
+        opened(content)(["a", "a tumor"])
+
+
+@pytest.mark.parametrize("content", [b'{"merge\xff": []}', b"", b"[" * 100_000])
+def test_a_vocabulary_of_byte_pairs_that_is_none_is_damaged(content: bytes) -> None:
+    with pytest.raises(BundleError, match="tokenizer is damaged"):
+        opened(content, "byte pairs")
