@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.near_names import did_you_mean
 
+LONGEST_NAME = 64
+"""Characters, as a Plan carries them."""
+
 
 @dataclass(frozen=True)
 class CodecName:
@@ -74,6 +77,10 @@ class CodecName:
 
 def parse_name(name: str) -> CodecName:
     """Return the parts of PRESET or PRESET:KEY=VALUE,...; InvalidInputError when it is neither."""
+    if len(name) > LONGEST_NAME:
+        raise InvalidInputError(
+            f"codec {name[:LONGEST_NAME]!r}... has {len(name)} characters, at most {LONGEST_NAME} fit a plan"
+        )
     preset, colon, rest = name.partition(":")
     parameters: dict[str, str] = {}
     for part in rest.split(",") if colon else []:
