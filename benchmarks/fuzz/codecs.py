@@ -184,6 +184,6 @@ TARGETS = (
             b"auto:kbits=64,seconds=1",
             b"lowrank:rank=8,carry=0.5",
         ],
-        weight=2,
+        weight=0.1,
     ),
 )

@@ -33,7 +33,7 @@ from fedmedclip.aggregator.store import Store
 from fedmedclip.edge_client.site.agent import SiteAgent
 from fedmedclip.edge_client.site.roles import Identity
 from fedmedclip.edge_client.site.state import SiteState
-from fedmedclip.protocol.errors import StorageError
+from fedmedclip.protocol.errors import FedMedClipError
 
 _BYTES, _CELL = range(2)
 
@@ -193,7 +193,7 @@ TARGETS = (
     Target(
         "stored-aggregator",
         _prepare(_open_aggregator, _aggregator_file),
-        (StorageError,),
+        (FedMedClipError,),
         lambda: _seeds(45),
         _MUTATE,
         weight=0.15,
@@ -201,7 +201,7 @@ TARGETS = (
     Target(
         "stored-site",
         _prepare(_open_site, _site_file),
-        (StorageError,),
+        (FedMedClipError,),
         lambda: _seeds(38),
         _MUTATE,
         weight=0.15,
