@@ -16,6 +16,7 @@ from fedmedclip.protocol.configuration import convert, parse_toml
 from fedmedclip.protocol.configuration.annotations import PublicKeyInHexadecimal
 from fedmedclip.protocol.enrolment.token import invitation_number
 from fedmedclip.protocol.errors import InvalidInputError
+from fedmedclip.protocol.roster.entries import Seconds
 from fedmedclip.protocol.signature import SigningKey, is_signed_by
 
 FORMAT = 1
@@ -40,8 +41,8 @@ class Invitation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     coordinator_key: PublicKeyInHexadecimal
     authority_sha256: Digits
     bundle: Digits
-    made: int
-    expires: int
+    made: Seconds
+    expires: Seconds
     token: Digits
     authority: Certificate
     certificate: Certificate

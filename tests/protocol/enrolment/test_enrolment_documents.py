@@ -58,6 +58,15 @@ def test_an_invitation_that_expired_says_both_times() -> None:
         read_invitation(invitation_text(invitation()), "invitation", now=3000)
 
 
+@pytest.mark.parametrize("moment", [-(1 << 62), -1, 1 << 40])
+def test_an_invitation_of_a_moment_that_no_calendar_has_is_refused(moment: int) -> None:
+    made = sign_invitation(msgspec.structs.replace(invitation(), expires=moment), COORDINATOR)
+    text = invitation_text(invitation()).replace("expires = 2000", f"expires = {moment}")
+    text = text.replace(invitation().signature, made.signature)
+    with pytest.raises(InvalidInputError, match="expires is .* give a whole number from 0 to"):
+        read_invitation(text, "invitation", now=1500)
+
+
 def test_an_altered_invitation_is_refused() -> None:
     text = invitation_text(invitation()).replace("broker.example.org", "broker.example.com")
     with pytest.raises(InvalidInputError, match="was altered"):
