@@ -1,11 +1,11 @@
 """All targets, by name."""
 
-from benchmarks.fuzz import bundles, codecs, configurations, heads, messages, parties, stores
+from benchmarks.fuzz import bundles, codecs, configurations, enrolment, heads, messages, parties, stores
 from benchmarks.fuzz.target import Target
 
 TARGETS: dict[str, Target] = {
     target.name: target
-    for module in (messages, codecs, heads, bundles, configurations, parties, stores)
+    for module in (messages, codecs, heads, bundles, configurations, enrolment, parties, stores)
     for target in module.TARGETS
 }
 
