@@ -204,7 +204,7 @@ TARGETS = (
         (BundleError,),
         lambda: [bundle_files()[MANIFEST]],
         mutated_json,
-        weight=4,
+        weight=1.5,
     ),
     Target(
         "bundle",
@@ -214,7 +214,7 @@ TARGETS = (
         by_section(
             mutated_json, _mutated_array, _mutated_array, _mutated_array, mutated_msgpack, mutated_bytes
         ),
-        weight=0.7,
+        weight=0.05,
     ),
     Target(
         "class-embeddings",
@@ -222,7 +222,7 @@ TARGETS = (
         (BundleError,),
         lambda: [bundle_files()[CLASS_EMBEDDINGS], bundle_files()[SELF_TEST_IMAGES]],
         _mutated_array,
-        weight=2,
+        weight=0.8,
     ),
     Target(
         "reference",
@@ -230,7 +230,7 @@ TARGETS = (
         (InvalidInputError,),
         lambda: [encode_reference(quantised(rows(4))), encode_reference(summarised(rows(8), 3, 0.5, 1))],
         mutated_msgpack,
-        weight=5,
+        weight=8,
     ),
     Target(
         "tokenizer-byte-pairs",
@@ -238,7 +238,7 @@ TARGETS = (
         (BundleError, InvalidInputError),
         lambda: _tokenizer_seeds(_vocabulary),
         _JSON_AND_TEXT,
-        weight=1,
+        weight=0.6,
     ),
     Target(
         "tokenizer-hugging-face",
@@ -246,7 +246,7 @@ TARGETS = (
         (BundleError, InvalidInputError),
         lambda: _tokenizer_seeds(_hugging_face_tokenizer),
         _JSON_AND_TEXT,
-        weight=1,
+        weight=0.6,
     ),
     Target(
         "prompts",
@@ -254,6 +254,6 @@ TARGETS = (
         (InvalidInputError,),
         lambda: [(ROOT / "fedmedclip" / "examples" / "classes.toml").read_bytes()],
         mutated_text,
-        weight=2,
+        weight=0.5,
     ),
 )

@@ -120,7 +120,7 @@ def _inputs(entry: dict[str, str]) -> Iterator[bytes]:
 def _full_seeds() -> list[bytes]:
     delta = {name: np.float32(1e-3) * values for name, values in _FULL.initial(1).items()}
     seeds = []
-    for name in ("int2", "topk", "lowrank:rank=16", "lossless"):
+    for name in ("int2", "topk", "lowrank:rank=16", "fp16"):
         encoded = encode_head(codec_named(name), delta, _FULL).data
         seeds += [b"\0" + join(taken_apart(encoded, _FULL)), b"\0" + join([(_AS_IT_IS, encoded)])]
     return seeds
@@ -160,7 +160,7 @@ TARGETS = (
         (CodecError, HeadError),
         _full_seeds,
         _MUTATE,
-        weight=0.3,
+        weight=0.1,
         most_bytes=96 << 20,
     ),
     Target(
@@ -173,7 +173,7 @@ TARGETS = (
             for mark in (b"\0", b"\xff")
         ],
         after(2, mutated_bytes),
-        weight=4,
+        weight=12,
     ),
     Target(
         "codec-names",
@@ -184,6 +184,6 @@ TARGETS = (
             b"auto:kbits=64,seconds=1",
             b"lowrank:rank=8,carry=0.5",
         ],
-        weight=0.1,
+        weight=0.05,
     ),
 )

@@ -34,7 +34,7 @@ TARGETS = tuple(
         (InvalidInputError,),
         partial(_seeds, name),
         mutated_text,
-        weight=1.5,
+        weight=0.8,
     )
     for name in _STRUCTURES
 )

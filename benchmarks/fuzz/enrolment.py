@@ -22,7 +22,7 @@ from fedmedclip.protocol.enrolment.invitation import (
 from fedmedclip.protocol.enrolment.token import invitation_number, proof_of
 from fedmedclip.protocol.errors import InvalidInputError, MessageError
 from fedmedclip.protocol.roster import chain
-from fedmedclip.protocol.roster.entries import Admitted, KeyRotated, Renewed, Revoked, WeightLimited
+from fedmedclip.protocol.roster.entries import Admitted, Entry, KeyRotated, Renewed, Revoked, WeightLimited
 
 _TOKEN = bytes(range(32))
 _FEDERATION, _SITE, _NOW = "golden", "site-a", 1500
@@ -86,16 +86,14 @@ def _take_request(data: bytes) -> None:
 def _roster() -> chain.Roster:
     coordinator, site = key("aggregator"), key("site")
     roster = chain.found(_FEDERATION, bytes(32), coordinator, 1000)
-    for at, entry in enumerate(
-        (
-            Admitted(_SITE, site.public_key, bytes(32), 5000, 400, "Ada"),
-            Renewed(_SITE, b"\1" * 32, 9000),
-            WeightLimited(_SITE, 50),
-            Revoked(_SITE, "left"),
-            Admitted(_SITE, site.public_key, bytes(32), 5000, 400, "Ada"),
-        ),
-        1001,
-    ):
+    entries: list[Entry] = [
+        Admitted(_SITE, site.public_key, bytes(32), 5000, 400, "Ada"),
+        Renewed(_SITE, b"\1" * 32, 9000),
+        WeightLimited(_SITE, 50),
+        Revoked(_SITE, "left"),
+        Admitted(_SITE, site.public_key, bytes(32), 5000, 400, "Ada"),
+    ]
+    for at, entry in enumerate(entries, 1001):
         roster = roster.with_entry(entry, coordinator, at)
     return roster.with_entry(KeyRotated(site.public_key), coordinator, 2000, site)
 
@@ -185,7 +183,7 @@ TARGETS = (
         (InvalidInputError,),
         lambda: [b"\0" + _text(), _RAW + _text()],
         after(1, mutated_text),
-        weight=2,
+        weight=0.8,
     ),
     Target(
         "request",
@@ -193,10 +191,10 @@ TARGETS = (
         (MessageError,),
         lambda: [b"\0" + _request_body(), _raw_request()],
         after(1, mutated_msgpack),
-        weight=4,
+        weight=6,
     ),
     Target(
-        "answer", always(_take_answer), (MessageError,), _answer_seeds, after(1, mutated_msgpack), weight=2
+        "answer", always(_take_answer), (MessageError,), _answer_seeds, after(1, mutated_msgpack), weight=3
     ),
     Target(
         "roster",
@@ -204,7 +202,7 @@ TARGETS = (
         (MessageError,),
         _roster_seeds,
         by_section(mutated_msgpack, kinds=256),
-        weight=1.5,
+        weight=0.4,
     ),
     Target(
         "roster-bytes",
@@ -212,6 +210,6 @@ TARGETS = (
         (MessageError,),
         lambda: [_roster().encoded, chain.Roster(_roster().records[:1]).encoded],
         lambda *three: (mutated_bytes if three[2].random() < 0.5 else after(4, mutated_msgpack))(*three),
-        weight=2,
+        weight=5,
     ),
 )

@@ -4,7 +4,6 @@ import hashlib
 import json
 from functools import cache
 from pathlib import Path
-from random import Random
 from tempfile import TemporaryDirectory
 
 import msgspec
@@ -25,7 +24,7 @@ from fedmedclip.protocol.heads.evidence import (
     proven_head,
     proven_plan,
 )
-from fedmedclip.protocol.heads.head import head_digest
+from fedmedclip.protocol.heads.head import HeadSpecification, head_digest
 from fedmedclip.protocol.heads.heads_file import METADATA_KEY, HeadsMetadata, write_heads_file
 from fedmedclip.protocol.heads.shared_heads import initial_shared_head, shared_head_specification
 from fedmedclip.protocol.messages import Announcement, Plan, Snapshot
@@ -84,32 +83,24 @@ def _sections_of(file: bytes) -> bytes:
     return join((0, part) for part in (metadata.encode(), json.dumps(header).encode(), file[end:]))
 
 
-def _mutated_heads_file(data: bytes, other: bytes, draw: Random) -> bytes:
-    return _MUTATE_HEADS(data, other, draw)
-
-
 _MUTATE_HEADS = by_section(mutated_json, mutated_json, mutated_bytes)
 _MUTATE_EVIDENCE = by_section(mutated_msgpack, mutated_msgpack, mutated_text, mutated_bytes)
 
 
-def _take_evidence(data: bytes) -> None:
+def _evidence(data: bytes) -> bytes:
     """Sections: the plan's body, the carrier's, its topic, the head. Signed here, with the right digest."""
     plan_body, carrier, topic, head = contents(data, 4)
     named = topic.decode("utf-8", "replace")
-    carrier = _with_digest(carrier, head)
-    evidence = decode_evidence(
-        encode_evidence(
-            Evidence(
-                _sealed(plan_body, plan_topic(_FEDERATION), bytes(16)),
-                named,
-                _sealed(carrier, named, identity()),
-                head,
-            )
-        )
-    )
+    sealed_plan = _sealed(plan_body, plan_topic(_FEDERATION), bytes(16))
+    sealed_carrier = _sealed(_with_digest(carrier, head), named, identity())
+    return encode_evidence(Evidence(sealed_plan, named, sealed_carrier, head))
+
+
+def _take_evidence(data: bytes) -> None:
+    evidence = decode_evidence(data)
     plan = proven_plan(evidence, _FEDERATION, key("aggregator").public_key)
-    version, found = proven_head(evidence, plan, _specification())
-    _specification().check(found)
+    version, head = proven_head(evidence, plan, _specification())
+    _specification().check(head)
     assert version >= 0
 
 
@@ -118,7 +109,7 @@ def _sealed(body: bytes, topic: str, signed: bytes) -> bytes:
 
 
 @cache
-def _specification():  # type: ignore[no-untyped-def]
+def _specification() -> HeadSpecification:
     return shared_head_specification(_METHOD, golden_plan().embedding_size)
 
 
@@ -151,44 +142,29 @@ def _evidence_seeds() -> list[bytes]:
     ]
 
 
-def _take_evidence_bytes(data: bytes) -> None:
-    evidence = decode_evidence(data)
-    plan = proven_plan(evidence, _FEDERATION, key("aggregator").public_key)
-    proven_head(evidence, plan, _specification())
-
-
 TARGETS = (
     Target(
         "heads-file",
         _prepare_heads_file,
         (HeadError,),
         lambda: list(_heads_file_seeds()),
-        _mutated_heads_file,
-        weight=3,
+        _MUTATE_HEADS,
+        weight=0.4,
     ),
     Target(
         "evidence",
-        always(_take_evidence),
+        always(lambda data: _take_evidence(_evidence(data))),
         (MessageError, HeadError),
         _evidence_seeds,
         _MUTATE_EVIDENCE,
-        weight=2,
+        weight=1.2,
     ),
     Target(
         "evidence-bytes",
-        always(_take_evidence_bytes),
+        always(_take_evidence),
         (MessageError, HeadError),
-        lambda: [
-            encode_evidence(
-                Evidence(
-                    golden_file("messages/plan.bin"),
-                    head_topic(_FEDERATION),
-                    golden_file("messages/announcement.bin"),
-                    golden_file("heads/version-0.f32"),
-                )
-            )
-        ],
+        lambda: [_evidence(seed) for seed in _evidence_seeds()],
         mutated_msgpack,
-        weight=2,
+        weight=4,
     ),
 )

@@ -96,7 +96,7 @@ TARGETS = (
         (MessageError,),
         lambda: [_body(entry["file"]) for entry in golden()["messages"]],
         mutated_msgpack,
-        weight=8,
+        weight=10,
     ),
     Target(
         "envelope",
@@ -104,7 +104,7 @@ TARGETS = (
         (MessageError,),
         _envelope_seeds,
         after(1, lambda *three: (mutated_bytes if three[2].random() < 0.3 else mutated_msgpack)(*three)),
-        weight=6,
+        weight=8,
     ),
     Target(
         "objects",
@@ -112,6 +112,6 @@ TARGETS = (
         (MessageError,),
         _object_seeds,
         by_section(mutated_msgpack, kinds=3),
-        weight=5,
+        weight=10,
     ),
 )

@@ -293,7 +293,7 @@ def _intake_seeds() -> list[bytes]:
 _MUTATE = by_section(mutated_msgpack, kinds=256)
 
 TARGETS = (
-    Target("uploads", always(_take_intake), (MessageError,), _intake_seeds, _MUTATE, weight=0.5),
-    Target("aggregator", always(_take_aggregator), (), _aggregator_seeds, _MUTATE, weight=1),
-    Target("site", always(_take_site), (), _site_seeds, _MUTATE, weight=1),
+    Target("uploads", always(_take_intake), (MessageError,), _intake_seeds, _MUTATE, weight=0.4),
+    Target("aggregator", always(_take_aggregator), (), _aggregator_seeds, _MUTATE, weight=0.3),
+    Target("site", always(_take_site), (), _site_seeds, _MUTATE, weight=0.5),
 )

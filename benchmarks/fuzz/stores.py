@@ -196,7 +196,7 @@ TARGETS = (
         (FedMedClipError,),
         lambda: _seeds(45),
         _MUTATE,
-        weight=0.15,
+        weight=0.05,
     ),
     Target(
         "stored-site",
@@ -204,6 +204,6 @@ TARGETS = (
         (FedMedClipError,),
         lambda: _seeds(38),
         _MUTATE,
-        weight=0.15,
+        weight=0.05,
     ),
 )

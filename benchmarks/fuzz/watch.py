@@ -36,10 +36,14 @@ class Finding:
 
 @dataclass
 class Watch:
-    """Hands inputs to a target's `take`. `slowest` is in seconds, `largest` in bytes."""
+    """Hands inputs to a target's `take`, each of which may take `seconds` of processor time.
+
+    `slowest` is in seconds, `largest` in bytes.
+    """
 
     target: Target
     take: Take
+    seconds: float = SECONDS
     slowest: float = 0.0
     largest: int = 0
 
@@ -64,10 +68,10 @@ class Watch:
                     "memory", "memory", f"{peak >> 20} MiB for an input of {len(data)} bytes", data
                 )
             return None
-        if elapsed > SECONDS:
+        if elapsed > self.seconds:
             # Another process may have disturbed this one: the shortest of some times counts.
             elapsed = min(elapsed, *self._again(data))
-            if elapsed > SECONDS:
+            if elapsed > self.seconds:
                 return Finding("slow", "slow", f"{elapsed:.3f} s for an input of {len(data)} bytes", data)
         self.slowest = max(self.slowest, elapsed)
         return None

@@ -149,6 +149,7 @@ class Worker:
         atheris.Fuzz()
 
     def _take(self, data: bytes, watch: Watch, folder: Path) -> None:
+        data = data[:LONGEST]
         self._current[: 8 + len(data)] = len(data).to_bytes(8, "little") + data
         traced = self._count.value % _TRACED_EVERY == 0
         if (found := watch.look(data, traced=traced)) is not None:

@@ -63,7 +63,7 @@ def test_an_invitation_of_a_moment_that_no_calendar_has_is_refused(moment: int) 
     made = sign_invitation(msgspec.structs.replace(invitation(), expires=moment), COORDINATOR)
     text = invitation_text(invitation()).replace("expires = 2000", f"expires = {moment}")
     text = text.replace(invitation().signature, made.signature)
-    with pytest.raises(InvalidInputError, match="expires is .* give a whole number from 0 to"):
+    with pytest.raises(InvalidInputError, match=r"expires is .* give a whole number from 0 to"):
         read_invitation(text, "invitation", now=1500)
 
 
