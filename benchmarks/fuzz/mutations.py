@@ -17,6 +17,16 @@ from benchmarks.fuzz.trees import mutated_tree
 
 Mutation = Callable[[bytes, bytes, Random], bytes]
 
+# The last where a length is believed before there is what it promises.
+_NO_TREE = (
+    ValueError,
+    TypeError,
+    RecursionError,
+    OverflowError,
+    AttributeError,
+    msgspec.MsgspecError,
+    MemoryError,
+)
 LONGEST = 1 << 20
 """Bytes: no input grows beyond this."""
 _NUMBERS = (
@@ -92,7 +102,7 @@ def mutated_msgpack(data: bytes, other: bytes, draw: Random) -> bytes:
     try:
         tree, another = msgspec.msgpack.decode(data), _tree_or_none(other, msgspec.msgpack.decode)
         return msgspec.msgpack.encode(mutated_tree(tree, another, draw))
-    except (ValueError, TypeError, RecursionError, OverflowError):
+    except _NO_TREE:
         return mutated_bytes(data, other, draw)
 
 
@@ -103,7 +113,7 @@ def mutated_json(data: bytes, other: bytes, draw: Random) -> bytes:
     try:
         tree, another = json.loads(data), _tree_or_none(other, json.loads)
         return json.dumps(mutated_tree(tree, another, draw), default=bytes.hex).encode()
-    except (ValueError, TypeError, RecursionError, OverflowError, AttributeError):
+    except _NO_TREE:
         return mutated_text(data, other, draw)
 
 
@@ -175,5 +185,5 @@ def after(prefix: int, mutation: Mutation) -> Mutation:
 def _tree_or_none(data: bytes, decode: Callable[[bytes], Any]) -> Any:
     try:
         return decode(data)
-    except (ValueError, RecursionError):
+    except _NO_TREE:
         return None

@@ -9,15 +9,14 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
-from types import ModuleType
-from typing import Any
 
+from benchmarks.fuzz.instrumentation import instrument
 from benchmarks.fuzz.mutations import LONGEST
 from benchmarks.fuzz.target import Target
 from benchmarks.fuzz.watch import Finding, Watch
@@ -166,17 +165,6 @@ def mutants(target: Target, seeds: list[bytes], count: int, seed: str) -> Iterab
         for _ in range(draw.choice(_TIMES)):
             data = target.mutate(data, draw.choice(seeds), draw)
         yield data[:LONGEST]
-
-
-def instrument(module: ModuleType, function: Callable[[Any], Any]) -> None:
-    """Let every function and method of a module tell the fuzzer where it has been."""
-    for value in vars(module).copy().values():
-        if getattr(value, "__module__", None) != module.__name__:
-            continue
-        for part in (value, *vars(value).copy().values()) if isinstance(value, type) else (value,):
-            part = part.fget if isinstance(part, property) else part
-            if hasattr(part, "__code__"):
-                function(part)
 
 
 def keep(found: Finding, target: str, folder: Path) -> None:
