@@ -84,6 +84,12 @@ def test_the_enrolment_key_is_the_same_on_both_sides_and_another_for_each_token(
     assert len(numbers) == 2
 
 
+@pytest.mark.parametrize("name", ["hospital-a\n", "Hospital", "", "-a", "a" * 33])
+def test_a_request_in_a_name_that_cannot_stand_in_a_topic_is_refused(name: str) -> None:
+    with pytest.raises(MessageError, match="malformed request"):
+        open_request(encode_request(request(site=name), TOKEN, SITE))
+
+
 def test_a_request_shows_who_holds_the_invitation() -> None:
     received = open_request(encode_request(request(), TOKEN, SITE))
 
