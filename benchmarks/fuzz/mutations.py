@@ -29,6 +29,8 @@ _NO_TREE = (
 )
 LONGEST = 1 << 20
 """Bytes: no input grows beyond this."""
+# What has grown so large is not taken apart again, which would take longer than to read it.
+_LARGE = 1 << 14
 _NUMBERS = (
     0,
     1,
@@ -97,8 +99,8 @@ def _change(changed: bytearray, other: bytes, draw: Random) -> None:
 
 def mutated_msgpack(data: bytes, other: bytes, draw: Random) -> bytes:
     """Change a MessagePack value as a tree, or its bytes where it is none."""
-    if draw.random() < 0.3:
-        return mutated_bytes(data, other, draw)
+    if draw.random() < 0.3 or len(data) > _LARGE:
+        return mutated_bytes(data[: 2 * _LARGE], other, draw)
     try:
         tree, another = msgspec.msgpack.decode(data), _tree_or_none(other, msgspec.msgpack.decode)
         return msgspec.msgpack.encode(mutated_tree(tree, another, draw))
@@ -108,8 +110,8 @@ def mutated_msgpack(data: bytes, other: bytes, draw: Random) -> bytes:
 
 def mutated_json(data: bytes, other: bytes, draw: Random) -> bytes:
     """Change a JSON value as a tree, or its text."""
-    if draw.random() < 0.4:
-        return mutated_text(data, other, draw)
+    if draw.random() < 0.4 or len(data) > _LARGE:
+        return mutated_text(data[: 2 * _LARGE], other, draw)
     try:
         tree, another = json.loads(data), _tree_or_none(other, json.loads)
         return json.dumps(mutated_tree(tree, another, draw), default=bytes.hex).encode()
