@@ -31,6 +31,8 @@ LONGEST = 1 << 20
 """Bytes: no input grows beyond this."""
 # What has grown so large is not taken apart again, which would take longer than to read it.
 _LARGE = 1 << 14
+# Of a text, what is looked at for words.
+_WINDOW = 512
 _NUMBERS = (
     0,
     1,
@@ -92,7 +94,7 @@ def _change(changed: bytearray, other: bytes, draw: Random) -> None:
         case 6:
             changed[at:at] = draw.choice(_TOKENS)
         case 7:
-            changed[at:at] = changed[at : at + draw.randrange(1, 64)] * draw.choice((1, 2, 16, 256))
+            changed[at:at] = changed[at : at + draw.randrange(1, 64)] * draw.choice((1, 2, 16, 64))
         case _:
             changed[at : at + 1] = draw.randbytes(draw.choice((1, 2, 4, 16)))
 
@@ -123,8 +125,9 @@ def mutated_text(data: bytes, other: bytes, draw: Random) -> bytes:
     """Exchange, repeat, drop and insert words and signs of a text."""
     if draw.random() < 0.2:
         return mutated_bytes(data, other, draw)
-    words: list[bytes] = _WORD.findall(data)
-    others: list[bytes] = _WORD.findall(other[:4096]) or [b""]
+    start = draw.randrange(max(1, len(data) - _WINDOW // 2))
+    words: list[bytes] = _WORD.findall(data[start : start + _WINDOW])
+    others: list[bytes] = _WORD.findall(_window(other, draw)) or [b""]
     for _ in range(draw.choice((1, 1, 2, 4))):
         at = draw.randrange(len(words) + 1)
         match draw.randrange(6):
@@ -137,11 +140,16 @@ def mutated_text(data: bytes, other: bytes, draw: Random) -> bytes:
             case 3:
                 words[at:at] = words[at : at + draw.randrange(1, 20)] * draw.choice((1, 2, 30))
             case 4:
-                start = draw.randrange(len(others))
-                words[at : at + 1] = others[start : start + draw.randrange(1, 20)]
+                first = draw.randrange(len(others))
+                words[at : at + 1] = others[first : first + draw.randrange(1, 20)]
             case _:
                 words[at : at + 1] = [draw.choice(others)]
-    return b"".join(words)[:LONGEST]
+    return (data[:start] + b"".join(words) + data[start + _WINDOW :])[:LONGEST]
+
+
+def _window(data: bytes, draw: Random) -> bytes:
+    start = draw.randrange(max(1, len(data) - _WINDOW // 2))
+    return data[start : start + _WINDOW]
 
 
 def by_section(*mutations: Mutation, kinds: int = 1) -> Mutation:
