@@ -2,7 +2,7 @@
 
     python -m benchmarks.fuzz --inputs 1000000
     python -m benchmarks.fuzz --inputs 20000 --target envelope --target bundle --seed 7 --engine mutations
-    python -m benchmarks.fuzz --replay fuzz/findings/envelope/exception-0123456789ab.bin --target envelope
+    python -m benchmarks.fuzz --target envelope --replay FILE-OF-A-FINDING
 
 Every input must be taken, or refused with an error that its reader promises, in one line; within 0.1 s of
 processor time and the target's memory; and it must not end the process. The targets are in `registry`; what
@@ -114,7 +114,7 @@ def _options() -> argparse.Namespace:
         "--engine", choices=("mutations", "atheris"), default="atheris" if installed else "mutations"
     )
     parser.add_argument("--processes", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=Path("fuzz"), help="findings and corpus")
+    parser.add_argument("--out", type=Path, default=Path("fuzz-findings"), help="findings and corpus")
     parser.add_argument("--replay", type=Path, help="one kept input, for each --target")
     return parser.parse_args()
 

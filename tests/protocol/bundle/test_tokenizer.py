@@ -1,12 +1,16 @@
 """A bundle's tokenizer that is damaged is refused, when it is read or at its first text."""
 
+import time
 from collections.abc import Callable
+from random import Random
 from typing import Any
 
+import msgspec
 import pytest
 import tokenizers
 
 from fedmedclip.protocol.bundle.bundle import TextParity, TextTower
+from fedmedclip.protocol.bundle.byte_pairs import BytePairs
 from fedmedclip.protocol.bundle.tokenizer import TextLibraries, Tokenizer, open_tokenizer
 from fedmedclip.protocol.errors import BundleError
 
@@ -43,3 +47,22 @@ def test_one_that_gives_texts_of_different_lengths_is_refused() -> None:
 def test_a_vocabulary_of_byte_pairs_that_is_none_is_damaged(content: bytes) -> None:
     with pytest.raises(BundleError, match="tokenizer is damaged"):
         opened(content, "byte pairs")
+
+
+def test_a_word_of_ten_thousand_letters_takes_no_seconds() -> None:
+    """With a vocabulary that joins every pair of letters, each of them somewhere else."""
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    pairs = BytePairs(
+        [f"{one} {other}" for one in letters for other in letters],
+        ["<start>", "<end>"],
+        letters=[(0x61, 0x7A)],
+        numbers=[(0x30, 0x39)],
+        others=[(0x21, 0x2F)],
+        spellings={},
+    )
+    tokenize = opened(msgspec.json.encode(pairs), "byte pairs")
+    word = "".join(Random(1).choices(letters, k=10_000))
+    began = time.process_time()
+    tokens = tokenize([word])
+    assert time.process_time() - began < 0.5
+    assert tokens.shape == (1, LENGTH)
