@@ -43,6 +43,31 @@ def test_one_that_gives_texts_of_different_lengths_is_refused() -> None:
         opened(content)(["a", "a tumor"])
 
 
+@pytest.mark.parametrize(
+    "padding", [{"length": 1 << 62}, {"length": 1 << 30}, {"pad_to_multiple_of": 1 << 30}]
+)
+def test_one_that_would_fill_the_memory_is_refused_before_its_first_text(padding: dict[str, int]) -> None:
+    content = written({"a": 1, "?": 0}, lambda made: made.enable_padding(**padding))
+    with pytest.raises(BundleError, match=r"would give .* tokens for a text, not 8"):
+        opened(content)
+
+
+def test_a_panic_of_the_library_is_a_damaged_tokenizer() -> None:
+    class PanicException(BaseException):
+        pass
+
+    class Panicking:
+        padding = None
+
+        def encode_batch(self, texts: list[str]) -> None:
+            raise PanicException("index out of bounds")
+
+    tower = TextTower("hugging face", LENGTH, "lower", TextParity(0, 0, 0))
+    tokenize = open_tokenizer(b"", tower, TextLibraries(str, lambda content: Panicking()))
+    with pytest.raises(BundleError, match="index out of bounds"):
+        tokenize(["a"])
+
+
 @pytest.mark.parametrize("content", [b'{"merge\xff": []}', b"", b"[" * 100_000])
 def test_a_vocabulary_of_byte_pairs_that_is_none_is_damaged(content: bytes) -> None:
     with pytest.raises(BundleError, match="tokenizer is damaged"):
