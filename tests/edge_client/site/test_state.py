@@ -185,3 +185,16 @@ def test_a_closed_state_lets_go_of_its_file(state, tmp_path):
     with pytest.raises(StorageError):
         state.load()
     assert [path.name for path in tmp_path.iterdir()] == ["site.db"]
+
+
+def test_a_damaged_report_is_left_out_and_the_others_stay(state, caplog):
+    state.write_journal(1, {"accuracy": 0.5})
+    state._database.rows("INSERT INTO journal VALUES (2, x'7b')")
+    assert state.journal() == {1: {"accuracy": 0.5}}
+    assert "the report of version 2 is left out" in caplog.text
+
+
+def test_a_damaged_plan_is_named(state):
+    state._database.rows("UPDATE site SET plan = x'c1'")
+    with pytest.raises(StorageError, match="the plan is damaged"):
+        state.load()
