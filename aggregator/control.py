@@ -20,6 +20,7 @@ from fedmedclip.aggregator.status import FederationStatus, status_of, stored_sta
 from fedmedclip.aggregator.store import Store
 from fedmedclip.protocol.configuration import beside, read_configuration
 from fedmedclip.protocol.errors import FedMedClipError, InvalidInputError
+from fedmedclip.protocol.malformed import MALFORMED
 from fedmedclip.protocol.state_folder import is_claimed
 
 log = logging.getLogger("fedmedclip.aggregator")
@@ -118,7 +119,7 @@ def carry_out_waiting(store: Store, coordinator: Coordinator, now: float) -> lis
             command: Command = msgspec.json.decode(encoded, type=Command)
             answer, published = carry_out(command, coordinator, now)
             outgoing += published
-        except (FedMedClipError, msgspec.MsgspecError) as error:
+        except (FedMedClipError, *MALFORMED) as error:
             answer, failed = str(error), True
         asked = encoded.decode(errors="replace")
         log.log(logging.DEBUG if "ShowStatus" in asked else logging.INFO, "command %s: %s", asked, answer)

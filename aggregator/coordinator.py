@@ -136,6 +136,10 @@ class Coordinator:
         )
         for site, round_number in store.stored_updates():
             if site not in self.rounds.members:
+                if site not in self._members.keys:
+                    log.error(
+                        "the stored update of %s for round %d is of nobody: dropped", site, round_number
+                    )
                 store.forget_update(round_number, site)
                 continue
             self.rounds.handle(UpdateStored(site, round_number < open_round), now)

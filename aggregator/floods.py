@@ -86,11 +86,6 @@ class Floods:
             )  # fmt: skip
         return True
 
-    def forget(self, sender: str) -> None:
-        """Forget a sender that is no member any more."""
-        for flow in [flow for flow in self._flows if flow[0] == sender]:
-            del self._flows[flow]
-
     def dropped(self) -> Iterator[tuple[str, str, int]]:
         """Yield sender, kind and number of the messages that were dropped, sorted."""
         for (sender, kind), flow in sorted(self._flows.items()):

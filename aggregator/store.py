@@ -19,22 +19,24 @@ from fedmedclip.protocol.messages import Moment, Plan, Update, plan_of_version_1
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS federation (
-    id INTEGER PRIMARY KEY CHECK (id = 1), plan BLOB, head BLOB, residual BLOB,
-    codec_memory BLOB, checksum BLOB, name TEXT, configured BLOB);
+    id INTEGER PRIMARY KEY CHECK (id = 1), plan BLOB NOT NULL, head BLOB NOT NULL, residual BLOB,
+    codec_memory BLOB NOT NULL, checksum BLOB, name TEXT, configured BLOB);
 CREATE TABLE IF NOT EXISTS sites (
-    name TEXT PRIMARY KEY, public_key BLOB, samples INTEGER, last_round INTEGER DEFAULT 0,
-    software TEXT DEFAULT '', session INTEGER DEFAULT 0, connection INTEGER DEFAULT 0,
-    sequence INTEGER DEFAULT 0);
-CREATE TABLE IF NOT EXISTS uploads (site TEXT PRIMARY KEY, message BLOB);
-CREATE TABLE IF NOT EXISTS upload_blocks (site TEXT, number INTEGER, data BLOB, PRIMARY KEY (site, number));
+    name TEXT PRIMARY KEY, public_key BLOB NOT NULL, samples INTEGER NOT NULL,
+    last_round INTEGER NOT NULL DEFAULT 0,
+    software TEXT DEFAULT '', session INTEGER NOT NULL DEFAULT 0, connection INTEGER NOT NULL DEFAULT 0,
+    sequence INTEGER NOT NULL DEFAULT 0);
+CREATE TABLE IF NOT EXISTS uploads (site TEXT PRIMARY KEY, message BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS upload_blocks (
+    site TEXT, number INTEGER, data BLOB NOT NULL, PRIMARY KEY (site, number));
 CREATE TABLE IF NOT EXISTS updates (
-    round_number INTEGER, site TEXT, samples INTEGER, payload BLOB, checksum BLOB,
+    round_number INTEGER, site TEXT, samples INTEGER NOT NULL, payload BLOB NOT NULL, checksum BLOB,
     PRIMARY KEY (round_number, site));
 CREATE TABLE IF NOT EXISTS versions (
-    version INTEGER PRIMARY KEY, head_digest BLOB, payload BLOB, payload_digest BLOB);
+    version INTEGER PRIMARY KEY, head_digest BLOB NOT NULL, payload BLOB NOT NULL, payload_digest BLOB);
 CREATE INDEX IF NOT EXISTS versions_by_payload ON versions (payload_digest);
-CREATE TABLE IF NOT EXISTS draws (round_number INTEGER PRIMARY KEY, drawn_below INTEGER);
-CREATE TABLE IF NOT EXISTS whole_heads (version INTEGER PRIMARY KEY, head BLOB, checksum BLOB);
+CREATE TABLE IF NOT EXISTS draws (round_number INTEGER PRIMARY KEY, drawn_below INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS whole_heads (version INTEGER PRIMARY KEY, head BLOB NOT NULL, checksum BLOB);
 CREATE TABLE IF NOT EXISTS runs (
     number INTEGER PRIMARY KEY, plan BLOB, version INTEGER, head BLOB, head_digest BLOB);
 CREATE TABLE IF NOT EXISTS aggregation (
@@ -179,12 +181,14 @@ class Store:
     def configured(self) -> dict[str, float] | None:
         """Return what the configuration said last of what may change in a run, if that is known."""
         row = self._database.row("SELECT configured FROM federation")
-        return None if row is None or row[0] is None else msgspec.json.decode(row[0])
+        if row is None or row[0] is None:
+            return None
+        return self._database.decoded(row[0], dict[str, float], "the recorded configuration", msgspec.json)
 
     def plan(self) -> Plan | None:
         """Return the plan of the federation that lives here, or None when none has begun."""
         row = self._database.row("SELECT plan FROM federation")
-        return None if row is None else msgspec.msgpack.decode(row[0], type=Plan)
+        return None if row is None else self._database.decoded(row[0], Plan, "the plan")
 
     def begin_run(self, plan: Plan, head: bytes, head_digest: bytes) -> None:
         """Put the run that lives here away, with its newest head, and begin another with the same sites."""
@@ -209,7 +213,7 @@ class Store:
         row = self._database.row(
             "SELECT plan, version, head, head_digest FROM runs WHERE number = ?", (number,)
         )
-        return None if row is None else (msgspec.msgpack.decode(row[0], type=Plan), *row[1:])
+        return None if row is None else (self._database.decoded(row[0], Plan, "the plan of a run"), *row[1:])
 
     def revise(self, plan: Plan) -> None:
         """Replace the plan by a later revision of it."""
@@ -304,7 +308,7 @@ class Store:
         found: dict[str, tuple[Update, dict[int, bytes]]] = {}
         for site, message in self._database.rows("SELECT site, message FROM uploads"):
             blocks = self._database.rows("SELECT number, data FROM upload_blocks WHERE site = ?", (site,))
-            found[site] = (msgspec.msgpack.decode(message, type=Update), dict(blocks))
+            found[site] = (self._database.decoded(message, Update, f"the upload of {site}"), dict(blocks))
         return found
 
     def forget_upload(self, site: str) -> None:

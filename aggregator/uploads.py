@@ -43,9 +43,14 @@ class Uploads:
         self._maximum_bytes = maximum_encoded_bytes(specification)
         self._under_way: dict[str, _Upload] = {}
         for site, (update, blocks) in store.uploads().items():
-            assembly = Assembly(update.payload, self._maximum_bytes)
-            for index, data in blocks.items():
-                assembly.add(index, data)
+            try:
+                assembly = Assembly(update.payload, self._maximum_bytes)
+                for index, data in blocks.items():
+                    assembly.add(index, data)
+            except MessageError as error:
+                log.warning("the stored blocks of %s are damaged (%s); it sends them again", site, error)
+                store.forget_upload(site)
+                continue
             self._under_way[site] = _Upload(update, assembly, last_heard=0.0)
 
     def begin(self, site: str, update: Update, now: float) -> tuple[Update, bytes] | None:

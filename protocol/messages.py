@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from fedmedclip.protocol.errors import MessageError
+from fedmedclip.protocol.malformed import MALFORMED
 from fedmedclip.protocol.participation import LOTS
 
 Digest = Annotated[bytes, Meta(min_length=32, max_length=32)]
@@ -303,7 +304,7 @@ def decode_message(body: bytes) -> Message:
     """Return the message in `body`; raise MessageError when it is not exactly one known, bounded message."""
     try:
         return _decoder.decode(body)
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+    except MALFORMED as error:
         raise MessageError(f"malformed message: {error}") from error
 
 

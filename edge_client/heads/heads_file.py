@@ -22,6 +22,7 @@ from fedmedclip.protocol.heads.heads_file import (
 )
 from fedmedclip.protocol.heads.heads_signature import HEADER_LIMIT
 from fedmedclip.protocol.heads.shared_heads import shared_head_specification
+from fedmedclip.protocol.malformed import MALFORMED
 from fedmedclip.protocol.paths import open_regular_file
 from fedmedclip.protocol.signature import SigningKey
 from fedmedclip.protocol.trust.decision import Trust
@@ -132,7 +133,7 @@ def _decode_metadata(found: dict[str, str] | None) -> HeadsMetadata:
                 f"format {found_format!r} is not known (this version reads {FORMAT}); update fedmedclip"
             )
         return msgspec.json.decode(encoded, type=HeadsMetadata)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except MALFORMED as error:
         raise HeadError(f"its metadata is damaged ({error}); copy it again") from error
 
 

@@ -433,8 +433,7 @@ class SiteAgent:
 
     def _follow(self, stored: StoredSite) -> HeadFollower:
         specification = self._specification(stored.plan)
-        head = specification.from_bytes(stored.shared_head)
-        return HeadFollower(specification, stored.version, head, self._install)
+        return HeadFollower(specification, stored.version, _shared_head(stored, specification), self._install)
 
     def _install(self, version: int, head: NamedArrays) -> None:
         """Store a head that the follower has proved, with the signed message that announced it."""
@@ -451,7 +450,7 @@ class SiteAgent:
         self._learner.installed(
             stored.plan,
             stored.version,
-            specification.from_bytes(stored.shared_head),
+            _shared_head(stored, specification),
             self._learner.private_specification(stored.plan).from_bytes(stored.private_head),
             stored.finished,
         )
@@ -461,3 +460,9 @@ class SiteAgent:
 
     def _reload(self) -> None:
         self._stored = self._state.load()
+
+
+def _shared_head(stored: StoredSite, specification: HeadSpecification) -> NamedArrays:
+    """Return the shared head that is here; zeros where it has to be asked for, whatever its bytes are."""
+    here = stored.shared_head if stored.version >= 0 else bytes(4 * specification.size)
+    return specification.from_bytes(here)

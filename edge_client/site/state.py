@@ -14,25 +14,27 @@ from typing import Any
 import msgspec
 
 from fedmedclip.protocol.database import Database, checksum
+from fedmedclip.protocol.errors import StorageError
 from fedmedclip.protocol.messages import Plan, plan_of_version_1
 
 log = logging.getLogger("fedmedclip.site")
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS site (
-    id INTEGER PRIMARY KEY CHECK (id = 1), plan BLOB, version INTEGER, finished INTEGER,
-    trained_round INTEGER, shared_head BLOB, private_head BLOB, residual BLOB,
-    codec_memory BLOB, shared_checksum BLOB, own_checksum BLOB,
-    sealed_plan BLOB, carrier_topic TEXT, carrier BLOB, attempts INTEGER DEFAULT 0);
+    id INTEGER PRIMARY KEY CHECK (id = 1), plan BLOB NOT NULL, version INTEGER NOT NULL, finished INTEGER,
+    trained_round INTEGER NOT NULL, shared_head BLOB NOT NULL, private_head BLOB NOT NULL, residual BLOB,
+    codec_memory BLOB NOT NULL, shared_checksum BLOB, own_checksum BLOB,
+    sealed_plan BLOB, carrier_topic TEXT, carrier BLOB, attempts INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE IF NOT EXISTS outbox (
-    id INTEGER PRIMARY KEY CHECK (id = 1), round_number INTEGER, samples INTEGER, payload BLOB,
-    private_head_if_refused BLOB, residual_if_refused BLOB, codec_memory_if_refused BLOB,
-    accepted INTEGER DEFAULT 0, open INTEGER DEFAULT 1, attempt INTEGER DEFAULT 0);
-CREATE TABLE IF NOT EXISTS sessions (id INTEGER PRIMARY KEY CHECK (id = 1), number INTEGER);
-CREATE TABLE IF NOT EXISTS journal (version INTEGER PRIMARY KEY, report BLOB);
+    id INTEGER PRIMARY KEY CHECK (id = 1), round_number INTEGER NOT NULL, samples INTEGER NOT NULL,
+    payload BLOB NOT NULL, private_head_if_refused BLOB, residual_if_refused BLOB,
+    codec_memory_if_refused BLOB, accepted INTEGER DEFAULT 0, open INTEGER DEFAULT 1,
+    attempt INTEGER NOT NULL DEFAULT 0);
+CREATE TABLE IF NOT EXISTS sessions (id INTEGER PRIMARY KEY CHECK (id = 1), number INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS journal (version INTEGER PRIMARY KEY, report BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS ended_runs (
-    number INTEGER PRIMARY KEY, plan BLOB, version INTEGER, shared_head BLOB, private_head BLOB,
-    journal BLOB)
+    number INTEGER PRIMARY KEY, plan BLOB NOT NULL, version INTEGER NOT NULL, shared_head BLOB,
+    private_head BLOB, journal BLOB)
 """
 _VALUES = "plan, version, trained_round, shared_head, private_head, residual, codec_memory"
 
@@ -143,7 +145,7 @@ class SiteState:
         if checksum(shared) != shared_checksum:
             log.warning("%s: the shared head is damaged; asking the aggregator for it", self._database.path)
             version, shared = -1, bytes(len(shared))
-        decoded = msgspec.msgpack.decode(plan, type=Plan)
+        decoded = self._database.decoded(plan, Plan, "the plan")
         return StoredSite(decoded, version, trained, shared, private, residual, memory)
 
     def begin(
@@ -176,7 +178,7 @@ class SiteState:
 
     def _plan(self) -> Plan | None:
         row = self._database.row("SELECT plan FROM site")
-        return None if row is None else msgspec.msgpack.decode(row[0], type=Plan)
+        return None if row is None else self._database.decoded(row[0], Plan, "the plan")
 
     def revise(self, plan: Plan, sealed_plan: bytes) -> None:
         """Replace the plan by a later revision of it."""
@@ -195,7 +197,7 @@ class SiteState:
     def ended_runs(self) -> list[tuple[Plan, int]]:
         """Return plan and last version of each run before this one, oldest first."""
         rows = self._database.rows("SELECT plan, version FROM ended_runs ORDER BY number")
-        return [(msgspec.msgpack.decode(plan, type=Plan), version) for plan, version in rows]
+        return [(self._database.decoded(plan, Plan, "the plan of a run"), version) for plan, version in rows]
 
     def install(self, version: int, shared_head: bytes, carrier: Sealed | None = None) -> None:
         """Make a received global head the site's own, with the signed message that announced it."""
@@ -299,4 +301,11 @@ class SiteState:
     def journal(self) -> dict[int, dict[str, Any]]:
         """Return the reports by version."""
         rows = self._database.rows("SELECT version, report FROM journal ORDER BY version")
-        return {version: msgspec.json.decode(report) for version, report in rows}
+        found: dict[int, dict[str, Any]] = {}
+        for version, report in rows:
+            try:
+                found[version] = self._database.decoded(report, dict[str, Any], "a report", msgspec.json)
+            except StorageError as error:
+                # Nothing but what is shown depends on it.
+                log.warning("the report of version %d is left out: %s", version, error)
+        return found

@@ -14,6 +14,7 @@ import msgspec
 from fedmedclip.protocol.envelope import Envelope, open_envelope
 from fedmedclip.protocol.errors import MessageError
 from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays, head_digest
+from fedmedclip.protocol.malformed import MALFORMED
 from fedmedclip.protocol.messages import Announcement, Message, Plan, Snapshot
 from fedmedclip.protocol.topics import plan as plan_topic
 
@@ -36,7 +37,7 @@ def decode_evidence(data: bytes) -> Evidence:
     """Return what `data` holds; raises MessageError when that is no evidence."""
     try:
         return msgspec.msgpack.decode(data, type=Evidence)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except MALFORMED as error:
         raise MessageError(f"a site's state is malformed: {error}") from error
 
 

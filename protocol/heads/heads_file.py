@@ -54,7 +54,7 @@ class HeadsMetadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     federation: Name
     site: Name
     version: Annotated[int, msgspec.Meta(ge=0)]
-    bundle_digest: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+    bundle_digest: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
     class_names: Annotated[list[Name], msgspec.Meta(max_length=65536)]
     ensemble: EnsembleRule = EnsembleRule()
 

@@ -3,6 +3,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 
 import msgspec
 import pytest
@@ -323,3 +324,19 @@ def test_a_state_of_before_versions_were_kept_is_migrated(store, tmp_path):
     assert again.software() == {"site-a": ""}
     again.note_software("site-a", "0.2.0")
     assert again.software() == {"site-a": "0.2.0"}
+
+
+@pytest.mark.parametrize(
+    ("change", "read"),
+    [
+        ("UPDATE federation SET plan = x'c1'", lambda store: store.plan()),
+        ("UPDATE federation SET configured = x'7b'", lambda store: store.configured()),
+        ("INSERT INTO uploads VALUES ('site-a', x'91')", lambda store: store.uploads()),
+        ("INSERT INTO runs VALUES (1, x'', 3, x'', x'')", lambda store: store.ended_run(1)),
+    ],
+)
+def test_a_stored_value_that_is_damaged_is_named(store, tmp_path, change, read):
+    with closing(sqlite3.connect(tmp_path / "aggregator.db", isolation_level=None)) as other:
+        other.execute(change)
+    with pytest.raises(StorageError, match="is damaged"):
+        read(store)

@@ -115,3 +115,12 @@ def test_nothing_is_asked_for_when_the_round_is_over(uploads):
     uploads.clear()
     assert uploads.overdue(1000.0) == []
     assert uploads.add("a", FIRST, 1000.0) is None
+
+
+def test_stored_blocks_that_are_damaged_come_again_and_keep_no_aggregator_from_starting(store):
+    store.begin_upload("a", UPDATE)
+    store.add_block("a", 0, FIRST.data[:-1])
+    uploads = Uploads(store, SPECIFICATION)
+    assert store.uploads() == {}
+    assert uploads.begin("a", UPDATE, 0.0) is None
+    assert [uploads.add("a", block, 1.0) for block in BLOCKS][-1] == (UPDATE, DATA)

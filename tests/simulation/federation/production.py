@@ -12,6 +12,7 @@ from pathlib import Path
 from fedmedclip.aggregator.configuration import AggregatorConfiguration, FederationSettings
 from fedmedclip.aggregator.coordinator import Coordinator
 from fedmedclip.aggregator.global_head import GlobalHead
+from fedmedclip.aggregator.rules.names import rule_for
 from fedmedclip.aggregator.store import Store
 from fedmedclip.edge_client.site.agent import SiteAgent
 from fedmedclip.edge_client.site.head_follower import ASK_AGAIN_SECONDS
@@ -116,8 +117,9 @@ class ProductionFederation:
         head = self._trainer.initial_shared()
         self._store.begin(self._announced, specification.to_bytes(head), head_digest(head))
         global_head = GlobalHead(
-            self._store, specification, plan.downlink_codec, plan.rounds, self._message_limit
-        )
+            self._store, specification, plan.downlink_codec, plan.rounds, self._message_limit,
+            rule_for(plan.method, plan.rule),
+        )  # fmt: skip
         settings = FederationSettings(
             FEDERATION, bundle="", rounds=plan.rounds, method=plan.method, minimum_sites=participants,
             round_timeout_seconds=float("inf"), maximum_update_norm=float("inf"),
