@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from fedmedclip.edge_client.heads.heads_file import load_heads
+from fedmedclip.edge_client.learning.floors import NO_FLOORS
 from fedmedclip.protocol.bundle.bundle import open_bundle
 from fedmedclip.protocol.link.settings import LinkSettings
 from fedmedclip.simulation.processes.commands import all_ended, running
@@ -98,7 +99,7 @@ def test_aggregator_sites_and_predict(tmp_path, installed, mosquitto):
                 write_image(path, seed=1000 * label + 100 * offset + number)
         write_site_configuration(
             tmp_path / site / "site.toml", federation="outside", site=site, bundle=bundle,
-            data=tmp_path / "data" / site, seed=3, broker=broker,
+            data=tmp_path / "data" / site, seed=3, broker=broker, floors=NO_FLOORS,
         )  # fmt: skip
         commands[site] = ["site", "--config", str(tmp_path / site / "site.toml"), "--once"]
     until = time.monotonic() + DEADLINE_SECONDS

@@ -69,6 +69,12 @@ class Delivery:
         self._blocks_sent_of_round = update.round_number
         return [message, *blocks_of(update.payload, payload)]
 
+    def withhold(self) -> None:
+        """Drop an update that its site no longer sends; it is as if it had not counted."""
+        if (update := self._state.outgoing_update()) is not None:
+            log.warning("the update of round %d is not sent", update.round_number)
+            self._state.settle(update.round_number, accepted=False)
+
     def blocks(self, request: BlockRequest) -> list[Block]:
         """Return the blocks of the update that are asked for; none where it is not asked for."""
         update = self._state.outgoing_update()

@@ -21,9 +21,11 @@ from fedmedclip.edge_client.heads.heads_file import Heads, save_heads
 from fedmedclip.edge_client.heads.method import site_method
 from fedmedclip.edge_client.heads.metrics import Metrics
 from fedmedclip.edge_client.inference.evaluation import evaluate
+from fedmedclip.edge_client.learning.floors import DEFAULT_FLOORS, Floors, train_within
 from fedmedclip.edge_client.learning.method import trainable_method
 from fedmedclip.edge_client.learning.settings import TrainingSettings
-from fedmedclip.edge_client.learning.training import train_round
+from fedmedclip.edge_client.learning.training import Floats, Labels, TrainedHeads, train_round
+from fedmedclip.edge_client.site.roles import Contribution
 from fedmedclip.edge_client.site.state import SiteState
 from fedmedclip.protocol.bundle.bundle import Bundle
 from fedmedclip.protocol.codecs.error_feedback import Compressed
@@ -69,6 +71,7 @@ class SiteLearner:
         threads: int,
         ensemble: str,
         traffic: Callable[[], tuple[int, int]],
+        floors: Floors = DEFAULT_FLOORS,
     ) -> None:
         self._site = site
         self._federation = federation
@@ -79,6 +82,7 @@ class SiteLearner:
         self._threads = threads
         self._ensemble = ensemble
         self._traffic = traffic
+        self._floors = floors
         self._train_seconds: dict[int, float] = {}
         self._residuals = ResidualWatch("update")
         self._counted = _Counted(encoded_images=encoded_images())
@@ -111,26 +115,35 @@ class SiteLearner:
     ) -> tuple[NamedArrays, NamedArrays]:
         """Return both heads after one local round on the cached embeddings; the encoder does not run."""
         started = time.monotonic()
+        validation = self._features.validation.embeddings, self._features.validation.labels
+        target = self._target(plan, round_number)
         with (
             faults_of_others(plan.method),
             progress_lines(f"round {round_number} of {plan.rounds}: training, epochs") as progress,
         ):
-            trained = train_round(
-                plan.method,
-                shared,
-                private,
-                self._features.train.embeddings,
-                self._features.train.labels,
-                self._bundle.class_embeddings,
-                self._bundle.manifest.logit_scale,
-                self._settings(plan),
-                round_number=round_number,
-                seed=derive_seed(plan.seed, site=self._site, round_number=round_number, purpose="training"),
-                validation=(self._features.validation.embeddings, self._features.validation.labels),
-                target=self._target(plan, round_number),
-                threads=self._threads,
-                progress=progress,
-            )
+
+            def train(embeddings: Floats, labels: Labels) -> TrainedHeads:
+                return train_round(
+                    plan.method,
+                    shared,
+                    private,
+                    embeddings,
+                    labels,
+                    self._bundle.class_embeddings,
+                    self._bundle.manifest.logit_scale,
+                    self._settings(plan),
+                    round_number=round_number,
+                    seed=derive_seed(
+                        plan.seed, site=self._site, round_number=round_number, purpose="training"
+                    ),
+                    validation=validation,
+                    target=target,
+                    threads=self._threads,
+                    progress=progress,
+                )
+
+            own = self._features.train
+            trained = train_within(self._floors, plan.method, own.embeddings, own.labels, train)
         # Of the newest round only: a site may live for a million of them.
         self._train_seconds = {round_number: time.monotonic() - started}
         log.info(
@@ -160,6 +173,12 @@ class SiteLearner:
                 f"this version does not know the run's training setting {', '.join(map(repr, unknown))[:200]}"
             )
         return convert(plan.training, TrainingSettings, "the plan", table="training")
+
+    def contribution(self, plan: Plan) -> Contribution:
+        """Return how many images an update stands for, and whether a floor keeps it here."""
+        labels = self._features.train.labels
+        samples = int(self._floors.shared_images(plan.method, labels).sum())
+        return Contribution(samples, self._floors.reason_to_keep(plan.method, labels))
 
     def compressed(self, round_number: int, compressed: Compressed) -> None:
         """Log what the round's update leaves to later rounds; the journal gets its share."""

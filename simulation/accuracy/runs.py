@@ -120,7 +120,7 @@ def run_case(
 
 def _plan(case: Case, seed: int) -> FederationPlan:
     return FederationPlan(
-        case.method, case.uplink_codec, case.downlink_codec, case.rounds, seed, case.settings
+        case.method, case.uplink_codec, case.downlink_codec, case.rounds, seed, case.settings, case.floors
     )
 
 

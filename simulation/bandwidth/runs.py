@@ -9,6 +9,7 @@ from statistics import fmean
 import msgspec
 
 from fedmedclip.edge_client.features.labelled import LabelledFeatures
+from fedmedclip.edge_client.learning.floors import DEFAULT_FLOORS, Floors
 from fedmedclip.edge_client.learning.settings import TrainingSettings
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.heads.head import head_digest
@@ -61,6 +62,7 @@ class Experiment:
     alpha: float
     sites_per_round: int | None
     settings: TrainingSettings = field(default_factory=TrainingSettings)
+    floors: Floors = DEFAULT_FLOORS
 
     def deal(self, seed: int) -> VirtualSites:
         """Return the sites of a seed."""
@@ -68,7 +70,7 @@ class Experiment:
 
     def trainer(self, seed: int, uplink: str, downlink: str) -> Trainer:
         """Return what trains in a run; the codecs' names are what the Plan message says."""
-        plan = FederationPlan(self.method, uplink, downlink, self.rounds, seed, self.settings)
+        plan = FederationPlan(self.method, uplink, downlink, self.rounds, seed, self.settings, self.floors)
         return Trainer(plan, self.pool)
 
     def description(self) -> dict[str, object]:
@@ -81,6 +83,7 @@ class Experiment:
             "alpha": None if self.sites is None else self.alpha,
             "sites_per_round": self.sites_per_round,
             "training": msgspec.to_builtins(self.settings),
+            "floors": msgspec.to_builtins(self.floors),
         }
 
 

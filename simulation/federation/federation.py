@@ -16,9 +16,11 @@ from fedmedclip.aggregator.store import Store, StoredHead, StoredVersion
 from fedmedclip.edge_client.site.head_follower import ASK_AGAIN_SECONDS, HeadFollower, Request
 from fedmedclip.protocol import topics
 from fedmedclip.protocol.envelope import NO_IDENTITY, seal
+from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.heads.head import NamedArrays, head_digest
 from fedmedclip.protocol.link.settings import SMALLEST_COMMON_LIMIT
 from fedmedclip.protocol.messages import (
+    Abstain,
     Announcement,
     Block,
     HeadRequest,
@@ -79,7 +81,10 @@ class Federation:
         self._broadcast(topics.head(FEDERATION), self._versions.announcement())
 
     def play_round(self, number: int, sites: Sequence[VirtualSite]) -> Traffic:
-        """Let these sites, and nobody else, make version `number`; return what travelled."""
+        """Let these sites, and nobody else, make version `number`; return what travelled.
+
+        Raises InvalidInputError when the floors let none of them send.
+        """
         self._traffic = Traffic()
         names = {site.name for site in sites}
         for name in [name for name in self._online if name not in names]:
@@ -87,10 +92,18 @@ class Federation:
         for site in sites:
             if site.name not in self._online:
                 self._join(site)
+        senders = [site for site in sites if not self._trainer.contribution(site).withheld]
+        if not senders:
+            reasons = sorted({self._trainer.contribution(site).withheld for site in sites})
+            raise InvalidInputError(
+                f"round {number}: none of {len(sites)} sites may send what it learnt ({reasons[0]}); give "
+                "fewer or larger sites, or switch the floors off"
+            )
         # One update at a time: heads of many sites would fill the memory.
         updates = (
-            (float(len(site.train)), self._train(site, number, measured=site is sites[0]))
+            (float(self._trainer.contribution(site).samples), delta)
             for site in sorted(sites, key=lambda site: site.name)
+            if (delta := self._train(site, number, measured=site is senders[0])) is not None
         )
         self._advance(number, weighted_mean(updates, self._specification))
         return self._traffic
@@ -108,15 +121,20 @@ class Federation:
         self._store.close()
         self._folder.cleanup()
 
-    def _train(self, site: VirtualSite, number: int, measured: bool) -> NamedArrays:
-        """Return what counts of the site's update."""
+    def _train(self, site: VirtualSite, number: int, measured: bool) -> NamedArrays | None:
+        """Return what counts of the site's update; None when a floor keeps it there."""
         private, kept = self._states.load(site.name)
         shared, private = self._trainer.train(site, self.head, private, number)
+        contribution = self._trainer.contribution(site)
+        if contribution.withheld:
+            self._states.save(site.name, private, kept)
+            self._up(site.name, Abstain(number, contribution.withheld[:400]))
+            return None
         measurements = self._measurements if measured else None
         made = self._coder.encode_update(shared, self.head, kept, measurements)
         self._states.save(site.name, private, made.kept)
         payload = refer_to(made.payload, SMALLEST_COMMON_LIMIT)
-        self._up(site.name, Update(number, len(site.train), payload), *blocks_of(made.payload, payload))
+        self._up(site.name, Update(number, contribution.samples, payload), *blocks_of(made.payload, payload))
         self._down(site.name, Receipt(number, True, "", False))
         return made.decoded
 

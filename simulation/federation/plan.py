@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from fedmedclip.edge_client.learning.floors import DEFAULT_FLOORS, Floors
 from fedmedclip.edge_client.learning.settings import TrainingSettings
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.messages import Plan
@@ -21,7 +22,10 @@ AGGREGATOR = "aggregator"
 
 @dataclass(frozen=True)
 class FederationPlan:
-    """A run's plan. Codecs are names as in the aggregator's configuration, and what the Plan message says."""
+    """A run's plan. Codecs are names as in the aggregator's configuration, and what the Plan message says.
+
+    `floors` are those of every site, which in truth no plan says.
+    """
 
     method: str
     uplink_codec: str
@@ -29,6 +33,7 @@ class FederationPlan:
     rounds: int
     seed: int
     settings: TrainingSettings = field(default_factory=TrainingSettings)
+    floors: Floors = DEFAULT_FLOORS
 
 
 def settings_of(values: Mapping[str, Any], label: str) -> TrainingSettings:

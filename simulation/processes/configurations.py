@@ -4,6 +4,9 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+import msgspec
+
+from fedmedclip.edge_client.learning.floors import DEFAULT_FLOORS, Floors
 from fedmedclip.protocol.link.settings import LinkSettings
 
 Tables = dict[str, dict[str, object]]
@@ -54,6 +57,7 @@ def write_site_configuration(
     data: Path,
     seed: int,
     broker: LinkSettings,
+    floors: Floors = DEFAULT_FLOORS,
 ) -> None:
     """Write `site.toml` with all of the site's state beside it."""
     tables: Tables = {
@@ -67,6 +71,8 @@ def write_site_configuration(
         "split": {"seed": seed},
         "broker": _broker(broker),
     }
+    if floors != DEFAULT_FLOORS:
+        tables["privacy"] = msgspec.to_builtins(floors)
     _write(path, tables)
 
 
