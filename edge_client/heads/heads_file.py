@@ -18,6 +18,7 @@ from fedmedclip.protocol.heads.heads_file import (
     METADATA_KEY,
     EnsembleRule,
     HeadsMetadata,
+    Judgement,
     write_heads_file,
 )
 from fedmedclip.protocol.heads.shared_heads import shared_head_specification
@@ -25,6 +26,7 @@ from fedmedclip.protocol.paths import open_regular_file
 
 HEADER_LIMIT = 1 << 20
 """Bytes. A header names some twenty arrays and the classes; more than this is not a heads file."""
+ZERO_SHOT_ANSWERS = "their site found zero-shot better on its validation split; zero-shot answers"
 NO_PRIVATE_HEAD = "no private head; the shared head answers alone"
 
 
@@ -33,7 +35,8 @@ class Heads:
     """The heads that classify at one site.
 
     `private` is None when there is no private head: for a method without one, or to hand the shared head to
-    a clinic that did not train, for which `site` is empty. `version` is that of the shared head.
+    a clinic that did not train, for which `site` is empty. `version` is that of the shared head, `judgement`
+    what their site found on its validation split.
     """
 
     method: str
@@ -43,6 +46,12 @@ class Heads:
     site: str
     version: int
     ensemble: EnsembleRule = ENTROPY
+    judgement: Judgement | None = None
+
+    @property
+    def zero_shot_answers(self) -> bool:
+        """Whether their site found zero-shot better: then that answers, and not these heads."""
+        return self.judgement is not None and self.judgement.zero_shot_answers
 
     @property
     def lack_private_head(self) -> bool:
@@ -64,6 +73,7 @@ def save_heads(path: Path, heads: Heads, bundle: Bundle) -> None:
         bundle.digest.hex(),
         bundle.manifest.class_names,
         heads.ensemble,
+        heads.judgement,
     )
     write_heads_file(path, metadata, heads.shared, heads.private)
 
@@ -101,6 +111,7 @@ def load_heads(path: Path, bundle: Bundle) -> Heads:
         metadata.site,
         metadata.version,
         metadata.ensemble,
+        metadata.judgement,
     )
 
 

@@ -17,7 +17,7 @@ from fedmedclip.edge_client.features.references import SURROGATES, reference_of,
 from fedmedclip.edge_client.heads.classification import predict
 from fedmedclip.edge_client.heads.ensemble import ENTROPY, fit_calibrated
 from fedmedclip.edge_client.heads.heads import ensemble_of, initial_private_head, private_head_specification
-from fedmedclip.edge_client.heads.heads_file import Heads, save_heads
+from fedmedclip.edge_client.heads.heads_file import Heads
 from fedmedclip.edge_client.heads.method import site_method
 from fedmedclip.edge_client.heads.metrics import Metrics
 from fedmedclip.edge_client.inference.evaluation import evaluate
@@ -25,6 +25,7 @@ from fedmedclip.edge_client.learning.floors import DEFAULT_FLOORS, Floors, train
 from fedmedclip.edge_client.learning.method import trainable_method
 from fedmedclip.edge_client.learning.settings import TrainingSettings
 from fedmedclip.edge_client.learning.training import Floats, Labels, TrainedHeads, train_round
+from fedmedclip.edge_client.site.guard import Guard
 from fedmedclip.edge_client.site.roles import Contribution
 from fedmedclip.edge_client.site.state import SiteState
 from fedmedclip.protocol.bundle.bundle import Bundle
@@ -83,6 +84,7 @@ class SiteLearner:
         self._ensemble = ensemble
         self._traffic = traffic
         self._floors = floors
+        self._guard = Guard(files.heads, bundle, features.validation)
         self._train_seconds: dict[int, float] = {}
         self._residuals = ResidualWatch("update")
         self._counted = _Counted(encoded_images=encoded_images())
@@ -187,25 +189,33 @@ class SiteLearner:
     def installed(
         self, plan: Plan, version: int, shared: NamedArrays, private: NamedArrays, finished: bool
     ) -> None:
-        """Evaluate a new version on the validation split, keep its heads, and write the journal."""
+        """Evaluate a new version on the validation split, keep the best heads, and write the journal."""
         rule = ENTROPY if self._ensemble == "entropy" else ensemble_of(plan.method)
         heads = Heads(plan.method, shared, private or None, self._federation, self._site, version, rule)
         if self._ensemble == "calibrated":
             heads = self._calibrated(heads)
-        # A later run begins untrained: until its first round, the heads of the one before are better.
-        if version > 0 or not self._files.heads.exists():
-            save_heads(self._files.heads, heads, self._bundle)
-        if not self._state.has_report(version):
+        is_known = self._state.has_report(version)
+        # A later run begins untrained: until its first round, the heads of the one before answer. Of a
+        # version that is known the private head may be trained further by now, for the next.
+        answering = heads
+        if not self._files.heads.exists() or finished or (version > 0 and not is_known):
+            answering = self._guard.judge(heads)
+        if not is_known:
             accuracy = self._accuracy(heads, self._features.validation)
             self._state.write_journal(version, self._report(version, accuracy))
             log.info("version %d: accuracy on validation: %s", version, _in_words(accuracy))
         if finished:
-            figures = self._figures(heads, self._features.test)
+            figures = self._figures(answering, self._features.test)
             report = {name: metrics.as_dict() for name, metrics in figures.items()}
             encoded = msgspec.json.format(msgspec.json.encode(report), indent=2)
             write_new_file(self._files.evaluation, encoded + b"\n", private=True)
             test = {name: metrics.accuracy for name, metrics in figures.items()}
-            log.info("federation finished at version %d: accuracy on test: %s", version, _in_words(test))
+            log.info(
+                "federation finished at version %d; %s answers: accuracy on test: %s",
+                version,
+                "zero-shot" if answering.zero_shot_answers else f"version {answering.version}",
+                _in_words(test),
+            )
 
     def _calibrated(self, heads: Heads) -> Heads:
         """Fit the ensemble's weight on the validation split; without one the method's rule stays."""
