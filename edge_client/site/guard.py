@@ -1,11 +1,11 @@
 """Which heads answer at a site: the best that there were on its own validation split, or zero-shot.
 
-It decides who answers, not what trains: the federation goes on from its newest head. So a round that ruins the
-head, by accident or on purpose, does no harm to a hospital's answers that its own images can show.
+It decides who answers, not what trains: the federation goes on from its newest head. So a round that ruins
+the head, by accident or on purpose, does no harm to a hospital's answers that its own images can show.
 
 The score is balanced accuracy, the mean recall of the classes in the split: by plain accuracy, a head that
-calls everything by the most frequent class would pass for a good one. The newer answers unless it is worse; in
-a small split that is often a tie, and what more rounds have taught needs no other merit. Nothing is tuned.
+calls everything by the most frequent class would pass for a good one. The newer answers unless it is worse:
+in a small split ties are frequent, and more rounds of learning need no other merit. Nothing is tuned.
 """
 
 import logging
@@ -23,7 +23,7 @@ log = logging.getLogger("fedmedclip.site")
 
 
 class Guard:
-    """Keeps a site's heads file. `validation` is the split that decides; without images the newest answers."""
+    """Keeps a site's heads file. `validation` is the split that decides; without images the newest answer."""
 
     def __init__(self, path: Path, bundle: Bundle, validation: LabelledFeatures) -> None:
         self._path = path
@@ -82,9 +82,10 @@ class Guard:
                 f"images of the validation split (balanced accuracy {replaced.heads:.3f}, before "
                 f"{judgement.heads:.3f}): version {best.version} goes on answering"
             )
-        if found != self._said and found != (False, newest.version):
+        news = None if found == (False, newest.version) else found
+        if news is not None and news != self._said:
             log.warning("%s", words)
-        self._said = found
+        self._said = news
 
 
 def _score(heads: Heads) -> float:

@@ -48,9 +48,10 @@ class Deployed:
 def deploy(bundle_folder: Path, heads_file: Path | None, out: Path, *, force: bool = False) -> Deployed:
     """Write the model to `out`, whole and checked or not at all.
 
-    Without heads it classifies zero-shot, and with heads whose site found that better. Raises InvalidInputError
-    when `out` exists (without `force`) or the model is above 2 GiB, BundleError and HeadError for files that
-    cannot be used, and BundleError when the model does not give what `fedmedclip predict` gives.
+    Without heads, and with heads whose site found that better, it classifies zero-shot. Raises
+    InvalidInputError when `out` exists (without `force`) or the model is above 2 GiB, BundleError and
+    HeadError for files that cannot be used, and BundleError when the model does not give what `fedmedclip
+    predict` gives.
     """
     if is_stream(out):
         raise InvalidInputError(
