@@ -18,7 +18,7 @@ import numpy.typing as npt
 from rich.console import Console
 
 from benchmarks.privacy.trial import Found, Trial
-from fedmedclip.edge_client.learning.floors import DEFAULT_FLOORS, NO_FLOORS, Floors
+from fedmedclip.edge_client.learning.floors import DEFAULT_FLOORS, NO_FLOORS
 from fedmedclip.edge_client.learning.settings import TrainingSettings
 from fedmedclip.simulation.federation.feature_pool import FeaturePool
 from fedmedclip.simulation.federation.source import Source, load_features
@@ -33,8 +33,8 @@ _RARE_SITE = 100
 class Row(msgspec.Struct, frozen=True):
     """The mean over the draws, as `Found` has it; without figures where nothing is sent.
 
-    `site` is the number of its images, drawn at random; or `each`, one of each class; or `rare`, 100 of which one
-    alone is of its class.
+    `site` is the number of its images, drawn at random; or `each`, one of each class; or `rare`, 100 of which
+    one alone is of its class.
     """
 
     method: str
@@ -91,30 +91,14 @@ def _rows(
     for batch, settings in plans:
         for site in arguments.sizes.split(","):
             for floors in (NO_FLOORS, DEFAULT_FLOORS):
-                yield from _measured(
-                    pool, candidates, method, batch, settings, site, floors, codecs, arguments
-                )
-
-
-def _measured(
-    pool: FeaturePool,
-    candidates: npt.NDArray[np.int64],
-    method: str,
-    batch: str,
-    settings: TrainingSettings,
-    site: str,
-    floors: Floors,
-    codecs: list[str],
-    arguments: argparse.Namespace,
-) -> Iterator[Row]:
-    trial = Trial(pool, method, settings, floors)
-    found: dict[str, list[Found]] = {codec: [] for codec in codecs}
-    for draw in range(arguments.draws):
-        members = _members(pool, candidates, site, draw)
-        for codec, observed in trial.observe(members, draw, codecs).items():
-            found[codec].append(trial.attack(observed, members, candidates))
-    for codec, of_codec in found.items():
-        yield _row(Row(method, batch, site, codec, floors is not NO_FLOORS), of_codec)
+                trial = Trial(pool, method, settings, floors)
+                found: dict[str, list[Found]] = {codec: [] for codec in codecs}
+                for draw in range(arguments.draws):
+                    members = _members(pool, candidates, site, draw)
+                    for codec, observed in trial.observe(members, draw, codecs).items():
+                        found[codec].append(trial.attack(observed, members, candidates))
+                for codec, of_codec in found.items():
+                    yield _row(Row(method, batch, site, codec, floors is not NO_FLOORS), of_codec)
 
 
 def _members(
@@ -143,14 +127,9 @@ def _row(row: Row, found: list[Found]) -> Row:
         row,
         membership=round(attacks[best], 3),
         attack=best,
-        named=_mean([one.named for one in found]),
-        cosine=_mean([one.cosine for one in found]),
+        named=round(float(np.mean([one.named for one in found])), 3),
+        cosine=round(float(np.mean([one.cosine for one in found])), 3),
     )
-
-
-def _mean(values: list[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return round(float(np.mean(known)), 3) if known else None
 
 
 def _tables(rows: list[Row]) -> str:
@@ -175,7 +154,11 @@ def _tables(rows: list[Row]) -> str:
 
 
 def _cell(row: Row) -> str:
-    return "-" if row.membership is None else f"{row.membership:.2f}, {row.named:.2f}, {row.cosine:.2f}"
+    if row.membership is None:
+        return "-"
+    if row.method != "whitened-memory":
+        return f"{row.membership:.2f}"
+    return f"{row.membership:.2f}, {row.named:.2f}, {row.cosine:.2f}"
 
 
 if __name__ == "__main__":

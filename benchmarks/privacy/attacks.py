@@ -1,4 +1,4 @@
-"""What someone who reads one update makes of it. Everything used here is public: code, plan, bundle, global head.
+"""What someone who reads one update makes of it. All that is used is public: code, plan, bundle, head.
 
 The attacker has candidates, embeddings of images with their labels, and gives each a score: the higher, the
 more it looks like one that the update was made of. Without candidates he forms embeddings of his own.
@@ -95,11 +95,12 @@ def area_under_curve(scores: Doubles, members: npt.NDArray[np.bool_]) -> float:
 
 
 def nearest(estimates: Doubles, candidates: Doubles) -> tuple[npt.NDArray[np.int64], Doubles]:
-    """Return for each estimate (k, D), whose sign is unknown, the nearest candidate and the cosine with it."""
+    """Return for each estimate (k, D), of unknown sign, the nearest candidate and the cosine with it."""
     cosines = np.abs(_unit(estimates) @ _unit(candidates).T)
     chosen = cosines.argmax(axis=1)
     return chosen, cosines[np.arange(len(chosen)), chosen]
 
 
 def _unit(rows: Doubles) -> Doubles:
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    units: Doubles = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    return units

@@ -37,18 +37,18 @@ _SEED = 0
 class Found:
     """What is found in an update: the area under the curve by attack, and whose embedding was formed.
 
-    `named` is the share of the formed embeddings whose nearest candidate is a member, `cosine` the largest cosine
-    of one with a member; None where the attack forms none.
+    `named` is the share of the formed embeddings whose nearest candidate is a member, `cosine` the largest
+    cosine of one with a member.
     """
 
     membership: dict[str, float]
-    named: float | None
-    cosine: float | None
+    named: float
+    cosine: float
 
 
 @dataclass(frozen=True)
 class Observed:
-    """A first-round update on its way: the head before it, what a reader decodes, and what the message says."""
+    """An update on its way: the head before it, what a reader decodes, and the samples that it says."""
 
     before: NamedArrays
     update: NamedArrays
