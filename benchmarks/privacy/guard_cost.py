@@ -93,7 +93,7 @@ def _play(
         last = versions[site.name][-1].test
         results = {"newest": (last, False)}
         for images in (len(labels), 12, 4):
-            chosen = np.random.default_rng(seed).permutation(len(labels))[:images]
+            chosen = np.random.default_rng(seed).choice(len(labels), images, replace=False)
             split = "all validation images" if images == len(labels) else f"{images} validation images"
             results[f"best of {split}"] = _answer(versions[site.name], chosen, labels, balanced_accuracy)
             results[f"by accuracy, {split}"] = _answer(versions[site.name], chosen, labels, share_right)
