@@ -94,6 +94,14 @@ Features = Annotated[
         callback=checked("--features", "file"),
     ),
 ]
+KeepFloors = Annotated[
+    bool,
+    typer.Option(
+        "--floors/--no-floors",
+        help="Whether sites and classes of few images tell nothing, as at a real site by default. Off for "
+        "sites that are small by design.",
+    ),
+]
 Rounds = Annotated[int, typer.Option(help="Number of rounds.")]
 Seeds = Annotated[str, typer.Option(help="Whole numbers with commas between them.")]
 
@@ -136,6 +144,7 @@ def bandwidth_command(
     ] = None,
     link: Annotated[str, typer.Option(help="Rate of a site's link in each direction.")] = "64kbit/s",
     rtt: Annotated[str, typer.Option(help="Round trip time of a site's link.")] = "600ms",
+    floors: KeepFloors = True,
 ) -> None:
     """Measure accuracy against bytes for many codecs.
 
@@ -149,7 +158,7 @@ def bandwidth_command(
 
     settings = BandwidthSettings(
         out, codecs, seeds, Source(data, bundle, features), sites, alpha, sites_per_round, method, rounds,
-        target, link, rtt,
+        target, link, rtt, floors,
     )  # fmt: skip
     run_bandwidth(settings, Console())
 
@@ -186,6 +195,7 @@ def accuracy_command(
         bool, typer.Option(help="Also switch off each part of the reference method.")
     ] = True,
     quick: Annotated[bool, typer.Option("--quick", help="Neither of the two.")] = False,
+    floors: KeepFloors = True,
 ) -> None:
     """Compare methods on the same data, splits and bytes, and write a report.
 
@@ -203,6 +213,6 @@ def accuracy_command(
     settings = AccuracySettings(
         out, Source(data, bundle, features), methods, training, reference_method, codec, rounds, seeds,
         leave_one_out and not quick, ablations and not quick,
-        visible(shlex.join(["fedmedclip", *sys.argv[1:]])),
+        visible(shlex.join(["fedmedclip", *sys.argv[1:]])), floors,
     )  # fmt: skip
     run_accuracy(settings, Console())

@@ -18,6 +18,7 @@ from statistics import fmean
 from rich.console import Console
 
 from benchmarks.wire.hard_features import SIZES, HardFeatures, configuration, write_hard_features
+from fedmedclip.edge_client.learning.floors import NO_FLOORS
 from fedmedclip.edge_client.learning.settings import TrainingSettings
 from fedmedclip.simulation.bandwidth.loss import (
     Difference,
@@ -70,7 +71,8 @@ def runs_of(
         settings = TrainingSettings(
             shared_learning_rate=wanted.learning_rate, private_learning_rate=wanted.learning_rate / 2
         )
-        experiment = Experiment(pool_of_file(features), _METHOD, rounds, None, 0.5, None, settings)
+        pool = pool_of_file(features)
+        experiment = Experiment(pool, _METHOD, rounds, None, 0.5, None, settings, NO_FLOORS)
         file = open_runs(out, experiment)
         jobs = {
             (codec, seed): Job(

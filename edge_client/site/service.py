@@ -99,6 +99,7 @@ def run_site(configuration_file: Path, *, once: bool) -> None:
             configuration.resources.threads,
             settings.ensemble,
             lambda: (link.sent_bytes, link.received_bytes),
+            configuration.privacy,
         )
         pinned = settings.aggregator_key
         identity = Identity(
@@ -198,6 +199,8 @@ def _features(
         log.info("%s", line)
     for image in features.report.skipped:
         log.warning("skipped %s: %s", image.path, image.reason)
+    for line in configuration.privacy.lines(features.train.labels, bundle.manifest.class_names):
+        log.warning("%s", line)
     return features
 
 

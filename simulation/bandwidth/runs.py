@@ -10,6 +10,7 @@ import msgspec
 
 from fedmedclip.aggregator.rules.names import rule_for
 from fedmedclip.edge_client.features.labelled import LabelledFeatures
+from fedmedclip.edge_client.learning.floors import DEFAULT_FLOORS, Floors
 from fedmedclip.edge_client.learning.settings import TrainingSettings
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.heads.head import head_digest
@@ -62,6 +63,7 @@ class Experiment:
     alpha: float
     sites_per_round: int | None
     settings: TrainingSettings = field(default_factory=TrainingSettings)
+    floors: Floors = DEFAULT_FLOORS
 
     def deal(self, seed: int) -> VirtualSites:
         """Return the sites of a seed."""
@@ -69,7 +71,9 @@ class Experiment:
 
     def trainer(self, seed: int, uplink: str, downlink: str) -> Trainer:
         """Return what trains in a run; the codecs' names are what the Plan message says."""
-        plan = FederationPlan(self.method, uplink, downlink, self.rounds, seed, self.settings)
+        plan = FederationPlan(
+            self.method, uplink, downlink, self.rounds, seed, self.settings, floors=self.floors
+        )
         return Trainer(plan, self.pool)
 
     def description(self) -> dict[str, object]:
@@ -83,6 +87,7 @@ class Experiment:
             "sites_per_round": self.sites_per_round,
             "training": msgspec.to_builtins(self.settings),
             "rule": rule_for(self.method, None).name,
+            "floors": msgspec.to_builtins(self.floors),
         }
 
 

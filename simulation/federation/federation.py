@@ -24,6 +24,7 @@ from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.heads.head import NamedArrays, head_digest
 from fedmedclip.protocol.link.settings import SMALLEST_COMMON_LIMIT
 from fedmedclip.protocol.messages import (
+    Abstain,
     Announcement,
     Block,
     HeadRequest,
@@ -97,7 +98,10 @@ class Federation:
         self._broadcast(topics.head(FEDERATION), self._versions.announcement())
 
     def play_round(self, number: int, sites: Sequence[VirtualSite]) -> Traffic:
-        """Let these sites, and nobody else, make version `number`; return what travelled."""
+        """Let these sites, and nobody else, make version `number`; return what travelled.
+
+        Raises InvalidInputError when the floors let none of them send.
+        """
         self._traffic = Traffic()
         names = {site.name for site in sites}
         for name in [name for name in self._online if name not in names]:
@@ -105,13 +109,23 @@ class Federation:
         for site in sites:
             if site.name not in self._online:
                 self._join(site)
+        senders = [site for site in sites if not self._trainer.contribution(site).withheld]
+        if not senders:
+            reasons = sorted({self._trainer.contribution(site).withheld for site in sites})
+            raise InvalidInputError(
+                f"round {number}: none of {len(sites)} sites may send what it learnt ({reasons[0]}); give "
+                "fewer or larger sites, or switch the floors off"
+            )
         weights = weights_of(
-            {site.name: len(site.train) for site in sites}, "samples", self._plan.maximum_share
+            {site.name: self._trainer.contribution(site).samples for site in senders},
+            "samples",
+            self._plan.maximum_share,
         )
         # Encoded: heads of many sites would fill the memory.
         updates = [
-            SiteUpdate(site.name, weights[site.name], self._train(site, number, measured=site is sites[0]))
+            SiteUpdate(site.name, weights[site.name], read)
             for site in sorted(sites, key=lambda site: site.name)
+            if (read := self._train(site, number, measured=site is senders[0])) is not None
         ]
         made = self._rule(updates, self._specification, self._rule_state)
         self._rule_state, self.remarks = made.state, made.remarks
@@ -131,15 +145,20 @@ class Federation:
         self._store.close()
         self._folder.cleanup()
 
-    def _train(self, site: VirtualSite, number: int, measured: bool) -> Callable[[], NamedArrays]:
-        """Return what reads what counts of the site's update."""
+    def _train(self, site: VirtualSite, number: int, measured: bool) -> Callable[[], NamedArrays] | None:
+        """Return what reads what counts of the site's update; None when a floor keeps it there."""
         private, kept = self._states.load(site.name)
         shared, private = self._trainer.train(site, self.head, private, number)
+        contribution = self._trainer.contribution(site)
+        if contribution.withheld:
+            self._states.save(site.name, private, kept)
+            self._up(site.name, Abstain(number, contribution.withheld[:400]))
+            return None
         measurements = self._measurements if measured else None
         made = self._coder.encode_update(shared, self.head, kept, measurements)
         self._states.save(site.name, private, made.kept)
         payload = refer_to(made.payload, SMALLEST_COMMON_LIMIT)
-        update = Update(number, len(site.train), payload, 0)
+        update = Update(number, contribution.samples, payload, 0)
         self._up(site.name, update, *blocks_of(made.payload, payload))
         self._down(site.name, Receipt(number, True, "", False, update.mark))
         return partial(decode_head, made.payload, self._specification)

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from fedmedclip.edge_client.learning.floors import DEFAULT_FLOORS, Floors
 from fedmedclip.edge_client.learning.settings import TrainingSettings
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.messages import Plan
@@ -21,7 +22,10 @@ AGGREGATOR = "aggregator"
 
 @dataclass(frozen=True)
 class FederationPlan:
-    """A run's plan. Codecs, rule and share are as in the aggregator's configuration."""
+    """A run's plan. Codecs, rule and share are as in the aggregator's configuration.
+
+    `floors` are those of every site, which in truth no plan says.
+    """
 
     method: str
     uplink_codec: str
@@ -31,6 +35,7 @@ class FederationPlan:
     settings: TrainingSettings = field(default_factory=TrainingSettings)
     rule: str | None = None
     maximum_share: float = 0.5
+    floors: Floors = DEFAULT_FLOORS
 
 
 def settings_of(values: Mapping[str, Any], label: str) -> TrainingSettings:
