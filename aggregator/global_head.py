@@ -87,8 +87,6 @@ class GlobalHead:
     def aggregate(self, round_number: int, weighing: Weighing = _BY_DEFAULT) -> None:
         """Make version `round_number` from the updates that are stored, and store it with its broadcast.
 
-        `most_samples` says for how many images a site's update counts at most; None: for all that it says.
-
         Raises AggregationError where what is configured makes no head of them; then nothing is changed.
         """
         delta, by = aggregate_stored(self._store, self.rule, self.specification, round_number, weighing)

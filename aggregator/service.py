@@ -315,12 +315,14 @@ class _Service:
             except FedMedClipError as error:
                 log.warning("refused to renew the certificate of %s: %s", site, error)
         news = desk.look(now, time.time(), self._is_let_in)
-        if desk.key.public_key != self.key.public_key:
-            log.warning("the coordinator's key is rotated: %s signs now", desk.key.public_key.hex())
-            self.key = desk.key
-            self._publish(self.coordinator.revise(now, aggregator_key=self.key.public_key))
-        if news.notice_due:
+        rotated = desk.key.public_key != self.key.public_key
+        self.key = desk.key
+        if news.notice_due or rotated:
             self._publish(self.coordinator.roster_notice())
+        if rotated:
+            log.warning("the coordinator's key is rotated: %s signs now", self.key.public_key.hex())
+            # After the roster, by which sites know the key.
+            self._publish(self.coordinator.revise(now, aggregator_key=self.key.public_key))
         if news.roster_changed:
             self._publish(self.coordinator.follow_membership(now))
         self._publish([Outgoing(topic, message) for topic, message in news.messages])

@@ -48,7 +48,8 @@ class Flood(msgspec.Struct, frozen=True):
 class FederationStatus(msgspec.Struct, frozen=True):
     """Where a run stands. `round_seconds` have passed since the open round's first update, if one is there;
     it closes with `needed` updates at least. `rule` is the aggregation rule of the newest version, or of the
-    open round where the aggregator runs. Where it does not run, members' parts are unknown.
+    open round where the aggregator runs; `warnings` are of the federation's folder. Where it does not run,
+    members' parts are unknown.
     """
 
     federation: str
@@ -66,6 +67,7 @@ class FederationStatus(msgspec.Struct, frozen=True):
     members: list[MemberStatus]
     floods: list[Flood] = []
     rule: str = ""
+    warnings: list[str] = []
 
 
 def status_of(coordinator: Coordinator, now: float) -> FederationStatus:
@@ -81,6 +83,7 @@ def status_of(coordinator: Coordinator, now: float) -> FederationStatus:
         method=plan.method,
         version=head.version,
         rounds=plan.rounds,
+        warnings=coordinator.warnings,
         running=True,
         paused=plan.paused,
         finished=head.finished,

@@ -36,6 +36,8 @@ def print_status(status: FederationStatus) -> None:
         )
     if status.members:
         console.print(table)
+    for warning in status.warnings:
+        console.print(f"[yellow]{escape(visible(warning))}[/]")
     for flood in status.floods:
         who = flood.site or "strangers"
         console.print(f"[red]too many {flood.kind} of {escape(who)}: {flood.dropped} dropped[/]")

@@ -4,8 +4,6 @@ Keys are on P-256, since many brokers refuse Ed25519 certificates.
 """
 
 import hashlib
-import textwrap
-from base64 import b64encode
 from datetime import datetime
 from ipaddress import ip_address
 from pathlib import Path
@@ -87,14 +85,6 @@ def requested_key(encoded: bytes, name: str | None = None) -> EllipticCurvePubli
             f"the certificate request is for {asked.rfc4514_string()!r}, expected 'CN={name}'"
         )
     return key
-
-
-def request_in_pem(der: bytes) -> bytes:
-    """Return a certificate request in PEM that came in DER, whatever is in it."""
-    lines = textwrap.wrap(b64encode(der).decode(), 64)
-    return "\n".join(
-        ["-----BEGIN CERTIFICATE REQUEST-----", *lines, "-----END CERTIFICATE REQUEST-----", ""]
-    ).encode()
 
 
 def in_der(certificate: x509.Certificate) -> bytes:

@@ -24,7 +24,6 @@ from fedmedclip.protocol.certificates import (
     certificate_fingerprint,
     in_der,
     read_certificate,
-    request_in_pem,
     requested_key,
 )
 from fedmedclip.protocol.enrolment.answer import Answer, encode_answer
@@ -125,7 +124,7 @@ def take_request(folder: FederationFolder, encoded: bytes, now: float, where: st
         )
     refuse_wrong_clock(request.at, kept.invitation.made, now, where)
     try:
-        requested_key(request_in_pem(request.certificate_request), request.site)
+        requested_key(request.certificate_request, request.site)
     except InvalidInputError as error:
         raise InvalidInputError(f"{where}: {error}") from error
     write_new_file(folder.requests / f"{number}.request", encoded, private=True)
@@ -201,7 +200,7 @@ def approve(
             issued = issue_client_certificate(
                 open_authority(folder.authority, passphrase),
                 request.site,
-                request_in_pem(request.certificate_request),
+                request.certificate_request,
                 datetime.fromtimestamp(now, UTC),
                 timedelta(days=folder.settings.certificate_days),
             )

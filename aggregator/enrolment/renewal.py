@@ -35,7 +35,6 @@ from fedmedclip.protocol.certificates import (
     public_pem,
     read_certificate,
     read_certificate_file,
-    request_in_pem,
     requested_key,
 )
 from fedmedclip.protocol.enrolment.invitation import moment
@@ -68,7 +67,7 @@ def given_before(folder: FederationFolder, site: str, request: bytes, now: float
     `request` is PKCS #10 in DER. Raises InvalidInputError when it is not a request of that site, or the site
     is no member.
     """
-    key = requested_key(request_in_pem(request), site)
+    key = requested_key(request, site)
     member = folder.roster().members.active(site)
     if member is None:
         raise InvalidInputError(f"{site!r} is no member of this federation")
@@ -92,7 +91,7 @@ def renew_member(
     issued = issue_client_certificate(
         open_authority(folder.authority, passphrase),
         site,
-        request_in_pem(request),
+        request,
         _moment(now),
         timedelta(days=folder.settings.certificate_days),
     )

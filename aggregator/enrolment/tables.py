@@ -18,6 +18,8 @@ from fedmedclip.protocol.roster.chain import Roster
 from fedmedclip.protocol.signature import fingerprint
 from fedmedclip.protocol.visible import visible
 
+_WIDEST = 1000
+
 
 class InvitationRow(msgspec.Struct, frozen=True):
     """An invitation, with the request that came with it, if one waits. Times are seconds since 1970."""
@@ -140,10 +142,8 @@ def print_roster(roster: Roster, *, as_json: bool) -> None:
         f"the roster of {visible(roster.federation)}: {len(rows)} records, all verified; "
         f"the coordinator's key is {roster.coordinator_key.hex()}"
     )
-    _print_table(
-        ("", "at", "record", "site", ""),
-        [(row.number, moment(row.at), row.entry, row.site, row.says) for row in rows],
-    )
+    for row in rows:
+        print(visible(f"{row.number:>5}  {moment(row.at)}  {row.entry:<13}  {row.site:<12}  {row.says}"))
 
 
 def _print_json(rows: Sequence[msgspec.Struct]) -> None:
@@ -154,7 +154,8 @@ def _print_table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> N
     table = Table(*headings, box=None)
     for row in rows:
         table.add_row(*("" if cell is None else escape(visible(cell)) for cell in row))
-    Console(highlight=False, soft_wrap=True).print(table)
+    # As wide as it is: a number that is cut off cannot be given to the next command.
+    Console(highlight=False, width=_WIDEST).print(table)
 
 
 def _at(seconds: int | None) -> str:

@@ -3,11 +3,10 @@
 import json
 import re
 from collections.abc import Mapping
-from pathlib import Path
+from importlib import resources
 
-import fedmedclip
-
-EXAMPLES = Path(fedmedclip.__file__).parent / "examples"
+# Named, not imported: what is shared by the rooms stands below the command.
+EXAMPLES = resources.files("fedmedclip") / "examples"
 
 
 def filled_example(example: str, values: Mapping[str, str | int | bool | None]) -> str:

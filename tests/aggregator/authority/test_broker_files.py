@@ -97,9 +97,11 @@ def test_its_limits_are_those_of_the_example():
         "max_inflight_messages",
     }
 
+    def settings_of(text):
+        return dict(line.split(maxsplit=1) for line in text.splitlines() if line and line[0] != "#")
+
     def limits(text):
-        lines = (line.split(maxsplit=1) for line in text.splitlines() if line and line[0] != "#")
-        return {line[0]: line[1] for line in lines if line[0] in shared}
+        return {name: value for name, value in settings_of(text).items() if name in shared}
 
     example = limits((ROOT / "deploy" / "mosquitto.conf").read_text())
     lines = configuration(Path("/here"), ELSEWHERE).splitlines()

@@ -1,6 +1,8 @@
 """What the running aggregator does for the folder, without a broker."""
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fedmedclip.aggregator.enrolment.answers import answer_in
 from fedmedclip.aggregator.enrolment.decisions import approve, pending_requests, refuse
@@ -274,3 +276,13 @@ def test_blocks_of_a_large_roster_are_given(folder) -> None:
     blocks = register.blocks(notice.payload.digest, list(range(99)), 2048)
     assert b"".join(block.data for block in blocks) == folder.roster_file.read_bytes()
     assert register.blocks(bytes(32), [0], 2048) is None
+
+
+@given(topic=st.sampled_from([enrol, enrolled]), level=st.text(max_size=20), payload=st.binary(max_size=5000))
+@settings(max_examples=60, deadline=None)
+def test_whatever_comes_ends_nothing_and_leaves_nothing(founded, topic, level, payload) -> None:
+    desk = desk_of(founded)
+    assert desk.hear(heard(topic(FEDERATION, level), payload), 10.0, NOW) == []
+    desk.hear_notice(topics.roster(FEDERATION), payload)
+    assert pending_requests(founded) == []
+    assert len(founded.roster().records) == 1
