@@ -21,13 +21,12 @@ from benchmarks.wire.hard_features import SIZES, HardFeatures, configuration, wr
 from fedmedclip.edge_client.learning.floors import NO_FLOORS
 from fedmedclip.edge_client.learning.settings import TrainingSettings
 from fedmedclip.simulation.bandwidth.loss import (
-    Difference,
     difference_to_uncompressed,
     global_difference_to_uncompressed,
-    mean_difference,
 )
 from fedmedclip.simulation.bandwidth.results import UNCOMPRESSED, final_accuracy_global
 from fedmedclip.simulation.bandwidth.runs import Experiment, Run, open_runs, run_federation
+from fedmedclip.simulation.differences import Difference, mean_difference
 from fedmedclip.simulation.federation.feature_pool import pool_of_file
 from fedmedclip.simulation.federation.run_loop import Job, claim_output, run_missing
 from fedmedclip.simulation.seed_lists import parse_seeds
