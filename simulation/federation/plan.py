@@ -22,7 +22,7 @@ AGGREGATOR = "aggregator"
 
 @dataclass(frozen=True)
 class FederationPlan:
-    """A run's plan. Codecs, rule and share are as in the aggregator's configuration.
+    """A run's plan. Codecs, rule, share and norm are as in the aggregator's configuration.
 
     `floors` are those of every site, which in truth no plan says.
     """
@@ -36,6 +36,7 @@ class FederationPlan:
     rule: str | None = None
     maximum_share: float = 0.5
     floors: Floors = DEFAULT_FLOORS
+    maximum_update_norm: float = math.inf
 
 
 def settings_of(values: Mapping[str, Any], label: str) -> TrainingSettings:
@@ -62,7 +63,7 @@ def wire_plan(plan: FederationPlan, pool: FeaturePool, key: SigningKey) -> Plan:
         number=1,
         revision=1,
         paused=False,
-        maximum_update_norm=math.inf,
+        maximum_update_norm=plan.maximum_update_norm,
         start=None,
     )
 
