@@ -216,3 +216,69 @@ def accuracy_command(
         visible(shlex.join(["fedmedclip", *sys.argv[1:]])), floors,
     )  # fmt: skip
     run_accuracy(settings, Console())
+
+
+@bench_app.command("robustness")
+def robustness_command(
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out",
+            "--output",
+            help="Results; finished runs and computed features there are used again.",
+            callback=checked("--out", "new folder"),
+        ),
+    ],
+    data: Data = None,
+    bundle: BundleFolder = None,
+    features: Features = None,
+    attacks: Annotated[
+        str,
+        typer.Option(
+            help="Names with commas between them: sign-flip, scale, noise, label-flip, alie, ipm, samples; "
+            "with a strength such as ipm:strength=0.5. `none` is always played."
+        ),
+    ] = "sign-flip,scale,noise,label-flip,alie,ipm,samples",
+    rules: Annotated[
+        str,
+        typer.Option(
+            help="Aggregation rules with commas between them, such as trimmed_mean:share=0.2; `all` that are "
+            "built in, `default`: a federation's that names none. What does not suit a method is left out."
+        ),
+    ] = "all",
+    attackers: Annotated[int, typer.Option(help="How many of the sites are hostile.")] = 1,
+    sites: Annotated[
+        str, typer.Option(help="Numbers of sites, with commas between them, to deal the images out among.")
+    ] = "5,10",
+    alpha: Annotated[
+        float, typer.Option(help="Concentration of the Dirichlet distribution: small is uneven.")
+    ] = 1.0,
+    methods: Annotated[str, typer.Option(help="How the heads train; names with commas.")] = "fedmedclip",
+    codec: Annotated[
+        str, typer.Option(help="How honest sites encode; UP/DOWN for two directions.")
+    ] = "lowrank",
+    rounds: Rounds = 10,
+    seeds: Seeds = "0,1,2",
+    maximum_update_norm: Annotated[
+        float, typer.Option(help="The largest norm of an update that the aggregator counts.")
+    ] = 1000.0,
+) -> None:
+    """Let some sites be hostile, under each aggregation rule, and measure what the honest ones lose.
+
+    Whole federations run in one process on cached features, with the production codecs and aggregation. Every
+    image stays in the part of its hospital's split: only training images are trained on, only test images are
+    tested on. The same command gives the same numbers; stopped, it goes on where it was.
+    """
+    import shlex
+    import sys
+
+    from rich.console import Console
+
+    from fedmedclip.simulation.federation.source import Source
+    from fedmedclip.simulation.robustness.benchmark import RobustnessSettings, run_robustness
+
+    settings = RobustnessSettings(
+        out, attacks, rules, Source(data, bundle, features), attackers, sites, seeds, rounds, methods, codec,
+        alpha, maximum_update_norm, visible(shlex.join(["fedmedclip", *sys.argv[1:]])),
+    )  # fmt: skip
+    run_robustness(settings, Console())
