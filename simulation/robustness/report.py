@@ -45,9 +45,9 @@ def print_tables(
         rules, attacks = names_of(grid)
         title = f"{method}, {attackers} of {sites} sites hostile, {rounds} rounds: points less the clean run"
         table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-        table.add_column("rule", no_wrap=True)
-        for heading in ("clean %", "cost", *(name.replace("-", "\n") for name in attacks)):
-            table.add_column(heading, justify="right")
+        table.add_column("rule", overflow="fold", max_width=22)
+        for heading in ("clean\n%", "cost", *(name.replace("-", "\n") for name in attacks)):
+            table.add_column(heading, justify="right", no_wrap=True)
         for rule in rules:
             table.add_row(visible(rule), *_cells(grid, rule, attacks, _points))
         console.print(table)
