@@ -22,7 +22,7 @@ from fedmedclip.aggregator.coordinator import Coordinator
 from fedmedclip.aggregator.global_head import GlobalHead
 from fedmedclip.aggregator.store import Store
 from fedmedclip.edge_client.site.agent import SiteAgent
-from fedmedclip.edge_client.site.roles import Identity
+from fedmedclip.edge_client.site.roles import Contribution, Identity
 from fedmedclip.edge_client.site.state import SiteState
 from fedmedclip.protocol.codecs.error_feedback import Compressed
 from fedmedclip.protocol.database import IN_MEMORY
@@ -80,6 +80,10 @@ class DriftingLearner:
             for name, array in shared.items()
         }
         return moved, private
+
+    def contribution(self, plan: Plan) -> Contribution:
+        """Return that everything is sent."""
+        return Contribution(self.samples)
 
     def compressed(self, round_number: int, compressed: Compressed) -> None:
         """Nobody reads a journal here."""

@@ -9,6 +9,7 @@ from fedmedclip.edge_client.doctor.machine import disk, memory, processor, secre
 from fedmedclip.edge_client.doctor.training import folder_of, training
 from fedmedclip.edge_client.doctor.work import features, images, self_test, speed
 from fedmedclip.edge_client.site.configuration import SiteConfiguration
+from fedmedclip.edge_client.site.roster_follower import roster_follower
 from fedmedclip.protocol.bundle.bundle import MANIFEST, Bundle, open_bundle
 from fedmedclip.protocol.configuration import beside, path_faults, read_configuration
 from fedmedclip.protocol.errors import InvalidInputError
@@ -42,9 +43,11 @@ def examine(
             raise InvalidInputError(next(iter(faults.values())))
         bundle_folder = bundle_folder or beside(configuration_file, configuration.site.bundle)
     bundle = None if bundle_folder is None else open_bundle(bundle_folder)
-    if bundle is not None and configuration is not None:
+    if bundle is not None and configuration is not None and configuration_file is not None:
         site = configuration.site
-        trust_of_site(site.aggregator_key, insecure=site.insecure).require_bundle(bundle)
+        follower = roster_follower(configuration_file, site)
+        roster = None if follower is None else follower.roster
+        trust_of_site(site.aggregator_key, roster, insecure=site.insecure).require_bundle(bundle)
     threads = None if configuration is None else configuration.resources.threads
     state = Path.cwd()
     if configuration is not None and configuration_file is not None:

@@ -28,6 +28,7 @@ from fedmedclip.protocol.enrolment.invitation import Invitation
 from fedmedclip.protocol.errors import InvalidInputError, MessageError
 from fedmedclip.protocol.new_files import write_new_file
 from fedmedclip.protocol.paths import open_regular_file, path_fault
+from fedmedclip.protocol.signature import fingerprint
 from fedmedclip.protocol.state_folder import claim_state_folder
 
 log = logging.getLogger("fedmedclip.join")
@@ -64,6 +65,10 @@ def join(
             samples = _examined(kit, configuration, invitation, anyway)
             make_request(kit, invitation, samples, version("fedmedclip-edge"))
         request = pending_request(kit)
+        log.info(
+            "the key of %s is %s; the coordinator may ask you for it, to know that it is yours",
+            invitation.site, fingerprint(request.request.public_key).hex(),
+        )  # fmt: skip
         if request_file is not None:
             write_new_file(request_file, request.encoded)
             return None

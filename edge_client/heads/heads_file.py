@@ -18,6 +18,7 @@ from fedmedclip.protocol.heads.heads_file import (
     METADATA_KEY,
     EnsembleRule,
     HeadsMetadata,
+    Judgement,
     write_heads_file,
 )
 from fedmedclip.protocol.heads.heads_signature import HEADER_LIMIT
@@ -27,6 +28,7 @@ from fedmedclip.protocol.paths import open_regular_file
 from fedmedclip.protocol.signature import SigningKey
 from fedmedclip.protocol.trust.decision import Trust
 
+ZERO_SHOT_ANSWERS = "their site found zero-shot better on its validation split; zero-shot answers"
 NO_PRIVATE_HEAD = "no private head; the shared head answers alone"
 
 
@@ -35,7 +37,8 @@ class Heads:
     """The heads that classify at one site.
 
     `private` is None when there is no private head: for a method without one, or to hand the shared head to
-    a clinic that did not train, for which `site` is empty. `version` is that of the shared head.
+    a clinic that did not train, for which `site` is empty. `version` is that of the shared head, `judgement`
+    what their site found on its validation split.
     """
 
     method: str
@@ -45,6 +48,12 @@ class Heads:
     site: str
     version: int
     ensemble: EnsembleRule = ENTROPY
+    judgement: Judgement | None = None
+
+    @property
+    def zero_shot_answers(self) -> bool:
+        """Whether their site found zero-shot better: then that answers, and not these heads."""
+        return self.judgement is not None and self.judgement.zero_shot_answers
 
     @property
     def lack_private_head(self) -> bool:
@@ -68,6 +77,7 @@ def save_heads(path: Path, heads: Heads, bundle: Bundle, key: SigningKey | None 
         bundle.digest.hex(),
         bundle.manifest.class_names,
         heads.ensemble,
+        heads.judgement,
     )
     write_heads_file(path, metadata, heads.shared, heads.private, key)
 
@@ -105,6 +115,7 @@ def load_heads(path: Path, bundle: Bundle) -> Heads:
         metadata.site,
         metadata.version,
         metadata.ensemble,
+        metadata.judgement,
     )
 
 

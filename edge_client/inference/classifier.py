@@ -20,7 +20,7 @@ from fedmedclip.edge_client.features.encoder import Encoder
 from fedmedclip.edge_client.features.extraction import SkippedImage
 from fedmedclip.edge_client.features.new_prompts import open_with_prompts
 from fedmedclip.edge_client.features.opening import open_with_encoder
-from fedmedclip.edge_client.heads.classification import predict, zero_shot
+from fedmedclip.edge_client.heads.classification import answer
 from fedmedclip.edge_client.heads.heads_file import Heads, load_trusted_heads
 from fedmedclip.edge_client.images.dataset import list_images
 from fedmedclip.edge_client.images.opening import UnreadableImageError
@@ -46,6 +46,8 @@ _BATCH = 16
 @dataclass(frozen=True)
 class Prediction:
     """One image's result: the ensemble's where there is a private head, else the best that there is.
+
+    Where the heads' site found zero-shot better on its validation split, it is zero-shot's.
 
     `path` is None for an array. `probabilities` by class name sum to 1; `label` is the most probable class.
     `ensemble_weight` is the private head's share in it, from 0 to 1. `milliseconds` is the image's share of
@@ -126,19 +128,15 @@ class Classifier:
             now = time.perf_counter()
             milliseconds = round((now - started) * 1000 / len(batch), 3)
             started = now
-            for image, answer in zip(batch, answers, strict=True):
-                yield Prediction(image.path, *answer, milliseconds)
+            for image, found in zip(batch, answers, strict=True):
+                yield Prediction(image.path, *found, milliseconds)
 
     def _encode(self, batch: Sequence["_Ready"]) -> npt.NDArray[np.float32]:
         return self._encoder.encode(np.stack([image.pixels for image in batch]))
 
     def _answers(self, embeddings: npt.NDArray[np.float32]) -> Iterator[tuple[str, dict[str, float], float]]:
         """Yield label, probabilities and the private head's share for each embedding, float32 (N, D)."""
-        if self.heads is None:
-            probabilities, weights = zero_shot(self.bundle, embeddings), np.zeros(len(embeddings), np.float32)
-        else:
-            found = predict(self.heads, self.bundle, embeddings)
-            probabilities, weights = found.ensemble, found.ensemble_weight
+        probabilities, weights = answer(self.heads, self.bundle, embeddings)
         names = self.class_names
         for row, weight in zip(probabilities, weights, strict=True):
             by_class = {name: round(float(value), 6) for name, value in zip(names, row, strict=True)}

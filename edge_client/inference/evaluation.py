@@ -13,7 +13,12 @@ from fedmedclip.edge_client.features.feature_store import FeatureStore
 from fedmedclip.edge_client.features.labelled import load_labelled_features
 from fedmedclip.edge_client.features.new_prompts import open_with_prompts
 from fedmedclip.edge_client.heads.classification import predict, zero_shot
-from fedmedclip.edge_client.heads.heads_file import NO_PRIVATE_HEAD, Heads, load_trusted_heads
+from fedmedclip.edge_client.heads.heads_file import (
+    NO_PRIVATE_HEAD,
+    ZERO_SHOT_ANSWERS,
+    Heads,
+    load_trusted_heads,
+)
 from fedmedclip.edge_client.heads.metrics import Metrics, measure
 from fedmedclip.edge_client.images.readers.settings import DEFAULT_READING, ReaderSettings
 from fedmedclip.edge_client.inference.provenance import provenance_of
@@ -87,6 +92,8 @@ def run_evaluation(
         console.print(visible(line), highlight=False)
     if heads is not None and heads.lack_private_head:
         console.print(f"{visible(heads_file)}: {NO_PRIVATE_HEAD}", highlight=False)
+    if heads is not None and heads.zero_shot_answers:
+        console.print(f"{visible(heads_file)}: {ZERO_SHOT_ANSWERS}", highlight=False)
     console.print(_table(figures))
     for name, metrics in figures.items():
         console.print(_class_table(name, metrics))

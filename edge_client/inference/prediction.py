@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal, TextIO
 
 from fedmedclip.edge_client.features.extraction import SkippedImage, refuse_skipped, summarize_skipped
-from fedmedclip.edge_client.heads.heads_file import NO_PRIVATE_HEAD
+from fedmedclip.edge_client.heads.heads_file import NO_PRIVATE_HEAD, ZERO_SHOT_ANSWERS
 from fedmedclip.edge_client.images.dataset import list_images
 from fedmedclip.edge_client.images.readers.settings import DEFAULT_READING, ReaderSettings
 from fedmedclip.edge_client.inference.classifier import load
@@ -62,6 +62,8 @@ def run_prediction(
             provenance, class_names = classifier.provenance, classifier.class_names
             if classifier.heads is not None and classifier.heads.lack_private_head:
                 print(f"{visible(heads_file)}: {NO_PRIVATE_HEAD}", file=sys.stderr)
+            if classifier.heads is not None and classifier.heads.zero_shot_answers:
+                print(f"{visible(heads_file)}: {ZERO_SHOT_ANSWERS}", file=sys.stderr)
             with _opened(output) as file:
                 if output_format == "jsonl":
                     write = json_writer(file, None if provenance_place == "none" else provenance)

@@ -11,6 +11,7 @@ once the aggregator has admitted this site to it: a plan may be an old copy, the
 import logging
 from dataclasses import replace
 
+from fedmedclip.edge_client.site.abstention import Abstention
 from fedmedclip.edge_client.site.application import Application
 from fedmedclip.edge_client.site.delivery import Delivery
 from fedmedclip.edge_client.site.head_follower import HeadFollower
@@ -87,6 +88,7 @@ class SiteAgent:
         self._proof = Proof(state)
         self._rations = Rations()
         self._complaints = Allowance(LOGGED_AT_ONCE, SECONDS_PER_LOGGED, 0.0)
+        self._abstention = Abstention()
         self.refused_messages = 0
         self._has_other_version = False
         self._online = False
@@ -144,7 +146,7 @@ class SiteAgent:
             return False
         stored = self._stored
         shown = stored is not None and not stored.finished and stored.trained_round > stored.version
-        return said is None or not shown
+        return said is None or not shown or bool(self._withheld)
 
     def limit_messages(self, maximum_message_bytes: int) -> None:
         """Cut updates into blocks by what this connection's broker takes."""
@@ -156,6 +158,9 @@ class SiteAgent:
         self._online = True
         self._application.begin()
         self._delivery.send_at_once()
+        self._abstention.repeat()
+        if self._withheld:
+            self._delivery.withhold()
 
     def disconnected(self) -> None:
         """Stay silent until the next connection; what was asked or sent meanwhile would pile up unsent."""
@@ -240,7 +245,8 @@ class SiteAgent:
             # Whoever does not answer may be an aggregator that has lost this member.
             self._application.repeat()
         kept = [] if self._membership is None else self._membership.due(now)
-        return [*asked, *heads, *kept, *self._delivery.due(now), *self._train(now)]
+        sent = self._abstain_from(now) if self._withheld else self._delivery.due(now)
+        return [*asked, *heads, *kept, *sent, *self._train(now)]
 
     def _take_plan(self, plan: Plan, sealed: bytes, now: float) -> list[Message]:
         """Take part in the run of a plan, follow a later run or revision; an earlier plan is refused."""
@@ -340,7 +346,7 @@ class SiteAgent:
             case Announcement() | Snapshot():
                 if message.version == self.version:
                     # Of a round that is still open the aggregator may have lost what it had accepted.
-                    self._state.reopen(message.version + 1)
+                    self._reopen(message.version + 1)
                 return [*self._follower.take(message, now)]
             case Block():
                 if self._membership is not None and self._membership.add_block(message):
@@ -364,6 +370,17 @@ class SiteAgent:
             case _:
                 raise MessageError(f"{type(message).__name__} is not for a site")
         return []
+
+    def _reopen(self, round_number: int) -> None:
+        self._abstention.repeat()
+        if not self._withheld:
+            self._state.reopen(round_number)
+
+    @property
+    def _withheld(self) -> str:
+        """Why this site sends no updates in the run that it is in; empty when it does."""
+        stored = self._stored
+        return "" if stored is None else self._learner.contribution(stored.plan).withheld
 
     def _note_draw(self, carrier: Announcement | Snapshot) -> None:
         """Take note of who trains from a version; more may be drawn later, none is called off."""
@@ -408,6 +425,12 @@ class SiteAgent:
             shared, private = self._learner.train(plan, follower.head, private, round_number)
         except (InvalidInputError, HeadError) as error:
             return self._abstain(round_number, str(error), now)
+        contribution = self._learner.contribution(plan)
+        if contribution.withheld:
+            self._state.store_private(round_number, private_specification.to_bytes(private))
+            self._reload()
+            log.info("round %d: nothing is sent: %s", round_number, contribution.withheld)
+            return self._abstain_from(now)
         residual = None if stored.residual is None else specification.from_bytes(stored.residual)
         delta = change_to_send(plan.method, shared, follower.head, residual)
         codec = self._own_codec or delta_codec_named(plan.uplink_codec)
@@ -416,7 +439,7 @@ class SiteAgent:
         )
         self._learner.compressed(round_number, compressed)
         self._state.store_update(
-            OutgoingUpdate(round_number, self._learner.samples, compressed.encoded),
+            OutgoingUpdate(round_number, contribution.samples, compressed.encoded),
             private_specification.to_bytes(private),
             specification.to_bytes(compressed.residual),
             compressed.memory,
@@ -424,6 +447,15 @@ class SiteAgent:
         self._reload()
         self._delivery.send_at_once()
         return self._delivery.due(now)
+
+    def _abstain_from(self, now: float) -> list[Message]:
+        """Say of the open round, once it is trained, that nothing of it is sent."""
+        stored = self._stored
+        assert stored is not None
+        round_number = stored.version + 1
+        if stored.finished or stored.trained_round != round_number:
+            return []
+        return self._abstention.due(round_number, self._withheld, now)
 
     def _abstain(self, round_number: int, reason: str, now: float) -> list[Message]:
         """Let the others go on without this site; it tries again later, and in the next round."""

@@ -6,6 +6,7 @@ import msgspec
 from msgspec import Meta
 
 from fedmedclip.edge_client.images.readers.settings import ReaderSettings
+from fedmedclip.edge_client.learning.floors import Floors
 from fedmedclip.protocol.codecs import require_delta_codec
 from fedmedclip.protocol.configuration.annotations import (
     BundleFolder,
@@ -97,5 +98,6 @@ class SiteConfiguration(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     site: SiteSettings
     split: SplitSettings = SplitSettings()
     images: ImageSettings = ImageSettings()
+    privacy: Floors = Floors()
     resources: ResourceSettings = ResourceSettings()
     broker: LinkSettings = LinkSettings()

@@ -73,6 +73,12 @@ class Delivery:
         payload = refer_to(update.payload, self._maximum_message_bytes)
         return Update(update.round_number, update.samples, payload, update.attempt)
 
+    def withhold(self) -> None:
+        """Drop an update that its site no longer sends; it is as if it had not counted."""
+        if (update := self._state.outgoing_update()) is not None:
+            log.warning("the update of round %d is not sent", update.round_number)
+            self._state.settle(update.round_number, accepted=False)
+
     def blocks(self, request: BlockRequest) -> list[Block]:
         """Return the blocks of the update that are asked for; none where it is not asked for."""
         update = self._state.outgoing_update()

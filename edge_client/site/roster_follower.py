@@ -3,7 +3,9 @@
 import logging
 from pathlib import Path
 
+from fedmedclip.edge_client.site.configuration import SiteSettings
 from fedmedclip.edge_client.site.head_follower import ASK_AGAIN_SECONDS
+from fedmedclip.protocol.configuration import beside
 from fedmedclip.protocol.envelope import NO_IDENTITY, Envelope
 from fedmedclip.protocol.errors import MessageError
 from fedmedclip.protocol.messages import Block, BlockRequest, RosterNotice
@@ -114,6 +116,14 @@ class RosterFollower:
                 self._site, self._federation, own.reason or "no reason was given",
             )  # fmt: skip
         log.info("members of %s: %s", self._federation, ", ".join(_active(roster)) or "none")
+
+
+def roster_follower(configuration_file: Path, settings: SiteSettings) -> RosterFollower | None:
+    """Return what follows a site's roster, None where its configuration names none."""
+    if settings.roster is None or settings.aggregator_key is None:
+        return None
+    path, pinned = beside(configuration_file, settings.roster), bytes.fromhex(settings.aggregator_key)
+    return RosterFollower(path, settings.federation, settings.name, pinned)
 
 
 def _active(roster: Roster) -> list[str]:

@@ -18,7 +18,7 @@ from fedmedclip.edge_client.site.membership import Membership
 from fedmedclip.edge_client.site.patience import Patience
 from fedmedclip.edge_client.site.renewal import Renewing
 from fedmedclip.edge_client.site.roles import Identity
-from fedmedclip.edge_client.site.roster_follower import RosterFollower
+from fedmedclip.edge_client.site.roster_follower import roster_follower
 from fedmedclip.edge_client.site.state import SiteState
 from fedmedclip.protocol import topics
 from fedmedclip.protocol.bundle.bundle import Bundle, open_bundle
@@ -43,7 +43,7 @@ from fedmedclip.protocol.progress import progress_lines
 from fedmedclip.protocol.seeds import derive_seed
 from fedmedclip.protocol.signature import SigningKey, fingerprint, load_or_create_signing_key
 from fedmedclip.protocol.state_folder import claim_state_folder
-from fedmedclip.protocol.trust.decision import trust_of_site
+from fedmedclip.protocol.trust.decision import Trust, trust_of_site
 from fedmedclip.protocol.trust.pins import pin_where_possible
 
 log = logging.getLogger("fedmedclip.site")
@@ -76,7 +76,9 @@ def run_site(configuration_file: Path, *, once: bool) -> None:
         key = load_or_create_signing_key(state_folder / "site.key")
         with progress_lines("opening and testing the bundle"):
             bundle = open_bundle(beside(configuration_file, settings.bundle))
-            trust = trust_of_site(settings.aggregator_key, insecure=settings.insecure)
+            follower = roster_follower(configuration_file, settings)
+            roster = None if follower is None else follower.roster
+            trust = trust_of_site(settings.aggregator_key, roster, insecure=settings.insecure)
             trust.require_bundle(bundle)
             if require_self_test_once(bundle, state_folder, configuration.resources.threads):
                 log.info("self-test passed: this machine computes what the bundle's maker computed")
@@ -99,6 +101,7 @@ def run_site(configuration_file: Path, *, once: bool) -> None:
             configuration.resources.threads,
             settings.ensemble,
             lambda: (link.sent_bytes, link.received_bytes),
+            configuration.privacy,
         )
         pinned = settings.aggregator_key
         identity = Identity(
@@ -118,11 +121,11 @@ def run_site(configuration_file: Path, *, once: bool) -> None:
             broker.maximum_message_bytes,
             settings.uplink_codec,
             moments,
-            _membership(configuration_file, settings, broker),
+            None if follower is None else Membership(follower, _renewing(settings, broker)),
         )
         log.info("site %s, key %s", settings.name, key.public_key.hex())
         if not trust.insecure:
-            _pin_for_this_user(settings, configuration_file, key)
+            _pin_for_this_user(settings, configuration_file, key, trust)
         link.subscribe(
             topics.plan(settings.federation),
             topics.head(settings.federation),
@@ -141,30 +144,24 @@ def run_site(configuration_file: Path, *, once: bool) -> None:
             state.close()
 
 
-def _membership(configuration_file: Path, settings: SiteSettings, broker: LinkSettings) -> Membership | None:
-    if settings.roster is None or settings.aggregator_key is None:
+def _renewing(settings: SiteSettings, broker: LinkSettings) -> Renewing | None:
+    if broker.certificate_file is None or broker.ca_file is None:
         return None
-    follower = RosterFollower(
-        beside(configuration_file, settings.roster),
-        settings.federation,
-        settings.name,
-        bytes.fromhex(settings.aggregator_key),
-    )
-    renewing = None
-    if broker.certificate_file is not None and broker.ca_file is not None:
-        credentials = Credentials(Path(broker.certificate_file).parent)
-        # Where key and certificate lie in one file, as `join` has it, they can be changed at once.
-        if broker.certificate_file == broker.key_file == str(credentials.path):
-            renewing = Renewing(credentials, Path(broker.ca_file), settings.name)
-    return Membership(follower, renewing)
+    credentials = Credentials(Path(broker.certificate_file).parent)
+    # Where key and certificate lie in one file, as `join` has it, they can be changed at once.
+    if not broker.certificate_file == broker.key_file == str(credentials.path):
+        return None
+    return Renewing(credentials, Path(broker.ca_file), settings.name)
 
 
-def _pin_for_this_user(settings: SiteSettings, configuration_file: Path, key: SigningKey) -> None:
+def _pin_for_this_user(
+    settings: SiteSettings, configuration_file: Path, key: SigningKey, trust: Trust
+) -> None:
     """Let `predict` and its like take this site's heads, and the bundle that its operator trusts."""
-    keys = {f"site {settings.name} of {settings.federation}": key.public_key}
+    keys = {key.public_key: f"site {settings.name} of {settings.federation}"}
     if settings.aggregator_key is not None:
-        keys[f"aggregator of {settings.federation}"] = bytes.fromhex(settings.aggregator_key)
-    for whose, public_key in keys.items():
+        keys |= dict.fromkeys(sorted(trust.keys), f"aggregator of {settings.federation}")
+    for public_key, whose in keys.items():
         pin_where_possible(public_key, f"{whose}, {configuration_file.resolve()}")
 
 
@@ -198,6 +195,8 @@ def _features(
         log.info("%s", line)
     for image in features.report.skipped:
         log.warning("skipped %s: %s", image.path, image.reason)
+    for line in configuration.privacy.lines(features.train.labels, bundle.manifest.class_names):
+        log.warning("%s", line)
     return features
 
 

@@ -240,6 +240,15 @@ class SiteState:
                 ),
             )
 
+    def store_private(self, round_number: int, private_head: bytes) -> None:
+        """Record a trained round of which nothing is sent: what is owed of earlier rounds stays owed."""
+        with self._database.transaction() as database:
+            residual, memory = database.execute("SELECT residual, codec_memory FROM site").fetchone()
+            database.execute(
+                "UPDATE site SET trained_round = ?, private_head = ?, own_checksum = ?",
+                (round_number, private_head, checksum(private_head, residual, memory)),
+            )
+
     def outgoing_update(self) -> OutgoingUpdate | None:
         """Return the update that is not settled yet, if any."""
         row = self._database.row("SELECT round_number, samples, payload, attempt FROM outbox WHERE open")

@@ -23,6 +23,7 @@ FORMAT = 1
 METADATA_KEY = "fedmedclip"
 
 Name = Annotated[str, msgspec.Meta(max_length=256)]
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 
 class EnsembleRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -43,10 +44,27 @@ class EnsembleRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise InvalidInputError(f"the ensemble's weight is {self.weight}, it must be from 0 to 1")
 
 
-class HeadsMetadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Judgement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How good a site found heads on its validation split: balanced accuracies, 0 to 1, of `images` images.
+
+    `heads` is that of their ensemble, `zero_shot` that of no heads at all, which answers where it is better.
+    """
+
+    images: Annotated[int, msgspec.Meta(ge=1)]
+    heads: Share
+    zero_shot: Share
+
+    @property
+    def zero_shot_answers(self) -> bool:
+        """Whether zero-shot is to answer in place of the heads."""
+        return self.heads < self.zero_shot
+
+
+class HeadsMetadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Whose heads a file holds, and of which bundle. `bundle_digest` is 64 hexadecimal digits.
 
-    `site` is empty for a shared head that the centre wrote, which is no site's own.
+    `site` is empty for a shared head that the centre wrote, which is no site's own. `judgement` is the site's
+    of these heads; None where nobody could judge.
     """
 
     format: int
@@ -57,6 +75,7 @@ class HeadsMetadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     bundle_digest: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
     class_names: Annotated[list[Name], msgspec.Meta(max_length=65536)]
     ensemble: EnsembleRule = EnsembleRule()
+    judgement: Judgement | None = None
 
 
 def write_heads_file(

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from fedmedclip.edge_client.learning.floors import DEFAULT_FLOORS, NO_FLOORS
 from fedmedclip.protocol import topics
 from fedmedclip.protocol.bundle.bundle import open_bundle
 from fedmedclip.protocol.codecs import delta_codec_named
@@ -229,6 +230,8 @@ def _federate(
             data=data,
             seed=settings.seed,
             broker=broker,
+            # On one machine nothing leaves, and sites of one's own data may be as small as they like.
+            floors=DEFAULT_FLOORS if settings.data is None else NO_FLOORS,
         )
         commands[site] = ["site", "--config", str(configuration), "--once"]
     joined = steps.begin(f"features: {len(folder.sites)} sites run the encoder once")

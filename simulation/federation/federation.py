@@ -6,7 +6,7 @@ them, also where sites come and go). No message is lost here, so there is nothin
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,12 +18,14 @@ from fedmedclip.aggregator.store import Store, StoredHead, StoredVersion
 from fedmedclip.aggregator.weights import weights_of
 from fedmedclip.edge_client.site.head_follower import ASK_AGAIN_SECONDS, HeadFollower, Request
 from fedmedclip.protocol import topics
-from fedmedclip.protocol.codecs import decode_head
+from fedmedclip.protocol.codecs import codec_named, decode_head
+from fedmedclip.protocol.codecs.error_feedback import compress, norm_of
 from fedmedclip.protocol.envelope import NO_IDENTITY, seal
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.heads.head import NamedArrays, head_digest
 from fedmedclip.protocol.link.settings import SMALLEST_COMMON_LIMIT
 from fedmedclip.protocol.messages import (
+    Abstain,
     Announcement,
     Block,
     HeadRequest,
@@ -38,7 +40,8 @@ from fedmedclip.protocol.messages import (
 )
 from fedmedclip.protocol.objects import blocks_of, refer_to
 from fedmedclip.protocol.signature import fingerprint
-from fedmedclip.simulation.federation.coders import CodecMeasurements, Coder, Kept, coder_of
+from fedmedclip.simulation.federation.adversary import Adversary
+from fedmedclip.simulation.federation.coders import CodecMeasurements, Coded, Coder, Kept, coder_of
 from fedmedclip.simulation.federation.plan import (
     AGGREGATOR,
     FEDERATION,
@@ -60,7 +63,8 @@ class Federation:
     """Sites and an aggregator. Their states rest in a temporary folder below `folder`; close it when done.
 
     `coder` replaces that of the plan's codecs; `measurements` records what it makes of the first site's
-    update in each round.
+    update in each round. With an `adversary` some sites are hostile; `refused` counts the updates that the
+    aggregator refused for their norm.
     """
 
     def __init__(
@@ -69,18 +73,25 @@ class Federation:
         folder: Path | None = None,
         coder: Coder | None = None,
         measurements: CodecMeasurements | None = None,
+        adversary: Adversary | None = None,
     ) -> None:
         self._trainer = trainer
         self._plan = plan = trainer.plan
         self._measurements = measurements
         self._specification = trainer.shared_specification
         self._coder = coder or coder_of(
-            plan.method, plan.uplink_codec, plan.downlink_codec, self._specification
+            plan.method,
+            plan.uplink_codec,
+            plan.downlink_codec,
+            self._specification,
+            plan.maximum_update_norm,
         )
         self._rule = _rule_of(plan, whole_heads=self._coder.whole)
         self._rule_state: RuleState = {}
         self.remarks: tuple[Remark, ...] = ()
         """Whom the rule rejected or clipped in the last round."""
+        self._adversary = adversary
+        self.refused = 0
         self._folder = TemporaryDirectory(dir=folder, prefix=WORKING_PREFIX)
         self._states = SiteStates(Path(self._folder.name), trainer)
         self._key = derived_key(plan.seed, AGGREGATOR)
@@ -97,7 +108,10 @@ class Federation:
         self._broadcast(topics.head(FEDERATION), self._versions.announcement())
 
     def play_round(self, number: int, sites: Sequence[VirtualSite]) -> Traffic:
-        """Let these sites, and nobody else, make version `number`; return what travelled."""
+        """Let these sites, and nobody else, make version `number`; return what travelled.
+
+        Raises InvalidInputError when the floors let none of them send.
+        """
         self._traffic = Traffic()
         names = {site.name for site in sites}
         for name in [name for name in self._online if name not in names]:
@@ -105,13 +119,14 @@ class Federation:
         for site in sites:
             if site.name not in self._online:
                 self._join(site)
+        self._require_senders(number, sites)
+        delivered = self._deliveries(number, sites)
         weights = weights_of(
-            {site.name: len(site.train) for site in sites}, "samples", self._plan.maximum_share
+            {site: samples for site, (samples, _) in delivered.items()}, "samples", self._plan.maximum_share
         )
-        # Encoded: heads of many sites would fill the memory.
         updates = [
-            SiteUpdate(site.name, weights[site.name], self._train(site, number, measured=site is sites[0]))
-            for site in sorted(sites, key=lambda site: site.name)
+            SiteUpdate(site, weights[site], partial(decode_head, payload, self._specification))
+            for site, (_, payload) in sorted(delivered.items())
         ]
         made = self._rule(updates, self._specification, self._rule_state)
         self._rule_state, self.remarks = made.state, made.remarks
@@ -131,18 +146,78 @@ class Federation:
         self._store.close()
         self._folder.cleanup()
 
-    def _train(self, site: VirtualSite, number: int, measured: bool) -> Callable[[], NamedArrays]:
-        """Return what reads what counts of the site's update."""
+    def _require_senders(self, number: int, sites: Sequence[VirtualSite]) -> None:
+        reasons = [self._trainer.contribution(site).withheld for site in sites]
+        if all(reasons):
+            raise InvalidInputError(
+                f"round {number}: none of {len(sites)} sites may send what it learnt ({min(reasons)}); give "
+                "fewer or larger sites, or switch the floors off"
+            )
+
+    def _deliveries(self, number: int, sites: Sequence[VirtualSite]) -> dict[str, tuple[int, bytes]]:
+        """Let the sites train and deliver; return samples and payload of each update that counts.
+
+        Payloads are kept encoded: heads of many sites would fill the memory.
+        """
+        hostile = frozenset() if self._adversary is None else self._adversary.hostile
+        counted: dict[str, tuple[int, bytes]] = {}
+        known: list[NamedArrays] = []
+        for site in sorted(sites, key=lambda site: (site.name in hostile, site.name)):
+            contribution = self._trainer.contribution(site)
+            if contribution.withheld:
+                self._keep_back(site, number, contribution.withheld)
+                continue
+            measurements = None if counted else self._measurements
+            samples = contribution.samples
+            if self._adversary is None or site.name not in hostile:
+                made = self._train(self._trainer, site, number, measurements)
+                if self._adversary is not None:
+                    known.append(made.decoded)
+            else:
+                made = self._forge(self._adversary, site, number, known)
+                samples = self._adversary.claimed_samples(site)
+            if self._deliver(site, number, samples, made):
+                counted[site.name] = (samples, made.payload)
+        return counted
+
+    def _deliver(self, site: VirtualSite, number: int, samples: int, made: Coded) -> bool:
+        """Send an update, and the receipt; return whether it counts, as the aggregator's intake has it."""
+        payload = refer_to(made.payload, SMALLEST_COMMON_LIMIT)
+        update = Update(number, samples, payload, 0)
+        self._up(site.name, update, *blocks_of(made.payload, payload))
+        norm, limit = norm_of(made.decoded), self._plan.maximum_update_norm
+        counts = norm <= limit
+        refusal = "" if counts else f"the update's norm is {norm:.3g}, at most {limit:.3g} counts"
+        self._down(site.name, Receipt(number, counts, refusal, False, update.mark))
+        self.refused += not counts
+        return counts
+
+    def _keep_back(self, site: VirtualSite, number: int, reason: str) -> None:
+        """Let a site that a floor lets send nothing train its private head all the same."""
         private, kept = self._states.load(site.name)
-        shared, private = self._trainer.train(site, self.head, private, number)
-        measurements = self._measurements if measured else None
+        _, private = self._trainer.train(site, self.head, private, number)
+        self._states.save(site.name, private, kept)
+        self._up(site.name, Abstain(number, reason[:400]))
+
+    def _forge(
+        self, adversary: Adversary, site: VirtualSite, number: int, honest: Sequence[NamedArrays]
+    ) -> Coded:
+        """Return a hostile site's update. What it forges it sends without loss: any codec is decoded."""
+        made = self._train(adversary.trainer(self._trainer), site, number, None)
+        forged = adversary.forge(site.name, number, made.decoded, honest)
+        if forged is None:
+            return made
+        exact = compress(codec_named("lossless"), forged, None, b"", self._specification)
+        return Coded(exact.encoded, exact.decoded, made.kept)
+
+    def _train(
+        self, trainer: Trainer, site: VirtualSite, number: int, measurements: CodecMeasurements | None
+    ) -> Coded:
+        private, kept = self._states.load(site.name)
+        shared, private = trainer.train(site, self.head, private, number)
         made = self._coder.encode_update(shared, self.head, kept, measurements)
         self._states.save(site.name, private, made.kept)
-        payload = refer_to(made.payload, SMALLEST_COMMON_LIMIT)
-        update = Update(number, len(site.train), payload, 0)
-        self._up(site.name, update, *blocks_of(made.payload, payload))
-        self._down(site.name, Receipt(number, True, "", False, update.mark))
-        return partial(decode_head, made.payload, self._specification)
+        return made
 
     def _advance(self, version: int, mean: NamedArrays) -> None:
         made = self._coder.encode_version(mean, self.head, self._kept)

@@ -4,6 +4,9 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+import msgspec
+
+from fedmedclip.edge_client.learning.floors import DEFAULT_FLOORS, Floors
 from fedmedclip.protocol.link.settings import LinkSettings
 
 Tables = dict[str, dict[str, object]]
@@ -55,6 +58,7 @@ def write_site_configuration(
     seed: int,
     broker: LinkSettings,
     insecure: bool = True,
+    floors: Floors = DEFAULT_FLOORS,
 ) -> None:
     """Write `site.toml` with all of the site's state beside it.
 
@@ -72,6 +76,8 @@ def write_site_configuration(
         "split": {"seed": seed},
         "broker": _broker(broker),
     }
+    if floors != DEFAULT_FLOORS:
+        tables["privacy"] = msgspec.to_builtins(floors)
     _write(path, tables)
 
 

@@ -17,7 +17,7 @@ from fedmedclip.aggregator.coordinator import Coordinator
 from fedmedclip.aggregator.global_head import GlobalHead
 from fedmedclip.aggregator.store import Store
 from fedmedclip.edge_client.site.agent import SiteAgent
-from fedmedclip.edge_client.site.roles import Identity
+from fedmedclip.edge_client.site.roles import Contribution, Identity
 from fedmedclip.edge_client.site.state import SiteState
 from fedmedclip.protocol import topics
 from fedmedclip.protocol.envelope import NO_IDENTITY, seal
@@ -43,6 +43,7 @@ class DriftingLearner:
     trained: list[int] = field(default_factory=list)
     digests: dict[int, bytes] = field(default_factory=dict)
     shares: dict[int, float] = field(default_factory=dict)
+    withheld: str = ""
 
     def private_specification(self, plan):
         return PRIVATE
@@ -59,6 +60,9 @@ class DriftingLearner:
             for name, array in shared.items()
         }
         return moved, {"private": private["private"] + np.float32(round_number)}
+
+    def contribution(self, plan):
+        return Contribution(self.samples, self.withheld)
 
     def compressed(self, round_number, compressed):
         self.shares[round_number] = compressed.residual_share

@@ -21,7 +21,7 @@ from fedmedclip.edge_client.site.state import SiteState
 from fedmedclip.protocol import topics
 from fedmedclip.protocol.envelope import NO_IDENTITY, seal
 from fedmedclip.protocol.heads.head import head_digest
-from fedmedclip.protocol.messages import Status, Update
+from fedmedclip.protocol.messages import Abstain, Status, Update
 from fedmedclip.simulation.federation.plan import AGGREGATOR, FEDERATION, derived_key, wire_plan
 from fedmedclip.simulation.federation.traffic import Traffic
 from fedmedclip.simulation.federation.trainer import Trainer
@@ -53,6 +53,9 @@ class VirtualLearner:
     def train(self, plan, shared, private, round_number):
         self._heads.append((round_number, head_digest(shared)))
         return self._trainer.train(self._site, shared, private, round_number)
+
+    def contribution(self, plan):
+        return self._trainer.contribution(self._site)
 
     def compressed(self, round_number, compressed):
         pass
@@ -152,7 +155,7 @@ class ProductionFederation:
             messages = connected.agent.tick(connected.clock)
             self._send(name, messages)
             self._deliver()
-            if any(isinstance(message, Update) for message in messages):
+            if any(isinstance(message, Update | Abstain) for message in messages):
                 return
             if not messages:
                 connected.clock += PATIENCE_SECONDS

@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from fedmedclip.edge_client.site.state import SiteState
 from fedmedclip.protocol import topics
 from fedmedclip.protocol.codecs import codec_named, encode_head
 from fedmedclip.protocol.envelope import NO_IDENTITY, open_envelope, seal
@@ -91,6 +92,21 @@ def test_a_site_that_cannot_train_abstains_and_comes_back(tmp_path, error, caplo
     assert federation.final_digest()
     assert "site-1 abstains" in caplog.text
     assert learner.trained[-1] == 5
+
+
+def test_a_site_that_keeps_what_it_learnt_is_not_waited_for_and_follows(tmp_path, caplog):
+    digests = []
+    for name, disturbance in (("quiet", {}), ("noisy", {"loss": 0.15, "repeats": 0.1, "kills": 0.05})):
+        federation = Loopback(tmp_path / name, rounds=3, minimum_sites=3)
+        federation.learners["site-1"].withheld = "9 training images are too few"
+        federation.run(**disturbance)
+        digests.append(federation.final_digest())
+        assert federation.learners["site-1"].trained[-1] == 3
+        state = SiteState(federation.folder / "site-1.db")
+        assert (state.outgoing_update(), state.load().residual) == (None, None)
+        state.close()
+    assert digests[0] == digests[1]
+    assert "site-1 abstains: 9 training images are too few" in caplog.text
 
 
 def test_a_site_that_could_not_train_for_months_still_tries(tmp_path):
