@@ -75,7 +75,7 @@ def backup_command(
     config: ConfigOption,
 ) -> None:
     """Copy state, key and roster while the aggregator runs, or not."""
-    from fedmedclip.aggregator.backup import files_of, held_still
+    from fedmedclip.aggregator.enrolment.backup import files_of, held_still
     from fedmedclip.aggregator.store import Store
     from fedmedclip.protocol.backup import back_up
 
@@ -103,7 +103,7 @@ def restore_command(
 
     A roster that is longer than the backup's stays, so that no revocation is forgotten.
     """
-    from fedmedclip.aggregator.backup import files_to_restore
+    from fedmedclip.aggregator.enrolment.backup import files_to_restore
     from fedmedclip.protocol.backup import restore
 
     state = _state_of(config)

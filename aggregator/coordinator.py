@@ -16,12 +16,12 @@ import msgspec
 
 from fedmedclip.aggregator.aggregation import Weighing
 from fedmedclip.aggregator.configuration import AggregatorConfiguration, FederationSettings
-from fedmedclip.aggregator.enrolment.register import Register
 from fedmedclip.aggregator.floods import BLOCKS_OF_NOTHING, NOT_ACCEPTED, STRANGERS, Floods, kind_of
 from fedmedclip.aggregator.global_head import GlobalHead
 from fedmedclip.aggregator.intake import Intake, Terms, Verdict
 from fedmedclip.aggregator.members import Members, Unable
 from fedmedclip.aggregator.recovery import Recovery
+from fedmedclip.aggregator.register import Register
 from fedmedclip.aggregator.requests import Request, Requests
 from fedmedclip.aggregator.round_events import (
     Action,

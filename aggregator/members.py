@@ -7,7 +7,7 @@ import logging
 from dataclasses import dataclass
 
 from fedmedclip.aggregator.configuration import AggregatorConfiguration
-from fedmedclip.aggregator.enrolment.register import Register
+from fedmedclip.aggregator.register import Register
 from fedmedclip.aggregator.store import Store
 from fedmedclip.protocol import moments
 from fedmedclip.protocol.messages import Join, Moment

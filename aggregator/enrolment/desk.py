@@ -27,7 +27,6 @@ from fedmedclip.aggregator.enrolment.membership import (
     revoke_certificates,
 )
 from fedmedclip.aggregator.enrolment.passphrase import find_passphrase
-from fedmedclip.aggregator.enrolment.register import Register
 from fedmedclip.aggregator.enrolment.renewal import (
     given_before,
     keep_renewal,
@@ -38,6 +37,7 @@ from fedmedclip.aggregator.enrolment.renewal import (
     waiting_renewals,
 )
 from fedmedclip.aggregator.enrolment.retained_roster import longer_roster
+from fedmedclip.aggregator.register import Register
 from fedmedclip.aggregator.store import Store
 from fedmedclip.protocol import topics
 from fedmedclip.protocol.certificates import in_der

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fedmedclip.aggregator.backup import files_of, files_to_restore, held_still
+from fedmedclip.aggregator.enrolment.backup import files_of, files_to_restore, held_still
 from fedmedclip.aggregator.enrolment.membership import limit_weight, revoke_member, rotate_key
 from fedmedclip.aggregator.store import Store
 from fedmedclip.protocol.backup import back_up, restore

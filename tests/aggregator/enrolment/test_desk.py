@@ -13,8 +13,8 @@ from fedmedclip.aggregator.enrolment.membership import (
     revoke_member,
     rotate_key,
 )
-from fedmedclip.aggregator.enrolment.register import Register
 from fedmedclip.aggregator.enrolment.renewal import waiting_renewals
+from fedmedclip.aggregator.register import Register
 from fedmedclip.protocol import topics
 from fedmedclip.protocol.enrolment.enrolment_topics import enrol, enrolled
 from fedmedclip.protocol.enrolment.request import MOST_BYTES

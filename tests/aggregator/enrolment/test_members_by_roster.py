@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from fedmedclip.aggregator.enrolment.register import Register
 from fedmedclip.aggregator.federation import begin_or_resume
+from fedmedclip.aggregator.register import Register
 from fedmedclip.aggregator.store import Store
 from fedmedclip.protocol import topics
 from fedmedclip.protocol.bundle.bundle import open_bundle
