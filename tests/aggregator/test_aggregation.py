@@ -169,7 +169,12 @@ def test_a_store_of_before_rules_kept_anything_goes_on(tmp_path):
     play(head, 1)
     head._store.close()
     connection = sqlite3.connect(tmp_path / "aggregator.db")
-    connection.executescript("DROP TABLE aggregation; DROP TABLE quarantine; PRAGMA user_version = 3")
+    later = "".join(
+        f"ALTER TABLE sites DROP COLUMN {name};" for name in ("session", "connection", "sequence")
+    )
+    connection.executescript(
+        f"DROP TABLE aggregation; DROP TABLE quarantine; {later} PRAGMA user_version = 3"
+    )
     connection.close()
     head = opened(tmp_path, "fedadam")
     assert head._store.quarantined() == {}

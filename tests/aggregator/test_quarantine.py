@@ -75,9 +75,10 @@ def test_what_it_delivers_is_refused_with_the_reason_and_takes_no_room(federatio
         return before
 
     federation.deliver = watched
-    outgoing = federation.coordinator._update("site-1", Update(2, 10, b"x"), federation.now)
+    update = Update(2, 10, b"x", 0)
+    outgoing = federation.coordinator._update("site-1", update, federation.now)
     receipts = [item.message for item in outgoing if isinstance(item.message, Receipt)]
-    assert receipts == [Receipt(2, False, "in quarantine: noise", False)]
+    assert receipts == [Receipt(2, False, "in quarantine: noise", False, update.mark)]
     play_to(federation, 4)
 
 
