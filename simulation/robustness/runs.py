@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from fedmedclip.edge_client.learning.floors import NO_FLOORS
 from fedmedclip.edge_client.learning.settings import TrainingSettings
 from fedmedclip.protocol.errors import AggregationError, HeadError
 from fedmedclip.simulation.federation.alone import LocalTraining
@@ -127,6 +128,8 @@ def _begin(experiment: Experiment, case: Case, hostile: frozenset[str], folder: 
         experiment.settings,
         None if case.rule == ALONE else case.rule,
         maximum_update_norm=limit,
+        # The sites are small by design, and what a floor keeps back attacks nobody.
+        floors=NO_FLOORS,
     )
     trainer = Trainer(plan, experiment.pool)
     if case.rule == ALONE:
