@@ -35,8 +35,11 @@ Days = Annotated[int, Meta(ge=1, le=3650)]
 class FederationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What `federation.toml` says: how sites reach the broker, and how long what is issued is good.
 
-    `broker_names` are further host names and addresses that the broker's certificate is for. Raises
-    InvalidInputError for a name that cannot stand in a topic.
+    `name` is the federation's. Sites find the broker at `broker_host` and `broker_port`, as every invitation
+    says; `broker_names` are further host names and addresses that the broker's certificate is for. An
+    invitation is good for `invitation_days`, the certificate of a site and of the aggregator for
+    `certificate_days`, the broker's for `broker_certificate_days`. Raises InvalidInputError for a name that
+    cannot stand in a topic.
     """
 
     name: str

@@ -18,7 +18,15 @@ LONGEST_INVITATION = timedelta(days=90)
 
 
 class FoundingFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The TOML that `--config` names; each value may as well be an option. Paths are relative to the file."""
+    """The TOML that `--config` names; each value may as well be an option. Paths are relative to the file.
+
+    `name` is the federation's; `broker` is HOST or HOST:PORT; `broker_names` are further names and addresses
+    for the broker's certificate. `bundle` is the federation's bundle, which is signed; `rounds` are those of
+    the first run. `passphrase_file` is read now, and named in aggregator.toml. `plugin` is Mosquitto's
+    dynamic security plugin on the broker's machine; `user` is the system's user as whom the broker runs;
+    `broker_folder` is where the folder broker/ will lie on another machine. `invitation_days`,
+    `certificate_days` and `broker_certificate_days` say how long an invitation and a certificate are good.
+    """
 
     name: str | None = None
     broker: str | None = None
