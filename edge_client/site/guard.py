@@ -18,17 +18,24 @@ from fedmedclip.edge_client.inference.evaluation import evaluate
 from fedmedclip.protocol.bundle.bundle import Bundle
 from fedmedclip.protocol.errors import HeadError
 from fedmedclip.protocol.heads.heads_file import Judgement
+from fedmedclip.protocol.signature import SigningKey
 
 log = logging.getLogger("fedmedclip.site")
 
 
 class Guard:
-    """Keeps a site's heads file. `validation` is the split that decides; without images the newest answer."""
+    """Keeps a site's heads file, signed with `key`.
 
-    def __init__(self, path: Path, bundle: Bundle, validation: LabelledFeatures) -> None:
+    `validation` is the split that decides; without images the newest answer.
+    """
+
+    def __init__(
+        self, path: Path, bundle: Bundle, validation: LabelledFeatures, key: SigningKey | None = None
+    ) -> None:
         self._path = path
         self._bundle = bundle
         self._validation = validation
+        self._key = key
         self._said: tuple[bool, int] | None = None
 
     def judge(self, newest: Heads) -> Heads:
@@ -40,7 +47,7 @@ class Guard:
         best = newest
         if kept is not None and _score(kept) > _score(newest):
             best = kept
-        save_heads(self._path, best, self._bundle)
+        save_heads(self._path, best, self._bundle, self._key)
         self._say(best, newest)
         return best
 

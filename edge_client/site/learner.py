@@ -89,7 +89,7 @@ class SiteLearner:
         self._ensemble = ensemble
         self._traffic = traffic
         self._floors = floors
-        self._guard = Guard(files.heads, bundle, features.validation)
+        self._guard = Guard(files.heads, bundle, features.validation, files.key)
         self._train_seconds: dict[int, float] = {}
         self._residuals = ResidualWatch("update")
         self._counted = _Counted(encoded_images=encoded_images())

@@ -74,10 +74,10 @@ def write_site_configuration(
             **({"insecure": True} if insecure else {}),
         },
         "split": {"seed": seed},
-        "broker": _broker(broker),
     }
     if floors != DEFAULT_FLOORS:
         tables["privacy"] = msgspec.to_builtins(floors)
+    tables["broker"] = _broker(broker)
     _write(path, tables)
 
 

@@ -40,6 +40,7 @@ def test_it_repeats_what_may_be_forgotten_and_nothing_else(site):
     site.hear_newest(3000.0)  # the aggregator began again, and may have forgotten
     assert said(site.agent.tick(3000.0)) == [(1, REASON)]
     site.agent.connected()
+    site.agent.tick(3001.0)
     site.admit(3001.0)
     assert said(site.agent.tick(3001.0)) == [(1, REASON)]
     assert site.learner.trained == [1]
@@ -51,6 +52,7 @@ def test_killed_after_training_it_says_so_again_and_trains_no_second_time(site):
     private = site.state.load().private_head
     site.state.close()
     site.start()
+    site.agent.tick(0.0)
     site.join()
     assert said(site.agent.tick(0.0)) == [(1, REASON)]
     assert site.learner.trained == [1]
@@ -74,6 +76,7 @@ def test_an_update_that_waits_is_not_sent_once_the_floor_is_raised(site):
     site.state.close()
     site.learner.withheld = REASON
     site.start()
+    site.agent.tick(0.0)
     site.join()
     assert site.state.outgoing_update() is None
     later = [message for now in (0.0, 30.0, 60.0) for message in site.agent.tick(now)]

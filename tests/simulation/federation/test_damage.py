@@ -92,10 +92,13 @@ def test_a_rule_that_fails_ends_the_aggregator_and_no_update_is_lost(tmp_path, m
     federation = Loopback(tmp_path, sites=2, rounds=3)
     play_to(federation, 1)
 
-    def fails(updates, specification):
-        raise AggregationError("aggregation rule 'theirs' failed")
+    class Fails:
+        name = "theirs"
 
-    monkeypatch.setattr(federation.coordinator.global_head, "_rule", fails)
+        def __call__(self, updates, specification, state):
+            raise AggregationError("aggregation rule 'theirs' failed")
+
+    monkeypatch.setattr(federation.coordinator.global_head, "rule", Fails())
     with pytest.raises(AggregationError):
         federation.run()
     assert len(federation.store.stored_updates()) == 2
