@@ -5,7 +5,7 @@ VENV ?= .venv
 PIP_OPTIONS ?=
 BIN = $(VENV)/bin
 
-.PHONY: demo test lint types docs clean
+.PHONY: demo test lint types docs lock clean
 
 demo: $(VENV)/.installed-demo
 	$(BIN)/fedmedclip demo
@@ -34,6 +34,10 @@ $(VENV)/.installed-%: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_OPTIONS) -c constraints.txt -e '.[$*]'
 	touch $@
+
+# Versions and hashes of a device's base installation, as an index states them now.
+lock: $(VENV)/.installed-dev
+	$(BIN)/python deploy/lock_requirements.py $(PIP_OPTIONS)
 
 clean:
 	rm -rf $(VENV) demo-output build *.egg-info

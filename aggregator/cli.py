@@ -18,7 +18,7 @@ ConfigOption = Annotated[
 ]
 
 aggregator_app = typer.Typer(invoke_without_command=True)
-_FILES = ("aggregator.db", "aggregator.key")
+_DATABASE = "aggregator.db"
 
 control_app = typer.Typer(no_args_is_help=True, help="Steer the run of an aggregator while it goes on.")
 
@@ -44,6 +44,10 @@ def aggregator_command(
     from_newest: Annotated[
         bool, typer.Option("--from-newest", help="With --new-run: start from the newest head.")
     ] = False,
+    insecure: Annotated[
+        bool,
+        typer.Option("--insecure", help="Also with a broker that lets in clients without a certificate."),
+    ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
 ) -> None:
     """Coordinate a federation: collect updates, aggregate rounds, broadcast the global head.
@@ -62,7 +66,7 @@ def aggregator_command(
     if from_newest and not new_run:
         raise InvalidInputError("--from-newest says how a new run starts; give it with --new-run")
     log_to_terminal(verbose)
-    run_aggregator(config, once=once, new_run=new_run, from_newest=from_newest)
+    run_aggregator(config, once=once, new_run=new_run, from_newest=from_newest, insecure=insecure)
 
 
 @aggregator_app.command("backup")
@@ -70,21 +74,24 @@ def backup_command(
     to: Annotated[Path, typer.Argument(help="New folder for the copy. It holds the signing key.")],
     config: ConfigOption,
 ) -> None:
-    """Copy state and key while the aggregator runs, or not."""
+    """Copy state, key and roster while the aggregator runs, or not."""
+    from fedmedclip.aggregator.enrolment.backup import files_of, held_still
     from fedmedclip.aggregator.store import Store
     from fedmedclip.protocol.backup import back_up
 
     state = _state_of(config)
 
     def copy(path: Path) -> None:
-        store = Store(state / "aggregator.db")
+        store = Store(state / _DATABASE)
         try:
             store.copy_to(path)
         finally:
             store.close()
 
-    back_up(state, to, *_FILES, copy)
-    print(f"{visible(to)}: {', '.join(_FILES)}")
+    files = files_of(config)
+    with held_still(config):
+        back_up(state, to, _DATABASE, files, copy)
+    print(f"{visible(to)}: {', '.join([_DATABASE, *files])}")
 
 
 @aggregator_app.command("restore")
@@ -92,12 +99,19 @@ def restore_command(
     backup: Annotated[Path, typer.Argument(help="Folder that `aggregator backup` wrote.")],
     config: ConfigOption,
 ) -> None:
-    """Put a backup in the place of the state. Rounds that it lacks come back from the sites."""
+    """Put a backup in the place of the state. Rounds that it lacks come back from the sites.
+
+    A roster that is longer than the backup's stays, so that no revocation is forgotten.
+    """
+    from fedmedclip.aggregator.enrolment.backup import files_to_restore
     from fedmedclip.protocol.backup import restore
 
     state = _state_of(config)
-    aside = restore(state, backup, *_FILES)
+    files, kept = files_to_restore(config, backup)
+    aside = restore(state, backup, _DATABASE, files)
     print(visible(f"restored {state}" + ("" if aside is None else f"; what was there is in {aside}")))
+    if kept:
+        print(kept)
 
 
 @control_app.command("status")
@@ -185,6 +199,33 @@ def leave_out_command(
     from fedmedclip.aggregator.control import LeaveOut, give
 
     print(visible(give(config, LeaveOut(site))))
+
+
+@control_app.command("quarantine")
+def quarantine_command(
+    site: Annotated[str, typer.Argument(help="Name of a member.")],
+    config: ConfigOption,
+    reason: Annotated[
+        str, typer.Option(help="Why, in a few words: the site reads it, and `status` shows it.")
+    ] = "",
+) -> None:
+    """Let a site not count: no round waits for it, and its updates are refused until it is released.
+
+    It stays a member and follows the heads.
+    """
+    from fedmedclip.aggregator.control import PutInQuarantine, give
+
+    print(visible(give(config, PutInQuarantine(site, reason))))
+
+
+@control_app.command("release")
+def release_command(
+    site: Annotated[str, typer.Argument(help="Name of a member in quarantine.")], config: ConfigOption
+) -> None:
+    """Let a site count again."""
+    from fedmedclip.aggregator.control import Release, give
+
+    print(visible(give(config, Release(site))))
 
 
 @control_app.command("rollback")

@@ -1,5 +1,6 @@
 """What `aggregator.toml` holds; `fedmedclip init aggregator` writes an example of every setting."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
@@ -8,8 +9,11 @@ from msgspec import Meta
 from fedmedclip.aggregator.round_events import MAXIMUM_STALENESS
 from fedmedclip.protocol.codecs import require_delta_codec
 from fedmedclip.protocol.codecs.error_feedback import require_carrying_codec
+from fedmedclip.protocol.configuration import beside
 from fedmedclip.protocol.configuration.annotations import (
     BundleFolder,
+    File,
+    NewFile,
     NewFolder,
     PublicKeyInHexadecimal,
 )
@@ -25,12 +29,20 @@ class FederationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     `maximum_update_norm` is the largest Euclidean norm of an update that is counted. A site that says nothing
     for `lease_seconds` is not waited for. The changes of past rounds are kept as far as they fit into
     `keep_megabytes`: sites that were away catch up by them, and versions can be rolled back to. `rule` names
-    the aggregation rule, which `weighting` gives its weights.
+    the aggregation rule, by default the one that suits the method; `weighting` gives it its weights, of which
+    no site has more than `maximum_share` where three or more deliver. Above `maximum_sites` members none is
+    admitted: with open enrolment anybody can invent names.
 
     `sites_per_round` members are drawn for each round, all when it is not given. With `buffer_size` a round
     closes as soon as it has so many updates. Updates that are up to `maximum_staleness` rounds late count,
-    discounted. Raises InvalidInputError for a name that cannot stand in a topic, for an unknown codec, and
-    for fewer sites or updates than `minimum_sites`.
+    discounted. With `broker_access` the aggregator keeps the access rules of Mosquitto's plugin for dynamic
+    security equal to the members.
+
+    `key` is the file of the aggregator's key, by default one in the state folder. With `roster`, in a
+    federation's folder (`fedmedclip federation init`), that says who is a member; with
+    `authority_passphrase_file` certificates are renewed without a person. Raises InvalidInputError for a name
+    that cannot stand in a topic, for an unknown codec, for fewer sites or updates than `minimum_sites`, and
+    for a roster without the key that signs it.
     """
 
     name: Annotated[str, Meta(description="the federation's name, which its sites give too")]
@@ -45,19 +57,27 @@ class FederationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     buffer_size: Annotated[int, Meta(ge=1, le=100_000)] | None = None
     maximum_staleness: Annotated[int, Meta(ge=0, le=MAXIMUM_STALENESS)] = 0
     weighting: Literal["samples", "equal"] = "samples"
-    rule: str = "weighted_mean"
+    maximum_share: Annotated[float, Meta(gt=0, le=1)] = 0.5
+    rule: str | None = None
     enrolment: Literal["open", "listed"] = "open"
+    maximum_sites: Annotated[int, Meta(ge=1, le=1_000_000)] = 10_000
     uplink_codec: ShortText = "lowrank"
     downlink_codec: ShortText = "lowrank"
     maximum_update_norm: Annotated[float, Meta(gt=0)] = 1000.0
     state: NewFolder = "aggregator-state"
     keep_megabytes: Annotated[int, Meta(ge=1, le=1_000_000)] = 64
+    broker_access: bool = False
+    key: NewFile | None = None
+    roster: File | None = None
+    authority_passphrase_file: File | None = None
 
     def __post_init__(self) -> None:
         check_name("federation", self.name)
         require_delta_codec(self.uplink_codec, "uplink_codec")
         require_delta_codec(self.downlink_codec, "downlink_codec")
         require_carrying_codec(self.method, self.downlink_codec)
+        if self.roster is not None and self.key is None:
+            raise InvalidInputError('roster needs the key that signs it: key = "coordinator.key"')
         for name in ("sites_per_round", "buffer_size"):
             if (value := getattr(self, name)) is not None and value < self.minimum_sites:
                 raise InvalidInputError(
@@ -81,3 +101,11 @@ class AggregatorConfiguration(msgspec.Struct, frozen=True, forbid_unknown_fields
     def __post_init__(self) -> None:
         for site in self.sites:
             check_name("site", site)
+
+
+def key_file_of(configuration_file: Path, configuration: AggregatorConfiguration) -> Path:
+    """Return where the aggregator's signing key lies."""
+    settings = configuration.federation
+    if settings.key is not None:
+        return beside(configuration_file, settings.key)
+    return beside(configuration_file, settings.state) / "aggregator.key"

@@ -20,6 +20,7 @@ from fedmedclip.aggregator.status import FederationStatus, status_of, stored_sta
 from fedmedclip.aggregator.store import Store
 from fedmedclip.protocol.configuration import beside, read_configuration
 from fedmedclip.protocol.errors import FedMedClipError, InvalidInputError
+from fedmedclip.protocol.malformed import MALFORMED
 from fedmedclip.protocol.state_folder import is_claimed
 
 log = logging.getLogger("fedmedclip.aggregator")
@@ -55,6 +56,19 @@ class LeaveOut(_Command, frozen=True):
     site: str
 
 
+class PutInQuarantine(_Command, frozen=True):
+    """Let a site not count until it is released."""
+
+    site: str
+    reason: Annotated[str, Meta(max_length=300)] = ""
+
+
+class Release(_Command, frozen=True):
+    """Let a site count again."""
+
+    site: str
+
+
 class RollBack(_Command, frozen=True):
     """Go on from the head of an earlier version."""
 
@@ -65,7 +79,7 @@ class ShowStatus(_Command, frozen=True):
     """Say how the federation stands; the answer is JSON, and does not stay on record."""
 
 
-Command = Pause | Resume | End | AddRounds | LeaveOut | RollBack | ShowStatus
+Command = Pause | Resume | End | AddRounds | LeaveOut | PutInQuarantine | Release | RollBack | ShowStatus
 
 
 def carry_out(command: Command, coordinator: Coordinator, now: float) -> tuple[str, list[Outgoing]]:
@@ -85,6 +99,10 @@ def carry_out(command: Command, coordinator: Coordinator, now: float) -> tuple[s
             return f"the run has {rounds} rounds now", coordinator.revise(now, rounds=rounds)
         case LeaveOut(site):
             return f"round {head.version + 1} does not wait for {site}", coordinator.leave_out(site, now)
+        case PutInQuarantine(site, reason):
+            return f"{site} does not count until it is released", coordinator.quarantine(site, reason, now)
+        case Release(site):
+            return f"{site} counts again", coordinator.release(site, now)
         case RollBack(version):
             outgoing = coordinator.roll_back(version, now)
             return f"version {head.version} has the head of version {version}", outgoing
@@ -101,7 +119,7 @@ def carry_out_waiting(store: Store, coordinator: Coordinator, now: float) -> lis
             command: Command = msgspec.json.decode(encoded, type=Command)
             answer, published = carry_out(command, coordinator, now)
             outgoing += published
-        except (FedMedClipError, msgspec.MsgspecError) as error:
+        except (FedMedClipError, *MALFORMED) as error:
             answer, failed = str(error), True
         asked = encoded.decode(errors="replace")
         log.log(logging.DEBUG if "ShowStatus" in asked else logging.INFO, "command %s: %s", asked, answer)

@@ -2,11 +2,13 @@
 
 import os
 import time
+from collections.abc import Collection
+from typing import Any
 
 import msgspec
 
 from fedmedclip.aggregator.configuration import AggregatorConfiguration
-from fedmedclip.aggregator.rules import rule_named
+from fedmedclip.aggregator.rules.names import rule_for
 from fedmedclip.aggregator.store import Store
 from fedmedclip.protocol.bundle.bundle import Bundle
 from fedmedclip.protocol.errors import InvalidInputError
@@ -26,18 +28,20 @@ def begin_or_resume(
     *,
     new_run: bool = False,
     from_newest: bool = False,
+    former_keys: Collection[bytes] = (),
 ) -> tuple[Plan, HeadSpecification]:
     """Return the plan and the shared head's specification of the run that is to be served.
 
     An empty store begins a run. One that holds a run goes on with it: what may change within a run is taken
     from the configuration when that has changed. `new_run` ends it and begins another with the same sites,
-    with `from_newest` from its newest head.
+    with `from_newest` from its newest head. A run that was begun with one of `former_keys` goes on with the
+    key of today.
 
     Raises InvalidInputError when the configuration describes another federation or, without `new_run`,
     another run.
     """
     settings = configuration.federation
-    rule_named(settings.rule)
+    rule_for(settings.method, settings.rule)
     known = store.plan()
     if known is not None and store.federation_name() not in (None, settings.name):
         raise InvalidInputError(
@@ -58,7 +62,7 @@ def begin_or_resume(
     elif new_run:
         plan = _next_run(wanted, known, bundle, store, specification, from_newest)
     else:
-        plan = _resumed(wanted, known, store, settings.state)
+        plan = _resumed(wanted, known, store, settings.state, former_keys)
     store.describe(settings.name, _configured(wanted))
     return plan, specification
 
@@ -116,8 +120,11 @@ def _next_run(
     return plan
 
 
-def _resumed(wanted: Plan, known: Plan, store: Store, state: str) -> Plan:
+def _resumed(wanted: Plan, known: Plan, store: Store, state: str, former_keys: Collection[bytes]) -> Plan:
     fixed = {"number", "start"} | REVISABLE
+    rotated = known.aggregator_key != wanted.aggregator_key and known.aggregator_key in former_keys
+    if rotated:
+        fixed = fixed | {"aggregator_key"}
     changed = [
         name
         for name in wanted.__struct_fields__
@@ -129,7 +136,11 @@ def _resumed(wanted: Plan, known: Plan, store: Store, state: str) -> Plan:
             "or begin the next run with it, which the sites follow: fedmedclip aggregator --new-run"
         )
     before, now = store.configured(), _configured(wanted)
-    edited = {name: value for name, value in now.items() if before is not None and value != before.get(name)}
+    edited: dict[str, Any] = {
+        name: value for name, value in now.items() if before is not None and value != before.get(name)
+    }
+    if rotated:
+        edited["aggregator_key"] = wanted.aggregator_key
     if not edited:
         return known
     plan = msgspec.structs.replace(known, **edited, revision=max(known.revision + 1, int(time.time())))

@@ -1,12 +1,13 @@
 """The global head: its newest version, how a round makes the next, how a site that is behind catches up."""
 
 import msgspec
-import numpy as np
 
-from fedmedclip.aggregator.rules import rule_named, staleness_weight
-from fedmedclip.aggregator.store import Store, StoredHead, StoredUpdate, StoredVersion
+from fedmedclip.aggregator.aggregation import Weighing, aggregate_stored, newest_remarks
+from fedmedclip.aggregator.rules.names import DEFAULT, NamedRule, rule_named
+from fedmedclip.aggregator.rules.rule import Remark
+from fedmedclip.aggregator.store import Store, StoredHead, StoredVersion
 from fedmedclip.aggregator.stored_heads import head_at
-from fedmedclip.protocol.codecs import codec_named, decode_head, delta_codec_named, encode_head
+from fedmedclip.protocol.codecs import codec_named, delta_codec_named, encode_head
 from fedmedclip.protocol.codecs.error_feedback import apply_delta, compress
 from fedmedclip.protocol.codecs.residual_watch import ResidualWatch
 from fedmedclip.protocol.errors import (
@@ -20,13 +21,16 @@ from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays, head_
 from fedmedclip.protocol.messages import Announcement, Block, ObjectReference, Snapshot
 from fedmedclip.protocol.objects import blocks_of, refer_to
 
+_BY_DEFAULT = Weighing()
+
 
 class GlobalHead:
     """Applies to its own state exactly the bytes that it broadcasts, so that every site holds the same bits.
 
     `rounds` is the version at which the run is finished; messages carry at most `maximum_message_bytes`. A
-    version without payload (one that was taken back, or rolled back to) is read as a snapshot. `rule` names
-    the aggregation rule. `drawn_below` says who trains from the newest version, as in an Announcement.
+    version without payload (one that was taken back, or rolled back to) is read as a snapshot. `rule` makes
+    one delta of a round's updates, and may be replaced between rounds. `drawn_below` says who trains from the
+    newest version, as in an Announcement.
     """
 
     def __init__(
@@ -36,12 +40,12 @@ class GlobalHead:
         downlink_codec: str,
         rounds: int,
         maximum_message_bytes: int,
-        rule: str = "weighted_mean",
+        rule: NamedRule | None = None,
     ) -> None:
         self._store = store
         self.specification = specification
         self._codec = delta_codec_named(downlink_codec)
-        self._rule = rule_named(rule)
+        self.rule = rule or rule_named(DEFAULT)
         self.rounds = rounds
         self.drawn_below: int | None = None
         self._maximum_message_bytes = maximum_message_bytes
@@ -49,6 +53,11 @@ class GlobalHead:
         self._snapshot: tuple[int, bytes] | None = None
         self._residuals = ResidualWatch("broadcast")
         self.mend()
+
+    @property
+    def maximum_message_bytes(self) -> int:
+        """What a message carries at most on this connection."""
+        return self._maximum_message_bytes
 
     def limit_messages(self, maximum_message_bytes: int) -> None:
         """Cut heads into blocks by what this connection's broker takes."""
@@ -69,19 +78,18 @@ class GlobalHead:
         """SHA-256 of the newest version."""
         return self._newest.head_digest
 
-    def aggregate(self, round_number: int, weighting: str) -> None:
+    def remarks(self) -> tuple[int, tuple[Remark, ...]]:
+        """Return the round that made the newest version, and whom its rule rejected or clipped; (0, ()) where
+        no round made it here.
+        """
+        return newest_remarks(self._store)
+
+    def aggregate(self, round_number: int, weighing: Weighing = _BY_DEFAULT) -> None:
         """Make version `round_number` from the updates that are stored, and store it with its broadcast.
 
         Raises AggregationError where what is configured makes no head of them; then nothing is changed.
         """
-        updates = (
-            (
-                float(update.samples) if weighting == "samples" else 1.0,
-                self._discounted(update, round_number - update.round_number),
-            )
-            for update in self._store.updates()
-        )
-        delta = self._rule(updates, self.specification)
+        delta, by = aggregate_stored(self._store, self.rule, self.specification, round_number, weighing)
         stored = self._store.head()
         residual = None if stored.residual is None else self.specification.from_bytes(stored.residual)
         compressed = compress(self._codec, delta, residual, stored.codec_memory, self.specification)
@@ -103,18 +111,15 @@ class GlobalHead:
                 self.specification.to_bytes(compressed.residual),
                 compressed.memory,
             ),
+            by,
         )
         self._newest = made
 
-    def _discounted(self, update: StoredUpdate, rounds_late: int) -> NamedArrays:
-        delta = decode_head(update.payload, self.specification)
-        if rounds_late == 0:
-            return delta
-        scale = np.float32(staleness_weight(rounds_late))
-        return {name: array * scale for name, array in delta.items()}
-
     def adopt(self, version: int, head: NamedArrays) -> None:
-        """Go on from a version that was made before and lost here. What the broadcast still owed is lost."""
+        """Go on from a version that was made before and lost here.
+
+        What the broadcast still owed is lost, and what the rule kept: it is of other rounds.
+        """
         made = StoredVersion(version, head_digest(head), b"")
         encoded = self.specification.to_bytes(head)
         self._store.advance(made, StoredHead(encoded, None, b""))

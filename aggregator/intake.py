@@ -34,10 +34,12 @@ class Terms:
 class Verdict:
     """`refusal` says why the update of this round does not count; empty where it does.
 
-    `closed` as in a Receipt; `known` where it was stored before; `late` where it is of an earlier round.
+    `mark` is the update's, `closed` as in a Receipt; `known` where it was stored before; `late` where it is
+    of an earlier round.
     """
 
     round_number: int
+    mark: bytes
     refusal: str = ""
     closed: bool = False
     known: bool = False
@@ -59,22 +61,22 @@ class Intake:
 
         `drawn` says whether the site was drawn for the update's round.
         """
-        round_number, last = update.round_number, self._store.last_round(site)
+        round_number, mark, last = update.round_number, update.mark, self._store.last_round(site)
         if round_number == last:
-            return Verdict(round_number, known=True)
+            return Verdict(round_number, mark, known=True)
         if last < round_number <= terms.version and not self._store.made_here(round_number):
             # It may be in a version that was lost here and taken back: given again, it would count twice.
-            return Verdict(round_number, known=True)
+            return Verdict(round_number, mark, known=True)
         too_late = terms.version + 1 - round_number > terms.maximum_staleness
         if round_number < last or too_late or terms.finished:
             reason = f"round {round_number} is closed; version {terms.version} is the newest"
-            return Verdict(round_number, reason, closed=True)
+            return Verdict(round_number, mark, reason, closed=True)
         if not drawn:
-            return Verdict(round_number, f"not drawn for round {round_number}", closed=True)
+            return Verdict(round_number, mark, f"not drawn for round {round_number}", closed=True)
         try:
             complete = self._uploads.begin(site, update, now)
         except MessageError as error:
-            return Verdict(round_number, str(error))
+            return Verdict(round_number, mark, str(error))
         return None if complete is None else self._judge(site, *complete, terms)
 
     def block(self, site: str, block: Block, terms: Terms, now: float) -> Verdict | None:
@@ -85,26 +87,38 @@ class Intake:
         try:
             complete = self._uploads.add(site, block, now)
         except UploadDamagedError as error:
-            return Verdict(error.round_number, str(error))
+            return Verdict(error.update.round_number, error.update.mark, str(error))
         return None if complete is None else self._judge(site, *complete, terms)
 
     def overdue(self, now: float) -> list[tuple[str, BlockRequest]]:
         """Return what to ask again of whom."""
         return self._uploads.overdue(now)
 
+    def expects(self, site: str, block: Block) -> bool:
+        """Whether a block belongs to an update that the site has under way."""
+        return self._uploads.expects(site, block)
+
+    def standing(self, site: str) -> object:
+        """Return what is here of a site: another value whenever something new of it has come."""
+        return self._store.last_round(site), self._uploads.progress(site)
+
+    def forget(self, site: str) -> None:
+        """Drop what a site has under way."""
+        self._uploads.forget(site)
+
     def clear(self) -> None:
         """Forget what is under way: its round is closed."""
         self._uploads.clear()
 
     def _judge(self, site: str, update: Update, payload: bytes, terms: Terms) -> Verdict:
-        round_number, limit = update.round_number, terms.maximum_norm
+        round_number, mark, limit = update.round_number, update.mark, terms.maximum_norm
         try:
             norm = norm_of(decode_delta(payload, self._specification))
             if norm > limit:
                 raise MessageError(f"the update's norm is {norm:.3g}, at most {limit:.3g} counts")
         except MessageError as error:
             self._store.forget_upload(site)
-            return Verdict(round_number, str(error))
+            return Verdict(round_number, mark, str(error))
         self._store.add_update(round_number, site, update.samples, payload)
         log.info("round %d: %s delivered %d bytes", round_number, site, len(payload))
-        return Verdict(round_number, late=round_number <= terms.version)
+        return Verdict(round_number, mark, late=round_number <= terms.version)

@@ -92,6 +92,19 @@ class Recovery:
         self.ahead.pop(site, None)
         return decode_evidence(data)
 
+    def expects(self, site: str, block: Block) -> bool:
+        """Whether a block belongs to what the asked member sends."""
+        asked = self._asked
+        if asked is None or asked.site != site or asked.assembly is None:
+            return False
+        return asked.assembly.digest == block.object_digest
+
+    def forget(self, site: str) -> None:
+        """Forget a site that is no member any more."""
+        self.ahead.pop(site, None)
+        if self._asked is not None and self._asked.site == site:
+            self._asked = None
+
     def over(self, own_version: int) -> None:
         """Forget whoever is no longer ahead."""
         self.ahead = {site: version for site, version in self.ahead.items() if version > own_version}

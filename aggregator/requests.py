@@ -6,8 +6,8 @@ bounded by the number of members, whatever arrives.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
+from fedmedclip.protocol.allowance import Allowance
 from fedmedclip.protocol.messages import BlockRequest, HeadRequest
 
 Request = HeadRequest | BlockRequest
@@ -18,22 +18,21 @@ SECONDS_PER_ANSWER = 2.0
 """How long one of them takes to come back."""
 
 
-@dataclass
-class _Allowance:
-    answers: float
-    since: float
-
-
 class Requests:
     """The newest unanswered request of each site, in the order in which they came."""
 
     def __init__(self) -> None:
         self._waiting: dict[str, Request] = {}
-        self._allowances: dict[str, _Allowance] = {}
+        self._allowances: dict[str, Allowance] = {}
 
     def put(self, site: str, request: Request) -> None:
         """Take a request; one of the same site that still waits is forgotten."""
         self._waiting[site] = request
+
+    def forget(self, site: str) -> None:
+        """Forget a site that is no member any more."""
+        self._waiting.pop(site, None)
+        self._allowances.pop(site, None)
 
     def due(self, now: float, has_room: Callable[[], bool]) -> list[tuple[str, Request]]:
         """Take out the requests that may be answered now, while there is room for their answers."""
@@ -46,10 +45,5 @@ class Requests:
         return found
 
     def _allow(self, site: str, now: float) -> bool:
-        allowance = self._allowances.setdefault(site, _Allowance(BURST, now))
-        allowance.answers = min(BURST, allowance.answers + (now - allowance.since) / SECONDS_PER_ANSWER)
-        allowance.since = now
-        if allowance.answers < 1:
-            return False
-        allowance.answers -= 1
-        return True
+        allowance = self._allowances.setdefault(site, Allowance(BURST, SECONDS_PER_ANSWER, now))
+        return allowance.take(now)

@@ -45,6 +45,13 @@ class SiteLeft:
 
 
 @dataclass(frozen=True)
+class SiteRemoved:
+    """A site is no member any more, and what it delivered does not count."""
+
+    site: str
+
+
+@dataclass(frozen=True)
 class UpdateStored:
     """A valid update of a member for the open round lies on disk; a `late` one is of an earlier round."""
 
@@ -69,6 +76,21 @@ class SiteExcused:
 
 
 @dataclass(frozen=True)
+class SiteQuarantined:
+    """A member does not count, for this reason: no round waits for it until it is released."""
+
+    site: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class SiteReleased:
+    """A member counts again. The open round does not wait for it: it may try again only later."""
+
+    site: str
+
+
+@dataclass(frozen=True)
 class HeadAdvanced:
     """A new version lies on disk, whether a round made it or not."""
 
@@ -80,7 +102,19 @@ class Tick:
     """Nothing happened but time."""
 
 
-Event = SiteJoined | SiteHeard | SiteLeft | UpdateStored | UpdateLost | SiteExcused | HeadAdvanced | Tick
+Event = (
+    SiteJoined
+    | SiteHeard
+    | SiteLeft
+    | SiteRemoved
+    | UpdateStored
+    | UpdateLost
+    | SiteExcused
+    | SiteQuarantined
+    | SiteReleased
+    | HeadAdvanced
+    | Tick
+)
 
 
 @dataclass(frozen=True)

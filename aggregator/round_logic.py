@@ -14,7 +14,7 @@ drawn. With `buffer_size` a round closes as soon as it has so many updates, late
 included: Nguyen et al. 2022, "Federated learning with buffered asynchronous aggregation" (FedBuff).
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from fedmedclip.aggregator.round_events import (
@@ -28,6 +28,9 @@ from fedmedclip.aggregator.round_events import (
     SiteHeard,
     SiteJoined,
     SiteLeft,
+    SiteQuarantined,
+    SiteReleased,
+    SiteRemoved,
     Tick,
     UpdateLost,
     UpdateStored,
@@ -64,14 +67,17 @@ class Rounds:
         now: float = 0.0,
         lot: Callable[[str, int], int] = lambda site, round_number: 0,
         drawn_below: int | None = None,
+        quarantined: Mapping[str, str] | None = None,
     ) -> None:
         """Open the round after `version`. Each of `members` counts as present for one lease.
 
         `lot` gives a site's lot for a round; whose is below `drawn_below` was drawn for this one before.
+        `quarantined` says why sites do not count.
         """
         self.settings = settings
         self.version = version
         self._lot = lot
+        self._quarantined = dict(quarantined or {})
         self._members: dict[str, Member] = {}
         # Members that delivered, those that did so late, those of either, and those excused that did not.
         self._delivered = 0
@@ -87,7 +93,7 @@ class Rounds:
         self._drawn_below = self._first_bound() if drawn_below is None else drawn_below
         self._drawn_at = now
         for site in members:
-            self._members[site] = Member(lot=self._lot_of(site))
+            self._enrol(site)
             self._renew(site, now)
         self._draw(now)
 
@@ -147,18 +153,26 @@ class Rounds:
         """Take an event and return the action that is due, if any."""
         match event:
             case SiteJoined(site):
-                self._members.setdefault(site, Member(lot=self._lot_of(site)))
+                self._enrol(site)
                 self._renew(site, now)
             case SiteHeard(site):
                 self._renew(site, now)
             case SiteLeft(site):
                 self._end_lease(site, now)
+            case SiteRemoved(site):
+                self._remove(site)
             case UpdateStored(site, late):
                 self._deliver(site, now, late)
             case UpdateLost(site, late):
                 self._lose(site, late)
             case SiteExcused(site, reason):
                 self._excuse(site, reason)
+            case SiteQuarantined(site, reason):
+                self._quarantined[site] = reason
+                self._excuse(site, reason)
+            case SiteReleased(site):
+                del self._quarantined[site]
+                self._excuse(site, "released from quarantine; waited for from the next round")
             case HeadAdvanced(version):
                 self._open(version, now)
             case Tick():
@@ -167,6 +181,12 @@ class Rounds:
                 self._give_up_silent(now)
         self._draw(now)
         return self._due(now)
+
+    def _enrol(self, site: str) -> None:
+        if site not in self._members:
+            self._members[site] = Member(lot=self._lot_of(site))
+            if site in self._quarantined:
+                self._excuse(site, self._quarantined[site])
 
     def _renew(self, site: str, now: float) -> None:
         member = self._members[site]
@@ -183,6 +203,17 @@ class Rounds:
         if member.heard_at is not None:
             member.heard_at, member.left_at = None, now
         self._wait_no_longer(site)
+
+    def _remove(self, site: str) -> None:
+        if (member := self._members.pop(site, None)) is None:
+            return
+        self._wait_no_longer(site)
+        self._delivered -= member.delivered
+        self._late -= member.late
+        self._counted -= member.delivered or member.late
+        self._excused -= bool(member.excused) and not member.delivered
+        if not self._counted:
+            self._first_delivery = None
 
     def _excuse(self, site: str, reason: str) -> None:
         member = self._members[site]
@@ -230,8 +261,10 @@ class Rounds:
         self._awaited.clear()
         self._undrawn.clear()
         for site, member in self._members.items():
-            member.delivered, member.late, member.excused, member.lot = False, False, "", self._lot_of(site)
-            if member.heard_at is not None:
+            member.delivered, member.late, member.lot = False, False, self._lot_of(site)
+            member.excused = self._quarantined.get(site, "")
+            self._excused += bool(member.excused)
+            if member.heard_at is not None and not member.excused:
                 (self._awaited if self.drawn(site) else self._undrawn).add(site)
 
     def _first_bound(self) -> int:

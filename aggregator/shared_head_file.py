@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from fedmedclip.aggregator.configuration import AggregatorConfiguration
+from fedmedclip.aggregator.configuration import AggregatorConfiguration, key_file_of
 from fedmedclip.aggregator.store import Store
 from fedmedclip.aggregator.stored_heads import head_at
 from fedmedclip.protocol.bundle.bundle import open_bundle
@@ -10,15 +10,20 @@ from fedmedclip.protocol.configuration import beside, read_configuration
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.heads.heads_file import FORMAT, HeadsMetadata, write_heads_file
 from fedmedclip.protocol.heads.shared_heads import shared_head_specification
+from fedmedclip.protocol.signature import load_signing_key
+from fedmedclip.protocol.trust.pins import pin_where_possible
 
 
 def write_shared_head(configuration_file: Path, output: Path, version: int | None) -> str:
     """Write the shared head of a version, None for the newest, while the aggregator runs, or not.
 
+    The aggregator's key signs it, and is trusted by this user from then on.
+
     Returns a sentence for the coordinator. Raises InvalidInputError when no run has begun, the version is not
     to be had, or the configuration names another bundle than the run's; HeadError when it cannot be written.
     """
-    settings = read_configuration(configuration_file, AggregatorConfiguration).federation
+    configuration = read_configuration(configuration_file, AggregatorConfiguration)
+    settings = configuration.federation
     bundle = open_bundle(beside(configuration_file, settings.bundle))
     database = beside(configuration_file, settings.state) / "aggregator.db"
     if not database.is_file():
@@ -40,6 +45,11 @@ def write_shared_head(configuration_file: Path, output: Path, version: int | Non
     finally:
         store.close()
     metadata = HeadsMetadata(FORMAT, plan.method, settings.name, "", chosen, bundle.digest.hex(), names)
-    write_heads_file(output, metadata, head, None)
+    key = load_signing_key(key_file_of(configuration_file, configuration))
+    write_heads_file(output, metadata, head, None, key)
+    pin_where_possible(key.public_key, f"aggregator of {settings.name}, {configuration_file.resolve()}")
     trained = "" if chosen else ", which is not trained yet"
-    return f"{output}: the shared head of version {chosen} of {plan.rounds}{trained}; no private head"
+    return (
+        f"{output}: the shared head of version {chosen} of {plan.rounds}{trained}; no private head; signed "
+        f"by {key.public_key.hex()}, which a clinic trusts first: fedmedclip trust {key.public_key.hex()}"
+    )

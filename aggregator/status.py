@@ -4,20 +4,25 @@ from typing import Literal
 
 import msgspec
 
+from fedmedclip.aggregator.aggregation import newest_remarks
 from fedmedclip.aggregator.coordinator import Coordinator
+from fedmedclip.aggregator.rules.rule import Remark
 from fedmedclip.aggregator.store import Store
 from fedmedclip.protocol.errors import InvalidInputError
 
-Part = Literal["delivered", "awaited", "excused", "not drawn", "away", "unable", "here", "unknown"]
+Part = Literal[
+    "delivered", "awaited", "excused", "quarantined", "not drawn", "away", "unable", "here", "unknown"
+]
 
 
 class MemberStatus(msgspec.Struct, frozen=True):
     """A member and its part in the open round, `here` where none is open any more.
 
     `seconds` have passed since it was last heard, or, while it is away, since it went (None: not heard since
-    the aggregator started). `version` is the newest that it said it holds. `reason` says why it is excused
-    or unable, `software` which version of this software it said it runs. Who said that it cannot take part is
-    listed, member or not.
+    the aggregator started). `version` is the newest that it said it holds. `reason` says why it is excused,
+    in quarantine or unable, `software` which version of this software it said it runs. `last_round` says what
+    the rule did to its update in the round that made the newest version; empty where it counted whole, or had
+    none. Who said that it cannot take part is listed, member or not.
     """
 
     site: str
@@ -27,11 +32,24 @@ class MemberStatus(msgspec.Struct, frozen=True):
     reason: str = ""
     refused_messages: int = 0
     software: str = ""
+    last_round: str = ""
+
+
+class Flood(msgspec.Struct, frozen=True):
+    """What was dropped since the aggregator started because somebody sent too much of it. `site` is empty for
+    those who are no members.
+    """
+
+    site: str
+    kind: str
+    dropped: int
 
 
 class FederationStatus(msgspec.Struct, frozen=True):
     """Where a run stands. `round_seconds` have passed since the open round's first update, if one is there;
-    it closes with `needed` updates at least. Where the aggregator does not run, members' parts are unknown.
+    it closes with `needed` updates at least. `rule` is the aggregation rule of the newest version, or of the
+    open round where the aggregator runs; `warnings` are of the federation's folder. Where it does not run,
+    members' parts are unknown.
     """
 
     federation: str
@@ -47,6 +65,9 @@ class FederationStatus(msgspec.Struct, frozen=True):
     delivered: int
     round_seconds: float | None
     members: list[MemberStatus]
+    floods: list[Flood] = []
+    rule: str = ""
+    warnings: list[str] = []
 
 
 def status_of(coordinator: Coordinator, now: float) -> FederationStatus:
@@ -54,6 +75,7 @@ def status_of(coordinator: Coordinator, now: float) -> FederationStatus:
     plan, head, rounds = coordinator.plan, coordinator.global_head, coordinator.rounds
     software = coordinator.software()
     first = rounds.first_delivery
+    judged = _judged(head.remarks())
     return FederationStatus(
         federation=coordinator.federation,
         run=plan.number,
@@ -61,6 +83,7 @@ def status_of(coordinator: Coordinator, now: float) -> FederationStatus:
         method=plan.method,
         version=head.version,
         rounds=plan.rounds,
+        warnings=coordinator.warnings,
         running=True,
         paused=plan.paused,
         finished=head.finished,
@@ -68,13 +91,24 @@ def status_of(coordinator: Coordinator, now: float) -> FederationStatus:
         delivered=len(rounds.delivered),
         round_seconds=None if first is None else round(now - first, 1),
         members=[
-            _member(coordinator, site, now, software.get(site, ""))
+            _member(coordinator, site, now, software.get(site, ""), judged.get(site, ""))
             for site in sorted(rounds.members | coordinator.unable.keys())
         ],
+        floods=[Flood(*found) for found in coordinator.floods.dropped()],
+        rule=head.rule.name,
     )
 
 
-def _member(coordinator: Coordinator, site: str, now: float, software: str) -> MemberStatus:
+def _judged(remarks: tuple[int, tuple[Remark, ...]]) -> dict[str, str]:
+    """Return what a round's rule did to each site, for a person."""
+    round_number, of_sites = remarks
+    judged: dict[str, list[str]] = {}
+    for remark in of_sites:
+        judged.setdefault(remark.site, []).append(f"{remark.fate} in round {round_number}: {remark.reason}")
+    return {site: "; ".join(sentences) for site, sentences in judged.items()}
+
+
+def _member(coordinator: Coordinator, site: str, now: float, software: str, last_round: str) -> MemberStatus:
     unable = coordinator.unable.get(site)
     if site not in coordinator.rounds.members:
         assert unable is not None
@@ -82,8 +116,11 @@ def _member(coordinator: Coordinator, site: str, now: float, software: str) -> M
     member = coordinator.rounds.member(site)
     since = member.left_at if member.heard_at is None else member.heard_at
     part: Part = "awaited" if coordinator.rounds.drawn(site) else "not drawn"
+    reason = member.excused
     if unable is not None:
-        part = "unable"
+        part, reason = "unable", unable.reason
+    elif (quarantine := coordinator.quarantined.get(site)) is not None:
+        part, reason = "quarantined", quarantine.reason
     elif member.delivered:
         part = "delivered"
     elif member.excused:
@@ -97,9 +134,10 @@ def _member(coordinator: Coordinator, site: str, now: float, software: str) -> M
         part,
         None if since is None else round(now - since, 1),
         coordinator.versions_held.get(site),
-        member.excused if unable is None else unable.reason,
+        reason,
         coordinator.refused_messages[site],
         software,
+        last_round,
     )
 
 
@@ -112,6 +150,8 @@ def stored_status(store: Store) -> FederationStatus:
     if plan is None:
         raise InvalidInputError("this aggregator has not begun a run")
     version = store.newest_version().version
+    judged, quarantined = _judged(newest_remarks(store)), store.quarantined()
+    by = store.aggregation()
     return FederationStatus(
         federation=federation or "?",
         run=plan.number,
@@ -126,7 +166,14 @@ def stored_status(store: Store) -> FederationStatus:
         delivered=len({site for site, _ in store.stored_updates()}),
         round_seconds=None,
         members=[
-            MemberStatus(site, "unknown", software=software)
+            MemberStatus(
+                site,
+                "quarantined" if site in quarantined else "unknown",
+                reason=quarantined[site].reason if site in quarantined else "",
+                software=software,
+                last_round=judged.get(site, ""),
+            )
             for site, software in sorted(store.software().items())
         ],
+        rule="" if by is None else by.rule,
     )

@@ -8,16 +8,18 @@ from fedmedclip.aggregator.status import FederationStatus, MemberStatus
 from fedmedclip.protocol.progress import duration
 from fedmedclip.protocol.visible import visible
 
-_COLOURS = {"delivered": "green", "awaited": "yellow", "excused": "red", "away": "red", "unable": "red"}
+_COLOURS = {"delivered": "green", "awaited": "yellow"} | dict.fromkeys(
+    ("excused", "quarantined", "away", "unable"), "red"
+)
 
 
 def print_status(status: FederationStatus) -> None:
     """Print where the run stands in one line, and a row per member."""
     console = Console(highlight=False, soft_wrap=True)
     console.print(escape(headline(status)))
-    table = Table(
-        "site", "part in the open round", "heard", "version", "software", "refused messages", box=None
-    )
+    judged = any(member.last_round for member in status.members)
+    columns = ["site", "part in the open round", "heard", "version", "software", "refused messages"]
+    table = Table(*columns, *(["rule"] if judged else []), box=None)
     for member in status.members:
         part = member.part if not member.reason else f"{member.part}: {member.reason}"
         colour = _COLOURS.get(member.part, "default")
@@ -30,9 +32,15 @@ def print_status(status: FederationStatus) -> None:
             version,
             escape(visible(member.software)),
             refused,
+            *([escape(visible(member.last_round))] if judged else []),
         )
     if status.members:
         console.print(table)
+    for warning in status.warnings:
+        console.print(f"[yellow]{escape(visible(warning))}[/]")
+    for flood in status.floods:
+        who = flood.site or "strangers"
+        console.print(f"[red]too many {flood.kind} of {escape(who)}: {flood.dropped} dropped[/]")
 
 
 def headline(status: FederationStatus) -> str:
@@ -53,5 +61,5 @@ def headline(status: FederationStatus) -> str:
 
 def _heard(member: MemberStatus) -> str:
     if member.seconds is None:
-        return "" if member.part == "unknown" else "not yet"
+        return "" if member.part in ("unknown", "quarantined") else "not yet"
     return f"{'gone ' if member.part == 'away' else ''}{duration(member.seconds)} ago"

@@ -15,32 +15,41 @@ import msgspec
 
 from fedmedclip.aggregator.round_events import MAXIMUM_STALENESS
 from fedmedclip.protocol.database import Database, checksum
-from fedmedclip.protocol.messages import Plan, Update, plan_of_version_1
+from fedmedclip.protocol.messages import Moment, Plan, Update, plan_of_version_1
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS federation (
-    id INTEGER PRIMARY KEY CHECK (id = 1), plan BLOB, head BLOB, residual BLOB,
-    codec_memory BLOB, checksum BLOB, name TEXT, configured BLOB);
+    id INTEGER PRIMARY KEY CHECK (id = 1), plan BLOB NOT NULL, head BLOB NOT NULL, residual BLOB,
+    codec_memory BLOB NOT NULL, checksum BLOB, name TEXT, configured BLOB);
 CREATE TABLE IF NOT EXISTS sites (
-    name TEXT PRIMARY KEY, public_key BLOB, samples INTEGER, last_round INTEGER DEFAULT 0,
-    software TEXT DEFAULT '');
-CREATE TABLE IF NOT EXISTS uploads (site TEXT PRIMARY KEY, message BLOB);
-CREATE TABLE IF NOT EXISTS upload_blocks (site TEXT, number INTEGER, data BLOB, PRIMARY KEY (site, number));
+    name TEXT PRIMARY KEY, public_key BLOB NOT NULL, samples INTEGER NOT NULL,
+    last_round INTEGER NOT NULL DEFAULT 0,
+    software TEXT DEFAULT '', session INTEGER NOT NULL DEFAULT 0, connection INTEGER NOT NULL DEFAULT 0,
+    sequence INTEGER NOT NULL DEFAULT 0);
+CREATE TABLE IF NOT EXISTS uploads (site TEXT PRIMARY KEY, message BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS upload_blocks (
+    site TEXT, number INTEGER, data BLOB NOT NULL, PRIMARY KEY (site, number));
 CREATE TABLE IF NOT EXISTS updates (
-    round_number INTEGER, site TEXT, samples INTEGER, payload BLOB, checksum BLOB,
+    round_number INTEGER, site TEXT, samples INTEGER NOT NULL, payload BLOB NOT NULL, checksum BLOB,
     PRIMARY KEY (round_number, site));
 CREATE TABLE IF NOT EXISTS versions (
-    version INTEGER PRIMARY KEY, head_digest BLOB, payload BLOB, payload_digest BLOB);
+    version INTEGER PRIMARY KEY, head_digest BLOB NOT NULL, payload BLOB NOT NULL, payload_digest BLOB);
 CREATE INDEX IF NOT EXISTS versions_by_payload ON versions (payload_digest);
-CREATE TABLE IF NOT EXISTS draws (round_number INTEGER PRIMARY KEY, drawn_below INTEGER);
-CREATE TABLE IF NOT EXISTS whole_heads (version INTEGER PRIMARY KEY, head BLOB, checksum BLOB);
+CREATE TABLE IF NOT EXISTS draws (round_number INTEGER PRIMARY KEY, drawn_below INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS whole_heads (version INTEGER PRIMARY KEY, head BLOB NOT NULL, checksum BLOB);
 CREATE TABLE IF NOT EXISTS runs (
     number INTEGER PRIMARY KEY, plan BLOB, version INTEGER, head BLOB, head_digest BLOB);
+CREATE TABLE IF NOT EXISTS aggregation (
+    id INTEGER PRIMARY KEY CHECK (id = 1), rule TEXT, round_number INTEGER, state BLOB, remarks BLOB,
+    checksum BLOB);
+CREATE TABLE IF NOT EXISTS quarantine (site TEXT PRIMARY KEY, reason TEXT, since REAL);
 CREATE TABLE IF NOT EXISTS commands (
     id INTEGER PRIMARY KEY, given_at REAL, command BLOB, done_at REAL, answer TEXT, failed INTEGER)
 """
 
-_OF_ONE_RUN = ("federation", "whole_heads", "versions", "updates", "uploads", "upload_blocks", "draws")
+_OF_ONE_RUN = (
+    "federation", "whole_heads", "versions", "updates", "uploads", "upload_blocks", "draws", "aggregation",
+)  # fmt: skip
 
 
 def _from_version_1(database: sqlite3.Connection) -> None:
@@ -80,6 +89,14 @@ def _from_version_2(database: sqlite3.Connection) -> None:
     database.execute("ALTER TABLE sites ADD COLUMN software TEXT DEFAULT ''")
 
 
+def _from_version_3(database: sqlite3.Connection) -> None:
+    """When each site said last what it said. Uploads under way are of an earlier format: they come again."""
+    for column in ("session", "connection", "sequence"):
+        database.execute(f"ALTER TABLE sites ADD COLUMN {column} INTEGER DEFAULT 0")
+    database.execute("DELETE FROM uploads")
+    database.execute("DELETE FROM upload_blocks")
+
+
 @dataclass(frozen=True)
 class StoredVersion:
     """A version's digest and the encoded delta from the version before (empty for version 0)."""
@@ -108,15 +125,32 @@ class StoredUpdate:
     payload: bytes
 
 
+@dataclass(frozen=True)
+class StoredAggregation:
+    """What the newest version was made by: the rule's name, its encoded state and its encoded remarks."""
+
+    rule: str
+    round_number: int
+    state: bytes
+    remarks: bytes
+
+
+@dataclass(frozen=True)
+class Quarantine:
+    """Why a site does not count, and since when (seconds since 1970)."""
+
+    reason: str
+    since: float
+
+
 class Store:
     """Opens or creates the state at `path`. Raises StorageError when it cannot be read or written."""
 
     def __init__(self, path: Path, *, durable: bool = True) -> None:
         """Open it; `durable` as in `Database`."""
         self.path = path
-        self._database = Database(
-            path, _SCHEMA, durable=durable, migrations=[_from_version_1, _from_version_2]
-        )
+        migrations = [_from_version_1, _from_version_2, _from_version_3]
+        self._database = Database(path, _SCHEMA, durable=durable, migrations=migrations)
 
     def close(self) -> None:
         """Release the file."""
@@ -147,12 +181,14 @@ class Store:
     def configured(self) -> dict[str, float] | None:
         """Return what the configuration said last of what may change in a run, if that is known."""
         row = self._database.row("SELECT configured FROM federation")
-        return None if row is None or row[0] is None else msgspec.json.decode(row[0])
+        if row is None or row[0] is None:
+            return None
+        return self._database.decoded(row[0], dict[str, float], "the recorded configuration", msgspec.json)
 
     def plan(self) -> Plan | None:
         """Return the plan of the federation that lives here, or None when none has begun."""
         row = self._database.row("SELECT plan FROM federation")
-        return None if row is None else msgspec.msgpack.decode(row[0], type=Plan)
+        return None if row is None else self._database.decoded(row[0], Plan, "the plan")
 
     def begin_run(self, plan: Plan, head: bytes, head_digest: bytes) -> None:
         """Put the run that lives here away, with its newest head, and begin another with the same sites."""
@@ -177,7 +213,7 @@ class Store:
         row = self._database.row(
             "SELECT plan, version, head, head_digest FROM runs WHERE number = ?", (number,)
         )
-        return None if row is None else (msgspec.msgpack.decode(row[0], type=Plan), *row[1:])
+        return None if row is None else (self._database.decoded(row[0], Plan, "the plan of a run"), *row[1:])
 
     def revise(self, plan: Plan) -> None:
         """Replace the plan by a later revision of it."""
@@ -222,6 +258,19 @@ class Store:
         """Return the version of the software that each site said it runs; empty where it said none."""
         return dict(self._database.rows("SELECT name, software FROM sites"))
 
+    def moments(self) -> dict[str, Moment]:
+        """Return the latest moment at which each site is known to have said something."""
+        rows = self._database.rows("SELECT name, session, connection, sequence FROM sites WHERE session > 0")
+        return {site: Moment(*moment) for site, *moment in rows}
+
+    def note_moment(self, site: str, moment: Moment) -> None:
+        """Record when a site that was admitted said something last."""
+        with self._database.transaction() as database:
+            database.execute(
+                "UPDATE sites SET session = ?, connection = ?, sequence = ? WHERE name = ?",
+                (moment.session, moment.connection, moment.sequence, site),
+            )
+
     def admit(self, site: str, public_key: bytes, samples: int, software: str) -> None:
         """Record a site and pin its public key."""
         with self._database.transaction() as database:
@@ -230,6 +279,11 @@ class Store:
                 " ON CONFLICT (name) DO UPDATE SET samples = excluded.samples, software = excluded.software",
                 (site, public_key, samples, software),
             )
+
+    def forget_site(self, site: str) -> None:
+        """Forget a site, so that its name may belong to another key."""
+        with self._database.transaction() as database:
+            database.execute("DELETE FROM sites WHERE name = ?", (site,))
 
     def note_software(self, site: str, software: str) -> None:
         """Record which version a site runs that was admitted before."""
@@ -254,7 +308,7 @@ class Store:
         found: dict[str, tuple[Update, dict[int, bytes]]] = {}
         for site, message in self._database.rows("SELECT site, message FROM uploads"):
             blocks = self._database.rows("SELECT number, data FROM upload_blocks WHERE site = ?", (site,))
-            found[site] = (msgspec.msgpack.decode(message, type=Update), dict(blocks))
+            found[site] = (self._database.decoded(message, Update, f"the upload of {site}"), dict(blocks))
         return found
 
     def forget_upload(self, site: str) -> None:
@@ -314,11 +368,49 @@ class Store:
                 (round_number - 1, site, round_number),
             )
 
+    def samples(self) -> list[tuple[str, int, int]]:
+        """Return site, round and samples of each update that waits to be aggregated, sorted."""
+        query = "SELECT site, round_number, samples FROM updates ORDER BY site, round_number"
+        return self._database.rows(query)
+
+    def update(self, site: str, round_number: int) -> StoredUpdate:
+        """Return an update that waits to be aggregated."""
+        query = "SELECT samples, payload FROM updates WHERE round_number = ? AND site = ?"
+        return StoredUpdate(site, round_number, *self._database.row(query, (round_number, site)))
+
     def updates(self) -> Iterator[StoredUpdate]:
         """Yield what waits to be aggregated one at a time, sorted by site and round."""
-        query = "SELECT samples, payload FROM updates WHERE round_number = ? AND site = ?"
         for site, round_number in self.stored_updates():
-            yield StoredUpdate(site, round_number, *self._database.row(query, (round_number, site)))
+            yield self.update(site, round_number)
+
+    def aggregation(self) -> StoredAggregation | None:
+        """Return what the newest version was made by; None where no round made it here, or it is damaged."""
+        row = self._database.row("SELECT rule, round_number, state, remarks, checksum FROM aggregation")
+        if row is None or checksum(row[0].encode(), *row[2:4]) != row[4]:
+            return None
+        return StoredAggregation(*row[:4])
+
+    def quarantined(self) -> dict[str, Quarantine]:
+        """Return the sites that do not count."""
+        rows = self._database.rows("SELECT site, reason, since FROM quarantine ORDER BY site")
+        return {site: Quarantine(reason, since) for site, reason, since in rows}
+
+    def quarantine(self, site: str, why: Quarantine) -> list[tuple[str, int]]:
+        """Let a site not count, and drop what it has delivered; return site and round of what was dropped."""
+        with self._database.transaction() as database:
+            database.execute(
+                "INSERT OR REPLACE INTO quarantine VALUES (?, ?, ?)", (site, why.reason, why.since)
+            )
+            dropped = [stored for stored in self.stored_updates() if stored[0] == site]
+            for _, round_number in reversed(dropped):
+                self.forget_update(round_number, site)
+            _forget_upload(database, site)
+        return dropped
+
+    def release(self, site: str) -> None:
+        """Let a site count again."""
+        with self._database.transaction() as database:
+            database.execute("DELETE FROM quarantine WHERE site = ?", (site,))
 
     def draw(self, round_number: int, drawn_below: int) -> None:
         """Record which lots are drawn for a round; what was drawn long ago is forgotten."""
@@ -331,8 +423,11 @@ class Store:
         row = self._database.row("SELECT drawn_below FROM draws WHERE round_number = ?", (round_number,))
         return None if row is None else int(row[0])
 
-    def advance(self, made: StoredVersion, newest: StoredHead) -> None:
-        """Make `made` the newest version. The round's updates go; that they were counted stays on record."""
+    def advance(self, made: StoredVersion, newest: StoredHead, by: StoredAggregation | None = None) -> None:
+        """Make `made` the newest version. The round's updates go; that they were counted stays on record.
+
+        `by` says by which rule, None that it was none: what a rule kept of the round before goes.
+        """
         payload_digest = hashlib.sha256(made.payload).digest()
         with self._database.transaction() as database:
             database.execute(
@@ -348,6 +443,13 @@ class Store:
                 "INSERT OR REPLACE INTO versions VALUES (?, ?, ?, ?)",
                 (made.version, made.head_digest, made.payload, payload_digest),
             )
+            database.execute("DELETE FROM aggregation")
+            if by is not None:
+                database.execute(
+                    "INSERT INTO aggregation VALUES (1, ?, ?, ?, ?, ?)",
+                    (by.rule, by.round_number, by.state, by.remarks,
+                     checksum(by.rule.encode(), by.state, by.remarks)),
+                )  # fmt: skip
             database.execute("DELETE FROM updates WHERE round_number <= ?", (made.version,))
             database.execute("DELETE FROM uploads")
             database.execute("DELETE FROM upload_blocks")

@@ -11,6 +11,8 @@ from fedmedclip.edge_client.options import (
     Frames,
     FramesOption,
     HeadsOption,
+    InsecureOption,
+    KeyOption,
     OutputCallback,
     PromptsOption,
     StrictOption,
@@ -60,6 +62,8 @@ def predict_command(
             "OUTPUT.provenance.json; in a line of # before its header; or nowhere. Each line of jsonl has it."
         ),
     ] = ProvenancePlace.BESIDE,
+    key: KeyOption = None,
+    insecure: InsecureOption = False,
 ) -> None:
     """Classify images offline: label, probability per class, ensemble weight, time."""
     from fedmedclip.edge_client.images.readers.settings import ReaderSettings, parse_window
@@ -77,6 +81,8 @@ def predict_command(
         strict,
         prompts,
         provenance.value,
+        keys=key or (),
+        insecure=insecure,
     )
 
 
@@ -95,13 +101,17 @@ def evaluate_command(
     frames: FramesOption = Frames.AUTO,
     window: WindowOption = "1",
     strict: StrictOption = False,
+    key: KeyOption = None,
+    insecure: InsecureOption = False,
 ) -> None:
     """Measure zero-shot, shared head, private head and ensemble on labelled images."""
     from fedmedclip.edge_client.images.readers.settings import ReaderSettings, parse_window
     from fedmedclip.edge_client.inference.evaluation import run_evaluation
+    from fedmedclip.protocol.trust.decision import trust_of_user
 
     settings = ReaderSettings(frames.value, parse_window(window))
-    run_evaluation(data, bundle, heads, output, threads, settings, strict, prompts)
+    trust = trust_of_user(key or (), insecure=insecure)
+    run_evaluation(data, bundle, heads, output, threads, settings, strict, prompts, trust)
 
 
 def reference_command(

@@ -45,6 +45,27 @@ PromptsOption = Annotated[
         callback=checked("--prompts", "file", "`fedmedclip init classes` writes an example"),
     ),
 ]
+KeyOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="A public key that must have signed bundle and heads: 64 hexadecimal digits or a file; may be "
+        "given "
+        "several times. Default: the keys that this user trusts (fedmedclip trust).",
+        show_default=False,
+    ),
+]
+InsecureOption = Annotated[
+    bool, typer.Option("--insecure", help="Use bundle and heads although nobody trusted signed them.")
+]
+SigningKeyOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--key",
+        help="File of the private key, made when it does not exist. Default: this user's own key.",
+        callback=checked("--key", "new file"),
+        show_default=False,
+    ),
+]
 ThreadsOption = Annotated[int | None, typer.Option(min=1, help="Threads; by default one per core.")]
 FramesOption = Annotated[
     Frames,

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from fedmedclip.export.architectures import Architecture
     from fedmedclip.protocol.bundle.bundle import Agreement, Bundle
+    from fedmedclip.protocol.signature import SigningKey
 
 
 class PrecisionName(StrEnum):
@@ -87,6 +88,15 @@ def export_command(
     with_text: Annotated[
         bool, typer.Option("--with-text", help="Add the text tower, for new prompts on the edge.")
     ] = False,
+    key: Annotated[
+        Path | None,
+        typer.Option(
+            help="Sign with the private key in this file, made when it does not exist. Default: this user's "
+            "own.",
+            callback=checked("--key", "new file"),
+            show_default=False,
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a bundle that exists.")] = False,
     list_models: Annotated[
         bool, typer.Option("--list", help="Show the models that open_clip knows, and end.")
@@ -108,9 +118,11 @@ def export_command(
     from fedmedclip.export.prompts import read_class_prompts
 
     prompts = read_class_prompts(classes)
+    signing_key = _signing_key(key)
     with _shown_steps() as step:
         from fedmedclip.export.bundle import export_bundle
         from fedmedclip.export.precision import Limits
+        from fedmedclip.protocol.bundle.signature import sign_bundle
 
         bundle = export_bundle(
             *(model, pretrained, prompts, out, precision.value, step),
@@ -120,7 +132,26 @@ def export_command(
             calibrate=calibrate,
             limits=Limits(min_cosine, min_agreement),
         )
+    signed_by = "nobody"
+    if signing_key is not None:
+        sign_bundle(out, signing_key)
+        signed_by = f"{signing_key.public_key.hex()} (which others trust with `fedmedclip trust KEY`)"
     print(_summary(bundle))
+    print(f"signed   {signed_by}")
+
+
+def _signing_key(file: Path | None) -> "SigningKey | None":
+    """Return the key of `--key`, or the user's own; None, which is said, where no own key can be kept."""
+    from fedmedclip.protocol.errors import InvalidInputError
+    from fedmedclip.protocol.trust.signing import signing_key
+
+    try:
+        return signing_key(file)
+    except InvalidInputError as error:
+        if file is not None:
+            raise
+        print(f"the bundle will not be signed: {visible(error)}", file=sys.stderr)
+        return None
 
 
 @contextmanager

@@ -13,9 +13,12 @@ import typer
 
 from fedmedclip import __version__
 from fedmedclip.aggregator.cli import aggregator_app, control_app
+from fedmedclip.aggregator.enrolment.cli import federation_app
 from fedmedclip.edge_client.bundles.cli import bundle_app
 from fedmedclip.edge_client.cli import evaluate_command, predict_command, reference_command
 from fedmedclip.edge_client.doctor.cli import doctor_command
+from fedmedclip.edge_client.enrolment.cli import join_command
+from fedmedclip.edge_client.heads.cli import heads_app
 from fedmedclip.edge_client.inference.deployment.cli import deploy_command
 from fedmedclip.edge_client.site.cli import site_app
 from fedmedclip.export.cli import export_command
@@ -23,7 +26,9 @@ from fedmedclip.init import init_app
 from fedmedclip.protocol.console import print_what_the_terminal_lacks_as_escapes, stopped_by_signals
 from fedmedclip.protocol.errors import FedMedClipError, FullDiskError
 from fedmedclip.protocol.visible import visible
+from fedmedclip.sbom import sbom_command
 from fedmedclip.simulation.cli import bench_app, demo_command
+from fedmedclip.trust import trust_command
 from fedmedclip.usage import OneLineGroup
 
 app = typer.Typer(
@@ -37,6 +42,8 @@ app.command("demo")(demo_command)
 app.command("export")(export_command)
 app.add_typer(aggregator_app, name="aggregator")
 app.add_typer(control_app, name="control")
+app.command("join")(join_command)
+app.add_typer(federation_app, name="federation")
 app.add_typer(site_app, name="site")
 app.command("predict")(predict_command)
 app.command("evaluate")(evaluate_command)
@@ -45,6 +52,9 @@ app.command("deploy")(deploy_command)
 app.command("doctor")(doctor_command)
 app.add_typer(init_app, name="init")
 app.add_typer(bundle_app, name="bundle")
+app.add_typer(heads_app, name="heads")
+app.command("trust")(trust_command)
+app.command("sbom")(sbom_command)
 app.add_typer(bench_app, name="bench")
 
 

@@ -1,20 +1,19 @@
 """`fedmedclip init`: a commented example of each file that people write, to begin with."""
 
-import json
 import os
-import re
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from fedmedclip.protocol.configuration.examples import filled_example
+
 init_app = typer.Typer(
     name="init",
     help="Write a commented example of a configuration: site, aggregator or classes.",
     no_args_is_help=True,
 )
-EXAMPLES = Path(__file__).parent / "examples"
 
 PathArgument = Annotated[
     Path | None,
@@ -39,7 +38,7 @@ def init_site_command(
     from fedmedclip.edge_client.site.configuration import SiteConfiguration
 
     target = _target(path, "site.toml", force)
-    text = _filled(
+    text = filled_example(
         "site.toml",
         {
             "federation": federation,
@@ -66,7 +65,7 @@ def init_aggregator_command(
 
     target = _target(path, "aggregator.toml", force)
     values = {"name": federation, "bundle": _beside(target, bundle), **_broker(broker)}
-    _write(target, _filled("aggregator.toml", values), AggregatorConfiguration)
+    _write(target, filled_example("aggregator.toml", values), AggregatorConfiguration)
     _say(target, f"fedmedclip aggregator --config {target}")
 
 
@@ -74,7 +73,7 @@ def init_aggregator_command(
 def init_classes_command(path: PathArgument = None, force: ForceOption = False) -> None:
     """Write an example of classes.toml: the prompts that stand for each class."""
     target = _target(path, "classes.toml", force)
-    _write(target, _filled("classes.toml", {}), None)
+    _write(target, filled_example("classes.toml", {}), None)
     _say(target, f"fedmedclip export --classes {target} --model MODEL --out bundle")
 
 
@@ -107,21 +106,6 @@ def _broker(address: str | None) -> dict[str, str | int | None]:
 
     host, port = split_host_port(address, "--broker")
     return {"host": host, "port": port}
-
-
-def _filled(example: str, values: dict[str, str | int | None]) -> str:
-    """Return an example with some settings' first lines replaced, with or without # before them."""
-    text = (EXAMPLES / example).read_text(encoding="utf-8")
-    for setting, value in values.items():
-        if value is not None:
-            # JSON's texts are TOML's, but for one control character.
-            line = f"{setting} = {json.dumps(value, ensure_ascii=False)}".replace("\x7f", "\\u007f")
-            found = re.search(rf"(?m)^(?:# )?{setting} = \S+( *)", text)
-            assert found is not None
-            # What follows is a comment, which stays in its column.
-            padded = line.ljust(len(found[0]) - 2) + "  " if found[1] else line
-            text = text[: found.start()] + padded + text[found.end() :]
-    return text
 
 
 def _write(target: Path, text: str, structure: type | None) -> None:

@@ -1,8 +1,8 @@
-"""Backups of a state folder: a consistent copy of its database, made while it is in use, and its key."""
+"""Backups of a state folder: a consistent copy of its database, made while it is in use, and its keys."""
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from fedmedclip.protocol.errors import InvalidInputError
@@ -10,8 +10,11 @@ from fedmedclip.protocol.new_files import new_file
 from fedmedclip.protocol.state_folder import claim_state_folder
 
 
-def back_up(state: Path, to: Path, database: str, key: str, copy: Callable[[Path], None]) -> None:
-    """Write `database`, by `copy`, and `key` of a state folder into the new folder `to`, for its owner only.
+def back_up(
+    state: Path, to: Path, database: str, files: Mapping[str, Path], copy: Callable[[Path], None]
+) -> None:
+    """Write `database` of a state folder, by `copy`, and `files`, under the names that they are to have, into
+    the new folder `to`, for its owner only.
 
     Raises InvalidInputError when there is no state, or `to` exists.
     """
@@ -23,22 +26,25 @@ def back_up(state: Path, to: Path, database: str, key: str, copy: Callable[[Path
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(mode=0o700, parents=True)
     copy(partial / database)
-    shutil.copyfile(state / key, partial / key)
+    for name, path in files.items():
+        shutil.copyfile(path, partial / name)
     for path in partial.iterdir():
         path.chmod(0o600)
     partial.rename(to)
 
 
-def restore(state: Path, backup: Path, database: str, key: str) -> Path | None:
+def restore(state: Path, backup: Path, database: str, files: Mapping[str, Path]) -> Path | None:
     """Put a backup into the state folder, and return the folder into which what was there was moved.
+
+    `files` says where those of the backup belong, by their names in it.
 
     Raises InvalidInputError when the backup is none, or a process uses the state.
     """
-    for name in (database, key):
+    for name in (database, *files):
         if not (backup / name).is_file():
             raise InvalidInputError(f"{backup} is no backup: it has no {name}")
     with claim_state_folder(state):
-        found = [state / f"{database}{ending}" for ending in ("", "-wal", "-shm")] + [state / key]
+        found = [state / f"{database}{ending}" for ending in ("", "-wal", "-shm")] + [*files.values()]
         present = [path for path in found if path.exists()]
         aside = None
         if present:
@@ -46,7 +52,8 @@ def restore(state: Path, backup: Path, database: str, key: str) -> Path | None:
             aside.mkdir(mode=0o700)
             for path in present:
                 path.rename(aside / path.name)
-        for name in (key, database):
-            with (backup / name).open("rb") as copy, new_file(state / name, private=True) as file:
+        # The database last: what has a key but no database is no beginning.
+        for name, path in {**files, database: state / database}.items():
+            with (backup / name).open("rb") as copy, new_file(path, private=True) as file:
                 shutil.copyfileobj(copy, file)
     return aside

@@ -9,16 +9,30 @@ import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
+
+import msgspec
 
 from fedmedclip.protocol.errors import FullDiskError, StorageError
+from fedmedclip.protocol.malformed import MALFORMED
 from fedmedclip.protocol.private_files import make_private
 
 # What the write-ahead log takes between two checkpoints, which come after 1,000 pages of 4 KiB.
 _LOG_BYTES = 4 << 20
+# SQLite's words about a damaged file may quote it, in bytes that are no text.
+_REFUSED = (sqlite3.Error, UnicodeDecodeError)
 
 IN_MEMORY = Path(":memory:")
 """SQLite's name of a database that is no file and ends with its connection: for simulations."""
+
+Stored = TypeVar("Stored")
+
+
+class Form(Protocol):
+    """How values become bytes: the module `msgspec.msgpack` or `msgspec.json`."""
+
+    decode: Callable[..., Any]
+
 
 Migration = Callable[[sqlite3.Connection], None]
 """Changes the tables of one version into those of the next."""
@@ -30,6 +44,20 @@ def checksum(*values: bytes | None) -> bytes:
     for value in values:
         digest.update(b"\xff" if value is None else len(value).to_bytes(8, "little") + value)
     return digest.digest()[:16]
+
+
+def _kinds_of(schema: str) -> dict[str, dict[str, str]]:
+    """Return by table and column the kinds of value that a schema allows, as SQL: `'blob', 'null'`."""
+    with closing(sqlite3.connect(":memory:")) as empty:
+        empty.executescript(schema)
+        tables = [name for (name,) in empty.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        return {
+            table: {
+                name: f"'{declared.lower()}'" + ("" if required or key else ", 'null'")
+                for _, name, declared, required, _, key in empty.execute(f"PRAGMA table_info({table})")
+            }
+            for table in tables
+        }
 
 
 def _make_files_private(path: Path) -> None:
@@ -62,7 +90,7 @@ class Database:
             self._connection.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES}")
             self._connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'OFF'}")
             self._bring_up_to_date(schema, migrations)
-        except (sqlite3.Error, OSError) as error:
+        except (*_REFUSED, OSError) as error:
             raise self._explain(error) from error
 
     def _bring_up_to_date(self, schema: str, migrations: Sequence[Migration]) -> None:
@@ -82,6 +110,21 @@ class Database:
             for statement in filter(str.strip, schema.split(";")):
                 database.execute(statement)
             database.execute(f"PRAGMA user_version = {newest}")
+        self._require_kinds(schema)
+
+    def _require_kinds(self, schema: str) -> None:
+        """Refuse values of another kind than their column's, which SQLite itself would hand out.
+
+        Looks at the heads of the rows alone, however large the values are.
+        """
+        for table, columns in _kinds_of(schema).items():
+            wrong = " OR ".join(f"typeof({name}) NOT IN ({kinds})" for name, kinds in columns.items())
+            if self._connection.execute(f"SELECT 1 FROM {table} WHERE {wrong} LIMIT 1").fetchone():
+                raise self.damaged(
+                    f"the table {table!r}",
+                    "restore a backup or move the file away",
+                    "a value in it is of another kind than its column",
+                )
 
     def close(self) -> None:
         """Release the file."""
@@ -120,15 +163,23 @@ class Database:
         except (sqlite3.Error, OSError) as error:
             raise StorageError(f"cannot write the copy {path}: {error}") from error
 
-    def damaged(self, what: str, advice: str) -> StorageError:
-        """Return the error for a value whose checksum is wrong."""
-        return StorageError(f"{self.path}: {what} is damaged (its checksum is wrong); {advice}")
+    def damaged(self, what: str, advice: str, how: str = "its checksum is wrong") -> StorageError:
+        """Return the error for a value that is not what was stored."""
+        return StorageError(f"{self.path}: {what} is damaged ({how}); {advice}")
+
+    def decoded(self, encoded: bytes, kind: type[Stored], what: str, form: Form = msgspec.msgpack) -> Stored:
+        """Return a stored value; StorageError, which calls it `what`, when it is damaged."""
+        try:
+            found: Stored = form.decode(encoded, type=kind)
+            return found
+        except MALFORMED as error:
+            raise self.damaged(what, "restore a backup or move the file away", str(error)) from error
 
     def rows(self, query: str, parameters: tuple[object, ...] = ()) -> list[Any]:
         """Return all rows of a query."""
         try:
             return self._connection.execute(query, parameters).fetchall()
-        except sqlite3.Error as error:
+        except _REFUSED as error:
             raise self._explain(error) from error
 
     def row(self, query: str, parameters: tuple[object, ...] = ()) -> Any:
@@ -143,7 +194,7 @@ class Database:
             advice = "the disk is full; what was acknowledged is safe: free some space and start again"
         elif "locked" in str(error):
             advice = "another process holds it: stop that one first"
-        elif isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
+        elif not isinstance(error, sqlite3.OperationalError | OSError):
             advice = "the file is damaged: restore it from a copy or move it away"
         else:
             advice = "check the path and its permissions"

@@ -1,7 +1,7 @@
 """The frame around every message: magic, version, message, signature.
 
     2 bytes   b"FM"
-    1 byte    protocol version, 2
+    1 byte    protocol version, 3
     n bytes   the message (MessagePack, see `protocol.messages`)
     64 bytes  Ed25519 signature over  b"FM" version identity topic 0x00 message
 
@@ -24,6 +24,9 @@ from fedmedclip.protocol.messages import (
     Message,
     Plan,
     Receipt,
+    Renewal,
+    RenewalRequest,
+    RosterNotice,
     Snapshot,
     State,
     StateRequest,
@@ -35,21 +38,22 @@ from fedmedclip.protocol.messages import (
 from fedmedclip.protocol.signature import SIGNATURE_BYTES, SigningKey, is_signed_by
 
 MAGIC = b"FM"
-VERSION = 2
+VERSION = 3
 _HEADER = MAGIC + bytes([VERSION])
 
 CARRIED: dict[str, tuple[type[Message], ...]] = {
     "plan": (Plan,),
     "head": (Announcement,),
     "blocks": (Block,),
-    "up": (Join, Update, Block, BlockRequest, HeadRequest, State, Abstain),
-    "down": (JoinAnswer, Receipt, Announcement, Snapshot, Block, BlockRequest, StateRequest),
+    "up": (Join, Update, Block, BlockRequest, HeadRequest, State, Abstain, RenewalRequest),
+    "down": (JoinAnswer, Receipt, Announcement, Snapshot, Block, BlockRequest, StateRequest, Renewal),
     "status": (Status,),
+    "roster": (RosterNotice,),
 }
 
 # Signed instead of an identity where the receiver, or a site that leaves its last will, knows no plan yet.
 NO_IDENTITY = bytes(16)
-_WITHOUT_IDENTITY = ("plan", "status")
+_WITHOUT_IDENTITY = ("plan", "status", "roster")
 
 # What frame, signature and the fields around an encoded head or a block of one take at most, in bytes.
 OVERHEAD_BYTES = 128
@@ -80,7 +84,7 @@ class Envelope:
 def seal(message: Message, topic: str, key: SigningKey, identity: bytes) -> bytes:
     """Return the bytes to publish on `topic` in the federation whose plan has this identity.
 
-    Messages on `plan` and `status` belong to no identity: there, any will do.
+    Messages on `plan`, `status` and `roster` belong to no identity: there, any will do.
     """
     body = encode_message(message)
     return _HEADER + body + key.sign(_signed_bytes(topic, identity, body))

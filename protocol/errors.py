@@ -4,9 +4,17 @@ Each of these carries one clear line: what is wrong, where, and what to do. The 
 line and exits with code 2; anything else is a bug and shows its traceback.
 """
 
+from fedmedclip.protocol.visible import one_line
+
 
 class FedMedClipError(Exception):
-    """Base of every error whose message is meant for the person at the keyboard."""
+    """Base of every error whose message is meant for the person at the keyboard.
+
+    As text it is one line of bounded length, whatever was sent here that it quotes.
+    """
+
+    def __str__(self) -> str:
+        return one_line(super().__str__())
 
 
 class InvalidInputError(FedMedClipError):

@@ -4,6 +4,7 @@ A message is decoded straight into one of these: an unknown tag, a missing field
 of bounds is a MessageError before anything else looks at it.
 """
 
+import hashlib
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -11,6 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from fedmedclip.protocol.errors import MessageError
+from fedmedclip.protocol.malformed import MALFORMED
 from fedmedclip.protocol.participation import LOTS
 
 Digest = Annotated[bytes, Meta(min_length=32, max_length=32)]
@@ -24,12 +26,20 @@ Samples = Annotated[int, Meta(ge=1, le=1_000_000_000)]
 DrawnBelow = Annotated[int, Meta(ge=0, le=LOTS - 1)]
 ShortText = Annotated[str, Meta(max_length=64)]
 Reason = Annotated[str, Meta(max_length=400)]
+Mark = Annotated[bytes, Meta(min_length=8, max_length=8)]
 Setting = Annotated[str, Meta(max_length=64)] | int | float | bool
 
 MAXIMUM_OBJECT_BYTES = 1 << 28
 MAXIMUM_SETTINGS = 64
 MAXIMUM_BLOCKS = 1 << 14
 MAXIMUM_REQUESTED_BLOCKS = 1024
+
+
+LATEST_SESSION = (1 << 37) - 1
+LAST_WORD = (1 << 32) - 1
+"""The sequence of a last will: nothing that is said on its connection comes after it."""
+
+Count = Annotated[int, Meta(ge=0, le=LAST_WORD)]
 
 
 class _Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -45,6 +55,14 @@ class ObjectReference(_Message, frozen=True):
     digest: Digest
     size: Annotated[int, Meta(ge=1, le=MAXIMUM_OBJECT_BYTES)]
     block_size: Annotated[int, Meta(ge=1024, le=MAXIMUM_OBJECT_BYTES)]
+
+
+class Moment(_Message, frozen=True):
+    """When a site said something, by its own count: see `protocol.moments`."""
+
+    session: RunNumber
+    connection: Count
+    sequence: Count
 
 
 # An encoded head: itself where it fits the message, otherwise a reference to its blocks.
@@ -109,7 +127,8 @@ class Join(_Message, frozen=True, tag=3):
     """A site asks to take part. `public_key` is the key that signs all of its messages.
 
     `version` is the newest of this run that it holds (-1: none), `software` its own version. With a reason in
-    `cannot` it says instead that it cannot take part in this run, and is not waited for.
+    `cannot` it says instead that it cannot take part in this run, and is not waited for. `revision` is that
+    of the plan that it knows: where it is not the newest, the plan is published again.
     """
 
     public_key: PublicKey
@@ -118,35 +137,54 @@ class Join(_Message, frozen=True, tag=3):
     version: HeldVersion
     software: ShortText
     cannot: Reason
+    moment: Moment
+    revision: RunNumber
 
 
 class JoinAnswer(_Message, frozen=True, tag=4):
-    """Whether the site with this key takes part, and if not, why."""
+    """Whether the site with this key takes part, and if not, why. `moment` is that of the Join it answers.
+
+    `latest` is given where that Join is an old one: what the site with this key said last. `revision` is that
+    of the newest plan: a site that knows an earlier one trains nothing.
+    """
 
     fingerprint: Fingerprint
     accepted: bool
     reason: Reason
+    moment: Moment
+    latest: Moment | None
+    revision: RunNumber
 
 
 class Update(_Message, frozen=True, tag=5):
-    """One site's encoded delta, trained from version `round_number` - 1 on `samples` images."""
+    """One site's encoded delta, trained from version `round_number` - 1 on `samples` images.
+
+    `attempt` counts how often the site has trained this round before: once more after each refusal.
+    """
 
     round_number: Annotated[int, Meta(ge=1, le=1_000_000)]
     samples: Samples
     payload: Payload
+    attempt: Count
+
+    @property
+    def mark(self) -> bytes:
+        """What tells it from every other update of its site in this run: 8 bytes."""
+        return hashlib.sha256(encode_message(self)).digest()[:8]
 
 
 class Receipt(_Message, frozen=True, tag=6):
     """The update of this round is stored durably and counts (accepted), or it does not (with the reason).
 
-    With `closed` the round is over, or was made without it; otherwise the site may train it again and send
-    another.
+    `mark` is the update's. With `closed` the round is over, or was made without it; otherwise the site may
+    train it again and send another.
     """
 
     round_number: Annotated[int, Meta(ge=1, le=1_000_000)]
     accepted: bool
     reason: Reason
     closed: bool
+    mark: Mark
 
 
 class Block(_Message, frozen=True, tag=7):
@@ -184,11 +222,15 @@ class Snapshot(_Message, frozen=True, tag=10):
 
 
 class Status(_Message, frozen=True, tag=11):
-    """Whether a site is connected, and the newest version that it holds (-1: none)."""
+    """Whether a site is connected, and the newest version that it holds (-1: none).
+
+    A last will has the last moment of its connection, so it says nothing once the site has connected again.
+    """
 
     fingerprint: Fingerprint
     online: bool
     version: HeldVersion
+    moment: Moment
 
 
 class StateRequest(_Message, frozen=True, tag=12):
@@ -210,6 +252,25 @@ class Abstain(_Message, frozen=True, tag=14):
     reason: Reason
 
 
+class RosterNotice(_Message, frozen=True, tag=15):
+    """How many records the roster has, and its bytes: see `protocol.roster.chain`."""
+
+    records: Annotated[int, Meta(ge=1, le=100_000)]
+    payload: Payload
+
+
+class RenewalRequest(_Message, frozen=True, tag=16):
+    """A member asks for a new TLS certificate: PKCS #10 (RFC 2986) in DER, signed by its new key."""
+
+    certificate_request: Annotated[bytes, Meta(min_length=1, max_length=2048)]
+
+
+class Renewal(_Message, frozen=True, tag=17):
+    """The new certificate of a member in DER, for the key of its newest request."""
+
+    certificate: Annotated[bytes, Meta(min_length=1, max_length=4096)]
+
+
 Message = (
     Abstain
     | Plan
@@ -218,6 +279,9 @@ Message = (
     | JoinAnswer
     | Update
     | Receipt
+    | Renewal
+    | RenewalRequest
+    | RosterNotice
     | Block
     | BlockRequest
     | HeadRequest
@@ -240,7 +304,7 @@ def decode_message(body: bytes) -> Message:
     """Return the message in `body`; raise MessageError when it is not exactly one known, bounded message."""
     try:
         return _decoder.decode(body)
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+    except MALFORMED as error:
         raise MessageError(f"malformed message: {error}") from error
 
 

@@ -85,6 +85,11 @@ class Assembly:
         return BlockRequest(self._payload.digest, list(islice(missing, REQUESTED_AT_ONCE)))
 
     @property
+    def arrived(self) -> int:
+        """How many blocks are here."""
+        return len(self._blocks)
+
+    @property
     def complete(self) -> bool:
         """Whether every block is here."""
         return len(self._blocks) == block_count(self._payload)

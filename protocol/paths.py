@@ -24,6 +24,7 @@ _MANIFEST = "manifest.json"
 # A folder holds many names, some of them always a little like another.
 _LIKENESS_OF_FILES = 0.75
 _MOST_LINKS = 40
+_READ_AT_ONCE = 1 << 18
 
 
 def path_fault(path: Path, kind: PathKind) -> str | None:
@@ -103,6 +104,18 @@ def open_regular_file(path: Path) -> BufferedReader:
         os.close(descriptor)
         raise OSError(errno.EINVAL, f"it is {kind_of(status)}, not a file", str(path))
     return os.fdopen(descriptor, "rb")
+
+
+def read_at_most(file: BufferedReader, most: int) -> bytes:
+    """Return what is left of a file, up to so many bytes.
+
+    A single `read` would take memory for as many as may come, however few do.
+    """
+    pieces = []
+    while most > 0 and (piece := file.read(min(most, _READ_AT_ONCE))):
+        pieces.append(piece)
+        most -= len(piece)
+    return b"".join(pieces)
 
 
 def checked(option: str, kind: PathKind, advice: str = "") -> Callable[[Path | None], Path | None]:

@@ -9,6 +9,7 @@ from fedmedclip.protocol.errors import InvalidInputError
 
 log = logging.getLogger("fedmedclip")
 
+_READABLE_VARIABLE = "FEDMEDCLIP_ALLOW_READABLE_KEYS"
 _OTHERS = 0o077
 
 
@@ -41,22 +42,46 @@ def make_private_folder(folder: Path, ours: frozenset[str]) -> None:
     log.warning("other users could look into the state folder %s; it is for its owner only now", folder)
 
 
-def warn_of_readers(path: Path, what: str, *, group: bool = True) -> None:
-    """Log a warning when other users can read a secret; with `group` off, those of its group may."""
-    fault = readers_fault(path, group=group)
-    if fault:
+def refuse_readers(path: Path, what: str) -> None:
+    """Raise InvalidInputError when other users can read a secret (`readers_fault`).
+
+    The environment variable FEDMEDCLIP_ALLOW_READABLE_KEYS=1 makes it a warning: for containers whose secrets
+    cannot be mounted otherwise.
+    """
+    if fault := readers_fault(path):
+        if not readers_allowed():
+            raise InvalidInputError(f"{what} {path} {fault}")
         log.warning("%s %s %s", what, path, fault)
 
 
-def readers_fault(path: Path, *, group: bool = True) -> str | None:
-    """Return in words that other users can read a secret, and what to do; None when they cannot."""
+def readers_allowed() -> bool:
+    """Whether the environment says that secrets may be readable for others."""
+    return os.environ.get(_READABLE_VARIABLE) == "1"
+
+
+def readers_fault(path: Path) -> str | None:
+    """Return in words that other users can read a secret, and what to do; None when they cannot.
+
+    As PostgreSQL has it for its key: a file of this user's own is for its owner only (0600 or less); one that
+    belongs to another, such as root, may be lent to its group (0640 or less), which is how a service's
+    secrets lie in /etc, and how systemd's credentials and Kubernetes' `fsGroup` show theirs. Windows has no
+    such modes.
+    """
+    if not modes_count():
+        return None
     try:
-        mode = path.stat().st_mode
+        status = path.stat()
     except OSError:
         return None
-    if not mode & (_OTHERS if group else 0o007):
+    lent = status.st_uid != os.geteuid() or status.st_uid == 0
+    if not status.st_mode & (_OTHERS & ~stat.S_IRGRP if lent else _OTHERS):
         return None
-    return f"can be read by other users of this machine; close it: chmod {600 if group else 640} {path}"
+    return f"can be read by other users of this machine; close it: chmod {640 if lent else 600} {path}"
+
+
+def modes_count() -> bool:
+    """Whether the permissions of files say who may read them."""
+    return os.name == "posix"
 
 
 def _change_mode(path: Path, mode: int) -> None:

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.new_files import write_new_file
 from fedmedclip.protocol.paths import open_regular_file
-from fedmedclip.protocol.private_files import warn_of_readers
+from fedmedclip.protocol.private_files import refuse_readers
 
 SIGNATURE_BYTES = 64
 PUBLIC_KEY_BYTES = 32
@@ -53,9 +53,9 @@ def load_or_create_signing_key(path: Path) -> SigningKey:
 
 
 def load_signing_key(path: Path) -> SigningKey:
-    """Read the 32 raw private bytes at `path`; a warning is logged when other users can read them, too.
+    """Read the 32 raw private bytes at `path`.
 
-    Raises InvalidInputError when they are not there.
+    Raises InvalidInputError when they are not there, or other users can read them, too.
     """
     try:
         with open_regular_file(path) as file:
@@ -66,7 +66,7 @@ def load_signing_key(path: Path) -> SigningKey:
         raise InvalidInputError(
             f"signing key {path} has {len(raw)} bytes, expected 32; restore it from a copy"
         )
-    warn_of_readers(path, "signing key")
+    refuse_readers(path, "signing key")
     return SigningKey(Ed25519PrivateKey.from_private_bytes(raw))
 
 

@@ -1,5 +1,7 @@
 """The MQTT topics of a federation, version 1. `docs/protocol.md` lists them with QoS and retention.
 
+Those by which a site becomes a member are in `protocol.enrolment.enrolment_topics`.
+
 | topic                              | from       | holds                                         |
 |------------------------------------|------------|-----------------------------------------------|
 | `fmc1/{federation}/plan`           | aggregator | `Plan`, retained                              |
@@ -8,6 +10,7 @@
 | `fmc1/{federation}/up/{site}`      | site       | everything that a site sends                  |
 | `fmc1/{federation}/down/{site}`    | aggregator | answers to one site                           |
 | `fmc1/{federation}/status/{site}`  | site       | `Status`, retained, also as last will         |
+| `fmc1/{federation}/roster`         | aggregator | `RosterNotice`: who is a member, retained     |
 """
 
 import re
@@ -17,11 +20,39 @@ from fedmedclip.protocol.errors import InvalidInputError
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 
 
+# Of other parties, of topics, and of what `aggregator` and `doctor` call themselves at the broker.
+RESERVED_SITES = frozenset(
+    {
+        "aggregator",
+        "coordinator",
+        "broker",
+        "doctor",
+        "plan",
+        "head",
+        "blocks",
+        "up",
+        "down",
+        "status",
+        "roster",
+    }
+    | {"enrol", "enrolled"}
+)
+_RESERVED_START = "enrol-"
+
+
 def check_name(kind: str, name: str) -> str:
-    """Return `name` when it may stand in a topic; raise InvalidInputError otherwise."""
+    """Return `name` when it may stand in a topic; raise InvalidInputError otherwise.
+
+    A site may not be called what would let it pass for another party, or for a topic of the federation.
+    """
     if not _NAME.fullmatch(name):
         raise InvalidInputError(
             f"{kind} name {name!r} is not usable: 1 to 32 of a-z, 0-9, '-' and '_', first a letter or digit"
+        )
+    if kind == "site" and (name in RESERVED_SITES or name.startswith(_RESERVED_START)):
+        raise InvalidInputError(
+            f"site name {name!r} is reserved for the federation itself; take another, such as 'site-{name}' "
+            "(a site that had it joins anew under another name, with its key and its state)"
         )
     return name
 
@@ -56,8 +87,13 @@ def status(federation: str, site: str) -> str:
     return f"fmc1/{federation}/status/{site}"
 
 
+def roster(federation: str) -> str:
+    """Topic of the retained notice of the roster."""
+    return f"fmc1/{federation}/roster"
+
+
 def channel_of(topic: str) -> str:
-    """Return which of these topics it is: `plan`, `head`, `blocks`, `up`, `down` or `status`."""
+    """Return which of these topics it is, the word in its third place, such as `plan` or `up`."""
     return topic.split("/")[2] if topic.count("/") >= 2 else ""
 
 

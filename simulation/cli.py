@@ -94,6 +94,14 @@ Features = Annotated[
         callback=checked("--features", "file"),
     ),
 ]
+KeepFloors = Annotated[
+    bool,
+    typer.Option(
+        "--floors/--no-floors",
+        help="Whether sites and classes of few images tell nothing, as at a real site by default. Off for "
+        "sites that are small by design.",
+    ),
+]
 Rounds = Annotated[int, typer.Option(help="Number of rounds.")]
 Seeds = Annotated[str, typer.Option(help="Whole numbers with commas between them.")]
 
@@ -136,6 +144,7 @@ def bandwidth_command(
     ] = None,
     link: Annotated[str, typer.Option(help="Rate of a site's link in each direction.")] = "64kbit/s",
     rtt: Annotated[str, typer.Option(help="Round trip time of a site's link.")] = "600ms",
+    floors: KeepFloors = True,
 ) -> None:
     """Measure accuracy against bytes for many codecs.
 
@@ -149,7 +158,7 @@ def bandwidth_command(
 
     settings = BandwidthSettings(
         out, codecs, seeds, Source(data, bundle, features), sites, alpha, sites_per_round, method, rounds,
-        target, link, rtt,
+        target, link, rtt, floors,
     )  # fmt: skip
     run_bandwidth(settings, Console())
 
@@ -186,6 +195,7 @@ def accuracy_command(
         bool, typer.Option(help="Also switch off each part of the reference method.")
     ] = True,
     quick: Annotated[bool, typer.Option("--quick", help="Neither of the two.")] = False,
+    floors: KeepFloors = True,
 ) -> None:
     """Compare methods on the same data, splits and bytes, and write a report.
 
@@ -203,6 +213,72 @@ def accuracy_command(
     settings = AccuracySettings(
         out, Source(data, bundle, features), methods, training, reference_method, codec, rounds, seeds,
         leave_one_out and not quick, ablations and not quick,
-        visible(shlex.join(["fedmedclip", *sys.argv[1:]])),
+        visible(shlex.join(["fedmedclip", *sys.argv[1:]])), floors,
     )  # fmt: skip
     run_accuracy(settings, Console())
+
+
+@bench_app.command("robustness")
+def robustness_command(
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out",
+            "--output",
+            help="Results; finished runs and computed features there are used again.",
+            callback=checked("--out", "new folder"),
+        ),
+    ],
+    data: Data = None,
+    bundle: BundleFolder = None,
+    features: Features = None,
+    attacks: Annotated[
+        str,
+        typer.Option(
+            help="Names with commas between them: sign-flip, scale, noise, label-flip, alie, ipm, samples; "
+            "with a strength such as ipm:strength=0.5. `none` is always played."
+        ),
+    ] = "sign-flip,scale,noise,label-flip,alie,ipm,samples",
+    rules: Annotated[
+        str,
+        typer.Option(
+            help="Aggregation rules with commas between them, such as trimmed_mean:share=0.2; `all` that are "
+            "built in, `default`: a federation's that names none. What does not suit a method is left out."
+        ),
+    ] = "all",
+    attackers: Annotated[int, typer.Option(help="How many of the sites are hostile.")] = 1,
+    sites: Annotated[
+        str, typer.Option(help="Numbers of sites, with commas between them, to deal the images out among.")
+    ] = "5,10",
+    alpha: Annotated[
+        float, typer.Option(help="Concentration of the Dirichlet distribution: small is uneven.")
+    ] = 1.0,
+    methods: Annotated[str, typer.Option(help="How the heads train; names with commas.")] = "fedmedclip",
+    codec: Annotated[
+        str, typer.Option(help="How honest sites encode; UP/DOWN for two directions.")
+    ] = "lowrank",
+    rounds: Rounds = 10,
+    seeds: Seeds = "0,1,2",
+    maximum_update_norm: Annotated[
+        float, typer.Option(help="The largest norm of an update that the aggregator counts.")
+    ] = 1000.0,
+) -> None:
+    """Let some sites be hostile, under each aggregation rule, and measure what the honest ones lose.
+
+    Whole federations run in one process on cached features, with the production codecs and aggregation. Every
+    image stays in the part of its hospital's split: only training images are trained on, only test images are
+    tested on. The same command gives the same numbers; stopped, it goes on where it was.
+    """
+    import shlex
+    import sys
+
+    from rich.console import Console
+
+    from fedmedclip.simulation.federation.source import Source
+    from fedmedclip.simulation.robustness.benchmark import RobustnessSettings, run_robustness
+
+    settings = RobustnessSettings(
+        out, attacks, rules, Source(data, bundle, features), attackers, sites, seeds, rounds, methods, codec,
+        alpha, maximum_update_norm, visible(shlex.join(["fedmedclip", *sys.argv[1:]])),
+    )  # fmt: skip
+    run_robustness(settings, Console())

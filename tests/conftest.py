@@ -1,9 +1,12 @@
 """Fixtures that several rooms use: brokers, and the folder of shared models and data."""
 
 import os
+import shutil
 import signal
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -15,10 +18,26 @@ from tests import ROOT
 def pytest_configure() -> None:
     """Let the processes of the tests be interrupted, also when a script runs the tests in the background.
 
-    A shell without job control makes what it starts with & ignore SIGINT, and children inherit that.
+    A shell without job control makes what it starts with & ignore SIGINT, and children inherit that. The keys
+    that the user of this machine trusts are left alone, and bundles need no signature where a test does not
+    ask for one.
     """
+    os.environ["XDG_CONFIG_HOME"] = tempfile.mkdtemp(prefix="fedmedclip-tests-")
+    os.environ["FEDMEDCLIP_INSECURE"] = "1"
+    os.environ.pop("FEDMEDCLIP_TRUSTED_KEY", None)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_unconfigure() -> None:
+    """Remove the keys that fixtures made."""
+    shutil.rmtree(os.environ["XDG_CONFIG_HOME"], ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def _keys_of_its_own(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no test see which keys another one, or a fixture, trusted."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.getbasetemp() / f"keys-{uuid4().hex}"))
 
 
 def missing(what: str) -> None:

@@ -20,7 +20,8 @@ STRUCTURES = {"site": SiteConfiguration, "aggregator": AggregatorConfiguration}
 # What has no default, or one that no TOML value can say, is shown by an example.
 SHOWN = {
     "feature_store", "uplink_codec", "aggregator_key", "port", "ca_file", "certificate_file", "key_file",
-    "username", "password_file", "client_id", "proxy", "sites_per_round", "buffer_size",
+    "username", "password_file", "client_id", "proxy", "sites_per_round", "buffer_size", "key", "roster",
+    "rule", "authority_passphrase_file",
 }  # fmt: skip
 
 

@@ -15,6 +15,7 @@ import fedmedclip
 from fedmedclip.edge_client.heads.heads import initial_private_head
 from fedmedclip.edge_client.heads.heads_file import Heads, save_heads
 from fedmedclip.edge_client.images.opening import UnreadableImageError, quiet_decoders
+from fedmedclip.edge_client.learning.floors import NO_FLOORS
 from fedmedclip.protocol.errors import BundleError, HeadError, InvalidInputError
 from fedmedclip.protocol.heads.shared_heads import initial_shared_head
 from tests.edge_client.conftest import (
@@ -184,6 +185,8 @@ def test_what_is_public_is_there_documented_and_needs_no_torch(bundle, scans):
 def test_the_examples_in_the_docstring_run(bundle, heads, scans, monkeypatch, capsys):
     (bundle.folder.parent / "scans").symlink_to(scans[0].parent)
     monkeypatch.chdir(bundle.folder.parent)
+    # Its hospitals have more images.
+    monkeypatch.setattr("fedmedclip.simulation.federation.simulate.DEFAULT_FLOORS", NO_FLOORS)
     seed = itertools.count()
     for site, name, number in itertools.product("ab", CLASS_NAMES, range(4)):
         write_image(bundle.folder.parent / "hospitals" / site / name / f"{number}.png", seed=next(seed))

@@ -31,6 +31,7 @@ import numpy as np
 import pydicom
 from PIL import Image
 
+from benchmarks.fuzz.instrumentation import instrument
 from fedmedclip.edge_client.images.opening import UnreadableImageError, decode_image, quiet_decoders
 from fedmedclip.edge_client.images.readers.archive import PARTS, archive_labels, read_archive_image
 from fedmedclip.edge_client.images.readers.dicom import dicom_frames
@@ -275,14 +276,9 @@ def _run_atheris(
         if content:
             _take(content[1:], suffixes[content[0] % len(suffixes)], current, count)
 
-    for module in [name for name in sys.modules if name.startswith(("edge_client.", "pydicom."))]:
-        for value in vars(sys.modules[module]).copy().values():
-            if (
-                callable(value)
-                and getattr(value, "__module__", None) == module
-                and hasattr(value, "__code__")
-            ):
-                atheris.instrument_func(value)
+    for module in list(sys.modules.values()):
+        if module.__name__.startswith(("fedmedclip.edge_client.", "pydicom.")):
+            instrument(module, atheris.instrument_func)
     arguments = ["fuzz", str(corpus), f"-max_total_time={int(seconds)}", "-max_len=45000", "-timeout=60",
                  "-rss_limit_mb=4096", f"-seed={abs(hash(seed)) % (1 << 31)}", "-verbosity=0"]  # fmt: skip
     atheris.Setup(arguments, take)

@@ -7,9 +7,12 @@ of 300 s) there would be so many that two faults could not be searched through.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
+from typing import Any
 
 from fedmedclip.aggregator import recovery
 from fedmedclip.edge_client.site import delivery, head_follower
+from fedmedclip.protocol import moments
+from fedmedclip.protocol.messages import Moment
 
 WAIT_SECONDS = 21.0
 """How far the clock moves when nothing is on its way: just beyond the time until the code asks again."""
@@ -22,10 +25,20 @@ NEXT_MEMBER_SECONDS = 3 * WAIT_SECONDS
 RETRY_SECONDS = WAIT_SECONDS
 
 
+def _is_not_earlier(moment: Moment, known: Moment | None) -> bool:
+    return known is None or moments.order(moment) >= moments.order(known)
+
+
 @contextmanager
 def short_clocks() -> Iterator[None]:
-    """Let the code have these times for a while."""
-    places: list[tuple[ModuleType, str, float]] = [
+    """Let the code have these times for a while.
+
+    What a site says within one connection has one moment, and counts as new each time: were it numbered, no
+    state would ever come again, and no search end. Sessions and connections are numbered as they are.
+    """
+    places: list[tuple[ModuleType, str, Any]] = [
+        (moments, "SEQUENCE_STEP", 0),
+        (moments, "is_later", _is_not_earlier),
         (head_follower, "SILENCE_SECONDS", SILENCE_SECONDS),
         (recovery, "NEXT_MEMBER_SECONDS", NEXT_MEMBER_SECONDS),
         (delivery, "RETRY_SECONDS", RETRY_SECONDS),

@@ -5,6 +5,7 @@ process and one connection, join with keys of their own and send, for each round
 change that was encoded once, signed each time.
 """
 
+import itertools
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,7 +22,16 @@ from fedmedclip.protocol.envelope import NO_IDENTITY, open_envelope, seal
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.heads.shared_heads import shared_head_specification
 from fedmedclip.protocol.link.link import Link, LinkSettings, Received
-from fedmedclip.protocol.messages import Announcement, Join, JoinAnswer, Message, Plan, Status, Update
+from fedmedclip.protocol.messages import (
+    Announcement,
+    Join,
+    JoinAnswer,
+    Message,
+    Moment,
+    Plan,
+    Status,
+    Update,
+)
 from fedmedclip.protocol.signature import SigningKey, fingerprint, new_signing_key
 from fedmedclip.simulation.processes.brokers import MosquittoBroker
 from fedmedclip.simulation.processes.commands import running
@@ -41,6 +51,7 @@ class Crowd:
 
     def __init__(self, sites: int, broker: LinkSettings) -> None:
         self.keys: dict[str, SigningKey] = {f"site-{index:05}": new_signing_key() for index in range(sites)}
+        self._session, self._sequence = int(time.time()), itertools.count(1)
         self.link = Link(broker, client_id="crowd")
         self.link.subscribe(topics.plan(NAME), topics.head(NAME), topics.down(NAME, "+"))
         self.link.start()
@@ -63,7 +74,7 @@ class Crowd:
 
     def join_of(self, site: str) -> Join:
         """Return the site's request to join."""
-        return Join(self.keys[site].public_key, self.plan.bundle_digest, 100, 0, "", "")
+        return Join(self.keys[site].public_key, self.plan.bundle_digest, 100, 0, "", "", self._moment(), 1)
 
     def deliver(self, round_number: int) -> None:
         """Send every site's update, and wait until the version that it makes is announced."""
@@ -74,13 +85,16 @@ class Crowd:
 
     def update_of(self, site: str, round_number: int) -> Update:
         """Return the site's update for a round."""
-        return Update(round_number, 100, self._payloads[int(site[-1]) % len(self._payloads)])
+        return Update(round_number, 100, self._payloads[int(site[-1]) % len(self._payloads)], 0)
 
     def send_status(self, site: str, version: int) -> None:
         """Publish, retained, that a site is there and holds a version."""
         topic, key = topics.status(NAME, site), self.keys[site]
-        status = Status(fingerprint(key.public_key), True, version)
+        status = Status(fingerprint(key.public_key), True, version, self._moment())
         self.link.publish(topic, seal(status, topic, key, NO_IDENTITY), retain=True)
+
+    def _moment(self) -> Moment:
+        return Moment(self._session, 0, next(self._sequence))
 
     def send(self, site: str, message: Message) -> None:
         """Sign and publish a site's message."""

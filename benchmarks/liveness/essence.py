@@ -29,9 +29,11 @@ _TIMES = {
 # What says nothing about what happens next: what only a log, the status or `settled` reads, which blocks were
 # sent where nothing is cut into blocks, and what is the same in every state.
 _IGNORED = frozenset(
-    {"refused_messages", "_residuals", "left_at", "versions_held", "_drawn_at", "_blocks_sent_of_round",
-     "_store", "_state", "_learner", "_configuration", "_has_room", "specification", "_specification",
-     "counted", "_install", "_codec", "_own_codec", "_rule", "_snapshot", "_identity"}
+    {"refused_messages", "_residuals", "left_at", "versions_held", "_drawn_at",
+     "_blocks_sent_of_round", "floods", "_rations", "_complaints", "_plan_repeated_at",
+     "configuration", "_store", "_state", "_learner", "_configuration", "_has_room", "specification",
+     "_specification", "counted", "_install", "_codec", "_own_codec", "_rule", "_snapshot",
+     "_identity"}
 )  # fmt: skip
 
 

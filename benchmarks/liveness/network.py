@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import msgspec
+
 from benchmarks.liveness.clocks import HEARTBEAT_SECONDS, WAIT_SECONDS
 from benchmarks.liveness.parties import AGGREGATOR, FEDERATION, Parties
 from benchmarks.liveness.party_states import (
@@ -27,7 +29,7 @@ from benchmarks.liveness.party_states import (
 )
 from fedmedclip.protocol import topics
 from fedmedclip.protocol.envelope import NO_IDENTITY, open_envelope, seal
-from fedmedclip.protocol.messages import Status, Update
+from fedmedclip.protocol.messages import Receipt, Status, Update
 from fedmedclip.protocol.signature import fingerprint
 
 FAULTS = ("lose", "repeat", "delay", "crash", "restore", "refuse", "hurry", "broker")
@@ -87,6 +89,7 @@ class Network:
         self._known = PartyStates(parties)
         self._letters: list[Letter] = []
         self._numbers: dict[Letter, int] = {}
+        self._true_marks: dict[bytes, bytes] = {}
 
     def beginning(self, faults: int) -> State:
         """Return the state in which everybody has just started; so many faults may come."""
@@ -212,7 +215,7 @@ class Network:
     def _deliver(self, number: int) -> None:
         letter = self._letters[self._damaged(number) if number in self._refused else number]
         after = self._play(letter.receiver, Received(letter.topic, letter.payload))
-        self._publish(after.sent)
+        self._publish(tuple(self._as_of_the_true_update(sent) for sent in after.sent))
         if after.told is not None:
             round_number, counts = after.told
             self._told[letter.receiver, round_number] = counts
@@ -245,7 +248,7 @@ class Network:
     def _crash(self, site: int) -> None:
         name, parties = self._names[site], self._parties
         topic, key = topics.status(FEDERATION, name), parties.keys[name]
-        will = Status(fingerprint(key.public_key), False, -1)
+        will = Status(fingerprint(key.public_key), False, -1, self._party(site).last_word)
         self._publish((Sent(topic, seal(will, topic, key, NO_IDENTITY), True),))
         self._play(site, Restarted())
         self._ages[site - 1] = HEARTBEAT_SECONDS
@@ -306,6 +309,17 @@ class Network:
         letter = self._letters[number]
         update, site = self._update(letter), topics.site_of(letter.topic)
         assert update is not None
-        damaged = Update(update.round_number, update.samples, b"no head")
+        # Each attempt has a damaged copy of its own.
+        damaged = Update(update.round_number, update.samples, b"no head", update.attempt)
+        self._true_marks[damaged.mark] = update.mark
         payload = seal(damaged, letter.topic, self._parties.keys[site], self._parties.plan.identity)
         return self._number(Letter(letter.receiver, letter.topic, payload))
+
+    def _as_of_the_true_update(self, sent: Sent) -> Sent:
+        """Let a receipt for a damaged update say that the true one is refused: it stands for that."""
+        message = open_envelope(sent.payload, sent.topic).message
+        if not isinstance(message, Receipt) or message.mark not in self._true_marks:
+            return sent
+        receipt = msgspec.structs.replace(message, mark=self._true_marks[message.mark])
+        payload = seal(receipt, sent.topic, self._parties.key, self._parties.plan.identity)
+        return Sent(sent.topic, payload, sent.retain)

@@ -16,12 +16,13 @@ import numpy as np
 
 from benchmarks.liveness.clocks import LEASE_SECONDS, ROUND_SECONDS
 from benchmarks.liveness.essence import essence_of_database, essence_of_memory
+from fedmedclip.aggregator.aggregation import Weighing
 from fedmedclip.aggregator.configuration import AggregatorConfiguration, FederationSettings
 from fedmedclip.aggregator.coordinator import Coordinator
 from fedmedclip.aggregator.global_head import GlobalHead
 from fedmedclip.aggregator.store import Store
 from fedmedclip.edge_client.site.agent import SiteAgent
-from fedmedclip.edge_client.site.roles import Identity
+from fedmedclip.edge_client.site.roles import Contribution, Identity
 from fedmedclip.edge_client.site.state import SiteState
 from fedmedclip.protocol.codecs.error_feedback import Compressed
 from fedmedclip.protocol.database import IN_MEMORY
@@ -33,6 +34,7 @@ from fedmedclip.protocol.heads.head import (
 )
 from fedmedclip.protocol.heads.shared_heads import initial_shared_head, shared_head_specification
 from fedmedclip.protocol.messages import Plan
+from fedmedclip.protocol.moments import Moments
 from fedmedclip.protocol.seeds import derive_seed
 from fedmedclip.protocol.signature import new_signing_key
 
@@ -44,6 +46,8 @@ EMBEDDING_SIZE = 2
 MESSAGE_LIMIT = 65536
 AGGREGATOR = "aggregator"
 PRIVATE = HeadSpecification((TensorSpecification("private", (1,)),))
+
+_BY_DEFAULT = Weighing()
 
 Counted = tuple[tuple[str, int, bytes], ...]
 """Site, round and SHA-256 of each update that a head is made of, in the order in which they were counted."""
@@ -77,6 +81,10 @@ class DriftingLearner:
         }
         return moved, private
 
+    def contribution(self, plan: Plan) -> Contribution:
+        """Return that everything is sent."""
+        return Contribution(self.samples)
+
     def compressed(self, round_number: int, compressed: Compressed) -> None:
         """Nobody reads a journal here."""
 
@@ -91,14 +99,14 @@ class CountingHead(GlobalHead):
 
     counted: dict[bytes, Counted]
 
-    def aggregate(self, round_number: int, weighting: str) -> None:
+    def aggregate(self, round_number: int, weighing: Weighing = _BY_DEFAULT) -> None:
         """Aggregate, and note what went into it."""
         before = self.counted.get(self.digest, ())
         found = tuple(
             (update.site, round_number, hashlib.sha256(update.payload).digest())
             for update in self._store.updates()
         )
-        super().aggregate(round_number, weighting)
+        super().aggregate(round_number, weighing)
         self.counted[self.digest] = before + found
 
 
@@ -113,6 +121,11 @@ class Kept:
 def always() -> bool:
     """Whether the link has room: here always."""
     return True
+
+
+def _stopped_clock() -> float:
+    """Read a clock that stands in the past: each start of a site is one session after the one before."""
+    return 0.0
 
 
 class _Pickler(pickle.Pickler):
@@ -175,7 +188,9 @@ class Parties:
         """Start a site's process from what its database holds, and let it connect."""
         key = self.keys[site].public_key
         identity = Identity(FEDERATION, site, key, BUNDLE, None, None, EMBEDDING_SIZE)
-        agent = SiteAgent(identity, self.states[site], self.learners[site], MESSAGE_LIMIT)
+        state = self.states[site]
+        moments = Moments(state.session(), state.begin_session, _stopped_clock)
+        agent = SiteAgent(identity, state, self.learners[site], MESSAGE_LIMIT, moments=moments)
         agent.connected()
         self.agents[site] = agent
 
@@ -223,7 +238,7 @@ class Parties:
             "storage": self._storage(party), "specification": self.specification, "always": always,
         }  # fmt: skip
         if party == AGGREGATOR:
-            rule = self.coordinator.global_head._rule
+            rule = self.coordinator.global_head.rule
             return {**common, "settings": self.settings.federation, "counted": self.counted, "rule": rule}
         return {**common, "learner": self.learners[party]}
 

@@ -12,7 +12,7 @@ from fedmedclip.aggregator.coordinator import Outgoing
 from fedmedclip.protocol import topics
 from fedmedclip.protocol.envelope import NO_IDENTITY, open_envelope, seal
 from fedmedclip.protocol.heads.head import head_digest
-from fedmedclip.protocol.messages import Message, Receipt
+from fedmedclip.protocol.messages import Message, Moment, Receipt
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,9 @@ class PartyState:
     """A party put away, and what can be seen of it from outside.
 
     `clock` is its own clock's reading. `status` is the sealed status that it owes the others, None for the
-    aggregator and for a site that has not joined. `digest` is that of its newest head; `counted` are the
-    updates of which the aggregator's is made; `owes` is the round of which a site owes an update.
+    aggregator and for a site that has not joined; `last_word` is the moment of its last will. `digest` is
+    that of its newest head; `counted` are the updates of which the aggregator's is made; `owes` is the round
+    of which a site owes an update.
     """
 
     party: str
@@ -90,6 +91,7 @@ class PartyState:
     status: bytes | None
     counted: Counted
     owes: int | None
+    last_word: Moment
 
 
 class PartyStates:
@@ -146,6 +148,7 @@ class PartyStates:
                 sent = self._opening(party)
             case Reconnected():
                 if party != AGGREGATOR:
+                    parties.agents[party].moments.connect()
                     parties.agents[party].connected()
                 sent = self._opening(party)
         return After(self._put_away(party, now), sent, told)
@@ -178,8 +181,9 @@ class PartyStates:
             head = parties.coordinator.global_head
             counted = parties.counted.get(head.digest, ())
             return PartyState(
-                party, kept, now, database, head.version, head.finished, head.digest, None, counted, None
-            )
+                party, kept, now, database, head.version, head.finished, head.digest, None, counted, None,
+                Moment(1, 0, 0),
+            )  # fmt: skip
         agent, owed = parties.agents[party], parties.states[party].outgoing_update()
         topic = topics.status(FEDERATION, party)
         status = seal(agent.status(online=True), topic, parties.keys[party], NO_IDENTITY)
@@ -189,6 +193,7 @@ class PartyStates:
             status=status if agent.joined else None,
             counted=(),
             owes=None if owed is None else owed.round_number,
+            last_word=agent.moments.last_word(),
         )  # fmt: skip
 
     def _opening(self, party: str) -> tuple[Sent, ...]:

@@ -8,7 +8,7 @@ from benchmarks.liveness.trial import NAME, ROUNDS, SITES, Trial
 from fedmedclip.protocol import topics
 from fedmedclip.protocol.envelope import NO_IDENTITY, open_envelope, seal
 from fedmedclip.protocol.link.link import Received
-from fedmedclip.protocol.messages import HeadRequest, Join, JoinAnswer, Plan
+from fedmedclip.protocol.messages import HeadRequest, Join, JoinAnswer, Moment, Plan
 from fedmedclip.protocol.signature import load_or_create_signing_key, new_signing_key
 from tests.edge_client.conftest import write_image
 
@@ -151,7 +151,7 @@ def _seconds_to_join(trial: Trial, plan: Plan) -> float:
     key, topic, link = new_signing_key(), topics.up(NAME, "newcomer"), trial.outsider("newcomer")
     link.subscribe(topics.down(NAME, "newcomer"))
     asked = time.monotonic()
-    join = Join(key.public_key, plan.bundle_digest, 10, -1, "", "")
+    join = Join(key.public_key, plan.bundle_digest, 10, -1, "", "", Moment(1, 0, 1), 1)
     link.publish(topic, seal(join, topic, key, plan.identity))
     while (seconds := time.monotonic() - asked) <= ANSWER_SECONDS:
         event = link.next_event(0.1)

@@ -82,7 +82,7 @@ def live(crowd: Crowd, round_number: int, chance: random.Random) -> None:
     crowd.send(asking, HeadRequest(chance.randrange(-1, round_number)))
     crowd.send_status(there, round_number - 1)
     crowd.send(twice, crowd.update_of(twice, round_number))
-    crowd.send(broken, Update(round_number, 100, b"no head"))
+    crowd.send(broken, Update(round_number, 100, b"no head", 0))
 
 
 def judge(measured: Measured) -> dict[str, object]:

@@ -215,7 +215,7 @@ def send_update(payload: bytes, samples: int) -> tuple[float, int]:
         publish_all(link, topic, [b""])
         started = time.perf_counter()
         reference = refer_to(part, SMALLEST_COMMON_LIMIT)
-        count = publish_all(link, topic, [seal(Update(1, samples, reference), topic, key, NO_IDENTITY)])
+        count = publish_all(link, topic, [seal(Update(1, samples, reference, 0), topic, key, NO_IDENTITY)])
         blocks = blocks_of(part, reference)
         # A few at a time: a site does not hold the whole queue in memory either.
         while batch := [seal(block, topic, key, NO_IDENTITY) for block in islice(blocks, 64)]:

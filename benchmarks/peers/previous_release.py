@@ -90,7 +90,7 @@ def side_by_side(folder: Path, bundle: Path, data: Path, installed: Path, *, old
         )  # fmt: skip
         write_site_configuration(
             folder / "site" / "site.toml", federation="trial", site="site-a", bundle=bundle, data=data,
-            seed=3, broker=settings,
+            seed=3, broker=settings, insecure=older != "site",
         )  # fmt: skip
         parties = [
             Party(

@@ -18,15 +18,15 @@ from statistics import fmean
 from rich.console import Console
 
 from benchmarks.wire.hard_features import SIZES, HardFeatures, configuration, write_hard_features
+from fedmedclip.edge_client.learning.floors import NO_FLOORS
 from fedmedclip.edge_client.learning.settings import TrainingSettings
 from fedmedclip.simulation.bandwidth.loss import (
-    Difference,
     difference_to_uncompressed,
     global_difference_to_uncompressed,
-    mean_difference,
 )
 from fedmedclip.simulation.bandwidth.results import UNCOMPRESSED, final_accuracy_global
 from fedmedclip.simulation.bandwidth.runs import Experiment, Run, open_runs, run_federation
+from fedmedclip.simulation.differences import Difference, mean_difference
 from fedmedclip.simulation.federation.feature_pool import pool_of_file
 from fedmedclip.simulation.federation.run_loop import Job, claim_output, run_missing
 from fedmedclip.simulation.seed_lists import parse_seeds
@@ -70,7 +70,8 @@ def runs_of(
         settings = TrainingSettings(
             shared_learning_rate=wanted.learning_rate, private_learning_rate=wanted.learning_rate / 2
         )
-        experiment = Experiment(pool_of_file(features), _METHOD, rounds, None, 0.5, None, settings)
+        pool = pool_of_file(features)
+        experiment = Experiment(pool, _METHOD, rounds, None, 0.5, None, settings, NO_FLOORS)
         file = open_runs(out, experiment)
         jobs = {
             (codec, seed): Job(

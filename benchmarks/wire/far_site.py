@@ -17,6 +17,7 @@ from typing import Self
 from benchmarks.wire.packets import Recorder
 from benchmarks.wire.two_hosts import AT_HOSPITAL, CENTRE_ADDRESS
 from benchmarks.wire.wire import Conditions, Passed, Wire
+from fedmedclip.edge_client.learning.floors import NO_FLOORS
 from fedmedclip.protocol.link.settings import LinkSettings
 from fedmedclip.simulation.processes.brokers import MosquittoBroker, free_port
 from fedmedclip.simulation.processes.configurations import (
@@ -123,7 +124,7 @@ class FarSite:
             configuration = self._folder / site / "site.toml"
             write_site_configuration(
                 configuration, federation=_FEDERATION, site=site, bundle=self._bundle, data=self._data,
-                seed=0, broker=link,
+                seed=0, broker=link, floors=NO_FLOORS,
             )  # fmt: skip
             commands[site] = [*at, *_COMMAND, "site", "--config", str(configuration), "--once"]
         for party, command in commands.items():

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 from benchmarks.wire.counting_proxy import CountingProxy
+from fedmedclip.edge_client.learning.floors import NO_FLOORS
 from fedmedclip.edge_client.site.state import SiteState
 from fedmedclip.protocol.bundle.bundle import open_bundle
 from fedmedclip.protocol.link.settings import LinkSettings
@@ -52,7 +53,7 @@ def main() -> None:
             configuration = folder / site / "site.toml"
             write_site_configuration(
                 configuration, federation="bytes", site=site, bundle=arguments.bundle, data=arguments.data,
-                seed=0, broker=link,
+                seed=0, broker=link, floors=NO_FLOORS,
             )  # fmt: skip
             commands[site] = ["site", "--config", str(configuration), "--once"]
         started = time.monotonic()

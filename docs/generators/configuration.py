@@ -13,6 +13,8 @@ import msgspec
 from msgspec import inspect as kinds
 
 from fedmedclip.aggregator.configuration import AggregatorConfiguration
+from fedmedclip.aggregator.enrolment.folder import FederationSettings
+from fedmedclip.aggregator.enrolment.settings import FoundingFile
 from fedmedclip.edge_client.learning import settings as training
 from fedmedclip.edge_client.site.configuration import SiteConfiguration
 from fedmedclip.protocol.link.settings import LinkSettings
@@ -22,6 +24,11 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "deploy"
 FILES: Mapping[str, type[msgspec.Struct]] = {
     "aggregator.toml": AggregatorConfiguration,
     "site.toml": SiteConfiguration,
+}
+# Without tables: what each setting means stands in the structure's docstring.
+FLAT_FILES: Mapping[str, type[msgspec.Struct]] = {
+    "federation.toml": FederationSettings,
+    "federation init --config": FoundingFile,
 }
 # A table whose settings are checked where the method trains, not where the file is read.
 TRAINING = "training"
@@ -43,6 +50,8 @@ def configuration_page() -> str:
         if f"## `{file}`" not in parts:
             parts.append(f"## `{file}`")
         parts += _table(file, table, structure)
+    for file, structure in FLAT_FILES.items():
+        parts += [f"## `{file}`", _rows(structure, {})]
     return "\n\n".join(parts) + "\n"
 
 
@@ -62,6 +71,10 @@ def _table(file: str, table: str, structure: type[msgspec.Struct] | None) -> lis
     if structure is None:
         return [heading, f"{'; '.join(_clauses(FILES[file], table))}."]
     comments = _comments((EXAMPLES / file).read_text(encoding="utf-8")).get(table, {})
+    return [heading, _rows(structure, comments)]
+
+
+def _rows(structure: type[msgspec.Struct], comments: Mapping[str, str]) -> str:
     rows = ["| setting | type | default | range | meaning |", "|---|---|---|---|---|"]
     for field in msgspec.structs.fields(structure):
         name = field.encode_name
@@ -70,7 +83,7 @@ def _table(file: str, table: str, structure: type[msgspec.Struct] | None) -> lis
         meaning = comments.get(name) or "; ".join(_clauses(structure, name))
         cells = (f"`{name}`", kind, _default(field), bounds, meaning)
         rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-    return [heading, "\n".join(rows)]
+    return "\n".join(rows)
 
 
 def _anchor(file: str, table: str) -> str:
@@ -80,7 +93,7 @@ def _anchor(file: str, table: str) -> str:
 def _default(field: msgspec.structs.FieldInfo) -> str:
     if field.required:
         return "required"
-    value = field.default
+    value = field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
     if value is None:
         return "none"
     return f"`{msgspec.json.encode(value).decode()}`"

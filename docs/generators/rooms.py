@@ -4,8 +4,8 @@
     python -m docs.generators.rooms --svg FILE      # the picture of docs/architecture.md
 
 A room is a folder below a top-level folder (edge_client/images), with all that lies in it. The files that lie
-in a top-level folder itself are a room of their own, its floor. Where only some of them import the folder's
-rooms (a `cli.py`, say), these are its entrance: the floor is below the rooms, the entrance above them.
+in a top-level folder itself are a room of their own, its floor. Those of them that import rooms which stand
+on the others (a `cli.py`, say) are its entrance: the floor is below such rooms, the entrance above them.
 """
 
 import argparse
@@ -125,19 +125,33 @@ def _imported_files(file: Path, by_name: Mapping[str, Path]) -> Iterator[Path]:
 def _entrances(
     imported: Mapping[Path, set[Path]], rooms: Mapping[Path, str], packages: Mapping[Path, str]
 ) -> set[Path]:
-    """Return the files that import a package inside their own folder, of floors where not all files do."""
+    """Return the files of floors that import a package inside their own folder which rests on the floor."""
+    floors = [file for file in rooms if "/" not in rooms[file] and file.name != "__init__.py"]
+    below = {file: _reached(file, imported) for file in rooms}
     above: set[Path] = set()
-    floors = [file for file in rooms if "/" not in rooms[file]]
     for _ in floors:  # a file that imports such a file is one as well
         above |= {
             file
             for file in floors
             for other in imported[file]
-            if packages[other].startswith(f"{packages[file]}.")
+            if (
+                packages[other].startswith(f"{packages[file]}.")
+                and any(rooms[further] == rooms[file] for further in below[other] & set(floors))
+            )
             or (other in above and rooms[other] == rooms[file])
         }
-    below = {rooms[file] for file in floors if file not in above and file.name != "__init__.py"}
-    return {file for file in above if rooms[file] in below}
+    kept = {rooms[file] for file in floors if file not in above}
+    return {file for file in above if rooms[file] in kept}
+
+
+def _reached(file: Path, imported: Mapping[Path, set[Path]]) -> set[Path]:
+    found: set[Path] = set()
+    waiting = [file]
+    while waiting:
+        new = imported[waiting.pop()] - found
+        found |= new
+        waiting += new
+    return found
 
 
 def _room(name: str, rooms: Mapping[Path, str], imported: Mapping[Path, set[Path]], root: Path) -> Room:

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from fedmedclip.edge_client.options import SigningKeyOption
 from fedmedclip.protocol.paths import checked
 from fedmedclip.protocol.visible import visible
 
@@ -50,15 +51,9 @@ def verify_command(
 @bundle_app.command("sign")
 def sign_command(
     folder: FolderArgument,
-    key: Annotated[
-        Path,
-        typer.Option(
-            help="File of the private key; made when it does not exist.",
-            callback=checked("--key", "new file"),
-        ),
-    ],
+    key: SigningKeyOption = None,
 ) -> None:
-    """Sign a bundle, so that sites can see that nobody changed it on the way: `verify --key PUBLIC`."""
+    """Sign a bundle, so that sites can see that nobody changed it on the way; they pin the public key."""
     from fedmedclip.edge_client.bundles.report import sign
 
     _print_rows(sign(folder, key))

@@ -11,8 +11,11 @@ from fedmedclip.protocol.bundle.signature import (
     sign_bundle,
     signer,
 )
-from fedmedclip.protocol.signature import load_or_create_signing_key
+from fedmedclip.protocol.trust.decision import words_of_signer
+from fedmedclip.protocol.trust.pins import OWN_NOTE
+from fedmedclip.protocol.trust.signing import signing_key
 
+_NEW = " (new; keep it secret, and a copy of it)"
 NO_SELF_TEST = "none in this bundle, which an older version exported; export it again to have one"
 
 
@@ -26,7 +29,7 @@ def show(folder: Path) -> list[tuple[str, str]]:
     rows = [
         ("bundle", str(folder)),
         ("sha256", bundle.digest.hex()),
-        ("signed by", _signer_words(folder)),
+        ("signed by", words_of_signer(signer(folder))),
         ("model", f"{manifest.model} ({manifest.pretrained})" if manifest.pretrained else manifest.model),
         ("precision", _precision(bundle)),
         ("embedding", f"{manifest.embedding_size} values, logit scale {manifest.logit_scale:.4g}"),
@@ -61,7 +64,7 @@ def verify(folder: Path, key: str | None, threads: int | None = None) -> list[tu
     bundle = open_bundle(folder)
     rows = [("hashes", f"{len(bundle.manifest.files)} files are what {MANIFEST} names")]
     if pinned is None:
-        rows.append(("signature", _signer_words(folder)))
+        rows.append(("signature", words_of_signer(signer(folder))))
     else:
         require_signer(folder, pinned)
         rows.append(("signature", f"by the expected key {pinned.hex()}"))
@@ -70,14 +73,18 @@ def verify(folder: Path, key: str | None, threads: int | None = None) -> list[tu
     return [*rows, ("self-test", words), ("bundle", bundle.digest.hex())]
 
 
-def sign(folder: Path, key_file: Path) -> list[tuple[str, str]]:
-    """Sign a bundle with the key in a file, which is made when it does not exist."""
-    made = not key_file.exists()
-    key = load_or_create_signing_key(key_file)
+def sign(folder: Path, key_file: Path | None) -> list[tuple[str, str]]:
+    """Sign a bundle with the key in a file, or with the user's own, and trust that key from then on.
+
+    A file that does not exist is made.
+    """
+    made = key_file is not None and not key_file.exists()
+    key = signing_key(key_file)
     sign_bundle(folder, key)
     return [
-        ("private key", f"{key_file}{' (new; keep it secret, and a copy of it)' if made else ''}"),
+        ("private key", f"{key_file or OWN_NOTE}{_NEW if made else ''}"),
         ("public key", key.public_key.hex()),
+        ("elsewhere", f"fedmedclip trust {key.public_key.hex()}"),
         ("signature", str(folder / SIGNATURE_FILE)),
     ]
 
@@ -93,11 +100,6 @@ def preprocessing_words(preprocessing: Preprocessing) -> str:
     mean = ", ".join(f"{value:.4g}" for value in preprocessing.mean)
     deviation = ", ".join(f"{value:.4g}" for value in preprocessing.standard_deviation)
     return f"{how}, {preprocessing.interpolation}; mean {mean}, deviation {deviation}, inside the encoder"
-
-
-def _signer_words(folder: Path) -> str:
-    found = signer(folder)
-    return "nobody" if found is None else f"{found.hex()} (whose key this is, pin with `verify --key`)"
 
 
 def _precision(bundle: Bundle) -> str:

@@ -1,6 +1,5 @@
 """The way to the broker, with the site's own settings: TCP, TLS and its dates, MQTT."""
 
-import socket
 import ssl
 import time
 from datetime import UTC, datetime, timedelta
@@ -12,9 +11,10 @@ from cryptography import x509
 from fedmedclip.edge_client.doctor.finding import Finding, bad, good, note
 from fedmedclip.edge_client.doctor.rehearsal import rehearse
 from fedmedclip.protocol.errors import FedMedClipError
-from fedmedclip.protocol.link.connection import open_tunnel
+from fedmedclip.protocol.link.connection import open_network
+from fedmedclip.protocol.link.probe import admits_without_certificate
 from fedmedclip.protocol.link.reasons import connect_failure
-from fedmedclip.protocol.link.settings import LinkSettings, split_host_port, tls_context
+from fedmedclip.protocol.link.settings import LinkSettings, tls_context
 
 _SECONDS = 10.0
 _SOON = timedelta(days=30)
@@ -25,7 +25,7 @@ def reach(settings: LinkSettings, federation: str, site: str, *, running: bool) 
     findings = [*own_certificates(settings)]
     started = time.perf_counter()
     try:
-        with _connected(settings) as connection:
+        with open_network(settings, _SECONDS) as connection:
             milliseconds = (time.perf_counter() - started) * 1000
             findings.append(good("network", f"{settings.address} answers in {milliseconds:.0f} ms"))
             context = tls_context(settings)
@@ -36,6 +36,7 @@ def reach(settings: LinkSettings, federation: str, site: str, *, running: bool) 
         name = "TLS" if isinstance(error, ssl.SSLError) else "network"
         advice = "check [broker], the firewall, and whether the broker runs"
         return [*findings, bad(name, connect_failure(error, settings).reason, advice)]
+    findings += asks_for_certificates(settings)
     if not settings.tls:
         findings.append(note("TLS", "off: what is sent can be read on the way", "set broker.tls = true"))
     if running and settings.client_id is not None:
@@ -44,6 +45,14 @@ def reach(settings: LinkSettings, federation: str, site: str, *, running: bool) 
         )
         return [*findings, note("MQTT", words, "stop the site, and look again")]
     return [*findings, *rehearse(settings, federation, site)]
+
+
+def asks_for_certificates(settings: LinkSettings) -> list[Finding]:
+    """Judge a broker that lets in clients without certificate, where this one has one."""
+    if settings.certificate_file is None or not admits_without_certificate(settings):
+        return []
+    words = "the broker lets in clients that show no certificate"
+    return [bad("certificates", words, "tell who runs it; Mosquitto: require_certificate true")]
 
 
 def own_certificates(settings: LinkSettings) -> list[Finding]:
@@ -55,19 +64,6 @@ def own_certificates(settings: LinkSettings) -> list[Finding]:
         if path is not None
         for certificate in _certificates(Path(path))
     ]
-
-
-def _connected(settings: LinkSettings) -> socket.socket:
-    address = (settings.host, settings.broker_port)
-    if settings.proxy is None:
-        return socket.create_connection(address, timeout=_SECONDS)
-    connection = socket.create_connection(split_host_port(settings.proxy, "broker.proxy"), timeout=_SECONDS)
-    try:
-        open_tunnel(connection, *address)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
 
 
 def _server_certificate(secured: ssl.SSLSocket, settings: LinkSettings) -> Finding:

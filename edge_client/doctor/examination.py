@@ -9,14 +9,21 @@ from fedmedclip.edge_client.doctor.machine import disk, memory, processor, secre
 from fedmedclip.edge_client.doctor.training import folder_of, training
 from fedmedclip.edge_client.doctor.work import features, images, self_test, speed
 from fedmedclip.edge_client.site.configuration import SiteConfiguration
+from fedmedclip.edge_client.site.roster_follower import roster_follower
 from fedmedclip.protocol.bundle.bundle import MANIFEST, Bundle, open_bundle
 from fedmedclip.protocol.configuration import beside, path_faults, read_configuration
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.state_folder import is_claimed
+from fedmedclip.protocol.trust.decision import trust_of_site
 
 
-def examine(bundle_folder: Path | None, configuration_file: Path | None) -> list[Finding]:
+def examine(
+    bundle_folder: Path | None, configuration_file: Path | None, *, with_broker: bool = True
+) -> list[Finding]:
     """Look at this machine, with a bundle at that, and with a site's configuration at all of its work.
+
+    The broker and the files for it are left out where `with_broker` is false: a site that is not approved
+    has no certificate yet.
 
     Raises BundleError for a bundle and InvalidInputError for a configuration that cannot be used.
     """
@@ -26,6 +33,7 @@ def examine(bundle_folder: Path | None, configuration_file: Path | None) -> list
         faults = {
             (fault.table, fault.setting): fault.line
             for fault in path_faults(configuration_file, configuration)
+            if with_broker or fault.table != "broker"
         }
         if bundle_folder is not None:
             faults.pop(("site", "bundle"), None)
@@ -35,6 +43,11 @@ def examine(bundle_folder: Path | None, configuration_file: Path | None) -> list
             raise InvalidInputError(next(iter(faults.values())))
         bundle_folder = bundle_folder or beside(configuration_file, configuration.site.bundle)
     bundle = None if bundle_folder is None else open_bundle(bundle_folder)
+    if bundle is not None and configuration is not None and configuration_file is not None:
+        site = configuration.site
+        follower = roster_follower(configuration_file, site)
+        roster = None if follower is None else follower.roster
+        trust_of_site(site.aggregator_key, roster, insecure=site.insecure).require_bundle(bundle)
     threads = None if configuration is None else configuration.resources.threads
     state = Path.cwd()
     if configuration is not None and configuration_file is not None:
@@ -49,7 +62,7 @@ def examine(bundle_folder: Path | None, configuration_file: Path | None) -> list
     if bundle is not None:
         findings.append(self_test(bundle, threads))
         if configuration is not None and configuration_file is not None:
-            findings += _site(configuration, configuration_file, bundle, state, data_fault)
+            findings += _site(configuration, configuration_file, bundle, state, data_fault, with_broker)
     return findings
 
 
@@ -59,12 +72,13 @@ def _site(
     bundle: Bundle,
     state: Path,
     data_fault: str | None,
+    with_broker: bool,
 ) -> list[Finding]:
     site = configuration.site
     data = beside(configuration_file, site.data)
     store = beside(configuration_file, site.feature_store) if site.feature_store else state / "features.db"
     broker = configuration.broker.relative_to(configuration_file.resolve().parent)
-    return [
+    findings = [
         images(data, bundle, configuration.images)
         if data_fault is None
         else bad("data", data_fault, "correct site.data"),
@@ -77,10 +91,11 @@ def _site(
                 "broker.password_file": broker.password_file,
             }
         ),
-        *reach(
-            broker, site.federation, site.name, running=broker.client_id is not None and is_claimed(state)
-        ),
     ]
+    if with_broker:
+        running = broker.client_id is not None and is_claimed(state)
+        findings += reach(broker, site.federation, site.name, running=running)
+    return findings
 
 
 def _encoder_bytes(bundle: Bundle | None) -> int:

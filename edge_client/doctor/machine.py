@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fedmedclip.edge_client.cores import available_cores
 from fedmedclip.edge_client.doctor.finding import Finding, bad, good, note
-from fedmedclip.protocol.private_files import readers_fault
+from fedmedclip.protocol.private_files import readers_allowed, readers_fault
 
 MEGABYTE = 1 << 20
 # Python, numpy, ONNX Runtime and Pillow; with PyTorch for training.
@@ -79,12 +79,13 @@ def secrets(files: Mapping[str, Path | str | None]) -> Finding:
     faults = {
         name: fault
         for name, path in files.items()
-        if path is not None and (fault := readers_fault(Path(path), group=name == "site.key"))
+        if path is not None and (fault := readers_fault(Path(path)))
     }
     if not faults:
         return good("secrets", "no other user of this machine can read a key or password")
     words, _, advice = next(iter(faults.values())).partition("; ")
-    return note("secrets", f"{', '.join(faults)} {words}", advice)
+    say = note if readers_allowed() else bad
+    return say("secrets", f"{', '.join(faults)} {words}", advice)
 
 
 def _flags(information: Path) -> set[str]:

@@ -18,7 +18,8 @@ from fedmedclip.protocol.bundle.signature import SIGNATURE_FILE, sign_bundle, si
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.new_files import write_new_file
 from fedmedclip.protocol.seeds import derive_seed
-from fedmedclip.protocol.signature import load_signing_key
+from fedmedclip.protocol.signature import SigningKey, load_signing_key
+from fedmedclip.protocol.trust.pins import OWN_NOTE, own_key, pins
 from fedmedclip.protocol.visible import visible
 
 
@@ -36,13 +37,13 @@ def run_reference(
 ) -> None:
     """Encode images and write the bundle's reference set: their embeddings, or only statistics of them.
 
-    A signature is of the bundle as it was, so it goes; `key_file` signs the changed bundle. Raises
-    InvalidInputError when no image or the key cannot be used, BundleError when the bundle or its signature
-    cannot.
+    A signature is of the bundle as it was, so it goes; `key_file`, or the user's own key where that was the
+    signer's, signs the changed bundle. Raises InvalidInputError when no image or the key cannot be used,
+    BundleError when the bundle or its signature cannot.
     """
     bundle = open_bundle(bundle_folder)
     signed_by = signer(bundle_folder)
-    key = None if key_file is None else load_signing_key(key_file)
+    key = load_signing_key(key_file) if key_file is not None else _own_key_if(signed_by)
     paths = list_images(images)
     if len(paths) > most:
         draw = np.random.Generator(np.random.Philox(derive_seed(seed, purpose="reference")))
@@ -88,6 +89,14 @@ def run_reference(
         highlight=False,
         soft_wrap=True,
     )
+
+
+def _own_key_if(signed_by: bytes | None) -> SigningKey | None:
+    """Return this user's own key when it is the one that signed."""
+    if signed_by is None or pins().get(signed_by) != OWN_NOTE:
+        return None
+    key = own_key()
+    return key if key.public_key == signed_by else None
 
 
 def with_reference(bundle: Bundle, encoded: bytes) -> Bundle:

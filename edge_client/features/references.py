@@ -15,7 +15,8 @@ from msgspec import Meta
 from fedmedclip.edge_client.heads.layers import unit_rows
 from fedmedclip.protocol.bundle.bundle import REFERENCE_FILE, Bundle
 from fedmedclip.protocol.errors import InvalidInputError
-from fedmedclip.protocol.paths import open_regular_file
+from fedmedclip.protocol.malformed import MALFORMED
+from fedmedclip.protocol.paths import open_regular_file, read_at_most
 
 FORMAT = 1
 LIMIT = 64 << 20
@@ -110,7 +111,7 @@ def decode_reference(encoded: bytes, embedding_size: int) -> Reference:
     """Read a file's bytes; raise InvalidInputError unless they are whole and fit the encoder."""
     try:
         reference: Reference = msgspec.msgpack.decode(encoded, type=Reference)
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+    except MALFORMED as error:
         raise InvalidInputError(f"the reference set is damaged: {error}; make it again") from error
     size = reference.embedding_size
     if reference.format != FORMAT or size != embedding_size:
@@ -137,4 +138,4 @@ def reference_of(bundle: Bundle) -> Reference | None:
         return None
     path = Path(bundle.folder) / REFERENCE_FILE
     with open_regular_file(path) as file:
-        return decode_reference(file.read(LIMIT), bundle.manifest.embedding_size)
+        return decode_reference(read_at_most(file, LIMIT), bundle.manifest.embedding_size)

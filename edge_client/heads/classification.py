@@ -23,6 +23,19 @@ def predict(heads: Heads, bundle: Bundle, embeddings: npt.NDArray[np.float32]) -
     )
 
 
+def answer(
+    heads: Heads | None, bundle: Bundle, embeddings: npt.NDArray[np.float32]
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Return what counts as the answer, float32 (N, C), and the private head's share in it, float32 (N,).
+
+    That is the ensemble's; zero-shot's without heads, or where their site found that better.
+    """
+    if heads is None or heads.zero_shot_answers:
+        return zero_shot(bundle, embeddings), np.zeros(len(embeddings), np.float32)
+    found = predict(heads, bundle, embeddings)
+    return found.ensemble, found.ensemble_weight
+
+
 def zero_shot(bundle: Bundle, embeddings: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Return CLIP's own probabilities, float32 (N, C), without any head."""
     return softmax(bundle.manifest.logit_scale * (unit_rows(embeddings) @ bundle.class_embeddings.T))

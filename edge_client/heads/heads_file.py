@@ -18,13 +18,17 @@ from fedmedclip.protocol.heads.heads_file import (
     METADATA_KEY,
     EnsembleRule,
     HeadsMetadata,
+    Judgement,
     write_heads_file,
 )
+from fedmedclip.protocol.heads.heads_signature import HEADER_LIMIT
 from fedmedclip.protocol.heads.shared_heads import shared_head_specification
+from fedmedclip.protocol.malformed import MALFORMED
 from fedmedclip.protocol.paths import open_regular_file
+from fedmedclip.protocol.signature import SigningKey
+from fedmedclip.protocol.trust.decision import Trust
 
-HEADER_LIMIT = 1 << 20
-"""Bytes. A header names some twenty arrays and the classes; more than this is not a heads file."""
+ZERO_SHOT_ANSWERS = "their site found zero-shot better on its validation split; zero-shot answers"
 NO_PRIVATE_HEAD = "no private head; the shared head answers alone"
 
 
@@ -33,7 +37,8 @@ class Heads:
     """The heads that classify at one site.
 
     `private` is None when there is no private head: for a method without one, or to hand the shared head to
-    a clinic that did not train, for which `site` is empty. `version` is that of the shared head.
+    a clinic that did not train, for which `site` is empty. `version` is that of the shared head, `judgement`
+    what their site found on its validation split.
     """
 
     method: str
@@ -43,6 +48,12 @@ class Heads:
     site: str
     version: int
     ensemble: EnsembleRule = ENTROPY
+    judgement: Judgement | None = None
+
+    @property
+    def zero_shot_answers(self) -> bool:
+        """Whether their site found zero-shot better: then that answers, and not these heads."""
+        return self.judgement is not None and self.judgement.zero_shot_answers
 
     @property
     def lack_private_head(self) -> bool:
@@ -50,8 +61,10 @@ class Heads:
         return self.private is None and site_method(self.method).private_pass is not None
 
 
-def save_heads(path: Path, heads: Heads, bundle: Bundle) -> None:
+def save_heads(path: Path, heads: Heads, bundle: Bundle, key: SigningKey | None = None) -> None:
     """Write the file for its owner only, whole or not at all: an earlier one stays until the new is on disk.
+
+    With a `key` it is signed.
 
     Raises HeadError when it cannot be written.
     """
@@ -64,8 +77,9 @@ def save_heads(path: Path, heads: Heads, bundle: Bundle) -> None:
         bundle.digest.hex(),
         bundle.manifest.class_names,
         heads.ensemble,
+        heads.judgement,
     )
-    write_heads_file(path, metadata, heads.shared, heads.private)
+    write_heads_file(path, metadata, heads.shared, heads.private, key)
 
 
 def load_heads(path: Path, bundle: Bundle) -> Heads:
@@ -101,7 +115,14 @@ def load_heads(path: Path, bundle: Bundle) -> Heads:
         metadata.site,
         metadata.version,
         metadata.ensemble,
+        metadata.judgement,
     )
+
+
+def load_trusted_heads(path: Path, bundle: Bundle, trust: Trust) -> Heads:
+    """Read a heads file as `load_heads` does, when a trusted key signed it. Raises HeadError."""
+    trust.require_heads(path)
+    return load_heads(path, bundle)
 
 
 def _check_header_size(path: Path) -> None:
@@ -123,7 +144,7 @@ def _decode_metadata(found: dict[str, str] | None) -> HeadsMetadata:
                 f"format {found_format!r} is not known (this version reads {FORMAT}); update fedmedclip"
             )
         return msgspec.json.decode(encoded, type=HeadsMetadata)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except MALFORMED as error:
         raise HeadError(f"its metadata is damaged ({error}); copy it again") from error
 
 

@@ -20,8 +20,8 @@ from fedmedclip.edge_client.features.encoder import Encoder
 from fedmedclip.edge_client.features.extraction import SkippedImage
 from fedmedclip.edge_client.features.new_prompts import open_with_prompts
 from fedmedclip.edge_client.features.opening import open_with_encoder
-from fedmedclip.edge_client.heads.classification import predict, zero_shot
-from fedmedclip.edge_client.heads.heads_file import Heads, load_heads
+from fedmedclip.edge_client.heads.classification import answer
+from fedmedclip.edge_client.heads.heads_file import Heads, load_trusted_heads
 from fedmedclip.edge_client.images.dataset import list_images
 from fedmedclip.edge_client.images.opening import UnreadableImageError
 from fedmedclip.edge_client.images.readers.settings import DEFAULT_READING, ReaderSettings
@@ -30,6 +30,7 @@ from fedmedclip.edge_client.inference.provenance import Provenance, provenance_o
 from fedmedclip.protocol.bundle.bundle import Bundle
 from fedmedclip.protocol.bundle.preprocessing import fit
 from fedmedclip.protocol.errors import InvalidInputError
+from fedmedclip.protocol.trust.decision import trust_of_user
 
 Pixels = npt.NDArray[np.uint8]
 Images = str | Path | Pixels | Sequence[str | Path | Pixels]
@@ -45,6 +46,8 @@ _BATCH = 16
 @dataclass(frozen=True)
 class Prediction:
     """One image's result: the ensemble's where there is a private head, else the best that there is.
+
+    Where the heads' site found zero-shot better on its validation split, it is zero-shot's.
 
     `path` is None for an array. `probabilities` by class name sum to 1; `label` is the most probable class.
     `ensemble_weight` is the private head's share in it, from 0 to 1. `milliseconds` is the image's share of
@@ -125,19 +128,15 @@ class Classifier:
             now = time.perf_counter()
             milliseconds = round((now - started) * 1000 / len(batch), 3)
             started = now
-            for image, answer in zip(batch, answers, strict=True):
-                yield Prediction(image.path, *answer, milliseconds)
+            for image, found in zip(batch, answers, strict=True):
+                yield Prediction(image.path, *found, milliseconds)
 
     def _encode(self, batch: Sequence["_Ready"]) -> npt.NDArray[np.float32]:
         return self._encoder.encode(np.stack([image.pixels for image in batch]))
 
     def _answers(self, embeddings: npt.NDArray[np.float32]) -> Iterator[tuple[str, dict[str, float], float]]:
         """Yield label, probabilities and the private head's share for each embedding, float32 (N, D)."""
-        if self.heads is None:
-            probabilities, weights = zero_shot(self.bundle, embeddings), np.zeros(len(embeddings), np.float32)
-        else:
-            found = predict(self.heads, self.bundle, embeddings)
-            probabilities, weights = found.ensemble, found.ensemble_weight
+        probabilities, weights = answer(self.heads, self.bundle, embeddings)
         names = self.class_names
         for row, weight in zip(probabilities, weights, strict=True):
             by_class = {name: round(float(value), 6) for name, value in zip(names, row, strict=True)}
@@ -185,6 +184,8 @@ def load(
     prompts: str | Path | None = None,
     threads: int | None = None,
     once: bool = False,
+    keys: Sequence[str] = (),
+    insecure: bool = False,
 ) -> Classifier:
     """Open a bundle and the heads of a site, and return the classifier.
 
@@ -192,17 +193,21 @@ def load(
     the bundle has a text tower. `threads` defaults to the cores that this process may use; `once` is the
     quickest way to one image alone, whose embedding may then differ in its last bits. PyTorch is not needed.
 
-    Raises BundleError and HeadError for files that are missing, damaged or of another bundle, and
-    InvalidInputError for prompts that cannot be used, or heads and prompts together.
+    Bundle and heads have to be signed by a key that this user trusts (`fedmedclip trust`), or by one of
+    `keys`, 64 hexadecimal digits or files with them; `insecure` takes them as they are.
+
+    Raises BundleError and HeadError for files that are missing, damaged, not trusted or of another bundle,
+    and InvalidInputError for prompts that cannot be used, or heads and prompts together.
     """
     heads_file = None if heads is None else Path(heads)
+    trusted = trust_of_user(keys, insecure=insecure)
     if prompts is None:
-        opened, encoder = open_with_encoder(Path(bundle), threads, together=once)
+        opened, encoder = open_with_encoder(Path(bundle), threads, trusted, together=once)
     else:
-        opened = open_with_prompts(Path(bundle), Path(prompts), heads_file, threads)
+        opened = open_with_prompts(Path(bundle), Path(prompts), heads_file, threads, trusted)
         encoder = Encoder(opened, threads, together=once)
     try:
-        found = None if heads_file is None else load_heads(heads_file, opened)
+        found = None if heads_file is None else load_trusted_heads(heads_file, opened, trusted)
         prompts_file = None if prompts is None else Path(prompts)
         provenance = provenance_of(opened, found, heads_file, prompts_file)
         return Classifier(opened, encoder, found, provenance)

@@ -13,13 +13,19 @@ from fedmedclip.edge_client.features.feature_store import FeatureStore
 from fedmedclip.edge_client.features.labelled import load_labelled_features
 from fedmedclip.edge_client.features.new_prompts import open_with_prompts
 from fedmedclip.edge_client.heads.classification import predict, zero_shot
-from fedmedclip.edge_client.heads.heads_file import NO_PRIVATE_HEAD, Heads, load_heads
+from fedmedclip.edge_client.heads.heads_file import (
+    NO_PRIVATE_HEAD,
+    ZERO_SHOT_ANSWERS,
+    Heads,
+    load_trusted_heads,
+)
 from fedmedclip.edge_client.heads.metrics import Metrics, measure
 from fedmedclip.edge_client.images.readers.settings import DEFAULT_READING, ReaderSettings
 from fedmedclip.edge_client.inference.provenance import provenance_of
 from fedmedclip.edge_client.progress import progress_bar
 from fedmedclip.protocol.bundle.bundle import Bundle
 from fedmedclip.protocol.new_files import write_new_file
+from fedmedclip.protocol.trust.decision import Trust, trust_of_user
 from fedmedclip.protocol.visible import visible
 
 
@@ -60,8 +66,11 @@ def run_evaluation(
     settings: ReaderSettings = DEFAULT_READING,
     strict: bool = False,
     prompts_file: Path | None = None,
+    trust: Trust | None = None,
 ) -> None:
     """`fedmedclip evaluate`: print a table and write JSON where asked.
+
+    Without `trust`, that of this user holds (`trust_of_user`).
 
     Raises InvalidInputError for unusable data and, with `strict`, when any image cannot be used.
     """
@@ -70,8 +79,9 @@ def run_evaluation(
         TemporaryDirectory() as folder,
         FeatureStore(Path(folder) / "features.db") as store,
     ):
-        bundle = open_with_prompts(bundle_folder, prompts_file, heads_file, threads)
-        heads = None if heads_file is None else load_heads(heads_file, bundle)
+        trusted = trust_of_user() if trust is None else trust
+        bundle = open_with_prompts(bundle_folder, prompts_file, heads_file, threads, trusted)
+        heads = None if heads_file is None else load_trusted_heads(heads_file, bundle, trusted)
         progress(0, 0, "computing features")
         embeddings, labels, found = load_labelled_features(
             data, bundle, store, settings=settings, strict=strict, threads=threads, progress=progress
@@ -82,6 +92,8 @@ def run_evaluation(
         console.print(visible(line), highlight=False)
     if heads is not None and heads.lack_private_head:
         console.print(f"{visible(heads_file)}: {NO_PRIVATE_HEAD}", highlight=False)
+    if heads is not None and heads.zero_shot_answers:
+        console.print(f"{visible(heads_file)}: {ZERO_SHOT_ANSWERS}", highlight=False)
     console.print(_table(figures))
     for name, metrics in figures.items():
         console.print(_class_table(name, metrics))

@@ -1,13 +1,13 @@
 """`fedmedclip predict`: image files in, one row each out, offline and without PyTorch."""
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, TextIO
 
 from fedmedclip.edge_client.features.extraction import SkippedImage, refuse_skipped, summarize_skipped
-from fedmedclip.edge_client.heads.heads_file import NO_PRIVATE_HEAD
+from fedmedclip.edge_client.heads.heads_file import NO_PRIVATE_HEAD, ZERO_SHOT_ANSWERS
 from fedmedclip.edge_client.images.dataset import list_images
 from fedmedclip.edge_client.images.readers.settings import DEFAULT_READING, ReaderSettings
 from fedmedclip.edge_client.inference.classifier import load
@@ -33,12 +33,16 @@ def run_prediction(
     strict: bool = False,
     prompts_file: Path | None = None,
     provenance_place: ProvenancePlace = "beside",
+    keys: Sequence[str] = (),
+    insecure: bool = False,
 ) -> None:
     """Classify images and write the rows as they come; skipped images are listed on standard error.
 
     With a `prompts_file` the classes are its own, zero-shot. Where the predictions come from is in each line
     of JSON; of CSV it stands in a file beside `output`, or in a line before the header, and for what goes to
     no file on standard error; "none" leaves it out.
+
+    `keys` and `insecure` as for `load`.
 
     Raises InvalidInputError when nothing matches, no image at all could be read, or with `strict` any cannot.
     """
@@ -47,11 +51,19 @@ def run_prediction(
         images = list_images(paths, settings)
         progress(0, len(images), "opening the bundle")
         with load(
-            bundle_folder, heads_file, prompts=prompts_file, threads=threads, once=len(images) == 1
+            bundle_folder,
+            heads_file,
+            prompts=prompts_file,
+            threads=threads,
+            once=len(images) == 1,
+            keys=keys,
+            insecure=insecure,
         ) as classifier:
             provenance, class_names = classifier.provenance, classifier.class_names
             if classifier.heads is not None and classifier.heads.lack_private_head:
                 print(f"{visible(heads_file)}: {NO_PRIVATE_HEAD}", file=sys.stderr)
+            if classifier.heads is not None and classifier.heads.zero_shot_answers:
+                print(f"{visible(heads_file)}: {ZERO_SHOT_ANSWERS}", file=sys.stderr)
             with _opened(output) as file:
                 if output_format == "jsonl":
                     write = json_writer(file, None if provenance_place == "none" else provenance)

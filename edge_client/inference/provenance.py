@@ -19,7 +19,7 @@ class Provenance(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
     `bundle` is the digest of the bundle, `heads` that of the heads file and `prompts` that of one's own
     `classes.toml`; what there is none of, as heads in zero-shot, is left out. `head_version` is that of the
-    federation's shared head.
+    federation's shared head. `zero_shot_answers`: their site found zero-shot better than these heads.
     """
 
     software: str
@@ -31,6 +31,7 @@ class Provenance(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     federation: str | None = None
     site: str | None = None
     head_version: int | None = None
+    zero_shot_answers: bool = False
     prompts: str | None = None
 
     def in_words(self) -> str:
@@ -38,6 +39,8 @@ class Provenance(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
         heads = "zero-shot"
         if self.federation is not None:
             heads = f"head version {self.head_version} of federation {self.federation}, site {self.site}"
+        if self.zero_shot_answers:
+            heads = f"zero-shot, which {heads} is worse than on its site's validation split"
         return f"{heads}, bundle {self.bundle[:12]}, {self.software}"
 
 
@@ -58,6 +61,7 @@ def provenance_of(
         federation=None if heads is None else heads.federation,
         site=None if heads is None else heads.site,
         head_version=None if heads is None else heads.version,
+        zero_shot_answers=heads is not None and heads.zero_shot_answers,
         prompts=None if prompts_file is None else file_digest(prompts_file),
     )
 

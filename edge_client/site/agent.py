@@ -1,18 +1,21 @@
 """What a site does with each message: join, follow the head, train, deliver. No broker, no clock, no PyTorch.
 
-    plan -> join -> (head of version v -> train round v + 1 -> deliver until settled) ... -> finished
+    plan -> join -> admitted -> (head of version v -> train round v + 1 -> deliver until settled) -> finished
 
 `receive` and `tick` return the messages to publish; when they return, all that must survive is on disk.
 Whatever comes, they return: what is refused is logged and counted, and a run that this site cannot take part
-in is declined with the reason. A later run of the same aggregator is followed; the one before is put away.
+in is declined with the reason. A later run of the same aggregator is followed, and the one before put away,
+once the aggregator has admitted this site to it: a plan may be an old copy, the answer to a new request not.
 """
 
 import logging
 from dataclasses import replace
 
+from fedmedclip.edge_client.site.abstention import Abstention
 from fedmedclip.edge_client.site.application import Application
 from fedmedclip.edge_client.site.delivery import Delivery
 from fedmedclip.edge_client.site.head_follower import HeadFollower
+from fedmedclip.edge_client.site.membership import Membership
 from fedmedclip.edge_client.site.plans import (
     check_plan,
     first_private_head,
@@ -20,12 +23,14 @@ from fedmedclip.edge_client.site.plans import (
     reason_not_to,
 )
 from fedmedclip.edge_client.site.proof import Proof
+from fedmedclip.edge_client.site.rations import LOGGED_AT_ONCE, SECONDS_PER_LOGGED, Rations
 from fedmedclip.edge_client.site.roles import Identity, Learner
 from fedmedclip.edge_client.site.state import OutgoingUpdate, Sealed, SiteState, StoredSite
 from fedmedclip.protocol import topics
+from fedmedclip.protocol.allowance import Allowance
 from fedmedclip.protocol.codecs import delta_codec_named
 from fedmedclip.protocol.codecs.error_feedback import change_to_send, compress_within
-from fedmedclip.protocol.envelope import NO_IDENTITY, open_envelope
+from fedmedclip.protocol.envelope import NO_IDENTITY, Envelope, open_envelope
 from fedmedclip.protocol.errors import HeadError, InvalidInputError, MessageError, OtherVersionError
 from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays
 from fedmedclip.protocol.heads.shared_heads import shared_head_specification
@@ -38,10 +43,13 @@ from fedmedclip.protocol.messages import (
     Message,
     Plan,
     Receipt,
+    Renewal,
+    RosterNotice,
     Snapshot,
     StateRequest,
     Status,
 )
+from fedmedclip.protocol.moments import Moments
 from fedmedclip.protocol.participation import LOTS, lot_of
 from fedmedclip.protocol.signature import fingerprint
 
@@ -51,7 +59,8 @@ log = logging.getLogger("fedmedclip.site")
 class SiteAgent:
     """One site's part in one federation. It takes up what `state` holds: a killed site goes on from there.
 
-    `uplink_codec` replaces the federation's for what this site sends; a receiver reads any.
+    `uplink_codec` replaces the federation's for what this site sends; a receiver reads any. Where the
+    federation has a roster, `membership` follows it and renews this site's certificate.
     """
 
     def __init__(
@@ -61,16 +70,25 @@ class SiteAgent:
         learner: Learner,
         maximum_message_bytes: int,
         uplink_codec: str | None = None,
+        moments: Moments | None = None,
+        membership: Membership | None = None,
     ) -> None:
         self._identity = identity
+        self._membership = membership
         self._state = state
         self._learner = learner
         self._maximum_message_bytes = maximum_message_bytes
         self._own_codec = None if uplink_codec is None else delta_codec_named(uplink_codec)
         self._early_announcement: bytes | None = None
-        self._application = Application(identity, learner)
+        # A later plan, as it came, which the aggregator has not confirmed yet.
+        self._candidate: tuple[Plan, bytes] | None = None
+        self.moments = moments or Moments(state.session(), state.begin_session)
+        self._application = Application(identity, learner, self.moments)
         self._delivery = Delivery(state, maximum_message_bytes)
         self._proof = Proof(state)
+        self._rations = Rations()
+        self._complaints = Allowance(LOGGED_AT_ONCE, SECONDS_PER_LOGGED, 0.0)
+        self._abstention = Abstention()
         self.refused_messages = 0
         self._has_other_version = False
         self._online = False
@@ -84,14 +102,22 @@ class SiteAgent:
     @property
     def version(self) -> int:
         """The newest version of the global head that is here; -1 before the first."""
-        return -1 if self._follower is None else self._follower.version
+        return -1 if self._follower is None or self._candidate is not None else self._follower.version
 
     @property
     def plan_identity(self) -> bytes:
         """The identity of the plan that is here, for which every message of this site is sealed."""
+        plan = self._newest_plan
+        return NO_IDENTITY if plan is None else plan.identity
+
+    @property
+    def _newest_plan(self) -> Plan | None:
+        """The latest plan that is known: followed, declined, or not confirmed yet."""
         if self._application.declined is not None:
-            return self._application.declined[0].identity
-        return NO_IDENTITY if self._stored is None else self._stored.plan.identity
+            return self._application.declined[0]
+        if self._candidate is not None:
+            return self._candidate[0]
+        return None if self._stored is None else self._stored.plan
 
     @property
     def joined(self) -> bool:
@@ -101,12 +127,12 @@ class SiteAgent:
     @property
     def finished(self) -> bool:
         """Whether the run is over, its last head is here, and no later one was seen."""
-        declined = self._application.declined is not None
-        return not declined and self._stored is not None and self._stored.finished
+        later = self._application.declined is not None or self._candidate is not None
+        return not later and self._stored is not None and self._stored.finished
 
     def status(self, online: bool) -> Status:
-        """Return the site's status: published retained, and left as last will."""
-        return Status(fingerprint(self._identity.public_key), online, self.version)
+        """Return the site's status as of now, which is published retained."""
+        return Status(fingerprint(self._identity.public_key), online, self.version, self.moments.next())
 
     def owes_status(self, said: Status | None) -> bool:
         """Whether to publish a status after `said`, the last one of this connection, None for none.
@@ -116,11 +142,11 @@ class SiteAgent:
         if self._has_other_version and not self.joined:
             # All that such a site can say to an aggregator of another version: who it is, and what it speaks.
             return said is None
-        if not self.joined or said == self.status(online=True):
+        if not self.joined or (said is not None and said.version == self.version):
             return False
         stored = self._stored
         shown = stored is not None and not stored.finished and stored.trained_round > stored.version
-        return said is None or not shown
+        return said is None or not shown or bool(self._withheld)
 
     def limit_messages(self, maximum_message_bytes: int) -> None:
         """Cut updates into blocks by what this connection's broker takes."""
@@ -132,6 +158,9 @@ class SiteAgent:
         self._online = True
         self._application.begin()
         self._delivery.send_at_once()
+        self._abstention.repeat()
+        if self._withheld:
+            self._delivery.withhold()
 
     def disconnected(self) -> None:
         """Stay silent until the next connection; what was asked or sent meanwhile would pile up unsent."""
@@ -144,15 +173,21 @@ class SiteAgent:
         """
         try:
             envelope = open_envelope(payload, topic)
+            if isinstance(envelope.message, RosterNotice):
+                return self._take_roster(envelope, envelope.message, now)
             if isinstance(envelope.message, Plan):
                 envelope.verify(envelope.message.aggregator_key, envelope.message.identity)
                 return self._take_plan(envelope.message, payload, now)
+            if self._candidate is not None:
+                return self._await_admission(*self._candidate, envelope, payload, now)
             if self._stored is None:
                 if isinstance(envelope.message, Announcement):
                     self._early_announcement = payload
                 return []
+            if not self._wants(envelope.message):
+                return []
             plan = self._stored.plan
-            message = envelope.verify(plan.aggregator_key, plan.identity)
+            message = envelope.verify(self._key_of(plan), plan.identity)
             if isinstance(message, Announcement | Snapshot):
                 self._proof.keep(message.version, Sealed(topic, payload))
                 self._note_draw(message)
@@ -160,41 +195,107 @@ class SiteAgent:
         except (MessageError, HeadError, InvalidInputError) as error:
             self.refused_messages += 1
             self._has_other_version = isinstance(error, OtherVersionError)
-            log.warning("refused a message on %s: %s", topic, error)
+            self._complain(topic, error, now)
             return []
+
+    def _key_of(self, plan: Plan) -> bytes:
+        """Return the key that signs what is said in a run: by the roster, where there is one, today's."""
+        return plan.aggregator_key if self._membership is None else self._membership.coordinator_keys[-1]
+
+    def _take_roster(self, envelope: Envelope, notice: RosterNotice, now: float) -> list[Message]:
+        if self._membership is None:
+            return []
+        self._membership.take(envelope, notice)
+        return self._look_at_roster(now)
+
+    def _look_at_roster(self, now: float) -> list[Message]:
+        """Ask once more to be let in, where the roster says that this site may."""
+        if self._membership is not None and self._membership.admitted and not self.joined:
+            self._application.hurry(now)
+        return []
+
+    def _complain(self, topic: str, error: Exception, now: float) -> None:
+        """Log what was refused, as long as that is not so often that the log itself would be flooded."""
+        if self._complaints.take(now):
+            log.warning("refused a message on %s: %s", topic, error)
+            if self._complaints.left < 1:
+                log.warning("somebody floods this site; more of what it refuses is counted and not logged")
+
+    def _wants(self, message: Message) -> bool:
+        """Whether a message is worth a look at who signed it: a block of nothing that is expected is not."""
+        assert self._follower is not None
+        if not isinstance(message, Block) or self._follower.expects(message):
+            return True
+        return self._membership is not None and self._membership.expects(message)
 
     def tick(self, now: float) -> list[Message]:
         """Let time pass: train when there is a round to train, ask and deliver again what is unanswered."""
-        stored, declined = self._stored, self._application.declined
-        if not self._online or (stored is None and declined is None):
+        plan, waits = self._newest_plan, self._application.declined or self._candidate
+        if not self._online or plan is None:
             return []
-        asked = self._application.due(self.version, now)
-        if declined is not None or not self.joined:
+        if not self._application.knows(plan):
+            # The broker gave this site an old copy; whoever asks is told the newest.
+            self._application.repeat()
+        asked = self._application.due(self.version, plan.revision, now)
+        if waits is not None or not self.joined:
             return asked
         assert self._follower is not None
         heads = self._follower.tick(now)
         if heads or self._delivery.unanswered(now):
             # Whoever does not answer may be an aggregator that has lost this member.
             self._application.repeat()
-        return [*asked, *heads, *self._delivery.due(now), *self._train(now)]
+        kept = [] if self._membership is None else self._membership.due(now)
+        sent = self._abstain_from(now) if self._withheld else self._delivery.due(now)
+        return [*asked, *heads, *kept, *sent, *self._train(now)]
 
     def _take_plan(self, plan: Plan, sealed: bytes, now: float) -> list[Message]:
-        """Begin the run of a plan, follow a later run or revision; an earlier plan is refused."""
-        stored, declined = self._stored, self._application.declined
+        """Take part in the run of a plan, follow a later run or revision; an earlier plan is refused."""
+        stored, declined, candidate = self._stored, self._application.declined, self._candidate
         if stored is not None and declined is None and self._is_of_this_run(plan):
             self._application.repeat()
         followed = None if stored is None else stored.plan
-        known = [kept for kept in (followed, declined and declined[0]) if kept is not None]
-        check_plan(plan, known, None if followed is None else followed.aggregator_key, self._identity)
-        if stored is not None and plan == stored.plan:
+        known = [followed, declined and declined[0], candidate and candidate[0]]
+        check_plan(
+            plan,
+            [kept for kept in known if kept is not None],
+            None if followed is None else followed.aggregator_key,
+            self._identity,
+            () if self._membership is None else self._membership.coordinator_keys,
+        )
+        if plan == self._newest_plan and declined is None:
             self._application.hurry(now)
+            if candidate is None:
+                self._state.keep_sealed(sealed)
             return []
         if reason := reason_not_to(plan, self._identity, self._learner):
             self._application.decline(plan, reason)
-            return self._application.due(self.version, now) if self._online else []
+            return self._ask(now) if self._online else []
         self._application.declined = None
         if stored is not None and plan.identity == stored.plan.identity:
+            self._candidate = None
             return self._revise(plan, sealed)
+        if candidate is None or candidate[0].identity != plan.identity:
+            self._application.begin()
+        self._candidate = (plan, sealed)
+        return self._ask(now)
+
+    def _ask(self, now: float) -> list[Message]:
+        plan = self._newest_plan
+        assert plan is not None
+        return self._application.due(self.version, plan.revision, now)
+
+    def _await_admission(
+        self, plan: Plan, sealed: bytes, envelope: Envelope, payload: bytes, now: float
+    ) -> list[Message]:
+        """Begin the run of a plan with the answer that admits this site to it: only now it is no old copy."""
+        if isinstance(envelope.message, Announcement):
+            self._early_announcement = payload
+        if not isinstance(envelope.message, JoinAnswer):
+            return []
+        envelope.verify(self._key_of(plan), plan.identity)
+        self._application.take_answer(envelope.message, self.version, now)
+        if not self.joined:
+            return []
         return self._begin(plan, sealed, now)
 
     def _is_of_this_run(self, plan: Plan) -> bool:
@@ -213,22 +314,19 @@ class SiteAgent:
                 "run %d begins; run %d, which ended here at version %d, is kept",
                 plan.number, before.plan.number, before.version,
             )  # fmt: skip
+        self._candidate = None
         self._reload()
         assert self._stored is not None
-        self._application.begin()
         self._delivery.begin_run()
         self._proof.begin_run()
         self._draw = (-1, 0)
         self._follower = self._follow(self._stored)
         if version >= 0:
             self._notify_learner(self._stored)
-        if self._early_announcement is None or before is not None:
-            return self._application.due(self.version, now)
+        if self._early_announcement is None:
+            return []
         early, self._early_announcement = self._early_announcement, None
-        return [
-            *self._application.due(self.version, now),
-            *self.receive(topics.head(self._identity.federation), early, now),
-        ]
+        return self.receive(topics.head(self._identity.federation), early, now)
 
     def _revise(self, plan: Plan, sealed: bytes) -> list[Message]:
         assert self._stored is not None
@@ -248,13 +346,22 @@ class SiteAgent:
             case Announcement() | Snapshot():
                 if message.version == self.version:
                     # Of a round that is still open the aggregator may have lost what it had accepted.
-                    self._state.reopen(message.version + 1)
+                    self._reopen(message.version + 1)
                 return [*self._follower.take(message, now)]
             case Block():
+                if self._membership is not None and self._membership.add_block(message):
+                    return self._look_at_roster(now)
                 return [*self._follower.add_block(message, now)]
+            case Renewal() if self._membership is not None:
+                self._membership.take_renewal(message)
             case Receipt():
                 if self._delivery.take_receipt(message, now):
                     self._reload()
+                    if not message.accepted and not message.closed:
+                        # Perhaps this site is no member any more: the answer to a Join says so.
+                        self._application.repeat()
+            case BlockRequest() | StateRequest() if not self._rations.allow(message, now):
+                return []
             case BlockRequest():
                 proof = self._proof.blocks(message, self._maximum_message_bytes)
                 return [*self._delivery.blocks(message), *proof]
@@ -263,6 +370,17 @@ class SiteAgent:
             case _:
                 raise MessageError(f"{type(message).__name__} is not for a site")
         return []
+
+    def _reopen(self, round_number: int) -> None:
+        self._abstention.repeat()
+        if not self._withheld:
+            self._state.reopen(round_number)
+
+    @property
+    def _withheld(self) -> str:
+        """Why this site sends no updates in the run that it is in; empty when it does."""
+        stored = self._stored
+        return "" if stored is None else self._learner.contribution(stored.plan).withheld
 
     def _note_draw(self, carrier: Announcement | Snapshot) -> None:
         """Take note of who trains from a version; more may be drawn later, none is called off."""
@@ -297,6 +415,7 @@ class SiteAgent:
             or stored.trained_round >= round_number
             or not self._delivery.may_train(now)
             or not self._drawn(plan, round_number)
+            or not self._application.knows(plan)
         ):
             return []
         specification = self._specification(plan)
@@ -306,6 +425,12 @@ class SiteAgent:
             shared, private = self._learner.train(plan, follower.head, private, round_number)
         except (InvalidInputError, HeadError) as error:
             return self._abstain(round_number, str(error), now)
+        contribution = self._learner.contribution(plan)
+        if contribution.withheld:
+            self._state.store_private(round_number, private_specification.to_bytes(private))
+            self._reload()
+            log.info("round %d: nothing is sent: %s", round_number, contribution.withheld)
+            return self._abstain_from(now)
         residual = None if stored.residual is None else specification.from_bytes(stored.residual)
         delta = change_to_send(plan.method, shared, follower.head, residual)
         codec = self._own_codec or delta_codec_named(plan.uplink_codec)
@@ -314,7 +439,7 @@ class SiteAgent:
         )
         self._learner.compressed(round_number, compressed)
         self._state.store_update(
-            OutgoingUpdate(round_number, self._learner.samples, compressed.encoded),
+            OutgoingUpdate(round_number, contribution.samples, compressed.encoded),
             private_specification.to_bytes(private),
             specification.to_bytes(compressed.residual),
             compressed.memory,
@@ -322,6 +447,15 @@ class SiteAgent:
         self._reload()
         self._delivery.send_at_once()
         return self._delivery.due(now)
+
+    def _abstain_from(self, now: float) -> list[Message]:
+        """Say of the open round, once it is trained, that nothing of it is sent."""
+        stored = self._stored
+        assert stored is not None
+        round_number = stored.version + 1
+        if stored.finished or stored.trained_round != round_number:
+            return []
+        return self._abstention.due(round_number, self._withheld, now)
 
     def _abstain(self, round_number: int, reason: str, now: float) -> list[Message]:
         """Let the others go on without this site; it tries again later, and in the next round."""
@@ -331,8 +465,7 @@ class SiteAgent:
 
     def _follow(self, stored: StoredSite) -> HeadFollower:
         specification = self._specification(stored.plan)
-        head = specification.from_bytes(stored.shared_head)
-        return HeadFollower(specification, stored.version, head, self._install)
+        return HeadFollower(specification, stored.version, _shared_head(stored, specification), self._install)
 
     def _install(self, version: int, head: NamedArrays) -> None:
         """Store a head that the follower has proved, with the signed message that announced it."""
@@ -349,7 +482,7 @@ class SiteAgent:
         self._learner.installed(
             stored.plan,
             stored.version,
-            specification.from_bytes(stored.shared_head),
+            _shared_head(stored, specification),
             self._learner.private_specification(stored.plan).from_bytes(stored.private_head),
             stored.finished,
         )
@@ -359,3 +492,9 @@ class SiteAgent:
 
     def _reload(self) -> None:
         self._stored = self._state.load()
+
+
+def _shared_head(stored: StoredSite, specification: HeadSpecification) -> NamedArrays:
+    """Return the shared head that is here; zeros where it has to be asked for, whatever its bytes are."""
+    here = stored.shared_head if stored.version >= 0 else bytes(4 * specification.size)
+    return specification.from_bytes(here)

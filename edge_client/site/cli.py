@@ -68,7 +68,7 @@ def backup_command(
         finally:
             state.close()
 
-    back_up(state_folder, to, *_FILES, copy)
+    back_up(state_folder, to, _FILES[0], {_FILES[1]: state_folder / _FILES[1]}, copy)
     print(f"{visible(to)}: {', '.join(_FILES)}")
 
 
@@ -80,7 +80,7 @@ def restore_command(
     from fedmedclip.protocol.backup import restore
 
     state_folder = _state_of(config)
-    aside = restore(state_folder, backup, *_FILES)
+    aside = restore(state_folder, backup, _FILES[0], {_FILES[1]: state_folder / _FILES[1]})
     print(visible(f"restored {state_folder}" + ("" if aside is None else f"; what was there is in {aside}")))
 
 

@@ -6,6 +6,7 @@ import msgspec
 from msgspec import Meta
 
 from fedmedclip.edge_client.images.readers.settings import ReaderSettings
+from fedmedclip.edge_client.learning.floors import Floors
 from fedmedclip.protocol.codecs import require_delta_codec
 from fedmedclip.protocol.configuration.annotations import (
     BundleFolder,
@@ -26,11 +27,13 @@ class SiteSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `data` is a folder with one sub-folder per class, a CSV of path,label, or an `.npz` archive.
     `aggregator_key` is the aggregator's public key in hexadecimal; without it, the first aggregator heard is
-    trusted and remembered. `ensemble` says how the heads vote: as the method has it, per image by entropy, or
-    by one weight fitted on the validation split. `uplink_codec` replaces the federation's for what this site
-    sends, say a budget for its own thin link. `feature_store` may be shared by several federations; by
-    default it lies in the state folder. Raises InvalidInputError for an unknown codec,
-    and for names that cannot stand in a topic.
+    trusted and remembered. `roster` is where the federation's roster is kept, which says who is a member and
+    when the aggregator's key changes. `ensemble` says how the heads vote: as the method has it, per image by
+    entropy, or by one weight fitted on the validation split. `uplink_codec` replaces the federation's for
+    what this site sends, say a budget for its own thin link. `feature_store` may be shared by several
+    federations; by default it lies in the state folder. `insecure` takes a bundle that nobody signed. Raises
+    InvalidInputError for an unknown codec, for names that cannot stand in a topic, for `insecure` beside
+    `aggregator_key`, and for a roster without it.
     """
 
     federation: Annotated[str, Meta(description="the federation's name")]
@@ -42,12 +45,21 @@ class SiteSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ensemble: Literal["method", "entropy", "calibrated"] = "method"
     uplink_codec: str | None = None
     aggregator_key: PublicKeyInHexadecimal | None = None
+    roster: NewFile | None = None
+    insecure: bool = False
 
     def __post_init__(self) -> None:
         check_name("federation", self.federation)
         check_name("site", self.name)
         if self.uplink_codec is not None:
             require_delta_codec(self.uplink_codec, "uplink_codec")
+        if self.roster is not None and self.aggregator_key is None:
+            raise InvalidInputError("roster is set, which needs aggregator_key: whose roster is it?")
+        if self.insecure and self.aggregator_key is not None:
+            raise InvalidInputError(
+                "insecure takes a bundle that nobody signed, and aggregator_key says who has to; leave one "
+                "of them out"
+            )
 
 
 class SplitSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -86,5 +98,6 @@ class SiteConfiguration(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     site: SiteSettings
     split: SplitSettings = SplitSettings()
     images: ImageSettings = ImageSettings()
+    privacy: Floors = Floors()
     resources: ResourceSettings = ResourceSettings()
     broker: LinkSettings = LinkSettings()

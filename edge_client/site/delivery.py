@@ -3,7 +3,7 @@
 import logging
 
 from fedmedclip.edge_client.site.head_follower import ASK_AGAIN_SECONDS
-from fedmedclip.edge_client.site.state import SiteState
+from fedmedclip.edge_client.site.state import OutgoingUpdate, SiteState
 from fedmedclip.protocol.messages import Block, BlockRequest, Message, Receipt, Update
 from fedmedclip.protocol.objects import blocks_of, refer_to
 
@@ -61,13 +61,23 @@ class Delivery:
         if (update := self._state.outgoing_update()) is None:
             return []
         self._sent_at = now
-        payload = refer_to(update.payload, self._maximum_message_bytes)
-        message = Update(update.round_number, update.samples, payload)
+        message = self._message(update)
+        payload = message.payload
         # Sent once: the link repeats what the broker has not got, the aggregator asks for what is missing.
         if self._blocks_sent_of_round == update.round_number:
             return [message]
         self._blocks_sent_of_round = update.round_number
         return [message, *blocks_of(update.payload, payload)]
+
+    def _message(self, update: OutgoingUpdate) -> Update:
+        payload = refer_to(update.payload, self._maximum_message_bytes)
+        return Update(update.round_number, update.samples, payload, update.attempt)
+
+    def withhold(self) -> None:
+        """Drop an update that its site no longer sends; it is as if it had not counted."""
+        if (update := self._state.outgoing_update()) is not None:
+            log.warning("the update of round %d is not sent", update.round_number)
+            self._state.settle(update.round_number, accepted=False)
 
     def blocks(self, request: BlockRequest) -> list[Block]:
         """Return the blocks of the update that are asked for; none where it is not asked for."""
@@ -77,9 +87,16 @@ class Delivery:
         )
 
     def take_receipt(self, receipt: Receipt, now: float) -> bool:
-        """Settle the update that a receipt is for; return whether it was the one under way."""
+        """Settle the update that a receipt is for; return whether it was the one under way.
+
+        A receipt for another update of the same round is an old copy. One that was cut into blocks of another
+        size is sent again, and answered again.
+        """
         update = self._state.outgoing_update()
-        if update is None or update.round_number != receipt.round_number:
+        if update is None or (update.round_number, self._message(update).mark) != (
+            receipt.round_number,
+            receipt.mark,
+        ):
             return False
         again = not receipt.accepted and not receipt.closed
         if again:

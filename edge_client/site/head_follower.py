@@ -69,6 +69,10 @@ class HeadFollower:
             self._asked_at = now
         return self._finish(now)
 
+    def expects(self, block: Block) -> bool:
+        """Whether a block belongs to what was announced and is on its way."""
+        return self._incoming is not None and self._incoming[1].digest == block.object_digest
+
     def add_block(self, block: Block, now: float) -> list[Request]:
         """Take one block of what was announced; others are ignored. Raises MessageError."""
         if self._incoming is None or self._incoming[1].digest != block.object_digest:

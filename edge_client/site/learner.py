@@ -17,13 +17,16 @@ from fedmedclip.edge_client.features.references import SURROGATES, reference_of,
 from fedmedclip.edge_client.heads.classification import predict
 from fedmedclip.edge_client.heads.ensemble import ENTROPY, fit_calibrated
 from fedmedclip.edge_client.heads.heads import ensemble_of, initial_private_head, private_head_specification
-from fedmedclip.edge_client.heads.heads_file import Heads, save_heads
+from fedmedclip.edge_client.heads.heads_file import Heads
 from fedmedclip.edge_client.heads.method import site_method
 from fedmedclip.edge_client.heads.metrics import Metrics
 from fedmedclip.edge_client.inference.evaluation import evaluate
+from fedmedclip.edge_client.learning.floors import DEFAULT_FLOORS, Floors, train_within
 from fedmedclip.edge_client.learning.method import trainable_method
 from fedmedclip.edge_client.learning.settings import TrainingSettings
-from fedmedclip.edge_client.learning.training import train_round
+from fedmedclip.edge_client.learning.training import Floats, Labels, TrainedHeads, train_round
+from fedmedclip.edge_client.site.guard import Guard
+from fedmedclip.edge_client.site.roles import Contribution
 from fedmedclip.edge_client.site.state import SiteState
 from fedmedclip.protocol.bundle.bundle import Bundle
 from fedmedclip.protocol.codecs.error_feedback import Compressed
@@ -36,16 +39,21 @@ from fedmedclip.protocol.messages import Plan
 from fedmedclip.protocol.new_files import write_new_file
 from fedmedclip.protocol.progress import progress_lines
 from fedmedclip.protocol.seeds import derive_seed
+from fedmedclip.protocol.signature import SigningKey
 
 log = logging.getLogger("fedmedclip.site")
 
 
 @dataclass(frozen=True)
 class LearnerFiles:
-    """Where a site's results lie: heads for `fedmedclip predict`, and the last version's figures."""
+    """Where a site's results lie: heads for `fedmedclip predict`, and the last version's figures.
+
+    The `key` signs the heads; without it nobody does.
+    """
 
     heads: Path
     evaluation: Path
+    key: SigningKey | None = None
 
 
 @dataclass(frozen=True)
@@ -69,6 +77,7 @@ class SiteLearner:
         threads: int,
         ensemble: str,
         traffic: Callable[[], tuple[int, int]],
+        floors: Floors = DEFAULT_FLOORS,
     ) -> None:
         self._site = site
         self._federation = federation
@@ -79,6 +88,8 @@ class SiteLearner:
         self._threads = threads
         self._ensemble = ensemble
         self._traffic = traffic
+        self._floors = floors
+        self._guard = Guard(files.heads, bundle, features.validation, files.key)
         self._train_seconds: dict[int, float] = {}
         self._residuals = ResidualWatch("update")
         self._counted = _Counted(encoded_images=encoded_images())
@@ -111,26 +122,35 @@ class SiteLearner:
     ) -> tuple[NamedArrays, NamedArrays]:
         """Return both heads after one local round on the cached embeddings; the encoder does not run."""
         started = time.monotonic()
+        validation = self._features.validation.embeddings, self._features.validation.labels
+        target = self._target(plan, round_number)
         with (
             faults_of_others(plan.method),
             progress_lines(f"round {round_number} of {plan.rounds}: training, epochs") as progress,
         ):
-            trained = train_round(
-                plan.method,
-                shared,
-                private,
-                self._features.train.embeddings,
-                self._features.train.labels,
-                self._bundle.class_embeddings,
-                self._bundle.manifest.logit_scale,
-                self._settings(plan),
-                round_number=round_number,
-                seed=derive_seed(plan.seed, site=self._site, round_number=round_number, purpose="training"),
-                validation=(self._features.validation.embeddings, self._features.validation.labels),
-                target=self._target(plan, round_number),
-                threads=self._threads,
-                progress=progress,
-            )
+
+            def train(embeddings: Floats, labels: Labels) -> TrainedHeads:
+                return train_round(
+                    plan.method,
+                    shared,
+                    private,
+                    embeddings,
+                    labels,
+                    self._bundle.class_embeddings,
+                    self._bundle.manifest.logit_scale,
+                    self._settings(plan),
+                    round_number=round_number,
+                    seed=derive_seed(
+                        plan.seed, site=self._site, round_number=round_number, purpose="training"
+                    ),
+                    validation=validation,
+                    target=target,
+                    threads=self._threads,
+                    progress=progress,
+                )
+
+            own = self._features.train
+            trained = train_within(self._floors, plan.method, own.embeddings, own.labels, train)
         # Of the newest round only: a site may live for a million of them.
         self._train_seconds = {round_number: time.monotonic() - started}
         log.info(
@@ -161,6 +181,12 @@ class SiteLearner:
             )
         return convert(plan.training, TrainingSettings, "the plan", table="training")
 
+    def contribution(self, plan: Plan) -> Contribution:
+        """Return how many images an update stands for, and whether a floor keeps it here."""
+        labels = self._features.train.labels
+        samples = int(self._floors.shared_images(plan.method, labels).sum())
+        return Contribution(samples, self._floors.reason_to_keep(plan.method, labels))
+
     def compressed(self, round_number: int, compressed: Compressed) -> None:
         """Log what the round's update leaves to later rounds; the journal gets its share."""
         self._residuals.note(round_number, compressed)
@@ -168,25 +194,33 @@ class SiteLearner:
     def installed(
         self, plan: Plan, version: int, shared: NamedArrays, private: NamedArrays, finished: bool
     ) -> None:
-        """Evaluate a new version on the validation split, keep its heads, and write the journal."""
+        """Evaluate a new version on the validation split, keep the best heads, and write the journal."""
         rule = ENTROPY if self._ensemble == "entropy" else ensemble_of(plan.method)
         heads = Heads(plan.method, shared, private or None, self._federation, self._site, version, rule)
         if self._ensemble == "calibrated":
             heads = self._calibrated(heads)
-        # A later run begins untrained: until its first round, the heads of the one before are better.
-        if version > 0 or not self._files.heads.exists():
-            save_heads(self._files.heads, heads, self._bundle)
-        if not self._state.has_report(version):
+        is_known = self._state.has_report(version)
+        # A later run begins untrained: until its first round, the heads of the one before answer. Of a
+        # version that is known the private head may be trained further by now, for the next.
+        answering = heads
+        if not self._files.heads.exists() or finished or (version > 0 and not is_known):
+            answering = self._guard.judge(heads)
+        if not is_known:
             accuracy = self._accuracy(heads, self._features.validation)
             self._state.write_journal(version, self._report(version, accuracy))
             log.info("version %d: accuracy on validation: %s", version, _in_words(accuracy))
         if finished:
-            figures = self._figures(heads, self._features.test)
+            figures = self._figures(answering, self._features.test)
             report = {name: metrics.as_dict() for name, metrics in figures.items()}
             encoded = msgspec.json.format(msgspec.json.encode(report), indent=2)
             write_new_file(self._files.evaluation, encoded + b"\n", private=True)
             test = {name: metrics.accuracy for name, metrics in figures.items()}
-            log.info("federation finished at version %d: accuracy on test: %s", version, _in_words(test))
+            log.info(
+                "federation finished at version %d; %s answers: accuracy on test: %s",
+                version,
+                "zero-shot" if answering.zero_shot_answers else f"version {answering.version}",
+                _in_words(test),
+            )
 
     def _calibrated(self, heads: Heads) -> Heads:
         """Fit the ensemble's weight on the validation split; without one the method's rule stays."""

@@ -18,12 +18,20 @@ _LEAST_IMAGES = 2
 _LONGEST_CAUSE = 250
 
 
-def check_plan(plan: Plan, known: Sequence[Plan], followed_key: bytes | None, identity: Identity) -> None:
+def check_plan(
+    plan: Plan,
+    known: Sequence[Plan],
+    followed_key: bytes | None,
+    identity: Identity,
+    coordinator_keys: Sequence[bytes] = (),
+) -> None:
     """Refuse the plan of another aggregator, and one that is earlier than those that are known here.
 
-    `followed_key` is that of the aggregator whose run the site is in, if any. Raises MessageError.
+    `followed_key` is that of the aggregator whose run the site is in, if any; `coordinator_keys` are those
+    that the coordinator has had by the roster, the last of them today's, which then has to be the plan's.
+    Raises MessageError.
     """
-    pinned = followed_key or identity.aggregator_key
+    pinned = coordinator_keys[-1] if coordinator_keys else followed_key or identity.aggregator_key
     if pinned is not None and plan.aggregator_key != pinned:
         raise MessageError(
             f"the plan is signed with key {plan.aggregator_key.hex()}, this site trusts {pinned.hex()}; "
@@ -40,7 +48,8 @@ def check_plan(plan: Plan, known: Sequence[Plan], followed_key: bytes | None, id
     if plan.order == newest.order and plan != newest:
         raise MessageError(f"it is another plan of run {plan.number} than the one that is known here")
     changed = {name for name in plan.__struct_fields__ if getattr(plan, name) != getattr(newest, name)}
-    if plan.identity == newest.identity and not changed <= REVISABLE:
+    rotated = {"aggregator_key"} if newest.aggregator_key in coordinator_keys else set()
+    if plan.identity == newest.identity and not changed <= REVISABLE | rotated:
         raise MessageError(f"a revision of run {plan.number} changes what is fixed in a run")
 
 

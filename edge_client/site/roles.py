@@ -8,6 +8,14 @@ from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays
 from fedmedclip.protocol.messages import Plan
 
 
+@dataclass(frozen=True)
+class Contribution:
+    """How many images an update of a site is made of, and why it is not sent: empty when it is."""
+
+    samples: int
+    withheld: str = ""
+
+
 class Learner(Protocol):
     """What the site does with its own images, which the agent never sees."""
 
@@ -25,6 +33,12 @@ class Learner(Protocol):
         """Return the shared and the private head after one local round. Deterministic in its arguments.
 
         Raises InvalidInputError or HeadError when they cannot be trained.
+        """
+
+    def contribution(self, plan: Plan) -> Contribution:
+        """Return what an update of this site stands for, the same throughout a run.
+
+        Raises InvalidInputError for a method that cannot train.
         """
 
     def compressed(self, round_number: int, compressed: Compressed) -> None:

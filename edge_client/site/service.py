@@ -11,10 +11,14 @@ from fedmedclip.edge_client.features.labelled import SiteFeatures, load_site_fea
 from fedmedclip.edge_client.features.self_test import require_self_test_once
 from fedmedclip.edge_client.progress import progress_bar
 from fedmedclip.edge_client.site.agent import SiteAgent
-from fedmedclip.edge_client.site.configuration import SiteConfiguration
+from fedmedclip.edge_client.site.configuration import SiteConfiguration, SiteSettings
+from fedmedclip.edge_client.site.credentials import Credentials
 from fedmedclip.edge_client.site.learner import LearnerFiles, SiteLearner
+from fedmedclip.edge_client.site.membership import Membership
 from fedmedclip.edge_client.site.patience import Patience
+from fedmedclip.edge_client.site.renewal import Renewing
 from fedmedclip.edge_client.site.roles import Identity
+from fedmedclip.edge_client.site.roster_follower import roster_follower
 from fedmedclip.edge_client.site.state import SiteState
 from fedmedclip.protocol import topics
 from fedmedclip.protocol.bundle.bundle import Bundle, open_bundle
@@ -31,19 +35,25 @@ from fedmedclip.protocol.link.link import (
     Received,
     SubscriptionRefused,
 )
-from fedmedclip.protocol.link.settings import warn_of_secrets
+from fedmedclip.protocol.link.settings import LinkSettings, check_secrets
 from fedmedclip.protocol.messages import Message as ProtocolMessage
-from fedmedclip.protocol.messages import Status
+from fedmedclip.protocol.messages import Moment, Status
+from fedmedclip.protocol.moments import Moments
 from fedmedclip.protocol.progress import progress_lines
 from fedmedclip.protocol.seeds import derive_seed
 from fedmedclip.protocol.signature import SigningKey, fingerprint, load_or_create_signing_key
 from fedmedclip.protocol.state_folder import claim_state_folder
+from fedmedclip.protocol.trust.decision import Trust, trust_of_site
+from fedmedclip.protocol.trust.pins import pin_where_possible
 
 log = logging.getLogger("fedmedclip.site")
 
 _TICK_SECONDS = 1.0
 HEARTBEAT_SECONDS = 60.0
-"""How often a site that has nothing to say says that it is there: a third of the aggregator's usual lease."""
+"""How often a site says that it is there, whatever else it says: a third of the aggregator's usual lease.
+
+A status that somebody deleted at the broker is there again as soon.
+"""
 
 
 def run_site(configuration_file: Path, *, once: bool) -> None:
@@ -56,7 +66,7 @@ def run_site(configuration_file: Path, *, once: bool) -> None:
     settings = configuration.site
     state_folder = beside(configuration_file, settings.state)
     broker = configuration.broker.relative_to(configuration_file.resolve().parent)
-    warn_of_secrets(broker)
+    check_secrets(broker)
     with claim_state_folder(state_folder):
         if (state_folder / "site.key").exists() and not (state_folder / "site.db").exists():
             log.warning(
@@ -66,16 +76,20 @@ def run_site(configuration_file: Path, *, once: bool) -> None:
         key = load_or_create_signing_key(state_folder / "site.key")
         with progress_lines("opening and testing the bundle"):
             bundle = open_bundle(beside(configuration_file, settings.bundle))
+            follower = roster_follower(configuration_file, settings)
+            roster = None if follower is None else follower.roster
+            trust = trust_of_site(settings.aggregator_key, roster, insecure=settings.insecure)
+            trust.require_bundle(bundle)
             if require_self_test_once(bundle, state_folder, configuration.resources.threads):
                 log.info("self-test passed: this machine computes what the bundle's maker computed")
         features = _features(configuration, configuration_file, bundle, state_folder)
         state = SiteState(state_folder / "site.db")
-        will = Status(fingerprint(key.public_key), online=False, version=-1)
+        moments = Moments(state.session(), state.begin_session)
         post = _Post(settings.federation, settings.name, key)
         link = Link(
             broker,
             client_id=client_identifier(broker, key, settings.federation, settings.name),
-            will=post.status(will),
+            will=lambda: post.last_will(moments.connect()),
         )
         learner = SiteLearner(
             settings.name,
@@ -83,10 +97,11 @@ def run_site(configuration_file: Path, *, once: bool) -> None:
             bundle,
             features,
             state,
-            LearnerFiles(state_folder / "heads.safetensors", state_folder / "evaluation.json"),
+            LearnerFiles(state_folder / "heads.safetensors", state_folder / "evaluation.json", key),
             configuration.resources.threads,
             settings.ensemble,
             lambda: (link.sent_bytes, link.received_bytes),
+            configuration.privacy,
         )
         pinned = settings.aggregator_key
         identity = Identity(
@@ -99,13 +114,24 @@ def run_site(configuration_file: Path, *, once: bool) -> None:
             bundle.manifest.embedding_size,
             version("fedmedclip-edge"),
         )
-        agent = SiteAgent(identity, state, learner, broker.maximum_message_bytes, settings.uplink_codec)
+        agent = SiteAgent(
+            identity,
+            state,
+            learner,
+            broker.maximum_message_bytes,
+            settings.uplink_codec,
+            moments,
+            None if follower is None else Membership(follower, _renewing(settings, broker)),
+        )
         log.info("site %s, key %s", settings.name, key.public_key.hex())
+        if not trust.insecure:
+            _pin_for_this_user(settings, configuration_file, key, trust)
         link.subscribe(
             topics.plan(settings.federation),
             topics.head(settings.federation),
             topics.blocks(settings.federation),
             topics.down(settings.federation, settings.name),
+            *([] if settings.roster is None else [topics.roster(settings.federation)]),
         )
         link.start()
         try:
@@ -116,6 +142,27 @@ def run_site(configuration_file: Path, *, once: bool) -> None:
         finally:
             link.close([post.status(agent.status(online=False))])
             state.close()
+
+
+def _renewing(settings: SiteSettings, broker: LinkSettings) -> Renewing | None:
+    if broker.certificate_file is None or broker.ca_file is None:
+        return None
+    credentials = Credentials(Path(broker.certificate_file).parent)
+    # Where key and certificate lie in one file, as `join` has it, they can be changed at once.
+    if not broker.certificate_file == broker.key_file == str(credentials.path):
+        return None
+    return Renewing(credentials, Path(broker.ca_file), settings.name)
+
+
+def _pin_for_this_user(
+    settings: SiteSettings, configuration_file: Path, key: SigningKey, trust: Trust
+) -> None:
+    """Let `predict` and its like take this site's heads, and the bundle that its operator trusts."""
+    keys = {key.public_key: f"site {settings.name} of {settings.federation}"}
+    if settings.aggregator_key is not None:
+        keys |= dict.fromkeys(sorted(trust.keys), f"aggregator of {settings.federation}")
+    for public_key, whose in keys.items():
+        pin_where_possible(public_key, f"{whose}, {configuration_file.resolve()}")
 
 
 def _features(
@@ -148,6 +195,8 @@ def _features(
         log.info("%s", line)
     for image in features.report.skipped:
         log.warning("skipped %s: %s", image.path, image.reason)
+    for line in configuration.privacy.lines(features.train.labels, bundle.manifest.class_names):
+        log.warning("%s", line)
     return features
 
 
@@ -163,6 +212,10 @@ class _Post:
         topic = topics.up(self.federation, self.site)
         return Message(topic, seal(message, topic, self.key, plan_identity))
 
+    def last_will(self, moment: Moment) -> Message:
+        """What the broker says for this site when the connection that begins now is lost."""
+        return self.status(Status(fingerprint(self.key.public_key), False, -1, moment))
+
     def status(self, status: Status) -> Message:
         topic = topics.status(self.federation, self.site)
         return Message(topic, seal(status, topic, self.key, NO_IDENTITY), retain=True)
@@ -171,18 +224,16 @@ class _Post:
 def _serve(agent: SiteAgent, link: Link, post: _Post, once: bool) -> None:
     """Handle what arrives; train and ask only when nothing more waits, so that no round trains in vain."""
     said: Status | None = None
-    sent_at = 0.0
+    said_at = 0.0
     patience = Patience(post.federation)
     while True:
         event = link.next_event(0.0)
         if event is None:
             now = time.monotonic()
-            if _publish(link, post, agent, agent.tick(now)):
-                sent_at = now
-            # Whatever it sends shows that it is there.
-            silent = agent.joined and now - sent_at >= HEARTBEAT_SECONDS
-            if agent.owes_status(said) or silent:
-                said, sent_at = agent.status(online=True), now
+            _publish(link, post, agent, agent.tick(now))
+            due = agent.joined and now - said_at >= HEARTBEAT_SECONDS
+            if agent.owes_status(said) or due:
+                said, said_at = agent.status(online=True), now
                 _send(link, post.status(said))
             if once and agent.finished and agent.joined and link.unfinished == 0:
                 return
@@ -211,14 +262,18 @@ def _serve(agent: SiteAgent, link: Link, post: _Post, once: bool) -> None:
             case PublishRefused(_, topic, reason):
                 log.error("the broker refused a message on %s: %s", topic, reason)
             case SubscriptionRefused(topic_filter, reason):
-                raise LinkError(f"the broker refuses the subscription to {topic_filter}: {reason}")
+                # Rules follow the members, at times with delay: the link asks again.
+                log.error(
+                    "the broker refuses the subscription to %s (%s); is %s a member?",
+                    topic_filter,
+                    reason,
+                    post.site,
+                )
 
 
-def _publish(link: Link, post: _Post, agent: SiteAgent, messages: list[ProtocolMessage]) -> bool:
-    """Send them; return whether there were any."""
+def _publish(link: Link, post: _Post, agent: SiteAgent, messages: list[ProtocolMessage]) -> None:
     for message in messages:
         _send(link, post.up(message, agent.plan_identity))
-    return bool(messages)
 
 
 def _send(link: Link, message: Message) -> None:

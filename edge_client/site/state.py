@@ -14,24 +14,27 @@ from typing import Any
 import msgspec
 
 from fedmedclip.protocol.database import Database, checksum
+from fedmedclip.protocol.errors import StorageError
 from fedmedclip.protocol.messages import Plan, plan_of_version_1
 
 log = logging.getLogger("fedmedclip.site")
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS site (
-    id INTEGER PRIMARY KEY CHECK (id = 1), plan BLOB, version INTEGER, finished INTEGER,
-    trained_round INTEGER, shared_head BLOB, private_head BLOB, residual BLOB,
-    codec_memory BLOB, shared_checksum BLOB, own_checksum BLOB,
-    sealed_plan BLOB, carrier_topic TEXT, carrier BLOB);
+    id INTEGER PRIMARY KEY CHECK (id = 1), plan BLOB NOT NULL, version INTEGER NOT NULL, finished INTEGER,
+    trained_round INTEGER NOT NULL, shared_head BLOB NOT NULL, private_head BLOB NOT NULL, residual BLOB,
+    codec_memory BLOB NOT NULL, shared_checksum BLOB, own_checksum BLOB,
+    sealed_plan BLOB, carrier_topic TEXT, carrier BLOB, attempts INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE IF NOT EXISTS outbox (
-    id INTEGER PRIMARY KEY CHECK (id = 1), round_number INTEGER, samples INTEGER, payload BLOB,
-    private_head_if_refused BLOB, residual_if_refused BLOB, codec_memory_if_refused BLOB,
-    accepted INTEGER DEFAULT 0, open INTEGER DEFAULT 1);
-CREATE TABLE IF NOT EXISTS journal (version INTEGER PRIMARY KEY, report BLOB);
+    id INTEGER PRIMARY KEY CHECK (id = 1), round_number INTEGER NOT NULL, samples INTEGER NOT NULL,
+    payload BLOB NOT NULL, private_head_if_refused BLOB, residual_if_refused BLOB,
+    codec_memory_if_refused BLOB, accepted INTEGER DEFAULT 0, open INTEGER DEFAULT 1,
+    attempt INTEGER NOT NULL DEFAULT 0);
+CREATE TABLE IF NOT EXISTS sessions (id INTEGER PRIMARY KEY CHECK (id = 1), number INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS journal (version INTEGER PRIMARY KEY, report BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS ended_runs (
-    number INTEGER PRIMARY KEY, plan BLOB, version INTEGER, shared_head BLOB, private_head BLOB,
-    journal BLOB)
+    number INTEGER PRIMARY KEY, plan BLOB NOT NULL, version INTEGER NOT NULL, shared_head BLOB,
+    private_head BLOB, journal BLOB)
 """
 _VALUES = "plan, version, trained_round, shared_head, private_head, residual, codec_memory"
 
@@ -54,6 +57,12 @@ def _from_version_1(database: sqlite3.Connection) -> None:
                 checksum(private, residual, memory),
             ),
         )
+
+
+def _from_version_2(database: sqlite3.Connection) -> None:
+    """How often the newest round was refused and trained again. The table of sessions is new."""
+    database.execute("ALTER TABLE site ADD COLUMN attempts INTEGER DEFAULT 0")
+    database.execute("ALTER TABLE outbox ADD COLUMN attempt INTEGER DEFAULT 0")
 
 
 @dataclass(frozen=True)
@@ -88,11 +97,12 @@ class Sealed:
 
 @dataclass(frozen=True)
 class OutgoingUpdate:
-    """A trained update that the aggregator has not settled yet."""
+    """A trained update that the aggregator has not settled yet; `attempt` as in an Update."""
 
     round_number: int
     samples: int
     payload: bytes
+    attempt: int = 0
 
 
 class SiteState:
@@ -100,11 +110,23 @@ class SiteState:
 
     def __init__(self, path: Path, *, durable: bool = True) -> None:
         """Open it; `durable` as in `Database`."""
-        self._database = Database(path, _SCHEMA, durable=durable, migrations=[_from_version_1])
+        self._database = Database(
+            path, _SCHEMA, durable=durable, migrations=[_from_version_1, _from_version_2]
+        )
 
     def close(self) -> None:
         """Release the file."""
         self._database.close()
+
+    def session(self) -> int:
+        """Return the number of the last session that was begun here; 0 before the first."""
+        row = self._database.row("SELECT number FROM sessions")
+        return 0 if row is None else int(row[0])
+
+    def begin_session(self, number: int) -> None:
+        """Record the number of a session, before anything is said in it."""
+        with self._database.transaction() as database:
+            database.execute("INSERT OR REPLACE INTO sessions VALUES (1, ?)", (number,))
 
     def load(self) -> StoredSite | None:
         """Return where the site stands, or None when it has not begun a run.
@@ -123,7 +145,7 @@ class SiteState:
         if checksum(shared) != shared_checksum:
             log.warning("%s: the shared head is damaged; asking the aggregator for it", self._database.path)
             version, shared = -1, bytes(len(shared))
-        decoded = msgspec.msgpack.decode(plan, type=Plan)
+        decoded = self._database.decoded(plan, Plan, "the plan")
         return StoredSite(decoded, version, trained, shared, private, residual, memory)
 
     def begin(
@@ -156,7 +178,7 @@ class SiteState:
 
     def _plan(self) -> Plan | None:
         row = self._database.row("SELECT plan FROM site")
-        return None if row is None else msgspec.msgpack.decode(row[0], type=Plan)
+        return None if row is None else self._database.decoded(row[0], Plan, "the plan")
 
     def revise(self, plan: Plan, sealed_plan: bytes) -> None:
         """Replace the plan by a later revision of it."""
@@ -165,10 +187,17 @@ class SiteState:
                 "UPDATE site SET plan = ?, sealed_plan = ?", (msgspec.msgpack.encode(plan), sealed_plan)
             )
 
+    def keep_sealed(self, sealed_plan: bytes) -> None:
+        """Replace the signed plan by one that says the same in the present version of the protocol."""
+        with self._database.transaction() as database:
+            database.execute(
+                "UPDATE site SET sealed_plan = ? WHERE sealed_plan != ?", (sealed_plan, sealed_plan)
+            )
+
     def ended_runs(self) -> list[tuple[Plan, int]]:
         """Return plan and last version of each run before this one, oldest first."""
         rows = self._database.rows("SELECT plan, version FROM ended_runs ORDER BY number")
-        return [(msgspec.msgpack.decode(plan, type=Plan), version) for plan, version in rows]
+        return [(self._database.decoded(plan, Plan, "the plan of a run"), version) for plan, version in rows]
 
     def install(self, version: int, shared_head: bytes, carrier: Sealed | None = None) -> None:
         """Make a received global head the site's own, with the signed message that announced it."""
@@ -195,13 +224,13 @@ class SiteState:
         with self._database.transaction() as database:
             database.execute(
                 "INSERT OR REPLACE INTO outbox (id, round_number, samples, payload, private_head_if_refused,"
-                " residual_if_refused, codec_memory_if_refused)"
-                " SELECT 1, ?, ?, ?, private_head, residual, codec_memory FROM site",
+                " residual_if_refused, codec_memory_if_refused, attempt)"
+                " SELECT 1, ?, ?, ?, private_head, residual, codec_memory, attempts FROM site",
                 (update.round_number, update.samples, update.payload),
             )
             database.execute(
                 "UPDATE site SET trained_round = ?, private_head = ?, residual = ?, codec_memory = ?,"
-                " own_checksum = ?",
+                " own_checksum = ?, attempts = 0",
                 (
                     update.round_number,
                     private_head,
@@ -211,9 +240,18 @@ class SiteState:
                 ),
             )
 
+    def store_private(self, round_number: int, private_head: bytes) -> None:
+        """Record a trained round of which nothing is sent: what is owed of earlier rounds stays owed."""
+        with self._database.transaction() as database:
+            residual, memory = database.execute("SELECT residual, codec_memory FROM site").fetchone()
+            database.execute(
+                "UPDATE site SET trained_round = ?, private_head = ?, own_checksum = ?",
+                (round_number, private_head, checksum(private_head, residual, memory)),
+            )
+
     def outgoing_update(self) -> OutgoingUpdate | None:
         """Return the update that is not settled yet, if any."""
-        row = self._database.row("SELECT round_number, samples, payload FROM outbox WHERE open")
+        row = self._database.row("SELECT round_number, samples, payload, attempt FROM outbox WHERE open")
         return None if row is None else OutgoingUpdate(*row)
 
     def settle(self, round_number: int, accepted: bool, *, again: bool = False) -> None:
@@ -224,13 +262,13 @@ class SiteState:
         was accepted once may well be in the head, whatever an aggregator that lost state says of it later.
         """
         row = self._database.row(
-            "SELECT private_head_if_refused, residual_if_refused, codec_memory_if_refused, accepted"
+            "SELECT private_head_if_refused, residual_if_refused, codec_memory_if_refused, accepted, attempt"
             " FROM outbox WHERE round_number = ?",
             (round_number,),
         )
         if row is None:
             return
-        private, residual, memory, was_accepted = row
+        private, residual, memory, was_accepted, attempt = row
         with self._database.transaction() as database:
             if accepted or (was_accepted and not again):
                 database.execute(
@@ -244,7 +282,9 @@ class SiteState:
                 (private, residual, memory, checksum(private, residual, memory)),
             )
             if again:
-                database.execute("UPDATE site SET trained_round = ?", (round_number - 1,))
+                database.execute(
+                    "UPDATE site SET trained_round = ?, attempts = ?", (round_number - 1, attempt + 1)
+                )
             database.execute("DELETE FROM outbox WHERE round_number = ?", (round_number,))
 
     def reopen(self, round_number: int) -> None:
@@ -270,4 +310,11 @@ class SiteState:
     def journal(self) -> dict[int, dict[str, Any]]:
         """Return the reports by version."""
         rows = self._database.rows("SELECT version, report FROM journal ORDER BY version")
-        return {version: msgspec.json.decode(report) for version, report in rows}
+        found: dict[int, dict[str, Any]] = {}
+        for version, report in rows:
+            try:
+                found[version] = self._database.decoded(report, dict[str, Any], "a report", msgspec.json)
+            except StorageError as error:
+                # Nothing but what is shown depends on it.
+                log.warning("the report of version %d is left out: %s", version, error)
+        return found

@@ -5,7 +5,6 @@ the SHA-256 of every other file. The SHA-256 of the manifest itself therefore na
 """
 
 import hashlib
-import io
 import mmap
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +14,11 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from fedmedclip.protocol.bundle.arrays import read_array
 from fedmedclip.protocol.bundle.text_cleaning import Cleaning
 from fedmedclip.protocol.errors import BundleError
-from fedmedclip.protocol.paths import open_regular_file
+from fedmedclip.protocol.malformed import MALFORMED
+from fedmedclip.protocol.paths import open_regular_file, read_at_most
 
 MANIFEST = "manifest.json"
 IMAGE_ENCODER = "image_encoder.onnx"
@@ -196,7 +197,7 @@ def open_bundle(folder: Path, *, with_text: bool = True, with_encoder: bool = Tr
     manifest_path = folder / MANIFEST
     try:
         with open_regular_file(manifest_path) as file:
-            manifest_bytes = file.read(LARGEST_MANIFEST + 1)
+            manifest_bytes = read_at_most(file, LARGEST_MANIFEST + 1)
     except OSError as error:
         raise BundleError(
             f"no bundle at {folder}: cannot read {MANIFEST} ({error.strerror}); "
@@ -231,7 +232,7 @@ def decode_manifest(encoded: bytes, path: Path) -> Manifest:
                 "update fedmedclip or export the bundle again"
             )
         manifest = msgspec.json.decode(encoded, type=Manifest)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except MALFORMED as error:
         raise BundleError(f"{path} is damaged: {error}; copy or export the bundle again") from error
     required = {IMAGE_ENCODER, CLASS_EMBEDDINGS} | (TEXT_FILES if manifest.text else set())
     if missing := required - manifest.files.keys():
@@ -254,15 +255,8 @@ def is_plain_file_name(name: str) -> bool:
 
 def read_class_embeddings(path: Path, shape: tuple[int, int]) -> npt.NDArray[np.float32]:
     """Read float32 unit rows of the given shape; raise BundleError when the file holds anything else."""
-    try:
-        with open_regular_file(path) as file:
-            # Bounded before the values are read: the shape in the file is not to be trusted.
-            found = np.load(io.BytesIO(file.read(4 * shape[0] * shape[1] + 4096)), allow_pickle=False)
-    except Exception as error:  # numpy's parser of a damaged header raises almost anything
-        raise BundleError(f"{path} is not a readable array ({error}); export the bundle again") from error
-    if not isinstance(found, np.ndarray) or found.shape != shape or found.dtype != np.float32:
-        kind = f"{found.dtype} {found.shape}" if isinstance(found, np.ndarray) else "an archive"
-        raise BundleError(f"{path} is {kind}, expected float32 {shape}; export the bundle again")
+    count, size = shape
+    found = read_array(path, np.float32, (count, count), (size,))
     lengths = np.linalg.norm(found, axis=1)
     if not np.allclose(lengths, 1.0, rtol=0, atol=1e-3):
         raise BundleError(f"{path} has rows that are not of unit length; export the bundle again")

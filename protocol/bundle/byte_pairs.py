@@ -8,7 +8,7 @@ alike.
 
 import re
 from collections.abc import Iterable
-from itertools import pairwise
+from heapq import heappop, heappush
 
 import msgspec
 
@@ -69,21 +69,34 @@ class BytePairEncoder:
         return self._known[word]
 
     def _join(self, parts: list[str]) -> list[str]:
-        """Join the pair of the best rank, everywhere from left to right, as long as there is one."""
-        while len(parts) > 1:
-            found = {pair for pair in pairwise(parts) if pair in self._ranks}
-            if not found:
-                break
-            best = min(found, key=self._ranks.__getitem__)
-            joined: list[str] = []
-            for part in parts:
-                # A part that was just joined is longer than the first of its pair, so it is not joined twice.
-                if part == best[1] and joined and joined[-1] == best[0]:
-                    joined[-1] = best[0] + best[1]
-                else:
-                    joined.append(part)
-            parts = joined
-        return parts
+        """Join the pair of the best rank, of equal ones the first, as long as there is one.
+
+        Pairs wait in a heap, and parts know their neighbours: a word of n letters takes n log n steps.
+        """
+        following, preceding = [*range(1, len(parts)), -1], list(range(-1, len(parts) - 1))
+        waiting: list[tuple[int, int, str, str]] = []
+
+        def wait(at: int) -> None:
+            if at >= 0 and (behind := following[at]) >= 0:
+                pair = parts[at], parts[behind]
+                if (rank := self._ranks.get(pair)) is not None:
+                    heappush(waiting, (rank, at, *pair))
+
+        for at in range(len(parts)):
+            wait(at)
+        while waiting:
+            _, at, first, second = heappop(waiting)
+            behind = following[at]
+            # One of them may have been joined to its other neighbour since.
+            if behind < 0 or (parts[at], parts[behind]) != (first, second):
+                continue
+            parts[at], parts[behind] = first + second, ""
+            following[at] = following[behind]
+            if following[at] >= 0:
+                preceding[following[at]] = at
+            wait(preceding[at])
+            wait(at)
+        return [part for part in parts if part]
 
 
 def byte_symbols() -> list[str]:

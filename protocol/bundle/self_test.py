@@ -16,17 +16,13 @@ How far a box may be from them depends on the precision:
 
 import io
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from fedmedclip.protocol.bundle.arrays import read_array
 from fedmedclip.protocol.bundle.bundle import Bundle
 from fedmedclip.protocol.errors import BundleError
-from fedmedclip.protocol.paths import open_regular_file
-
-Scalar = TypeVar("Scalar", bound=np.generic)
 
 SELF_TEST_IMAGES = "self_test_images.npy"
 SELF_TEST_EMBEDDINGS = "self_test_embeddings.npy"
@@ -68,9 +64,10 @@ def read_self_test(bundle: Bundle) -> SelfTest | None:
     if SELF_TEST_IMAGES not in files and SELF_TEST_EMBEDDINGS not in files:
         return None
     preprocessing = bundle.manifest.preprocessing
-    pixels = (preprocessing.height, preprocessing.width, 3)
-    images = _read(bundle.folder / SELF_TEST_IMAGES, np.uint8, pixels)
-    embeddings = _read(bundle.folder / SELF_TEST_EMBEDDINGS, np.float32, (bundle.manifest.embedding_size,))
+    pixels, counts = (preprocessing.height, preprocessing.width, 3), (1, MAX_IMAGES)
+    images = read_array(bundle.folder / SELF_TEST_IMAGES, np.uint8, counts, pixels)
+    size = bundle.manifest.embedding_size
+    embeddings = read_array(bundle.folder / SELF_TEST_EMBEDDINGS, np.float32, counts, (size,))
     if len(images) != len(embeddings) or not np.isfinite(embeddings).all():
         raise BundleError(
             f"{bundle.folder} has a self-test of {len(images)} images and {len(embeddings)} embeddings, "
@@ -102,21 +99,3 @@ def encode_array(array: npt.NDArray[np.generic]) -> bytes:
     encoded = io.BytesIO()
     np.save(encoded, array, allow_pickle=False)
     return encoded.getvalue()
-
-
-def _read(path: Path, dtype: type[Scalar], row: tuple[int, ...]) -> npt.NDArray[Scalar]:
-    """Read (N, *row) with N from 1 to 16; BundleError when the file holds anything else."""
-    limit = MAX_IMAGES * int(np.prod(row)) * np.dtype(dtype).itemsize + 4096
-    try:
-        with open_regular_file(path) as file:
-            # Bounded before the values are read: the shape in the file is not to be trusted.
-            found = np.load(io.BytesIO(file.read(limit)), allow_pickle=False)
-    except Exception as error:  # numpy's parser of a damaged header raises almost anything
-        raise BundleError(f"{path} is not a readable array ({error}); export the bundle again") from error
-    good = isinstance(found, np.ndarray) and found.dtype == dtype and found.shape[1:] == row
-    if not good or not 1 <= len(found) <= MAX_IMAGES:
-        raise BundleError(
-            f"{path} is not {dtype.__name__} (1 to {MAX_IMAGES}, {row}); export the bundle again"
-        )
-    array: npt.NDArray[Scalar] = found
-    return array

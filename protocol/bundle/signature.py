@@ -8,6 +8,7 @@ so a bundle's signature is none of a message of the protocol, should one key eve
 which it signs, does not name it.
 """
 
+import hashlib
 from pathlib import Path
 
 from fedmedclip.protocol.bundle.bundle import MANIFEST, open_bundle
@@ -31,10 +32,11 @@ def sign_bundle(folder: Path, key: SigningKey) -> None:
     write_new_file(folder / SIGNATURE_FILE, key.public_key + signature)
 
 
-def signer(folder: Path) -> bytes | None:
+def signer(folder: Path, digest: bytes | None = None) -> bytes | None:
     """Return the public key (32 raw bytes) that signed the bundle, None when it is not signed.
 
-    Raises BundleError when there is a signature that does not fit the manifest.
+    With the `digest` of the bundle as it was opened, the signature has to be of that manifest. Raises
+    BundleError when there is a signature that does not fit the manifest.
     """
     path = folder / SIGNATURE_FILE
     try:
@@ -46,6 +48,8 @@ def signer(folder: Path) -> bytes | None:
         raise BundleError(f"bundle file {path} cannot be read ({error.strerror})") from error
     public_key, signature = content[:PUBLIC_KEY_BYTES], content[PUBLIC_KEY_BYTES:]
     manifest = (folder / MANIFEST).read_bytes()
+    if digest not in (None, hashlib.sha256(manifest).digest()):
+        raise BundleError(f"{folder / MANIFEST} was replaced while it was read; try again")
     if len(signature) != SIGNATURE_BYTES or not is_signed_by(public_key, signature, _DOMAIN + manifest):
         raise BundleError(
             f"the signature {path} is not that of this {MANIFEST}; copy the bundle again from who signed it, "
@@ -65,21 +69,21 @@ def require_signer(folder: Path, public_key: bytes) -> None:
         )
 
 
-def read_public_key(text: str) -> bytes:
+def read_public_key(text: str, what: str = "--key") -> bytes:
     """Return the key that 64 hexadecimal digits, or a file that holds them, name.
 
-    Raises InvalidInputError for anything else.
+    Raises InvalidInputError, which names `what` gave it, for anything else.
     """
     digits = text
     if len(text) != 2 * PUBLIC_KEY_BYTES and Path(text).is_file():
-        digits = read_text_file(Path(text), "--key").strip()
+        digits = read_text_file(Path(text), what).strip()
     try:
         key = bytes.fromhex(digits)
     except ValueError:
         key = b""
     if len(key) != PUBLIC_KEY_BYTES:
         raise InvalidInputError(
-            f"--key {text}: expected 64 hexadecimal digits, as `bundle sign` prints them, or a file with them"
-            + ("" if Path(text).is_file() else f"; as a file, {path_fault(Path(text), 'file')}")
+            f"{what} {text}: expected 64 hexadecimal digits, as `bundle sign` prints them, or a file with "
+            "them" + ("" if Path(text).is_file() else f"; as a file, {path_fault(Path(text), 'file')}")
         )
     return key

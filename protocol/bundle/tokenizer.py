@@ -5,7 +5,8 @@ texts with anything but plain ASCII, `tokenizers` for models with a Hugging Face
 in.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,8 @@ import numpy.typing as npt
 from fedmedclip.protocol.bundle.bundle import TextTower
 from fedmedclip.protocol.bundle.byte_pairs import BytePairEncoder, BytePairs
 from fedmedclip.protocol.bundle.text_cleaning import FixText, clean_text
-from fedmedclip.protocol.errors import BundleError, InvalidInputError
+from fedmedclip.protocol.errors import BundleError, FedMedClipError, InvalidInputError
+from fedmedclip.protocol.malformed import MALFORMED
 
 MAX_CHARACTERS = 10_000
 Tokens = npt.NDArray[np.int64]
@@ -40,7 +42,7 @@ def open_tokenizer(content: bytes, tower: TextTower, libraries: TextLibraries) -
     if tower.tokenizer == "byte pairs":
         try:
             encoder = BytePairEncoder(msgspec.json.decode(content, type=BytePairs))
-        except msgspec.MsgspecError as error:
+        except MALFORMED as error:
             raise BundleError(f"the bundle's tokenizer is damaged ({error}); export it again") from error
         encode: Tokenizer = lambda cleaned: _framed(cleaned, encoder, tower.context_length)  # noqa: E731
     else:
@@ -67,26 +69,41 @@ def _framed(texts: Sequence[str], encode: BytePairEncoder, context_length: int) 
 
 
 def _with_library(content: bytes, tower: TextTower, tokenizer_from_json: Callable[[str], Any]) -> Tokenizer:
-    try:
+    with _faults_of_library("cannot be read", "update the package `tokenizers`"):
         tokenizer = tokenizer_from_json(content.decode())
-    # The library raises bare exceptions.
-    except Exception as error:
-        if isinstance(error, InvalidInputError):
-            raise
-        raise BundleError(
-            f"the bundle's tokenizer cannot be read ({str(error)[:200]}); update the package `tokenizers`"
-        ) from error
+        padding = tokenizer.padding or {}
+    for length in (padding.get("length"), padding.get("pad_to_multiple_of")):
+        if length is not None and length > tower.context_length:
+            raise BundleError(
+                f"the bundle's tokenizer would give {length} tokens for a text, not {tower.context_length}; "
+                "export the bundle again"
+            )
 
     def encode(texts: Sequence[str]) -> Tokens:
         # Lengths, padding and truncation are part of the file.
-        tokens = np.array([found.ids for found in tokenizer.encode_batch(list(texts))], dtype=np.int64)
-        if tokens.shape != (len(texts), tower.context_length):
+        with _faults_of_library("fails on texts", "export the bundle again"):
+            rows = [found.ids for found in tokenizer.encode_batch(list(texts))]
+        if lengths := sorted({len(row) for row in rows} - {tower.context_length}):
             raise BundleError(
-                f"the bundle's tokenizer gives {tokens.shape[1:]} tokens per text, "
+                f"the bundle's tokenizer gives {lengths[0]} tokens for a text, "
                 f"not {tower.context_length}; export the bundle again"
             )
+        tokens = np.array(rows, dtype=np.int64).reshape(len(texts), tower.context_length)
         if tower.blanked_token is not None:
             tokens[tokens == tower.blanked_token] = 0
         return tokens
 
     return encode
+
+
+@contextmanager
+def _faults_of_library(what: str, advice: str) -> Iterator[None]:
+    """Let whatever the library raises be a BundleError; a panic, for it is in Rust, is no Exception."""
+    try:
+        yield
+    except FedMedClipError:
+        raise
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise BundleError(f"the bundle's tokenizer {what} ({str(error)[:200]}); {advice}") from error

@@ -6,7 +6,9 @@ from msgspec import Meta
 
 PublicKeyInHexadecimal = Annotated[
     str,
-    Meta(pattern="^[0-9a-f]{64}$", description="a public key in quotes: 64 hexadecimal digits, 0-9 and a-f"),
+    Meta(
+        pattern=r"^[0-9a-f]{64}\Z", description="a public key in quotes: 64 hexadecimal digits, 0-9 and a-f"
+    ),
 ]
 BundleFolder = Annotated[str, Meta(description="the bundle's folder", extra={"path": "bundle"})]
 File = Annotated[str, Meta(extra={"path": "file"})]

@@ -19,7 +19,7 @@ from fedmedclip.protocol.signature import SIGNATURE_BYTES, SigningKey, is_signed
 
 MARK = b"FMA\x01"
 _DOMAIN = b"fedmedclip answer\0"
-_MOST_BYTES = MAXIMUM_BYTES + 8192
+MOST_BYTES = MAXIMUM_BYTES + 8192
 
 
 class Answer(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -53,7 +53,7 @@ def open_answer(
     `coordinator_key` is the one of the invitation: it signed the answer, or the key did to which, as the
     roster shows, it was rotated since. Raises MessageError for anything else.
     """
-    body, signature = take_apart(encoded, MARK, SIGNATURE_BYTES, _MOST_BYTES, "answer")
+    body, signature = take_apart(encoded, MARK, SIGNATURE_BYTES, MOST_BYTES, "answer")
     answer = decode_body(body, Answer, "answer")
     if answer.request != request_digest:
         raise MessageError("it answers another request than this site's last; ask for the answer to that one")

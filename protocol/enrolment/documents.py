@@ -10,6 +10,7 @@ from typing import TypeVar
 import msgspec
 
 from fedmedclip.protocol.errors import MessageError
+from fedmedclip.protocol.malformed import MALFORMED
 
 Structure = TypeVar("Structure")
 
@@ -31,5 +32,5 @@ def decode_body(body: bytes, structure: type[Structure], what: str) -> Structure
     """Return the body of a document as its bounded structure. Raises MessageError, which calls it `what`."""
     try:
         return msgspec.msgpack.decode(body, type=structure)
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+    except MALFORMED as error:
         raise MessageError(f"malformed {what}: {error}") from error

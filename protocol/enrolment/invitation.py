@@ -16,10 +16,11 @@ from fedmedclip.protocol.configuration import convert, parse_toml
 from fedmedclip.protocol.configuration.annotations import PublicKeyInHexadecimal
 from fedmedclip.protocol.enrolment.token import invitation_number
 from fedmedclip.protocol.errors import InvalidInputError
+from fedmedclip.protocol.roster.entries import Seconds
 from fedmedclip.protocol.signature import SigningKey, is_signed_by
 
 FORMAT = 1
-Digits = Annotated[str, Meta(pattern="^[0-9a-f]{64}$", description="64 hexadecimal digits")]
+Digits = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z", description="64 hexadecimal digits")]
 Certificate = Annotated[str, Meta(max_length=8192, description="a certificate in PEM")]
 _DOMAIN = b"fedmedclip invitation\0"
 
@@ -29,7 +30,7 @@ class Invitation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `bundle` is the SHA-256 of the bundle's manifest, `authority` the certificate authority's certificate and
     `certificate` the one for knocking at the broker, whose key comes from `token`. `expires` is in seconds
-    since 1970. `most_samples` is how much the site may weigh.
+    since 1970.
     """
 
     format: int
@@ -40,12 +41,12 @@ class Invitation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     coordinator_key: PublicKeyInHexadecimal
     authority_sha256: Digits
     bundle: Digits
-    made: int
-    expires: int
+    made: Seconds
+    expires: Seconds
     token: Digits
     authority: Certificate
     certificate: Certificate
-    signature: Annotated[str, Meta(pattern="^([0-9a-f]{128})?$", description="128 hexadecimal digits")] = ""
+    signature: Annotated[str, Meta(pattern=r"^([0-9a-f]{128})?\Z", description="128 hexadecimal digits")] = ""
 
     @property
     def number(self) -> str:

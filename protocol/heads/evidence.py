@@ -7,12 +7,15 @@ specification's `to_bytes`). The aggregator believes its own signatures and the 
 site.
 """
 
+from collections.abc import Sequence
+
 import msgspec
 
-from fedmedclip.protocol.envelope import open_envelope
+from fedmedclip.protocol.envelope import Envelope, open_envelope
 from fedmedclip.protocol.errors import MessageError
 from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays, head_digest
-from fedmedclip.protocol.messages import Announcement, Plan, Snapshot
+from fedmedclip.protocol.malformed import MALFORMED
+from fedmedclip.protocol.messages import Announcement, Message, Plan, Snapshot
 from fedmedclip.protocol.topics import plan as plan_topic
 
 
@@ -34,26 +37,32 @@ def decode_evidence(data: bytes) -> Evidence:
     """Return what `data` holds; raises MessageError when that is no evidence."""
     try:
         return msgspec.msgpack.decode(data, type=Evidence)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except MALFORMED as error:
         raise MessageError(f"a site's state is malformed: {error}") from error
 
 
-def proven_plan(evidence: Evidence, federation: str, key: bytes) -> Plan:
-    """Return the plan in the evidence, which `key` signed. Raises MessageError when it did not."""
+def proven_plan(evidence: Evidence, federation: str, keys: Sequence[bytes]) -> Plan:
+    """Return the plan in the evidence, which one of the aggregator's `keys` signed: of today, or former ones.
+
+    Raises MessageError when none did.
+    """
     topic = plan_topic(federation)
     envelope = open_envelope(evidence.plan, topic)
-    if not isinstance(envelope.message, Plan) or envelope.message.aggregator_key != key:
+    if not isinstance(envelope.message, Plan) or envelope.message.aggregator_key not in keys:
         raise MessageError("a site's state holds the plan of another aggregator")
-    envelope.verify(key, envelope.message.identity)
+    envelope.verify(envelope.message.aggregator_key, envelope.message.identity)
     return envelope.message
 
 
-def proven_head(evidence: Evidence, plan: Plan, specification: HeadSpecification) -> tuple[int, NamedArrays]:
-    """Return version and head in the evidence, once the aggregator of `plan` has signed that they are so.
+def proven_head(
+    evidence: Evidence, plan: Plan, specification: HeadSpecification, keys: Sequence[bytes]
+) -> tuple[int, NamedArrays]:
+    """Return version and head in the evidence, once one of the aggregator's `keys` signed that they are of
+    the run of `plan`.
 
     Raises MessageError or HeadError when they are not.
     """
-    carrier = open_envelope(evidence.carrier, evidence.topic).verify(plan.aggregator_key, plan.identity)
+    carrier = _verified(open_envelope(evidence.carrier, evidence.topic), keys, plan.identity)
     if not isinstance(carrier, Announcement | Snapshot):
         raise MessageError(f"a site's state proves nothing with {type(carrier).__name__}")
     head = specification.from_bytes(evidence.head)
@@ -61,3 +70,13 @@ def proven_head(evidence: Evidence, plan: Plan, specification: HeadSpecification
         raise MessageError(f"a site's head is not the one that was announced as version {carrier.version}")
     specification.check(head)
     return carrier.version, head
+
+
+def _verified(envelope: Envelope, keys: Sequence[bytes], identity: bytes) -> Message:
+    *former, newest = keys
+    for key in former:
+        try:
+            return envelope.verify(key, identity)
+        except MessageError:
+            continue
+    return envelope.verify(newest, identity)

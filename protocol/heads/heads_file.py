@@ -2,7 +2,8 @@
 
 A safetensors file: arrays `shared.NAME` and, where the method has a private head and it is included,
 `private.NAME`, all float32; and one metadata entry, `fedmedclip`, a JSON object with the fields of
-`HeadsMetadata`. With the private head in it, it stays at its site.
+`HeadsMetadata`. A second entry is the signature (`heads_signature`). With the private head in it, it stays at
+its site.
 """
 
 from pathlib import Path
@@ -14,12 +15,15 @@ from safetensors.numpy import save
 
 from fedmedclip.protocol.errors import HeadError, InvalidInputError
 from fedmedclip.protocol.heads.head import NamedArrays
+from fedmedclip.protocol.heads.heads_signature import signed_heads
 from fedmedclip.protocol.new_files import write_new_file
+from fedmedclip.protocol.signature import SigningKey
 
 FORMAT = 1
 METADATA_KEY = "fedmedclip"
 
 Name = Annotated[str, msgspec.Meta(max_length=256)]
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 
 class EnsembleRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -40,10 +44,27 @@ class EnsembleRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise InvalidInputError(f"the ensemble's weight is {self.weight}, it must be from 0 to 1")
 
 
-class HeadsMetadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Judgement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How good a site found heads on its validation split: balanced accuracies, 0 to 1, of `images` images.
+
+    `heads` is that of their ensemble, `zero_shot` that of no heads at all, which answers where it is better.
+    """
+
+    images: Annotated[int, msgspec.Meta(ge=1)]
+    heads: Share
+    zero_shot: Share
+
+    @property
+    def zero_shot_answers(self) -> bool:
+        """Whether zero-shot is to answer in place of the heads."""
+        return self.heads < self.zero_shot
+
+
+class HeadsMetadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Whose heads a file holds, and of which bundle. `bundle_digest` is 64 hexadecimal digits.
 
-    `site` is empty for a shared head that the centre wrote, which is no site's own.
+    `site` is empty for a shared head that the centre wrote, which is no site's own. `judgement` is the site's
+    of these heads; None where nobody could judge.
     """
 
     format: int
@@ -51,15 +72,22 @@ class HeadsMetadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     federation: Name
     site: Name
     version: Annotated[int, msgspec.Meta(ge=0)]
-    bundle_digest: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+    bundle_digest: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
     class_names: Annotated[list[Name], msgspec.Meta(max_length=65536)]
     ensemble: EnsembleRule = EnsembleRule()
+    judgement: Judgement | None = None
 
 
 def write_heads_file(
-    path: Path, metadata: HeadsMetadata, shared: NamedArrays, private: NamedArrays | None
+    path: Path,
+    metadata: HeadsMetadata,
+    shared: NamedArrays,
+    private: NamedArrays | None,
+    key: SigningKey | None = None,
 ) -> None:
     """Write the file for its owner only, whole or not at all: an earlier one stays until the new is on disk.
+
+    With a `key` it is signed (`heads_signature`).
 
     Raises HeadError when it cannot be written.
     """
@@ -67,6 +95,8 @@ def write_heads_file(
     for name, array in (private or {}).items():
         arrays[f"private.{name}"] = np.ascontiguousarray(array)
     encoded = save(arrays, metadata={METADATA_KEY: msgspec.json.encode(metadata).decode()})
+    if key is not None:
+        encoded = signed_heads(encoded, key)
     try:
         write_new_file(path, encoded, private=True)
     except OSError as error:

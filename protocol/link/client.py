@@ -1,6 +1,9 @@
 """The paho client of the MQTT link, and the MQTT version that it speaks to a broker."""
 
+import logging
+import os
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +11,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.link.connection import LinkClient
 from fedmedclip.protocol.link.reasons import Ending
 from fedmedclip.protocol.link.settings import (
@@ -17,6 +21,8 @@ from fedmedclip.protocol.link.settings import (
     split_host_port,
     tls_context,
 )
+
+log = logging.getLogger("fedmedclip.link")
 
 # Messages that an MQTT 5 broker may have outstanding towards us.
 RECEIVING_WINDOW = 32
@@ -34,17 +40,22 @@ class Message:
     retain: bool = False
 
 
+Will = Message | Callable[[], Message]
+"""A last will, or what makes one for each attempt to connect. It is called on the network thread."""
+
+
 class ClientFactory:
     """Makes clients of one identity. Raises InvalidInputError for unusable certificate or password files."""
 
     def __init__(
-        self, settings: LinkSettings, client_id: str, will: Message | None, *, lasting: bool = True
+        self, settings: LinkSettings, client_id: str, will: Will | None, *, lasting: bool = True
     ) -> None:
         self._lasting = lasting
         self._settings = settings
         self._client_id = client_id
         self._will = will
         self._tls: ssl.SSLContext | None = tls_context(settings)
+        self._tls_files = _state_of_tls_files(settings)
         self._password = read_password(settings)
 
     @property
@@ -78,10 +89,36 @@ class ClientFactory:
         if settings.username is not None:
             client.username_pw_set(settings.username, self._password)
         if self._will is not None and leave_will:
-            client.will_set(self._will.topic, self._will.payload, self._will.qos, self._will.retain)
+            will = self._will if isinstance(self._will, Message) else self._will()
+            client.will_set(will.topic, will.payload, will.qos, will.retain)
         # Its presence alone keeps paho from writing to the socket inside publish and ack.
         client.on_socket_register_write = lambda *_: None
         return client
+
+    def take_renewed_files(self) -> bool:
+        """Return whether the certificate files are others than before; clients made from now on use them."""
+        if (state := _state_of_tls_files(self._settings)) == self._tls_files:
+            return False
+        try:
+            self._tls, self._tls_files = tls_context(self._settings), state
+        except InvalidInputError as error:
+            # What worked until now may do so still; who is half-way through copying files ends soon.
+            log.warning("the certificate files were changed and cannot be used: %s", error)
+            return False
+        return True
+
+
+def _state_of_tls_files(settings: LinkSettings) -> list[tuple[int, int] | None]:
+    """Return what changes when one of the files does."""
+    found: list[tuple[int, int] | None] = []
+    for name in ("ca_file", "certificate_file", "key_file"):
+        path = getattr(settings, name)
+        try:
+            status = None if path is None else os.stat(path)
+        except OSError:
+            status = None
+        found.append(None if status is None else (status.st_ino, status.st_mtime_ns))
+    return found
 
 
 def connect(client: LinkClient, settings: LinkSettings, protocol: str) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 
 import paho.mqtt.client as paho
 
+from fedmedclip.protocol.link.settings import LinkSettings, split_host_port
+
 # Requests for a TCP connection go out at 0, 1, 3 and 7 s: where nothing passes, beginning again finds sooner
 # than the fourth that something does. On a path of some seconds each way, no answer comes in this time.
 NETWORK_SECONDS = 4.0
@@ -54,6 +56,20 @@ class LinkClient(paho.Client):
             connection.close()
             raise
         return connection
+
+
+def open_network(settings: LinkSettings, seconds: float) -> socket.socket:
+    """Connect to the broker's port, through the HTTP proxy where there is one, and no further; OSError."""
+    address = (settings.host, settings.broker_port)
+    if settings.proxy is None:
+        return socket.create_connection(address, timeout=seconds)
+    connection = socket.create_connection(split_host_port(settings.proxy, "broker.proxy"), timeout=seconds)
+    try:
+        open_tunnel(connection, *address)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def unanswered_seconds(connection: Any) -> float:

@@ -67,7 +67,7 @@ class PublishRefused:
 
 @dataclass(frozen=True)
 class SubscriptionRefused:
-    """The broker does not let this client subscribe to the topic filter."""
+    """The broker does not let this client subscribe to the topic filter. The link asks again, each minute."""
 
     topic_filter: str
     reason: str

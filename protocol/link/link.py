@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from types import TracebackType
 
 from fedmedclip.protocol.errors import LinkError
-from fedmedclip.protocol.link.client import ClientFactory, Message
+from fedmedclip.protocol.link.client import ClientFactory, Message, Will
 from fedmedclip.protocol.link.events import (
     Connected,
     Disconnected,
@@ -55,6 +55,8 @@ LONGEST_TOPIC_BYTES = 65535
 class Link:
     """A persistent MQTT session under a stable client identifier.
 
+    A `will` that is a function is asked for each attempt to connect, on the network thread.
+
     Use it from one thread, the service's main loop. As a context manager it starts and closes itself. With
     `lasting` false the session ends with each connection, and the broker keeps nothing of it.
 
@@ -63,12 +65,12 @@ class Link:
     """
 
     def __init__(
-        self, settings: LinkSettings, *, client_id: str, will: Message | None = None, lasting: bool = True
+        self, settings: LinkSettings, *, client_id: str, will: Will | None = None, lasting: bool = True
     ) -> None:
         if not client_id or not client_id.isprintable():
             raise LinkError(f"{client_id!r} cannot be an MQTT client identifier; use printable characters")
         self._limit = settings.maximum_message_bytes
-        if will is not None:
+        if isinstance(will, Message):
             self._check(will)
         self._inbox = Inbox()
         factory = ClientFactory(settings, client_id, will, lasting=lasting)
@@ -105,6 +107,13 @@ class Link:
             check_filter(topic_filter)
         filters = dict.fromkeys(topic_filters, qos)
         self._network.post(lambda: self._network.session.subscribe(filters))
+
+    def read_retained(self, *topic_filters: str) -> None:
+        """Let the broker send once more what it retains on topics that are subscribed to.
+
+        Nothing happens while there is no connection. A topic on which nothing is retained stays silent.
+        """
+        self._network.post(lambda: self._network.session.read_retained(topic_filters))
 
     def publish(self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False) -> int:
         """Queue a message and return its token, which Published or PublishRefused will carry.

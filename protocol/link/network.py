@@ -85,6 +85,7 @@ class NetworkThread:
         self._will = WillSuspicion(has_will=factory.has_will)
         self._without_will = False
         self._accepted = False
+        self._ever_accepted = False
         self._ending: Ending | None = None
         self._last_error = ""
         self._failures = 0
@@ -123,7 +124,7 @@ class NetworkThread:
                 ending = self._one_connection()
                 if self._closing_deadline is not None or self._choice.failed(ending):
                     continue
-                if ending.fatal:
+                if ending.fatal and not (ending.unless_accepted and self._ever_accepted):
                     self._inbox.put(Disconnected(ending.reason, fatal=True))
                     return
                 delay = self._next_delay(0.0 if self._accepted else time.monotonic() - started)
@@ -136,7 +137,8 @@ class NetworkThread:
         """Connect, serve until the connection ends, and say why it ended."""
         protocol = self._choice.current
         leave_out = self._will.leave_out and not self._choice.undecided
-        if protocol not in self._clients or leave_out != self._without_will:
+        renewed = self._factory.take_renewed_files()
+        if protocol not in self._clients or leave_out != self._without_will or renewed:
             self._without_will = leave_out
             self._clients = {protocol: self._new_client(protocol)}
         client = self._clients[protocol]
@@ -191,6 +193,7 @@ class NetworkThread:
             if company or self.session.acknowledgements.due(time.monotonic()):
                 self.session.acknowledgements.send()
             self.session.send_waiting()
+            self.session.ask_again(time.monotonic())
             if leaving:
                 say_goodbye(client)
                 return
@@ -296,7 +299,7 @@ class NetworkThread:
             self._ending = Ending(f"{self._settings.address} accepts the connection without a last will")
             return
         limits = self.session.bounded(limits_of(properties, self._settings))
-        self._accepted = True
+        self._accepted = self._ever_accepted = True
         self._choice.succeeded()
         self._inbox.put(Connected(bool(flags.session_present), self._choice.current, limits.payload))
         self.session.connected(client, limits)

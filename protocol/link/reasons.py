@@ -4,6 +4,12 @@ import socket
 import ssl
 from dataclasses import dataclass, replace
 
+from fedmedclip.protocol.link.certificate_faults import (
+    folded_alert,
+    own_certificate_fault,
+    own_dates_fault,
+    server_certificate_fault,
+)
 from fedmedclip.protocol.link.settings import LinkSettings
 
 # Names of MQTT reason codes after which only a person can help (MQTT 5, section 2.4; paho gives the return
@@ -29,17 +35,19 @@ MESSAGE_REASONS = {
     "Packet too large",
     "Payload format invalid",
 }
-# OpenSSL: X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED. These can heal without anyone at
-# the site: a small machine without a battery clock has the wrong date until it has reached a time server.
-HEALING_CERTIFICATE_ERRORS = {9, 10}
 
 
 @dataclass(frozen=True)
 class Ending:
-    """How one connection, or the attempt at it, ended."""
+    """How one connection, or the attempt at it, ended.
+
+    `fatal`: only a person at this machine can mend it. `unless_accepted`: but not where the same settings
+    were accepted before, since then something changed elsewhere.
+    """
 
     reason: str
     fatal: bool = False
+    unless_accepted: bool = False
     unsupported_protocol: bool = False
     blames_message: bool = False
     unanswered: bool = False
@@ -50,13 +58,12 @@ def connect_failure(error: OSError, settings: LinkSettings) -> Ending:
     """Describe what kept the network connection from being made."""
     address = settings.address
     if isinstance(error, ssl.SSLCertVerificationError):
-        return Ending(
-            f"the certificate of {address} is not accepted ({error.verify_message}); check broker.ca_file, "
-            "broker.host and the date of this machine",
-            fatal=error.verify_code not in HEALING_CERTIFICATE_ERRORS,
-        )
+        # Never fatal. The date of a small machine without a battery clock is wrong until it has reached a
+        # time server; another name or authority may be a guest network's, or a mistake at the broker.
+        return Ending(server_certificate_fault(error, settings))
     if isinstance(error, ssl.SSLError):
-        return broken_connection(str(error), settings)
+        # What is said before the handshake is over may come from anyone on the way.
+        return replace(broken_connection(str(error), settings), fatal=False)
     if isinstance(error, socket.gaierror):
         return Ending(f"host name {settings.host} cannot be resolved ({error.strerror})")
     if isinstance(error, ConnectionRefusedError):
@@ -80,12 +87,12 @@ def connection_refused(reason: str, settings: LinkSettings) -> Ending:
 
 def broken_connection(detail: str, settings: LinkSettings) -> Ending:
     """Describe a connection that broke; `detail` is the network or TLS layer's text, possibly empty."""
-    folded = detail.upper().replace(" ", "_")
+    folded = folded_alert(detail)
     if "_ALERT_" in folded and ("CERTIFICATE" in folded or "UNKNOWN_CA" in folded):
         return Ending(
-            f"the broker at {settings.address} refuses the certificate of this machine ({detail}); "
-            "check broker.certificate_file and broker.key_file",
-            fatal=True,
+            own_certificate_fault(detail, settings),
+            fatal="EXPIRED" not in folded and own_dates_fault(settings) is None,
+            unless_accepted="REVOKED" not in folded,
         )
     if detail:
         return Ending(f"connection to {settings.address} lost ({detail})", silent="SSL" not in folded)

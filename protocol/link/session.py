@@ -6,7 +6,7 @@ Everything here runs on the network thread; `Traffic` and `finished` may be read
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,9 @@ from fedmedclip.protocol.link.settings import LinkSettings
 from fedmedclip.protocol.link.suspicion import MessageSuspicion
 
 logger = logging.getLogger(__name__)
+
+# After which a subscription that the broker refused is asked for again.
+REFUSED_SECONDS = 60.0
 
 
 @dataclass
@@ -61,6 +64,7 @@ class Session:
         self._filters: dict[str, int] = {}
         self._granted: set[str] = set()
         self._asked: dict[int, list[str]] = {}
+        self._refused_at: dict[str, float] = {}
         self.acknowledgements = Acknowledgements(inbox)
         self._aliases = TopicAliases()
         self._may_shorten = True
@@ -127,6 +131,7 @@ class Session:
         self._client = None
         self._connection += 1
         self._asked.clear()
+        self._refused_at.clear()
         self.acknowledgements.forget()
         lost = {packet: entry for packet, entry in self._window.items() if entry[1].qos == 0}
         for packet, (token, message) in lost.items():
@@ -155,6 +160,21 @@ class Session:
         self._filters.update(filters)
         if self._client is not None:
             self._ask(self._client, filters)
+
+    def read_retained(self, topic_filters: Iterable[str]) -> None:
+        """Subscribe again, if connected, so that the broker sends what it retains."""
+        filters = {name: self._filters[name] for name in topic_filters if name in self._filters}
+        if self._client is not None and filters:
+            self._granted -= filters.keys()
+            self._ask(self._client, filters)
+
+    def ask_again(self, now: float) -> None:
+        """Ask once more for what was refused a while ago: rules follow the members, at times with delay."""
+        due = [one for one, moment in self._refused_at.items() if now - moment >= REFUSED_SECONDS]
+        if due and self._client is not None:
+            for topic_filter in due:
+                del self._refused_at[topic_filter]
+            self._ask(self._client, {topic_filter: self._filters[topic_filter] for topic_filter in due})
 
     def send_waiting(self) -> None:
         """Hand messages to paho as far as the window allows."""
@@ -217,6 +237,8 @@ class Session:
     ) -> None:
         for topic_filter, code in zip(self._asked.pop(packet, []), codes, strict=False):
             if code.is_failure:
+                self._refused_at[topic_filter] = time.monotonic()
+                self._granted.discard(topic_filter)
                 self._inbox.put(SubscriptionRefused(topic_filter, code.getName().lower()))
             elif code.value < self._filters.get(topic_filter, 0):
                 raise BrokerLacksError(without_acknowledgement(self._settings))

@@ -12,7 +12,7 @@ import msgspec
 from fedmedclip.protocol.configuration.annotations import File
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.paths import open_regular_file, path_fault
-from fedmedclip.protocol.private_files import warn_of_readers
+from fedmedclip.protocol.private_files import refuse_readers
 from fedmedclip.protocol.text_files import read_text_file
 
 log = logging.getLogger("fedmedclip.link")
@@ -204,15 +204,14 @@ def read_password(settings: LinkSettings) -> str | None:
     return password
 
 
-def warn_of_secrets(settings: LinkSettings) -> None:
-    """Log what is odd about this client's secrets: who can read the files, blanks around a password.
+def check_secrets(settings: LinkSettings) -> None:
+    """Look at this client's secrets: who can read the files, and blanks around a password, which are logged.
 
-    Raises InvalidInputError as `read_password` does.
+    Raises InvalidInputError where other users can read one, and as `read_password` does.
     """
     for name in ("key_file", "password_file"):
         if (path := getattr(settings, name)) is not None:
-            # Its group may: that is how a file of root's is lent to a service.
-            warn_of_readers(Path(path), f"broker.{name}", group=False)
+            refuse_readers(Path(path), f"broker.{name}")
     password = read_password(settings)
     if password is not None and password != password.strip():
         log.warning(

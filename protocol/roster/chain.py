@@ -24,6 +24,7 @@ import msgspec
 from msgspec import Meta
 
 from fedmedclip.protocol.errors import InvalidInputError, MessageError
+from fedmedclip.protocol.malformed import MALFORMED
 from fedmedclip.protocol.messages import Digest
 from fedmedclip.protocol.roster.entries import Entry, Founded, KeyRotated, Seconds
 from fedmedclip.protocol.roster.members import Members
@@ -186,7 +187,7 @@ def _signed(encoded: bytes) -> list[_Signed]:
         raise MessageError("these bytes are no roster of this version of the format")
     try:
         return _records.decode(memoryview(encoded)[len(MAGIC) :])
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+    except MALFORMED as error:
         raise MessageError(f"malformed roster: {error}") from error
 
 
@@ -219,7 +220,7 @@ def _verified(item: _Signed, before: Record | None, key: bytes) -> tuple[Record,
 def _decoded(body: bytes, number: int) -> _Body:
     try:
         return _body.decode(body)
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+    except MALFORMED as error:
         raise MessageError(f"malformed record {number} of a roster: {error}") from error
 
 

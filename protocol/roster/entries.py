@@ -7,7 +7,7 @@ from msgspec import Meta
 
 from fedmedclip.protocol.messages import Digest, PublicKey, Reason, Samples
 
-Name = Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9_-]{0,31}$")]
+Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}\Z")]
 Person = Annotated[str, Meta(max_length=128)]
 Seconds = Annotated[int, Meta(ge=0, le=(1 << 37) - 1)]
 """Seconds since 1970 (POSIX time)."""

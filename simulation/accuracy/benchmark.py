@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from fedmedclip.edge_client.learning.floors import DEFAULT_FLOORS, NO_FLOORS
 from fedmedclip.edge_client.progress import progress_bar
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.new_files import write_new_file
@@ -54,6 +55,7 @@ class AccuracySettings:
     leave_one_out: bool = True
     ablations: bool = True
     command: str = "fedmedclip bench accuracy"
+    floors: bool = True
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,8 @@ def run_accuracy(settings: AccuracySettings, console: Console) -> None:
 
 
 def _cases(settings: AccuracySettings, reference: Target | None) -> list[Case]:
-    return read_cases(settings.methods, settings.training, settings.codec, settings.rounds, reference)
+    floors = DEFAULT_FLOORS if settings.floors else NO_FLOORS
+    return read_cases(settings.methods, settings.training, settings.codec, settings.rounds, reference, floors)
 
 
 def _reference(cases: Sequence[Case], wanted: str | None) -> Case:

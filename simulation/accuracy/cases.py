@@ -8,8 +8,10 @@ from typing import Any, Literal
 
 import msgspec
 
+from fedmedclip.aggregator.rules.names import DEFAULT, DEFAULT_OF_STATISTICS
 from fedmedclip.edge_client.heads.ensemble import EnsembleRule
 from fedmedclip.edge_client.heads.method import site_method
+from fedmedclip.edge_client.learning.floors import DEFAULT_FLOORS, Floors
 from fedmedclip.edge_client.learning.settings import TrainingSettings
 from fedmedclip.protocol.codecs import delta_codec_named
 from fedmedclip.protocol.configuration import convert, read_toml
@@ -31,7 +33,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     `method` may also be `zero-shot`, which has nothing to train. Without `federated` each site trains on its
     own, and there is no shared head elsewhere. `target` is what an adapting method adapts to. `masked` False
     keeps every row of every masked layer. `left_out` is a site that does not train; the shared
-    head is then tested on all of that site's images instead.
+    head is then tested on all of that site's images instead. `floors` are those of every site.
     """
 
     label: str
@@ -45,12 +47,14 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     target: Target | None = None
     masked: bool = True
     left_out: str | None = None
+    floors: Floors = DEFAULT_FLOORS
 
     @property
     def identity(self) -> str:
         """Digest of everything that a run's numbers depend on, except features and seed; not of the label."""
         unnamed = msgspec.structs.replace(self, label="")
-        return hashlib.sha256(msgspec.json.encode(unnamed, order="deterministic")).hexdigest()
+        rules = f"{DEFAULT} {DEFAULT_OF_STATISTICS}".encode() if self.federated else b""
+        return hashlib.sha256(msgspec.json.encode(unnamed, order="deterministic") + rules).hexdigest()
 
 
 class _Row(TrainingSettings, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -78,7 +82,12 @@ class _Tables:
 
 
 def read_cases(
-    methods: str, training: Path | None, codec: str, rounds: int, reference: Target | None = None
+    methods: str,
+    training: Path | None,
+    codec: str,
+    rounds: int,
+    reference: Target | None = None,
+    floors: Floors = DEFAULT_FLOORS,
 ) -> list[Case]:
     """Return a case for each name in `methods` (commas between them, or `all`: with the file's tables).
 
@@ -120,6 +129,7 @@ def read_cases(
                 downlink_codec=downlink,
                 federated=federated,
                 target=target or None,
+                floors=floors,
             )
         )
     return cases

@@ -119,9 +119,8 @@ def run_case(
 
 
 def _plan(case: Case, seed: int) -> FederationPlan:
-    return FederationPlan(
-        case.method, case.uplink_codec, case.downlink_codec, case.rounds, seed, case.settings
-    )
+    codecs = case.uplink_codec, case.downlink_codec
+    return FederationPlan(case.method, *codecs, case.rounds, seed, case.settings, floors=case.floors)
 
 
 def _begin(case: Case, trainer: Trainer, folder: Path) -> Learning:

@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 from rich.console import Console
 
+from fedmedclip.edge_client.learning.floors import DEFAULT_FLOORS, NO_FLOORS
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.heads.shared_heads import shared_head_specification
 from fedmedclip.protocol.new_files import write_new_file
@@ -53,6 +54,7 @@ class BandwidthSettings:
     target: float | None = None
     link: str = "64kbit/s"
     rtt: str = "600ms"
+    floors: bool = True
 
 
 def run_bandwidth(settings: BandwidthSettings, console: Console) -> None:
@@ -69,7 +71,13 @@ def run_bandwidth(settings: BandwidthSettings, console: Console) -> None:
         pool = features.pool
         shared_head_specification(settings.method, pool.embedding_size, len(pool.class_embeddings))
         experiment = Experiment(
-            pool, settings.method, settings.rounds, settings.sites, settings.alpha, settings.sites_per_round
+            pool,
+            settings.method,
+            settings.rounds,
+            settings.sites,
+            settings.alpha,
+            settings.sites_per_round,
+            floors=DEFAULT_FLOORS if settings.floors else NO_FLOORS,
         )
         run_file = open_runs(settings.out, experiment)
         _say_sites(experiment, seeds[0], console)

@@ -2,14 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from fedmedclip.simulation.bandwidth.loss import Difference, difference_to_uncompressed
+from fedmedclip.simulation.bandwidth.loss import difference_to_uncompressed
 from fedmedclip.simulation.bandwidth.results import UNCOMPRESSED, Row, mean_curve
 from fedmedclip.simulation.bandwidth.runs import Run
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from fedmedclip.simulation.differences import Difference
+from fedmedclip.simulation.figure_files import plain_style, save
 
 _MARKERS = "osD^vP*Xh<>p"
 _LINES = ("-", "--", "-.", ":")
@@ -21,12 +19,7 @@ def draw(folder: Path, rows: Sequence[Row], runs: Mapping[str, Sequence[Run]]) -
     Bars are the spread of the difference to the uncompressed run of the same seed, where there is one: the
     accuracies' own spread comes from the splits, which move all codecs together.
     """
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    # Without these, no two runs would write the same SVG.
-    mpl.rcParams.update({"svg.hashsalt": "fedmedclip", "font.size": 10, "axes.spines.top": False,
-                         "axes.spines.right": False})  # fmt: skip
+    plain_style()
     return [
         *_draw_accuracy_against_bytes(folder, rows, difference_to_uncompressed(runs)),
         *_draw_curves(folder, runs),
@@ -68,7 +61,7 @@ def _draw_accuracy_against_bytes(
     axes.set_ylabel("accuracy of the shared head, %")
     axes.set_title(f"bars: standard deviation of the {bars}", fontsize=9, loc="right")
     axes.grid(visible=True, which="major", linewidth=0.3)
-    return _save(figure, folder / "accuracy-against-bytes")
+    return save(figure, folder / "accuracy-against-bytes")
 
 
 def _draw_curves(folder: Path, runs: Mapping[str, Sequence[Run]]) -> list[Path]:
@@ -88,11 +81,4 @@ def _draw_curves(folder: Path, runs: Mapping[str, Sequence[Run]]) -> list[Path]:
     axes.set_ylabel("accuracy of the shared head, %")
     axes.grid(visible=True, linewidth=0.3)
     axes.legend(frameon=False)
-    return _save(figure, folder / "learning-curves")
-
-
-def _save(figure: "Figure", stem: Path) -> list[Path]:
-    paths = [stem.with_suffix(ending) for ending in (".svg", ".png")]
-    figure.savefig(paths[0], metadata={"Date": None})
-    figure.savefig(paths[1], dpi=150)
-    return paths
+    return save(figure, folder / "learning-curves")

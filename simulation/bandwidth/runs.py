@@ -8,9 +8,10 @@ from statistics import fmean
 
 import msgspec
 
+from fedmedclip.aggregator.rules.names import rule_for
 from fedmedclip.edge_client.features.labelled import LabelledFeatures
+from fedmedclip.edge_client.learning.floors import DEFAULT_FLOORS, Floors
 from fedmedclip.edge_client.learning.settings import TrainingSettings
-from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.heads.head import head_digest
 from fedmedclip.simulation.federation.coders import CodecMeasurements, Coder, codecs_of
 from fedmedclip.simulation.federation.evaluation import Examiner
@@ -21,6 +22,7 @@ from fedmedclip.simulation.federation.rounds import play
 from fedmedclip.simulation.federation.run_file import RunFile
 from fedmedclip.simulation.federation.trainer import Trainer
 from fedmedclip.simulation.federation.virtual_sites import VirtualSite, VirtualSites
+from fedmedclip.simulation.name_lists import parse_names
 
 
 class Round(msgspec.Struct, frozen=True):
@@ -61,6 +63,7 @@ class Experiment:
     alpha: float
     sites_per_round: int | None
     settings: TrainingSettings = field(default_factory=TrainingSettings)
+    floors: Floors = DEFAULT_FLOORS
 
     def deal(self, seed: int) -> VirtualSites:
         """Return the sites of a seed."""
@@ -68,7 +71,9 @@ class Experiment:
 
     def trainer(self, seed: int, uplink: str, downlink: str) -> Trainer:
         """Return what trains in a run; the codecs' names are what the Plan message says."""
-        plan = FederationPlan(self.method, uplink, downlink, self.rounds, seed, self.settings)
+        plan = FederationPlan(
+            self.method, uplink, downlink, self.rounds, seed, self.settings, floors=self.floors
+        )
         return Trainer(plan, self.pool)
 
     def description(self) -> dict[str, object]:
@@ -81,6 +86,8 @@ class Experiment:
             "alpha": None if self.sites is None else self.alpha,
             "sites_per_round": self.sites_per_round,
             "training": msgspec.to_builtins(self.settings),
+            "rule": rule_for(self.method, None).name,
+            "floors": msgspec.to_builtins(self.floors),
         }
 
 
@@ -93,18 +100,10 @@ def open_runs(folder: Path, experiment: Experiment) -> RunFile[Run, tuple[str, i
 
 def codec_choices(codecs: str) -> list[str]:
     """Read a list such as `int8,lowrank:rank=8,bits=4,sign/int8`. Raises InvalidInputError as `codecs_of`."""
-    names: list[str] = []
-    for part in filter(None, map(str.strip, codecs.split(","))):
-        # A codec's own parameters have commas between them too: lowrank:rank=8,bits=4
-        if names and "=" in part and ":" not in part:
-            names[-1] += f",{part}"
-        else:
-            names.append(part)
-    if not names:
-        raise InvalidInputError("--codecs is empty; give one or more names with commas between them")
+    names = parse_names("--codecs", codecs)
     for name in names:
         codecs_of(name)
-    return list(dict.fromkeys(names))
+    return names
 
 
 def run_federation(

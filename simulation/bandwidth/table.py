@@ -7,8 +7,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from fedmedclip.simulation.bandwidth.loss import Difference
 from fedmedclip.simulation.bandwidth.results import PAPERS, UNCOMPRESSED, Row
+from fedmedclip.simulation.differences import Difference
 
 _NONE: Mapping[str, Difference] = MappingProxyType({})
 

@@ -8,11 +8,12 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rich.console import Console
 
+from fedmedclip.edge_client.learning.floors import DEFAULT_FLOORS, NO_FLOORS
 from fedmedclip.protocol import topics
 from fedmedclip.protocol.bundle.bundle import open_bundle
 from fedmedclip.protocol.codecs import delta_codec_named
@@ -21,6 +22,9 @@ from fedmedclip.protocol.heads.methods import method_named
 from fedmedclip.protocol.link.link import Link
 from fedmedclip.protocol.link.settings import LinkSettings, split_host_port
 from fedmedclip.protocol.near_names import did_you_mean
+from fedmedclip.protocol.signature import load_signing_key
+from fedmedclip.protocol.trust.decision import trust_of_user
+from fedmedclip.protocol.trust.pins import pin_where_possible
 from fedmedclip.protocol.visible import is_utf8
 from fedmedclip.simulation.demo.steps import Move, Steps, shown_steps
 from fedmedclip.simulation.demo.summary import newest_version, print_summary, summarise, write_summary
@@ -91,6 +95,7 @@ def run_demo(settings: DemoSettings, console: Console) -> None:
         bundle = _bundle(settings, folder, phases, steps, logs)
         with broker_for(settings.broker) as broker:
             _federate(settings, folder, bundle, broker, phases, steps, logs)
+        _trust_sites(settings.out, folder)
         _predict(settings, folder, bundle, phases, steps, logs)
     with phases.measured("summary"):
         summary = summarise(settings.out, settings.method, settings.seed, folder, bundle)
@@ -113,7 +118,7 @@ def _check(settings: DemoSettings) -> None:
     if settings.data is not None:
         open_federation_folder(settings.data)
     if settings.bundle is not None:
-        open_bundle(settings.bundle)
+        replace(trust_of_user(), without="").require_bundle(open_bundle(settings.bundle))
     elif settings.model is None:
         small_clip(_WITHOUT_SMALL_CLIP)
     method_named(settings.method)
@@ -225,6 +230,8 @@ def _federate(
             data=data,
             seed=settings.seed,
             broker=broker,
+            # On one machine nothing leaves, and sites of one's own data may be as small as they like.
+            floors=DEFAULT_FLOORS if settings.data is None else NO_FLOORS,
         )
         commands[site] = ["site", "--config", str(configuration), "--once"]
     joined = steps.begin(f"features: {len(folder.sites)} sites run the encoder once")
@@ -246,6 +253,13 @@ def _federate(
     _forget_retained(federation, folder, broker)
     phases.seconds["features"] = (first_round_at or time.monotonic()) - started
     phases.seconds["rounds"] = time.monotonic() - (first_round_at or started)
+
+
+def _trust_sites(out: Path, folder: FederationFolder) -> None:
+    """Let this user's `predict` take the heads of the demo's sites, as those of a site of their own."""
+    for site in folder.sites:
+        state = out / "sites" / site
+        pin_where_possible(load_signing_key(state / "site.key").public_key, f"demo's site, {state.resolve()}")
 
 
 def _forget_retained(federation: str, folder: FederationFolder, broker: LinkSettings) -> None:
@@ -273,7 +287,9 @@ def _predict(
         return
     move = steps.begin("predictions: offline, images of no site")
     heads = settings.out / "sites" / next(iter(folder.sites)) / "heads.safetensors"
-    arguments = ["predict", "--bundle", str(bundle), "--heads", str(heads), str(folder.global_test)]
+    # This demo wrote both, and goes on where no key can be kept.
+    arguments = ["predict", "--insecure", "--bundle", str(bundle), "--heads", str(heads)]
+    arguments.append(str(folder.global_test))
     with phases.measured("predictions"):
         run_command("predict", [*arguments, "--output", str(settings.out / "predictions.csv")], logs)
     move(1, 1)

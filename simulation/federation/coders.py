@@ -1,7 +1,8 @@
 """How heads become payloads: our deltas with error feedback, or the papers' whole heads."""
 
+import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Protocol
 
@@ -14,9 +15,11 @@ from fedmedclip.protocol.codecs import (
     order0_entropy_bytes,
 )
 from fedmedclip.protocol.codecs.error_feedback import (
+    Compressed,
     apply_delta,
     change_to_send,
     compress,
+    compress_within,
     require_carrying_codec,
     what_to_send,
 )
@@ -88,12 +91,23 @@ class Coder(Protocol):
 
 
 class DeltaCoder:
-    """What production sites and aggregator send: deltas, and whatever they left out the next time."""
+    """What production sites and aggregator send: deltas, and whatever they left out the next time.
+
+    Sites shrink an update whose norm exceeds `limit`.
+    """
 
     whole = False
 
-    def __init__(self, method: str, uplink: str, downlink: str, specification: HeadSpecification) -> None:
+    def __init__(
+        self,
+        method: str,
+        uplink: str,
+        downlink: str,
+        specification: HeadSpecification,
+        limit: float = math.inf,
+    ) -> None:
         self._method = method
+        self._limit = limit
         require_carrying_codec(method, downlink)
         self._uplink, self._downlink = delta_codec_named(uplink), delta_codec_named(downlink)
         self._specification = specification
@@ -106,15 +120,17 @@ class DeltaCoder:
         if measurements is not None:
             wanted = what_to_send(self._uplink, delta, kept.residual)
             measurements.take(self._uplink, wanted, kept.memory, self._specification)
-        return self._compress(self._uplink, delta, kept)
+        return self._coded(
+            compress_within(self._limit, self._uplink, delta, kept.residual, kept.memory, self._specification)
+        )
 
     def encode_version(self, mean: NamedArrays, base: NamedArrays, kept: Kept) -> Coded:
         """See `Coder`."""
-        made = self._compress(self._downlink, mean, kept)
-        return Coded(made.payload, apply_delta(base, made.decoded, self._specification), made.kept)
+        made = compress(self._downlink, mean, kept.residual, kept.memory, self._specification)
+        coded = self._coded(made)
+        return replace(coded, decoded=apply_delta(base, made.decoded, self._specification))
 
-    def _compress(self, codec: Codec, delta: NamedArrays, kept: Kept) -> Coded:
-        made = compress(codec, delta, kept.residual, kept.memory, self._specification)
+    def _coded(self, made: Compressed) -> Coded:
         return Coded(made.encoded, made.decoded, Kept(made.residual, made.memory))
 
 
@@ -158,8 +174,10 @@ def codecs_of(text: str) -> tuple[str, str]:
     return uplink, downlink
 
 
-def coder_of(method: str, uplink: str, downlink: str, specification: HeadSpecification) -> Coder:
-    """Return the coder that sends a method's heads with these codecs."""
+def coder_of(
+    method: str, uplink: str, downlink: str, specification: HeadSpecification, limit: float = math.inf
+) -> Coder:
+    """Return the coder that sends a method's heads with these codecs; deltas are shrunk to norm `limit`."""
     if codec_named(uplink).whole_head:
         return WholeHeadCoder(uplink, downlink, specification)
-    return DeltaCoder(method, uplink, downlink, specification)
+    return DeltaCoder(method, uplink, downlink, specification, limit)

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from fedmedclip.edge_client.learning.floors import DEFAULT_FLOORS, Floors
 from fedmedclip.edge_client.learning.settings import TrainingSettings
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.messages import Plan
@@ -21,7 +22,10 @@ AGGREGATOR = "aggregator"
 
 @dataclass(frozen=True)
 class FederationPlan:
-    """A run's plan. Codecs are names as in the aggregator's configuration, and what the Plan message says."""
+    """A run's plan. Codecs, rule, share and norm are as in the aggregator's configuration.
+
+    `floors` are those of every site, which in truth no plan says.
+    """
 
     method: str
     uplink_codec: str
@@ -29,6 +33,10 @@ class FederationPlan:
     rounds: int
     seed: int
     settings: TrainingSettings = field(default_factory=TrainingSettings)
+    rule: str | None = None
+    maximum_share: float = 0.5
+    floors: Floors = DEFAULT_FLOORS
+    maximum_update_norm: float = math.inf
 
 
 def settings_of(values: Mapping[str, Any], label: str) -> TrainingSettings:
@@ -55,7 +63,7 @@ def wire_plan(plan: FederationPlan, pool: FeaturePool, key: SigningKey) -> Plan:
         number=1,
         revision=1,
         paused=False,
-        maximum_update_norm=math.inf,
+        maximum_update_norm=plan.maximum_update_norm,
         start=None,
     )
 

@@ -8,6 +8,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from fedmedclip.protocol.errors import InvalidInputError
+from fedmedclip.protocol.malformed import MALFORMED
 from fedmedclip.protocol.new_files import write_new_file
 
 Run = TypeVar("Run", bound=msgspec.Struct)
@@ -42,7 +43,7 @@ class RunFile(Generic[Run, Key]):
                     f"{path} holds runs with another {', '.join(changed)}; give another --out"
                 )
             runs = [msgspec.json.decode(line, type=run_type) for line in lines]
-        except (msgspec.MsgspecError, AttributeError, RecursionError) as error:
+        except (*MALFORMED, AttributeError) as error:
             raise InvalidInputError(f"{path} is damaged ({error}); delete it to begin again") from error
         self.runs: dict[Key, Run] = {key_of(run): run for run in runs}
         os.truncate(path, content.rfind(b"\n") + 1)

@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from fedmedclip.edge_client.heads.method import site_method
+from fedmedclip.edge_client.learning.floors import DEFAULT_FLOORS, NO_FLOORS
 from fedmedclip.edge_client.learning.settings import TrainingSettings
 from fedmedclip.protocol.bundle.bundle import open_bundle
 from fedmedclip.protocol.errors import InvalidInputError
@@ -106,7 +107,9 @@ def simulate(
     seed: int | Sequence[int] = 0,
     sites: int | None = None,
     alpha: float = 0.5,
+    rule: str | None = None,
     settings: TrainingSettings | Mapping[str, Any] | None = None,
+    floors: bool = True,
     work: str | Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> SimulationResult:
@@ -115,12 +118,15 @@ def simulate(
     `data` is a folder of sites, each a folder of classes, which needs a `bundle` to encode it; or a `.npz` of
     features (see `pool_of_file`), or a pool. `method` is one that sites can train with; `codec` may be
     `UP/DOWN`. `sites` deals all images out again among that many, with Dirichlet concentration `alpha`.
+    `rule` is an aggregation rule, the method's default otherwise (`docs/explanation/aggregation-rules.md`).
     `settings` are training settings by name, the method's defaults otherwise; adapting methods adapt to the
-    folder's server_reference where there is one. Computed features are kept in the folder `work` and used
-    again; with None they are computed each time. `progress` is told how many rounds of how many are done.
+    folder's server_reference where there is one. With `floors` sites and classes of few images tell nothing,
+    as at a real site by default; sites that are small by design need them off. Computed features are kept in
+    the folder `work` and used again; with None they are computed each time. `progress` is told how many
+    rounds of how many are done.
 
-    Raises InvalidInputError for arguments or data that cannot be used and for want of PyTorch, BundleError
-    for a bundle that is damaged.
+    Raises InvalidInputError for arguments or data that cannot be used, when the floors let no site send, and
+    for want of PyTorch; BundleError for a bundle that is damaged.
     """
     chosen = site_method(method)
     codecs = codecs_of(codec)
@@ -143,7 +149,8 @@ def simulate(
         site_rows: list[SimulatedSite] = []
         heads = {}
         for one_seed in seeds:
-            plan = FederationPlan(method, *codecs, rounds, one_seed, settings)
+            floor = DEFAULT_FLOORS if floors else NO_FLOORS
+            plan = FederationPlan(method, *codecs, rounds, one_seed, settings, rule, floors=floor)
             trainer = Trainer(plan, features.pool, target)
             dealt = features.pool.deal(one_seed, sites, alpha).sites
             with closing(Federation(trainer, folder)) as federation:

@@ -1,10 +1,14 @@
 """Local training at the sites of one run: production code, and the same draws as at real sites."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from fedmedclip.edge_client.heads.heads import initial_private_head, private_head_specification
+from fedmedclip.edge_client.learning.floors import train_within
+from fedmedclip.edge_client.site.roles import Contribution
 from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays
 from fedmedclip.protocol.heads.shared_heads import initial_shared_head, shared_head_specification
 from fedmedclip.protocol.seeds import derive_seed
@@ -12,6 +16,9 @@ from fedmedclip.simulation.federation.feature_pool import FeaturePool
 from fedmedclip.simulation.federation.plan import FederationPlan
 from fedmedclip.simulation.federation.targets import PublishedTarget
 from fedmedclip.simulation.federation.virtual_sites import VirtualSite
+
+if TYPE_CHECKING:
+    from fedmedclip.edge_client.learning.training import TrainedHeads
 
 ALWAYS_KEPT = -10.0
 """A threshold that no row of a masked layer falls below, so far away that its step's gradient is 0."""
@@ -61,21 +68,34 @@ class Trainer:
         def seed_for(purpose: str) -> int:
             return derive_seed(self.plan.seed, site=site.name, round_number=round_number, purpose=purpose)
 
-        trained = train_round(
-            self.plan.method,
-            shared,
-            private,
-            pool.embeddings[site.train],
-            pool.labels[site.train],
-            pool.class_embeddings,
-            pool.logit_scale,
-            self.plan.settings,
-            round_number=round_number,
-            seed=seed_for("training"),
-            validation=(pool.embeddings[site.validation], pool.labels[site.validation]),
-            target=None if self.target is None else self.target.draw(seed_for("reference")),
+        target = None if self.target is None else self.target.draw(seed_for("reference"))
+
+        def train(embeddings: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> "TrainedHeads":
+            return train_round(
+                self.plan.method,
+                shared,
+                private,
+                embeddings,
+                labels,
+                pool.class_embeddings,
+                pool.logit_scale,
+                self.plan.settings,
+                round_number=round_number,
+                seed=seed_for("training"),
+                validation=(pool.embeddings[site.validation], pool.labels[site.validation]),
+                target=target,
+            )
+
+        trained = train_within(
+            self.plan.floors, self.plan.method, pool.embeddings[site.train], pool.labels[site.train], train
         )
         return trained.shared, trained.private
+
+    def contribution(self, site: VirtualSite) -> Contribution:
+        """Return how many images a site's update stands for, and whether a floor keeps it there."""
+        plan, labels = self.plan, self.pool.labels[site.train]
+        samples = int(plan.floors.shared_images(plan.method, labels).sum())
+        return Contribution(samples, plan.floors.reason_to_keep(plan.method, labels))
 
     @property
     def _classes(self) -> int:

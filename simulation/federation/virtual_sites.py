@@ -74,22 +74,38 @@ def dirichlet_sites(
     et al. 2022, "Federated learning on non-IID data silos"): large alpha gives equal sites, small alpha sites
     of one class. Raises InvalidInputError for numbers that cannot be used.
     """
-    if not 1 <= number <= MAXIMUM_SITES:
-        raise InvalidInputError(f"{number} sites cannot be simulated; give 1 to {MAXIMUM_SITES}")
-    if not 1e-3 <= alpha <= 1e6:
-        raise InvalidInputError(f"alpha is {alpha}; give a number from 0.001 to 1000000")
+    check_dealing(number, alpha)
     draw = np.random.Generator(np.random.Philox(derive_seed(seed, purpose="virtual sites")))
     site_of = np.empty(len(labels), dtype=np.int64)
     for label in np.unique(labels):
         images = draw.permutation(np.flatnonzero(labels == label))
-        shares = np.cumsum(draw.dirichlet(np.full(number, alpha)))
-        ends = np.rint(shares / shares[-1] * len(images)).astype(np.int64)
-        site_of[images] = np.repeat(np.arange(number), np.diff(ends, prepend=0))
+        shares = draw.dirichlet(np.full(number, alpha))
+        site_of[images] = np.repeat(np.arange(number), share_out(len(images), shares))
     order = np.argsort(site_of, kind="stable")
     members = np.split(order, np.searchsorted(site_of[order], np.arange(1, number)))
+    return _split(site_names(number), members, labels, content_hashes, seed)
+
+
+def check_dealing(number: int, alpha: float) -> None:
+    """Raise InvalidInputError unless images can be dealt among so many sites with this concentration."""
+    if not 1 <= number <= MAXIMUM_SITES:
+        raise InvalidInputError(f"{number} sites cannot be simulated; give 1 to {MAXIMUM_SITES}")
+    if not 1e-3 <= alpha <= 1e6:
+        raise InvalidInputError(f"alpha is {alpha}; give a number from 0.001 to 1000000")
+
+
+def share_out(count: int, shares: npt.NDArray[np.float64]) -> Indices:
+    """Return how many of `count` images each site gets, int64 like `shares`, which add up to about 1."""
+    bounds = np.cumsum(shares)
+    ends: Indices = np.rint(bounds / bounds[-1] * count).astype(np.int64)
+    counts: Indices = np.diff(ends, prepend=0)
+    return counts
+
+
+def site_names(number: int) -> list[str]:
+    """Return the names of so many dealt sites, in their alphabetical order."""
     width = len(str(number - 1))
-    names = [f"site-{index:0{width}}" for index in range(number)]
-    return _split(names, members, labels, content_hashes, seed)
+    return [f"site-{index:0{width}}" for index in range(number)]
 
 
 def _split(

@@ -4,6 +4,9 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+import msgspec
+
+from fedmedclip.edge_client.learning.floors import DEFAULT_FLOORS, Floors
 from fedmedclip.protocol.link.settings import LinkSettings
 
 Tables = dict[str, dict[str, object]]
@@ -54,8 +57,13 @@ def write_site_configuration(
     data: Path,
     seed: int,
     broker: LinkSettings,
+    insecure: bool = True,
+    floors: Floors = DEFAULT_FLOORS,
 ) -> None:
-    """Write `site.toml` with all of the site's state beside it."""
+    """Write `site.toml` with all of the site's state beside it.
+
+    With `insecure` the site takes a bundle that nobody signed, as whoever wrote both knows where it is from.
+    """
     tables: Tables = {
         "site": {
             "federation": federation,
@@ -63,10 +71,13 @@ def write_site_configuration(
             "bundle": str(bundle.resolve()),
             "data": str(data.resolve()),
             "state": ".",
+            **({"insecure": True} if insecure else {}),
         },
         "split": {"seed": seed},
-        "broker": _broker(broker),
     }
+    if floors != DEFAULT_FLOORS:
+        tables["privacy"] = msgspec.to_builtins(floors)
+    tables["broker"] = _broker(broker)
     _write(path, tables)
 
 

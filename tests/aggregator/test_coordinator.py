@@ -1,5 +1,7 @@
 """The aggregator against sites that lie: what is refused costs nobody anything."""
 
+from unittest.mock import ANY
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -25,6 +27,7 @@ from fedmedclip.protocol.messages import (
 )
 from fedmedclip.protocol.objects import blocks_of, refer_to
 from fedmedclip.protocol.signature import fingerprint, new_signing_key
+from tests.protocol.moments import a_moment
 from tests.simulation.federation.loopback import BUNDLE, FEDERATION, MESSAGE_LIMIT, Loopback
 
 KEY = new_signing_key()
@@ -46,10 +49,10 @@ class Liar:
         return [answer.message for answer in answers]
 
     def join(self):
-        return self.send(Join(KEY.public_key, BUNDLE, 100, -1, "", ""))
+        return self.send(Join(KEY.public_key, BUNDLE, 100, -1, "", "", a_moment(), 1))
 
     def report(self, *, online):
-        status = Status(fingerprint(KEY.public_key), online, 0)
+        status = Status(fingerprint(KEY.public_key), online, 0, a_moment())
         return self.send(status, topic=topics.status(FEDERATION, self.name))
 
     def delta(self, scale=0.01):
@@ -65,12 +68,12 @@ def liar(tmp_path):
 
 
 def test_a_message_before_joining_is_ignored(liar):
-    assert liar.send(Update(1, 100, refer_to(liar.delta(), 1 << 17))) == []
+    assert liar.send(Update(1, 100, refer_to(liar.delta(), 1 << 17), 0)) == []
 
 
 def test_invented_names_take_no_memory(liar):
     liar.join()
-    liar.send(Update(1, 100, b"no head"), key=new_signing_key())
+    liar.send(Update(1, 100, b"no head", 0), key=new_signing_key())
     for number in range(100):
         liar.name = f"stranger-{number}"
         liar.send(HeadRequest(0))
@@ -78,22 +81,26 @@ def test_invented_names_take_no_memory(liar):
 
 
 def test_another_bundle_is_refused_with_both_digests(liar):
-    (answer,) = liar.send(Join(KEY.public_key, bytes(32), 100, -1, "", ""))
+    (answer,) = liar.send(Join(KEY.public_key, bytes(32), 100, -1, "", "", a_moment(), 1))
     assert not answer.accepted
     assert bytes(32).hex()[:16] in answer.reason
     assert BUNDLE.hex()[:16] in answer.reason
 
 
 def test_a_join_signed_with_another_key_is_ignored(liar):
-    assert liar.send(Join(KEY.public_key, BUNDLE, 100, -1, "", ""), key=new_signing_key()) == []
+    assert (
+        liar.send(Join(KEY.public_key, BUNDLE, 100, -1, "", "", a_moment(), 1), key=new_signing_key()) == []
+    )
 
 
 def test_an_update_counts_once_and_is_confirmed_each_time(liar):
     liar.join()
-    update = Update(1, 100, refer_to(liar.delta(), 1 << 17))
-    assert liar.send(update) == [Receipt(1, True, "", False)]
-    assert liar.send(update) == [Receipt(1, True, "", False)]
-    assert liar.send(Update(1, 10**6, refer_to(liar.delta(0.02), 1 << 17))) == [Receipt(1, True, "", False)]
+    update = Update(1, 100, refer_to(liar.delta(), 1 << 17), 0)
+    assert liar.send(update) == [Receipt(1, True, "", False, ANY)]
+    assert liar.send(update) == [Receipt(1, True, "", False, ANY)]
+    assert liar.send(Update(1, 10**6, refer_to(liar.delta(0.02), 1 << 17), 0)) == [
+        Receipt(1, True, "", False, ANY)
+    ]
     (stored,) = liar.federation.store.updates()
     assert stored.samples == 100
 
@@ -101,7 +108,7 @@ def test_an_update_counts_once_and_is_confirmed_each_time(liar):
 @pytest.mark.parametrize("round_number", [2, 3, 10**6])
 def test_an_update_from_a_version_that_is_not_here_is_not_counted_but_asked_for(liar, round_number):
     liar.join()
-    assert liar.send(Update(round_number, 100, refer_to(liar.delta(), 1 << 17))) == []
+    assert liar.send(Update(round_number, 100, refer_to(liar.delta(), 1 << 17), 0)) == []
     assert liar.coordinator.rounds.delivered == ()
     asked = [item.message for item in liar.coordinator.tick(1.0)]
     assert asked == [StateRequest(0)]
@@ -119,7 +126,7 @@ def test_an_update_from_a_version_that_is_not_here_is_not_counted_but_asked_for(
 )
 def test_a_payload_that_is_no_head_is_refused(liar, payload, reason):
     liar.join()
-    (receipt,) = liar.send(Update(1, 100, refer_to(payload, 1 << 17)))
+    (receipt,) = liar.send(Update(1, 100, refer_to(payload, 1 << 17), 0))
     assert not receipt.accepted
     assert reason in receipt.reason
     assert liar.federation.store.stored_updates() == []
@@ -127,14 +134,14 @@ def test_a_payload_that_is_no_head_is_refused(liar, payload, reason):
 
 def test_an_update_that_would_drown_the_others_is_refused(liar):
     liar.join()
-    (receipt,) = liar.send(Update(1, 100, refer_to(liar.delta(1e6), 1 << 17)))
+    (receipt,) = liar.send(Update(1, 100, refer_to(liar.delta(1e6), 1 << 17), 0))
     assert not receipt.accepted
     assert "at most 1e+03 counts" in receipt.reason
 
 
 def test_a_site_that_promises_too_much_is_refused(liar):
     liar.join()
-    (receipt,) = liar.send(Update(1, 100, refer_to(bytes(1 << 20), MESSAGE_LIMIT)))
+    (receipt,) = liar.send(Update(1, 100, refer_to(bytes(1 << 20), MESSAGE_LIMIT), 0))
     assert "at most" in receipt.reason
 
 
@@ -147,7 +154,7 @@ def test_damaged_blocks_are_asked_for_again_once_and_then_refused(liar):
         Block(block.object_digest, block.index, bytes(len(block.data)))
         for block in blocks_of(data, reference)
     ]
-    assert liar.send(Update(1, 100, reference)) == []
+    assert liar.send(Update(1, 100, reference, 0)) == []
     assert [liar.send(block) for block in damaged] == [[], [], []]
     (request,) = liar.coordinator.tick(20.0)
     assert request.message == BlockRequest(reference.digest, [0, 1, 2])
@@ -168,7 +175,7 @@ def test_blocks_damaged_on_the_aggregators_disk_cost_no_update(liar, stored):
     delta = initial_shared_head("fedmedclip", size, 5)
     data = encode_head(codec_named("lossless"), delta, liar.federation.specification).data
     reference = refer_to(data, 2048)
-    update, blocks = Update(1, 100, reference), list(blocks_of(data, reference))
+    update, blocks = Update(1, 100, reference, 0), list(blocks_of(data, reference))
     assert len(blocks) == 3
     assert liar.send(update) == []
     for block in blocks[:stored]:
@@ -181,7 +188,7 @@ def test_blocks_damaged_on_the_aggregators_disk_cost_no_update(liar, stored):
     missing = request.message.missing
     assert missing[:2] == [0, 1]
     answers = [liar.send(blocks[index], now=21.0) for index in missing]
-    assert answers[-1] == [Receipt(1, True, "", False)]
+    assert answers[-1] == [Receipt(1, True, "", False, ANY)]
     (counted,) = liar.federation.store.updates()
     assert counted.payload == data
 
@@ -191,14 +198,14 @@ def test_blocks_that_stay_away_are_asked_for_while_the_site_is_there(liar):
     liar.report(online=True)
     data = liar.delta().ljust(2 * MESSAGE_LIMIT, b"x")
     reference = refer_to(data, MESSAGE_LIMIT)
-    liar.send(Update(1, 100, reference))
+    liar.send(Update(1, 100, reference, 0))
     first, *_ = blocks_of(data, reference)
     liar.send(first, now=5.0)
     assert liar.coordinator.tick(20.0) == []
     (request,) = liar.coordinator.tick(26.0)
     assert request.message == BlockRequest(reference.digest, [1, 2])
     assert request.topic == topics.down(FEDERATION, "site-x")
-    liar.send(Update(1, 100, reference), now=45.0)  # repeating the promise does not put off the question
+    liar.send(Update(1, 100, reference, 0), now=45.0)  # repeating the promise does not put off the question
     assert [item.message for item in liar.coordinator.tick(46.0)] == [request.message]
     liar.report(online=False)
     assert liar.coordinator.tick(66.0) == []
@@ -220,8 +227,8 @@ def test_requests_for_impossible_versions_get_a_snapshot(liar):
 @pytest.mark.parametrize(
     "message",
     [
-        Receipt(1, True, "", False),
-        JoinAnswer(bytes(8), True, ""),
+        Receipt(1, True, "", False, bytes(8)),
+        JoinAnswer(bytes(8), True, "", a_moment(), None, 1),
         Announcement(1, bytes(32), False, None, None),
         Plan(bytes(16), bytes(32), "m", bytes(32), 8, 3, 1, "int8", "int8", {}, 1, 1, False, 1.0, None),
     ],
@@ -235,7 +242,7 @@ def test_the_aggregators_own_messages_are_not_taken_from_a_site(liar, message):
 
 def test_names_that_are_none_do_no_harm(liar):
     for topic in (f"fmc1/{FEDERATION}/up/BAD NAME", f"fmc1/{FEDERATION}/up/", f"fmc1/{FEDERATION}/status/"):
-        assert liar.send(Join(KEY.public_key, BUNDLE, 1, -1, "", ""), topic=topic) == []
+        assert liar.send(Join(KEY.public_key, BUNDLE, 1, -1, "", "", a_moment(), 1), topic=topic) == []
         assert liar.coordinator.receive(topic, b"", 0.0) == []
 
 
@@ -249,9 +256,9 @@ def test_listed_enrolment_admits_the_listed_key_only(tmp_path):
 def test_a_status_with_another_key_is_not_believed(liar):
     liar.join()
     topic = topics.status(FEDERATION, "site-x")
-    liar.send(Status(fingerprint(KEY.public_key), True, 0), topic=topic)
+    liar.send(Status(fingerprint(KEY.public_key), True, 0, a_moment()), topic=topic)
     assert liar.coordinator.rounds.present("site-x")
-    liar.send(Status(bytes(8), False, 0), key=new_signing_key(), topic=topic)
+    liar.send(Status(bytes(8), False, 0, a_moment()), key=new_signing_key(), topic=topic)
     assert liar.coordinator.rounds.present("site-x")
 
 

@@ -1,6 +1,7 @@
 """The aggregator with sites that keep to the protocol: rounds, changes of the run, state that was lost."""
 
 from dataclasses import dataclass, field
+from unittest.mock import ANY
 
 import msgspec
 import numpy as np
@@ -36,6 +37,7 @@ from fedmedclip.protocol.messages import (
 )
 from fedmedclip.protocol.objects import blocks_of, refer_to
 from fedmedclip.protocol.signature import fingerprint, new_signing_key
+from tests.protocol.moments import a_moment
 
 FEDERATION, BUNDLE, LARGE, SMALL = "trial", b"b" * 32, 1 << 17, 1024 + 128
 KEY = new_signing_key()
@@ -58,7 +60,7 @@ def delta(value=0.01):
 
 def large_update(round_number):
     data = encode_head(codec_named("lossless"), SPECIFICATION.initial(5), SPECIFICATION).data
-    update = Update(round_number, 100, refer_to(data, SMALL))
+    update = Update(round_number, 100, refer_to(data, SMALL), 0)
     return update, list(blocks_of(data, update.payload))
 
 
@@ -108,15 +110,19 @@ class Aggregator:
 
     def join(self, *sites, version=-1, cannot="", now=0.0):
         for site in sites:
-            answer = self.hear(site, Join(SITE_KEYS[site].public_key, BUNDLE, 100, version, "", cannot), now)
+            answer = self.hear(
+                site, Join(SITE_KEYS[site].public_key, BUNDLE, 100, version, "", cannot, a_moment(), 1), now
+            )
         return answer
 
     def say(self, site, *, online=True, version=0, now=0.0):
-        return self.hear(site, Status(fingerprint(SITE_KEYS[site].public_key), online, version), now)
+        return self.hear(
+            site, Status(fingerprint(SITE_KEYS[site].public_key), online, version, a_moment()), now
+        )
 
     def deliver(self, round_number, *sites, now=0.0, value=0.01):
         for site in sites:
-            answer = self.hear(site, Update(round_number, 100, delta(value)), now)
+            answer = self.hear(site, Update(round_number, 100, delta(value), 0), now)
         return answer
 
     def play_to(self, version, now=0.0):
@@ -145,16 +151,16 @@ def test_plan_and_newest_head_are_retained_for_every_site(aggregator):
 
 def test_a_site_is_admitted_with_an_answer_of_its_own(aggregator):
     (answer,) = aggregator.join("c")
-    assert answer == JoinAnswer(fingerprint(SITE_KEYS["c"].public_key), True, "")
+    assert answer == JoinAnswer(fingerprint(SITE_KEYS["c"].public_key), True, "", ANY, None, 1)
     assert [(item.topic, item.retain) for item in aggregator.sent] == [(topics.down(FEDERATION, "c"), False)]
     assert aggregator.rounds.awaited == ("a", "b", "c")
     assert set(aggregator.store.sites()) == {"a", "b", "c"}
 
 
 def test_the_last_update_of_a_round_makes_the_next_version(aggregator):
-    assert aggregator.deliver(1, "a") == [Receipt(1, True, "", False)]
+    assert aggregator.deliver(1, "a") == [Receipt(1, True, "", False, ANY)]
     receipt, announced = aggregator.deliver(1, "b")
-    assert receipt == Receipt(1, True, "", False)
+    assert receipt == Receipt(1, True, "", False, ANY)
     assert (announced.version, announced.finished) == (1, False)
     assert [(item.topic, item.retain) for item in aggregator.sent] == [
         (topics.down(FEDERATION, "b"), False), (topics.head(FEDERATION), True),
@@ -191,7 +197,7 @@ def test_what_was_delivered_before_a_restart_counts(aggregator):
     aggregator.deliver(2, "a")
     aggregator.start()
     assert aggregator.rounds.delivered == ("a",)
-    assert aggregator.deliver(2, "a") == [Receipt(2, True, "", False)]
+    assert aggregator.deliver(2, "a") == [Receipt(2, True, "", False, ANY)]
     assert (aggregator.rounds.awaited, aggregator.version) == (("b",), 1)
     aggregator.deliver(2, "b")
     assert aggregator.version == 2
@@ -203,9 +209,9 @@ def test_an_update_of_a_closed_round_neither_counts_in_the_open_one_nor_excuses_
     aggregator.say("c", online=False)
     assert aggregator.version == 1
     aggregator.say("c")
-    assert aggregator.deliver(1, "a") == [Receipt(1, True, "", False)]
+    assert aggregator.deliver(1, "a") == [Receipt(1, True, "", False, ANY)]
     (receipt,) = aggregator.deliver(1, "c")
-    assert receipt == Receipt(1, False, "round 1 is closed; version 1 is the newest", True)
+    assert receipt == Receipt(1, False, "round 1 is closed; version 1 is the newest", True, ANY)
     assert (aggregator.rounds.delivered, aggregator.rounds.awaited) == ((), ("a", "b", "c"))
 
 
@@ -230,15 +236,29 @@ def test_who_abstains_from_the_open_round_is_not_waited_for(aggregator):
     assert aggregator.rounds.excused() == {"c": "it abstained: one image"}
 
 
-def test_who_leaves_is_not_waited_for_and_whoever_sends_is_there(aggregator):
+def test_who_leaves_is_not_waited_for_and_whoever_says_or_delivers_something_new_is_there(aggregator):
     aggregator.say("a", online=False)
     assert not aggregator.rounds.present("a")
-    aggregator.hear("a", HeadRequest(0))
+    aggregator.say("a")
     assert aggregator.rounds.present("a")
     aggregator.tick(499.0)
     assert aggregator.rounds.present("a")
     aggregator.tick(500.0)
     assert not aggregator.rounds.present("a")
+    aggregator.deliver(1, "a", now=500.0)
+    assert aggregator.rounds.present("a")
+
+
+def test_what_may_be_a_copy_of_something_earlier_does_not_show_that_a_site_is_there(aggregator):
+    update, blocks = large_update(1)
+    aggregator.hear("a", update)
+    aggregator.hear("a", blocks[0])
+    aggregator.say("a", online=False)
+    for copy in (update, blocks[0], HeadRequest(0), BlockRequest(bytes(32), [1]), Abstain(1, "")):
+        aggregator.hear("a", copy)
+        assert not aggregator.rounds.present("a")
+    aggregator.hear("a", blocks[1])
+    assert aggregator.rounds.present("a")
 
 
 def test_a_member_that_cannot_take_part_is_not_waited_for_until_it_joins_again(aggregator, caplog):
@@ -256,7 +276,7 @@ def test_a_member_that_cannot_take_part_is_not_waited_for_until_it_joins_again(a
 
 def test_a_stranger_cannot_say_in_a_members_name_that_it_cannot_take_part(aggregator):
     stranger, topic = new_signing_key(), topics.up(FEDERATION, "a")
-    join = Join(stranger.public_key, BUNDLE, 100, -1, "", "no")
+    join = Join(stranger.public_key, BUNDLE, 100, -1, "", "no", a_moment(), 1)
     (answer,) = aggregator.coordinator.receive(topic, seal(join, topic, stranger, PLAN.identity), 0.0)
     assert not answer.message.accepted
     assert aggregator.rounds.present("a")
@@ -266,7 +286,7 @@ def test_a_stranger_cannot_say_in_a_members_name_that_it_cannot_take_part(aggreg
 def test_refused_messages_are_counted_for_each_member_and_for_all_strangers_together(aggregator):
     assert aggregator.hear("c", HeadRequest(0)) == []
     for _ in range(2):
-        aggregator.hear("a", Receipt(1, True, "", False))
+        aggregator.hear("a", Receipt(1, True, "", False, bytes(8)))
     assert aggregator.coordinator.refused_messages == {"a": 2, STRANGERS: 1}
 
 

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
+from fedmedclip.aggregator.aggregation import Weighing
 from fedmedclip.aggregator.global_head import GlobalHead
+from fedmedclip.aggregator.rules.names import rule_named
 from fedmedclip.aggregator.store import Store
 from fedmedclip.aggregator.stored_heads import head_at
 from fedmedclip.protocol.codecs import codec_named, encode_head
@@ -24,7 +26,7 @@ def store(tmp_path):
 
 @pytest.fixture
 def head(store):
-    return GlobalHead(store, SPECIFICATION, "lossless", 10, 1 << 17)
+    return GlobalHead(store, SPECIFICATION, "lossless", 10, 1 << 17, rule_named("weighted_mean"))
 
 
 def add(store, round_number, site, samples, value):
@@ -36,7 +38,7 @@ def add(store, round_number, site, samples, value):
 
 def step(store, head, round_number, weighting="samples"):
     before = head_at(store, SPECIFICATION, head.version)["weight"]
-    head.aggregate(round_number, weighting)
+    head.aggregate(round_number, Weighing(weighting))
     return head_at(store, SPECIFICATION, round_number)["weight"] - before
 
 

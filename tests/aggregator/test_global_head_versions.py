@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
-from fedmedclip.aggregator import rules
+from fedmedclip.aggregator.aggregation import Weighing
 from fedmedclip.aggregator.global_head import GlobalHead
+from fedmedclip.aggregator.rules.names import BUILT_IN, rule_named
+from fedmedclip.aggregator.rules.rule import Aggregated, Rule
 from fedmedclip.aggregator.store import Store, StoredHead, StoredVersion
 from fedmedclip.aggregator.stored_heads import head_at
 from fedmedclip.protocol.codecs import codec_named, decode_head, encode_head
@@ -23,6 +25,8 @@ LARGE, SMALL = 1 << 17, 1024 + 128
 class Rounds:
     """A global head, and sites that deliver what a test wants."""
 
+    rule = rule_named("weighted_mean")
+
     def __init__(self, folder, codec="int8", limit=LARGE):
         self.store = Store(folder / "aggregator.db", durable=False)
         self.store.begin(PLAN, SPECIFICATION.to_bytes(FIRST), head_digest(FIRST))
@@ -31,7 +35,7 @@ class Rounds:
         self.open()
 
     def open(self):
-        self.head = GlobalHead(self.store, SPECIFICATION, self.codec, PLAN.rounds, self.limit)
+        self.head = GlobalHead(self.store, SPECIFICATION, self.codec, PLAN.rounds, self.limit, self.rule)
         return self.head
 
     def newest(self):
@@ -44,7 +48,7 @@ class Rounds:
         for site, delta, count in zip(sites, deltas, samples, strict=False):
             payload = encode_head(codec_named("lossless"), {"weight": delta}, SPECIFICATION).data
             self.store.add_update(round_number, site, count, payload)
-        self.head.aggregate(round_number, weighting)
+        self.head.aggregate(round_number, Weighing(weighting))
         self.heads.append(self.newest())
         return self.heads[-1]["weight"] - before["weight"]
 
@@ -83,13 +87,12 @@ def test_updates_weigh_as_the_federation_says(tmp_path, weighting, mean):
 def test_a_rule_is_told_the_weights(rounds, monkeypatch, weighting, weights):
     told = []
 
-    def first(updates, specification):
-        (weight, delta), *others = updates
-        told.extend([weight, *(other for other, _ in others)])
-        return delta
+    def first(updates, specification, state):
+        told.extend(update.weight for update in updates)
+        return Aggregated(updates[0].delta())
 
-    monkeypatch.setitem(rules._BUILT_IN, "first", first)
-    rounds.head = GlobalHead(rounds.store, SPECIFICATION, "int8", PLAN.rounds, LARGE, "first")
+    monkeypatch.setitem(BUILT_IN, "first", Rule(lambda name: first))
+    rounds.head.rule = rule_named("first")
     rounds.play(full(1.0), full(0.0), samples=(300, 100), weighting=weighting)
     assert told == weights
 

@@ -1,5 +1,7 @@
 """What becomes of an update."""
 
+from unittest.mock import ANY
+
 import numpy as np
 import pytest
 
@@ -26,8 +28,13 @@ def encoded(norm):
 
 def in_blocks():
     data = encode_head(codec_named("lossless"), SPECIFICATION.initial(1), SPECIFICATION).data
-    update = Update(3, 10, refer_to(data, SMALL))
+    update = Update(3, 10, refer_to(data, SMALL), 0)
     return update, list(blocks_of(data, update.payload))
+
+
+def verdict(number, *rest, **what):
+    """A verdict on whatever update of a round."""
+    return Verdict(number, ANY, *rest, **what)
 
 
 LOOSE = Terms(2, False, 1000.0, 0)
@@ -43,21 +50,21 @@ def intake(store):
 
 @pytest.mark.parametrize("norm", [0.0, 1.0, -3.0])
 def test_an_update_of_the_open_round_counts_up_to_the_largest_norm(intake, store, norm):
-    assert intake.update("a", Update(3, 10, encoded(norm)), TERMS, 0.0) == Verdict(3)
+    assert intake.update("a", Update(3, 10, encoded(norm), 0), TERMS, 0.0) == verdict(3)
     (stored,) = store.updates()
     assert (stored.samples, stored.payload) == (10, encoded(norm))
 
 
 def test_a_larger_norm_is_refused_with_both_numbers(intake, store):
-    verdict = intake.update("a", Update(3, 10, encoded(3.5)), TERMS, 0.0)
-    assert verdict == Verdict(3, "the update's norm is 3.5, at most 3 counts")
+    found = intake.update("a", Update(3, 10, encoded(3.5), 0), TERMS, 0.0)
+    assert found == verdict(3, "the update's norm is 3.5, at most 3 counts")
     assert store.stored_updates() == []
 
 
 def test_an_update_that_counts_is_known_afterwards_whatever_is_sent(intake, store):
-    intake.update("a", Update(3, 10, encoded(1.0)), TERMS, 0.0)
+    intake.update("a", Update(3, 10, encoded(1.0), 0), TERMS, 0.0)
     for later in (TERMS, Terms(3, False, 3.0, 0), Terms(3, True, 3.0, 0)):
-        assert intake.update("a", Update(3, 99, encoded(2.0)), later, 0.0) == Verdict(3, known=True)
+        assert intake.update("a", Update(3, 99, encoded(2.0), 0), later, 0.0) == verdict(3, known=True)
     (stored,) = store.updates()
     assert stored.samples == 10
 
@@ -65,7 +72,9 @@ def test_an_update_that_counts_is_known_afterwards_whatever_is_sent(intake, stor
 @pytest.mark.parametrize("number", [1, 2])
 def test_an_update_of_another_round_comes_too_late(intake, number):
     reason = f"round {number} is closed; version 2 is the newest"
-    assert intake.update("a", Update(number, 10, encoded(1.0)), TERMS, 0.0) == Verdict(number, reason, True)
+    assert intake.update("a", Update(number, 10, encoded(1.0), 0), TERMS, 0.0) == verdict(
+        number, reason, True
+    )
 
 
 def test_of_a_version_that_was_taken_back_nobody_knows_what_is_in_it_and_nothing_is_given_again(
@@ -73,34 +82,34 @@ def test_of_a_version_that_was_taken_back_nobody_knows_what_is_in_it_and_nothing
 ):
     store.advance(StoredVersion(5, bytes(32), b""), StoredHead(b"head", None, b""))
     taken = Terms(5, False, 3.0, 2)
-    assert intake.update("a", Update(5, 10, encoded(1.0)), taken, 0.0) == Verdict(5, known=True)
+    assert intake.update("a", Update(5, 10, encoded(1.0), 0), taken, 0.0) == verdict(5, known=True)
     assert store.stored_updates() == []
 
 
 def test_after_the_last_round_none_is_open(intake):
-    verdict = intake.update("a", Update(3, 10, encoded(1.0)), Terms(2, True, 3.0, 0), 0.0)
-    assert (verdict.closed, verdict.known) == (True, False)
+    found = intake.update("a", Update(3, 10, encoded(1.0), 0), Terms(2, True, 3.0, 0), 0.0)
+    assert (found.closed, found.known) == (True, False)
 
 
 def test_what_promises_too_much_is_refused_at_once(intake):
-    verdict = intake.update("a", Update(3, 10, refer_to(bytes(1 << 20), SMALL)), TERMS, 0.0)
-    assert "at most" in verdict.refusal
-    assert not verdict.closed
+    found = intake.update("a", Update(3, 10, refer_to(bytes(1 << 20), SMALL), 0), TERMS, 0.0)
+    assert "at most" in found.refusal
+    assert not found.closed
 
 
 def test_a_verdict_follows_from_the_last_block(intake, store):
     update, (*some, last) = in_blocks()
     assert intake.update("a", update, LOOSE, 0.0) is None
     assert [intake.block("a", block, LOOSE, 0.0) for block in some] == [None] * len(some)
-    assert intake.block("a", last, LOOSE, 0.0) == Verdict(3)
+    assert intake.block("a", last, LOOSE, 0.0) == verdict(3)
     assert store.stored_updates() == [("a", 3)]
 
 
 def test_blocks_of_a_refused_update_leave_nothing(intake, store):
     update, blocks = in_blocks()
     intake.update("a", update, TERMS, 0.0)
-    *_, verdict = [intake.block("a", block, TERMS, 0.0) for block in blocks]
-    assert "norm" in verdict.refusal
+    *_, found = [intake.block("a", block, TERMS, 0.0) for block in blocks]
+    assert "norm" in found.refusal
     assert store.uploads() == {}
 
 
@@ -109,9 +118,9 @@ def test_blocks_that_came_damaged_twice_are_a_refusal(intake):
     intake.update("a", update, LOOSE, 0.0)
     damaged = [Block(block.object_digest, block.index, bytes(len(block.data))) for block in blocks]
     assert [intake.block("a", block, LOOSE, 0.0) for block in damaged] == [None] * len(blocks)
-    *_, verdict = [intake.block("a", block, LOOSE, 0.0) for block in damaged]
-    assert (verdict.round_number, verdict.closed) == (3, False)
-    assert "SHA-256" in verdict.refusal
+    *_, found = [intake.block("a", block, LOOSE, 0.0) for block in damaged]
+    assert (found.round_number, found.closed) == (3, False)
+    assert "SHA-256" in found.refusal
 
 
 def test_a_block_that_does_not_fit_is_an_error_and_no_verdict(intake):
@@ -132,14 +141,14 @@ def test_what_stays_away_is_asked_for_until_the_round_is_closed(intake):
 
 def test_an_update_that_is_not_too_late_counts_as_late(intake, store):
     patient = Terms(4, False, 3.0, maximum_staleness=2)
-    assert intake.update("a", Update(2, 10, encoded(1.0)), patient, 0.0).closed
-    assert intake.update("a", Update(3, 10, encoded(1.0)), patient, 0.0) == Verdict(3, late=True)
-    assert intake.update("a", Update(5, 10, encoded(1.0)), patient, 0.0) == Verdict(5)
-    assert intake.update("a", Update(4, 10, encoded(1.0)), patient, 0.0).closed  # it was skipped
+    assert intake.update("a", Update(2, 10, encoded(1.0), 0), patient, 0.0).closed
+    assert intake.update("a", Update(3, 10, encoded(1.0), 0), patient, 0.0) == verdict(3, late=True)
+    assert intake.update("a", Update(5, 10, encoded(1.0), 0), patient, 0.0) == verdict(5)
+    assert intake.update("a", Update(4, 10, encoded(1.0), 0), patient, 0.0).closed  # it was skipped
     assert store.stored_updates() == [("a", 3), ("a", 5)]
 
 
 def test_who_was_not_drawn_is_refused_and_need_not_try_again(intake, store):
-    verdict = intake.update("a", Update(3, 10, encoded(1.0)), TERMS, 0.0, drawn=False)
-    assert verdict == Verdict(3, "not drawn for round 3", closed=True)
+    found = intake.update("a", Update(3, 10, encoded(1.0), 0), TERMS, 0.0, drawn=False)
+    assert found == verdict(3, "not drawn for round 3", closed=True)
     assert store.stored_updates() == []

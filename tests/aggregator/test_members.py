@@ -7,6 +7,7 @@ import pytest
 from fedmedclip.aggregator.configuration import AggregatorConfiguration, FederationSettings
 from fedmedclip.aggregator.members import Members, Unable
 from fedmedclip.protocol.messages import Join
+from tests.protocol.moments import a_moment
 
 BUNDLE, KEY, OTHER_KEY = b"b" * 32, b"\xab" * 32, b"\xcd" * 32
 OPEN = AggregatorConfiguration(FederationSettings("trial", "unused", 3))
@@ -17,7 +18,7 @@ def listing(**sites):
 
 
 def joining(key=KEY, bundle=BUNDLE, cannot=""):
-    return Join(key, bundle, 100, -1, "1.0", cannot)
+    return Join(key, bundle, 100, -1, "1.0", cannot, a_moment(), 1)
 
 
 @dataclass
@@ -25,12 +26,13 @@ class Admission:
     members: Members
 
     def reason(self, site="a", join=None, configuration=OPEN):
-        return self.members.reason_to_refuse(site, join or joining(), BUNDLE, configuration)
+        self.members.configuration = configuration
+        return self.members.reason_to_refuse(site, join or joining(), BUNDLE)
 
 
 @pytest.fixture
 def admission(store):
-    return Admission(Members(store))
+    return Admission(Members(store, OPEN))
 
 
 def test_whoever_has_the_bundle_and_a_free_name_may_join(admission):
@@ -44,7 +46,7 @@ def test_another_bundle_is_refused_with_both_digests(admission):
 
 def test_a_name_belongs_to_the_first_key_also_after_a_restart(admission, store):
     admission.members.admit("a", joining())
-    for members in (admission.members, Members(store)):
+    for members in (admission.members, Members(store, OPEN)):
         again = Admission(members)
         assert again.reason() == ""
         assert again.reason(join=joining(OTHER_KEY)) == (

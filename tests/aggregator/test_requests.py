@@ -56,3 +56,11 @@ def test_answers_are_made_in_the_order_of_the_requests_while_there_is_room(reque
     room = iter([True, True, False])
     assert [site for site, _ in requests.due(0.0, lambda: next(room))] == ["c", "a"]
     assert [site for site, _ in requests.due(0.0, always)] == ["b"]
+
+
+def test_a_site_that_was_forgotten_begins_anew(requests):
+    answered(requests, "a", 0.0, 20)
+    requests.put("a", HeadRequest(1))
+    requests.forget("a")
+    assert requests.due(0.1, always) == []
+    assert answered(requests, "a", 0.1, 20) == BURST

@@ -18,6 +18,7 @@ from fedmedclip.protocol.messages import Abstain, Join
 from fedmedclip.protocol.progress import duration
 from fedmedclip.protocol.signature import new_signing_key
 from fedmedclip.protocol.state_folder import claim_state_folder, is_claimed
+from tests.protocol.moments import a_moment
 from tests.simulation.federation.loopback import BUNDLE, FEDERATION, Loopback
 
 
@@ -65,7 +66,7 @@ def say(federation, site, software, cannot="", key=None):
     """Let a site that runs a version of this software join, or say why it does not."""
     key = key or federation.keys[site]
     topic = topics.up(FEDERATION, site)
-    join = Join(key.public_key, BUNDLE, 100, -1, software, cannot)
+    join = Join(key.public_key, BUNDLE, 100, -1, software, cannot, a_moment(), 1)
     federation.deliver("aggregator", topic, seal(join, topic, key, federation.plan.identity))
 
 
@@ -157,3 +158,21 @@ def test_to_look_whether_a_folder_is_claimed_claims_nothing(tmp_path):
 )
 def test_durations_are_said_as_a_person_says_them(seconds, said):
     assert duration(seconds) == said
+
+
+def test_a_flood_is_shown_with_who_sends_it_and_how_much_of_it_was_dropped(federation, capsys):
+    key, topic = federation.keys["site-0"], topics.up(FEDERATION, "site-0")
+    abstention = seal(Abstain(9, ""), topic, key, federation.plan.identity)
+    for _ in range(100):
+        federation.coordinator.receive(topic, abstention, federation.now)
+        federation.coordinator.receive(topics.up(FEDERATION, "invented"), b"garbage", federation.now)
+    status = status_of(federation.coordinator, federation.now)
+    assert [(flood.site, flood.kind, flood.dropped) for flood in status.floods] == [
+        ("", "messages that are not accepted", 90),
+        ("site-0", "abstentions", 70),
+    ]
+    assert json.loads(msgspec.json.encode(status))["floods"][1]["dropped"] == 70
+    print_status(status)
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "too many messages that are not accepted of strangers: 90 dropped" in printed
+    assert "too many abstentions of site-0: 70 dropped" in printed

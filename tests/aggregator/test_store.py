@@ -3,6 +3,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 
 import msgspec
 import pytest
@@ -61,13 +62,13 @@ def test_a_sites_pinned_key_is_not_replaced(store):
 
 
 def test_uploads_survive_block_by_block(store, tmp_path):
-    update = Update(1, 50, refer_to(bytes(10_000), 4096))
+    update = Update(1, 50, refer_to(bytes(10_000), 4096), 0)
     store.begin_upload("site-a", update)
     store.add_block("site-a", 0, b"zero")
     store.begin_upload("site-a", update)
     store.add_block("site-a", 2, b"two")
     assert Store(tmp_path / "aggregator.db").uploads() == {"site-a": (update, {0: b"zero", 2: b"two"})}
-    store.begin_upload("site-a", Update(1, 51, update.payload))
+    store.begin_upload("site-a", Update(1, 51, update.payload, 0))
     assert store.uploads()["site-a"][1] == {}
     store.add_update(1, "site-a", 51, b"delta")
     assert store.uploads() == {}
@@ -148,7 +149,7 @@ def test_the_next_run_keeps_the_sites_and_puts_away_the_newest_head(store):
         advance(store, version)
     store.keep_whole(2, b"head2")
     store.add_update(3, "site-a", 100, b"delta")
-    store.begin_upload("site-b", Update(3, 50, refer_to(bytes(10_000), 4096)))
+    store.begin_upload("site-b", Update(3, 50, refer_to(bytes(10_000), 4096), 0))
     store.add_block("site-b", 0, b"zero")
     later = msgspec.structs.replace(PLAN, number=2, identity=b"i" * 16)
     store.begin_run(later, b"begun", b"b" * 32)
@@ -210,17 +211,17 @@ def test_a_closed_round_leaves_no_uploads_and_no_payloads_of_it_and_of_rounds_be
     store.admit("site-a", b"k" * 32, 100, "0.2.0")
     for round_number in (1, 2, 3):
         store.add_update(round_number, "site-a", 100, b"delta")
-    store.begin_upload("site-b", Update(2, 50, refer_to(bytes(10_000), 4096)))
+    store.begin_upload("site-b", Update(2, 50, refer_to(bytes(10_000), 4096), 0))
     store.add_block("site-b", 0, b"zero")
     advance(store, 2)
     assert store.stored_updates() == [("site-a", 3)]
     assert store.uploads() == {}
-    store.begin_upload("site-b", Update(2, 50, refer_to(bytes(10_000), 4096)))
+    store.begin_upload("site-b", Update(2, 50, refer_to(bytes(10_000), 4096), 0))
     assert store.uploads()["site-b"][1] == {}
 
 
 def test_an_upload_is_forgotten_with_its_blocks_and_others_stay(store):
-    update = Update(1, 50, refer_to(bytes(10_000), 4096))
+    update = Update(1, 50, refer_to(bytes(10_000), 4096), 0)
     for site in ("site-a", "site-b"):
         store.begin_upload(site, update)
         store.add_block(site, 0, b"zero")
@@ -316,9 +317,26 @@ def test_a_state_of_before_versions_were_kept_is_migrated(store, tmp_path):
     store.admit("site-a", b"k" * 32, 100, "0.2.0")
     store.close()
     with sqlite3.connect(tmp_path / "aggregator.db") as database:
-        database.execute("ALTER TABLE sites DROP COLUMN software")
+        for column in ("software", "session", "connection", "sequence"):
+            database.execute(f"ALTER TABLE sites DROP COLUMN {column}")
         database.execute("PRAGMA user_version = 2")
     again = Store(tmp_path / "aggregator.db")
     assert again.software() == {"site-a": ""}
     again.note_software("site-a", "0.2.0")
     assert again.software() == {"site-a": "0.2.0"}
+
+
+@pytest.mark.parametrize(
+    ("change", "read"),
+    [
+        ("UPDATE federation SET plan = x'c1'", lambda store: store.plan()),
+        ("UPDATE federation SET configured = x'7b'", lambda store: store.configured()),
+        ("INSERT INTO uploads VALUES ('site-a', x'91')", lambda store: store.uploads()),
+        ("INSERT INTO runs VALUES (1, x'', 3, x'', x'')", lambda store: store.ended_run(1)),
+    ],
+)
+def test_a_stored_value_that_is_damaged_is_named(store, tmp_path, change, read):
+    with closing(sqlite3.connect(tmp_path / "aggregator.db", isolation_level=None)) as other:
+        other.execute(change)
+    with pytest.raises(StorageError, match="is damaged"):
+        read(store)

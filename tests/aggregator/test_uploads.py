@@ -11,7 +11,7 @@ from fedmedclip.protocol.objects import blocks_of, refer_to
 SPECIFICATION = HeadSpecification((TensorSpecification("weight", (40, 40)),))
 LIMIT = 1024 + 128
 DATA = bytes(range(256)) * 12
-UPDATE = Update(1, 50, refer_to(DATA, LIMIT))
+UPDATE = Update(1, 50, refer_to(DATA, LIMIT), 0)
 FIRST, SECOND, THIRD = BLOCKS = list(blocks_of(DATA, UPDATE.payload))
 
 
@@ -25,7 +25,7 @@ def damaged(block):
 
 
 def test_an_update_that_its_message_carries_is_complete_at_once(uploads, store):
-    update = Update(1, 50, b"small")
+    update = Update(1, 50, b"small", 0)
     assert uploads.begin("a", update, 0.0) == (update, b"small")
     assert store.uploads() == {}
 
@@ -42,7 +42,7 @@ def test_a_repeated_message_keeps_the_blocks_and_another_update_forgets_them(upl
     uploads.add("a", FIRST, 0.0)
     uploads.begin("a", UPDATE, 1.0)
     assert store.uploads() == {"a": (UPDATE, {0: FIRST.data})}
-    other = Update(1, 51, UPDATE.payload)
+    other = Update(1, 51, UPDATE.payload, 0)
     uploads.begin("a", other, 1.0)
     assert store.uploads() == {"a": (other, {})}
     assert [uploads.add("a", block, 1.0) for block in (SECOND, THIRD)] == [None, None]
@@ -103,7 +103,7 @@ def test_an_update_that_came_damaged_twice_is_given_up(uploads, store):
         uploads.add("a", damaged(block), 1.0)
     with pytest.raises(UploadDamagedError, match=r"^a received object does not match the SHA-256") as refused:
         uploads.add("a", damaged(THIRD), 1.0)
-    assert refused.value.round_number == 1
+    assert refused.value.update.round_number == 1
     assert store.uploads() == {}
     assert uploads.overdue(1000.0) == []
     assert uploads.begin("a", UPDATE, 2.0) is None
@@ -115,3 +115,12 @@ def test_nothing_is_asked_for_when_the_round_is_over(uploads):
     uploads.clear()
     assert uploads.overdue(1000.0) == []
     assert uploads.add("a", FIRST, 1000.0) is None
+
+
+def test_stored_blocks_that_are_damaged_come_again_and_keep_no_aggregator_from_starting(store):
+    store.begin_upload("a", UPDATE)
+    store.add_block("a", 0, FIRST.data[:-1])
+    uploads = Uploads(store, SPECIFICATION)
+    assert store.uploads() == {}
+    assert uploads.begin("a", UPDATE, 0.0) is None
+    assert [uploads.add("a", block, 1.0) for block in BLOCKS][-1] == (UPDATE, DATA)

@@ -5,8 +5,8 @@ import pytest
 
 from fedmedclip.aggregator.configuration import AggregatorConfiguration
 from fedmedclip.edge_client.learning.settings import TrainingSettings
-from fedmedclip.init import EXAMPLES
 from fedmedclip.protocol.configuration import read_configuration
+from fedmedclip.protocol.configuration.examples import EXAMPLES
 from tests import ROOT
 
 DEPLOY = ROOT / "deploy"

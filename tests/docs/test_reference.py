@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from docs.generators.commands import commands, commands_page
-from docs.generators.configuration import FILES, configuration_page, tables
+from docs.generators.configuration import FILES, FLAT_FILES, configuration_page, tables
 from docs.generators.python_api import packages, python_page
 from fedmedclip.command import app
 from tests import ROOT
@@ -40,7 +40,15 @@ def test_every_file_that_is_read_as_configuration_is_in_the_reference():
         for file in files
         for structure in re.findall(r"read_configuration\([^()]+, (\w+)\)", file.read_text())
     }
-    assert read == {structure.__name__ for structure in FILES.values()}
+    assert read == {structure.__name__ for structure in (*FILES.values(), *FLAT_FILES.values())}
+
+
+@pytest.mark.parametrize("file", FLAT_FILES)
+def test_every_setting_of_a_file_without_tables_has_a_meaning(file):
+    described = section(configuration_page(), f"## `{file}`")
+    rows = [row.strip("| ").split(" | ") for row in re.findall(r"^\| `.*$", described, re.MULTILINE)]
+    names = {field.encode_name for field in msgspec.structs.fields(FLAT_FILES[file])}
+    assert {row[0].strip("`") for row in rows if len(row) == 5 and row[4].strip()} == names
 
 
 @pytest.mark.parametrize(("file", "table", "structure"), list(tables()))

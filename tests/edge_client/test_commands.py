@@ -4,6 +4,7 @@ import csv
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from fedmedclip.edge_client.heads.heads_file import Heads, save_heads
 from fedmedclip.edge_client.images.opening import read_image
 from fedmedclip.edge_client.inference.evaluation import predict
 from fedmedclip.protocol.bundle.preprocessing import fit
+from fedmedclip.protocol.heads.heads_file import Judgement
 from fedmedclip.protocol.heads.shared_heads import initial_shared_head
 from tests import ROOT
 
@@ -85,6 +87,23 @@ def test_predict_without_extras_gives_what_the_heads_give(
     names = np.array(tiny_bundle.manifest.class_names)
     assert [row["label"] for row in rows] == names[expected.ensemble.argmax(axis=1)].tolist()
     assert all(float(row["milliseconds"]) > 0 for row in rows)
+
+
+def test_predict_without_extras_leaves_the_answer_to_zero_shot_where_that_was_better(
+    tmp_path, tiny_bundle, class_folders, heads
+):
+    path = tmp_path / "judged.safetensors"
+    save_heads(path, replace(heads[1], judgement=Judgement(40, 0.5, 0.75)), tiny_bundle)
+    images = class_folders / "glioma"
+    bare = fedmedclip("predict", "--bundle", tiny_bundle.folder, images, "--provenance", "none")
+    done = fedmedclip("predict", "--bundle", tiny_bundle.folder, "--heads", path, images, without_extras=True)
+    assert done.returncode == 0, done.stderr
+    answers = [[row[:-1] for row in csv.reader(run.stdout.splitlines())] for run in (bare, done)]
+    assert answers[0] == answers[1]
+    assert "their site found zero-shot better on its validation split; zero-shot answers" in done.stderr
+    assert "predicted by zero-shot, which head version 3 of federation trial" in done.stderr
+    evaluated = fedmedclip("evaluate", class_folders, "--bundle", tiny_bundle.folder, "--heads", path)
+    assert "zero-shot answers" in evaluated.stdout
 
 
 def test_predict_skips_what_it_cannot_read_and_says_so(tmp_path, tiny_bundle, class_folders):

@@ -8,6 +8,9 @@ import pytest
 
 from fedmedclip.command import main
 from fedmedclip.protocol.bundle.bundle import open_bundle
+from fedmedclip.protocol.bundle.signature import signer
+from fedmedclip.protocol.signature import load_signing_key
+from fedmedclip.protocol.trust.pins import own_key, pins
 
 CLASSES = 'templates = ["a {}."]\n[classes]\nwell = ["nothing"]\nill = ["a tumor"]\n'
 
@@ -53,6 +56,8 @@ def test_export_writes_a_bundle_and_says_what_it_is(
     assert open_bundle(out).digest.hex() in captured.out
     assert "int8 (8-bit: 8 MatMul)" in captured.out
     assert "well, ill" in captured.out
+    assert signer(out) == own_key().public_key
+    assert f"signed   {own_key().public_key.hex()}" in captured.out
 
 
 @pytest.mark.parametrize(
@@ -134,3 +139,25 @@ def test_help_never_imports_torch() -> None:
         "assert not {'torch', 'open_clip', 'onnx', 'onnxruntime', 'numpy'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_the_bundle_is_signed_with_the_key_that_is_named_or_with_none_that_cannot_be_kept(
+    tiny_model: str,
+    classes: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    export = ["--model", tiny_model, "--classes", str(classes), "--precision", "fp32", "--force", "--out"]
+    named = ["--key", str(tmp_path / "centre.key")]
+    assert export_with(monkeypatch, *export, str(tmp_path / "bundle"), *named) == 0
+    key = load_signing_key(tmp_path / "centre.key").public_key
+    assert signer(tmp_path / "bundle") == key
+    assert list(pins()) == [key]
+    monkeypatch.setenv("XDG_CONFIG_HOME", "/dev/null")
+    capfd.readouterr()
+    assert export_with(monkeypatch, *export, str(tmp_path / "bundle")) == 0
+    captured = capfd.readouterr()
+    assert "the bundle will not be signed: this user's own key cannot be kept" in captured.err
+    assert "signed   nobody" in captured.out
+    assert signer(tmp_path / "bundle") is None

@@ -61,10 +61,13 @@ def test_heads_and_prompts_exclude_each_other(text_bundle: Bundle, image: Path, 
 
 def test_a_bundle_without_text_tower_says_what_to_do(tiny_bundle: Bundle, tmp_path: Path) -> None:
     from fedmedclip.edge_client.features.new_prompts import open_with_prompts
+    from fedmedclip.protocol.trust.decision import trust_of_user
 
     (tmp_path / "classes.toml").write_text(CLASSES)
     with pytest.raises(BundleError, match="export --with-text"):
-        open_with_prompts(tiny_bundle.folder, tmp_path / "classes.toml", None, 1)
+        open_with_prompts(
+            tiny_bundle.folder, tmp_path / "classes.toml", None, 1, trust_of_user(insecure=True)
+        )
 
 
 @pytest.mark.parametrize("name", [TEXT_ENCODER, TOKENIZER])

@@ -169,20 +169,32 @@ def sealed_messages(encoded: bytes, snapshot: bytes) -> Iterator[tuple[str, str,
     yield "announcement-blocks", topics.head(FEDERATION), "aggregator", blocked
     yield "block-0", topics.blocks(FEDERATION), "aggregator", first
     yield "block-1", topics.blocks(FEDERATION), "aggregator", second
-    yield "join", up, "site", messages.Join(KEYS["site"].public_key, bundle, 386, 7, "0.2.0", "")
+    moment = messages.Moment(1_800_000_000, 3, 127)
+    willed = messages.Moment(1, 128, messages.LAST_WORD)
+    yield (
+        "join",
+        up,
+        "site",
+        messages.Join(KEYS["site"].public_key, bundle, 386, 7, "0.2.0", "", moment, 1_800_000_000),
+    )
     cannot = "this site's bundle has digest 0011223344556677; copy the federation's bundle"
-    declined = messages.Join(KEYS["site"].public_key, head, 386, -1, "0.2.0", cannot)
+    declined = messages.Join(KEYS["site"].public_key, head, 386, -1, "0.2.0", cannot, moment, 1)
     yield "join-declined", up, "site", declined
-    yield "join-accepted", down, "aggregator", messages.JoinAnswer(mark, True, "")
-    yield "join-refused", down, "aggregator", messages.JoinAnswer(mark, False, refusal)
-    yield "update", up, "site", messages.Update(1, 386, encoded)
-    yield "update-blocks", up, "site", messages.Update(1_000_000, 1_000_000_000, reference)
-    yield "receipt", down, "aggregator", messages.Receipt(1, True, "", False)
+    yield (
+        "join-accepted",
+        down,
+        "aggregator",
+        messages.JoinAnswer(mark, True, "", moment, None, 1_800_000_000),
+    )
+    yield "join-refused", down, "aggregator", messages.JoinAnswer(mark, False, refusal, moment, willed, 2)
+    yield "update", up, "site", messages.Update(1, 386, encoded, 0)
+    yield "update-blocks", up, "site", messages.Update(1_000_000, 1_000_000_000, reference, 200)
+    yield "receipt", down, "aggregator", messages.Receipt(1, True, "", False, mark)
     yield (
         "receipt-refused",
         down,
         "aggregator",
-        messages.Receipt(1, False, closed, True),
+        messages.Receipt(1, False, closed, True, mark),
     )
     yield "block-request", up, "site", messages.BlockRequest(reference.digest, [0, 1, 127, 128, 16_383])
     yield "head-request", up, "site", messages.HeadRequest(7)
@@ -193,8 +205,12 @@ def sealed_messages(encoded: bytes, snapshot: bytes) -> Iterator[tuple[str, str,
     yield "state-blocks", up, "site", messages.State(reference)
     yield "snapshot", down, "aggregator", messages.Snapshot(2, head, False, snapshot, None)
     yield "snapshot-blocks", down, "aggregator", messages.Snapshot(300, head, True, reference, None)
-    yield "status", topics.status(FEDERATION, SITE), "site", messages.Status(mark, True, 3)
-    yield "status-will", topics.status(FEDERATION, SITE), "site", messages.Status(mark, False, -1)
+    yield "status", topics.status(FEDERATION, SITE), "site", messages.Status(mark, True, 3, moment)
+    yield "status-will", topics.status(FEDERATION, SITE), "site", messages.Status(mark, False, -1, willed)
+    yield "roster", topics.roster(FEDERATION), "aggregator", messages.RosterNotice(3, snapshot)
+    yield "roster-blocks", topics.roster(FEDERATION), "aggregator", messages.RosterNotice(900, reference)
+    yield "renewal-request", up, "site", messages.RenewalRequest(bytes(range(48)))
+    yield "renewal", down, "aggregator", messages.Renewal(bytes(range(64)))
 
 
 def golden_files() -> dict[str, bytes]:
@@ -218,7 +234,7 @@ def golden_files() -> dict[str, bytes]:
     initial = initial_shared_head(METHOD, EMBEDDING_SIZE, SEED)
     files["heads/version-0.f32"] = SHARED.to_bytes(initial)
     manifest = {
-        "protocol_version": 1,
+        "protocol_version": 3,
         "zstd": ".".join(map(str, zstandard.ZSTD_VERSION)),
         "zlib": zlib.ZLIB_RUNTIME_VERSION,
         "keys": {

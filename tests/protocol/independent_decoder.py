@@ -19,7 +19,7 @@ import zstandard
 def open_envelope(payload, topic, identity):
     """Section "Envelope": the message's items, the signed bytes, the signature."""
     frame, body, signature = payload[:3], payload[3:-64], payload[-64:]
-    signed = bytes(16) if topic.split("/")[2] in ("plan", "status") else identity
+    signed = bytes(16) if topic.split("/")[2] in ("plan", "status", "roster") else identity
     return msgspec.msgpack.decode(body), frame + signed + topic.encode() + b"\0" + body, signature
 
 

@@ -7,11 +7,12 @@ from fedmedclip.protocol.errors import MessageError
 from fedmedclip.protocol.messages import HeadRequest, Join, Status, Update, decode_message, encode_message
 from fedmedclip.protocol.objects import refer_to
 from fedmedclip.protocol.signature import is_signed_by, load_or_create_signing_key, new_signing_key
+from tests.protocol.moments import a_moment
 
 KEY = new_signing_key()
 TOPIC = "fmc1/trial/up/site-a"
 IDENTITY = bytes(range(16))
-UPDATE = Update(3, 386, refer_to(b"x" * 1000, 131072))
+UPDATE = Update(3, 386, refer_to(b"x" * 1000, 131072), 0)
 
 
 def test_a_sealed_message_opens_and_verifies():
@@ -34,7 +35,7 @@ def test_another_key_identity_or_topic_or_a_changed_byte_is_refused():
 
 
 def test_a_status_verifies_whether_or_not_its_site_knew_the_plan():
-    topic, status = "fmc1/trial/status/site-a", Status(bytes(8), online=False, version=-1)
+    topic, status = "fmc1/trial/status/site-a", Status(bytes(8), online=False, version=-1, moment=a_moment())
     will = seal(status, topic, KEY, NO_IDENTITY)
     assert will == seal(status, topic, KEY, IDENTITY)
     assert open_envelope(will, topic).verify(KEY.public_key, IDENTITY) == status
@@ -49,14 +50,14 @@ def test_a_message_on_a_topic_that_does_not_carry_it_is_refused(topic):
 def test_an_unknown_version_is_named():
     payload = bytearray(seal(UPDATE, TOPIC, KEY, IDENTITY))
     payload[2] = 9
-    with pytest.raises(MessageError, match="protocol version 9, this software speaks 2"):
+    with pytest.raises(MessageError, match="protocol version 9, this software speaks 3"):
         open_envelope(bytes(payload), TOPIC)
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=300))
 def test_random_bytes_never_do_worse_than_a_message_error(data):
-    for payload in (data, b"FM\x02" + data):
+    for payload in (data, b"FM\x03" + data):
         try:
             open_envelope(payload, TOPIC).verify(KEY.public_key, IDENTITY)
         except MessageError:
@@ -79,9 +80,9 @@ def test_random_bodies_decode_to_a_known_message_or_are_refused(body):
     [
         HeadRequest(-2),
         HeadRequest(2**40),
-        Update(0, 1, UPDATE.payload),
-        Update(1, 0, UPDATE.payload),
-        Join(b"short", bytes(32), 5, -1, "", ""),
+        Update(0, 1, UPDATE.payload, 0),
+        Update(1, 0, UPDATE.payload, 0),
+        Join(b"short", bytes(32), 5, -1, "", "", a_moment(), 1),
     ],
 )
 def test_values_out_of_bounds_are_refused(message):
@@ -130,15 +131,15 @@ def test_a_body_that_breaks_a_rule_of_the_format_is_refused(body):
 def test_the_frame_is_what_the_specification_says():
     payload = seal(UPDATE, TOPIC, KEY, IDENTITY)
     header, body, signature = payload[:3], payload[3:-64], payload[-64:]
-    assert (header, body) == (b"FM\x02", encode_message(UPDATE))
+    assert (header, body) == (b"FM\x03", encode_message(UPDATE))
     assert is_signed_by(KEY.public_key, signature, header + IDENTITY + TOPIC.encode() + b"\0" + body)
-    topic, status = "fmc1/trial/status/site-a", Status(bytes(8), online=True, version=3)
+    topic, status = "fmc1/trial/status/site-a", Status(bytes(8), online=True, version=3, moment=a_moment())
     signature = seal(status, topic, KEY, IDENTITY)[-64:]
     signed = header + bytes(16) + topic.encode() + b"\0" + encode_message(status)
     assert is_signed_by(KEY.public_key, signature, signed)
 
 
-@pytest.mark.parametrize("payload", [b"", b"FM", b"FM\x02", b"FM\x02" + bytes(64), b"MF\x02" + bytes(65)])
+@pytest.mark.parametrize("payload", [b"", b"FM", b"FM\x03", b"FM\x03" + bytes(64), b"MF\x02" + bytes(65)])
 def test_what_cannot_hold_a_message_is_not_of_this_protocol(payload):
     with pytest.raises(MessageError, match="is not one of this protocol"):
         open_envelope(payload, TOPIC)
@@ -146,4 +147,4 @@ def test_what_cannot_hold_a_message_is_not_of_this_protocol(payload):
 
 def test_the_least_that_can_hold_a_message_is_looked_at():
     with pytest.raises(MessageError, match="malformed"):
-        open_envelope(b"FM\x02" + bytes(65), TOPIC)
+        open_envelope(b"FM\x03" + bytes(65), TOPIC)

@@ -99,7 +99,7 @@ DATA = bytes(1 << 17)
         messages.Announcement(1_000_000, bytes(32), True, DATA, LOTS - 1),
         messages.Snapshot(1_000_000, bytes(32), True, DATA, LOTS - 1),
         messages.Block(bytes(32), 16_383, DATA),
-        messages.Update(1_000_000, 1_000_000_000, DATA),
+        messages.Update(1_000_000, 1_000_000_000, DATA, 0),
     ],
 )
 def test_no_message_with_data_has_more_around_it_than_promised(message):
@@ -107,14 +107,15 @@ def test_no_message_with_data_has_more_around_it_than_promised(message):
     assert len(sealed) - len(DATA) <= OVERHEAD_BYTES <= UPDATE_OVERHEAD_LIMIT
 
 
-def test_around_a_usual_update_there_are_76_bytes():
-    sealed = seal(messages.Update(50, 386, bytes(2920)), LONGEST_DOWN, KEYS["site"], NO_IDENTITY)
-    assert len(sealed) - 2920 == 76
+def test_around_a_usual_update_there_are_77_bytes():
+    sealed = seal(messages.Update(50, 386, bytes(2920), 0), LONGEST_DOWN, KEYS["site"], NO_IDENTITY)
+    assert len(sealed) - 2920 == 77
 
 
-def test_around_the_largest_update_there_are_84_bytes_and_no_name_among_them():
-    sealed = seal(messages.Update(1_000_000, 1_000_000_000, DATA), LONGEST_DOWN, KEYS["site"], NO_IDENTITY)
-    assert len(sealed) - len(DATA) == 84
+def test_around_the_largest_update_there_are_85_bytes_and_no_name_among_them():
+    update = messages.Update(1_000_000, 1_000_000_000, DATA, 127)
+    sealed = seal(update, LONGEST_DOWN, KEYS["site"], NO_IDENTITY)
+    assert len(sealed) - len(DATA) == 85
     assert b"fff" not in sealed.replace(DATA, b"")
     assert b"sss" not in sealed.replace(DATA, b"")
 

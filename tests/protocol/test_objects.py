@@ -45,7 +45,7 @@ def test_every_message_fits_the_limit(size):
     key = new_signing_key()
     data = bytes(size)
     reference = refer_to(data, LIMIT)
-    messages = [Update(10**6, 10**9, reference), *blocks_of(data, reference)]
+    messages = [Update(10**6, 10**9, reference, 0), *blocks_of(data, reference)]
     topic = f"fmc1/{'f' * 32}/up/{'s' * 32}"
     assert max(len(seal(message, topic, key, NO_IDENTITY)) for message in messages) <= LIMIT
 

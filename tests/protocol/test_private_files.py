@@ -10,7 +10,8 @@ import pytest
 
 from fedmedclip.protocol.database import Database
 from fedmedclip.protocol.errors import InvalidInputError
-from fedmedclip.protocol.link.settings import LinkSettings, warn_of_secrets
+from fedmedclip.protocol.link.settings import LinkSettings, check_secrets
+from fedmedclip.protocol.private_files import readers_fault
 from fedmedclip.protocol.signature import load_or_create_signing_key, load_signing_key
 from fedmedclip.protocol.state_folder import claim_folder, claim_state_folder
 
@@ -80,26 +81,80 @@ def test_a_folder_that_is_somebody_elses_is_not(tmp_path: Path) -> None:
         claim_state_folder(shared)
 
 
-def test_who_can_read_a_secret_is_said_at_the_start(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
     key = tmp_path / "site.key"
     load_or_create_signing_key(key)
     assert mode(key) == 0o600
-    assert not caplog.text
-    key.chmod(0o640)
+    for permissions in (0o604, 0o644, 0o620):
+        key.chmod(permissions)
+        with pytest.raises(
+            InvalidInputError, match=f"^signing key {key} can be read by .*chmod 6[04]0 {key}$"
+        ):
+            load_signing_key(key)
+    key.chmod(0o400)
     load_signing_key(key)
-    assert f"signing key {key} can be read by other users of this machine; close it: chmod 600" in caplog.text
-    caplog.clear()
 
+
+@pytest.mark.parametrize("name", ["password_file", "key_file"])
+def test_a_secret_of_the_link_that_others_can_read_is_refused(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "secret"
+    path.write_text("tulip\n")
+    more = {"password_file": {"username": "a"}, "key_file": {"tls": True, "certificate_file": "site.pem"}}
+    settings = LinkSettings(**{name: str(path)}, **more[name])
+    path.chmod(0o644)
+    with pytest.raises(
+        InvalidInputError, match=f"^broker.{name} {path} can be read by other users"
+    ) as raised:
+        check_secrets(settings)
+    assert "tulip" not in str(raised.value)
+    path.chmod(0o600)
+    check_secrets(settings)
+
+
+@pytest.mark.parametrize(
+    ("owner", "user", "permissions", "refused"),
+    [
+        (1000, 1000, 0o600, None),
+        (1000, 1000, 0o640, "chmod 600"),
+        # A file of root's that is lent to a service by its group, as systemd's credentials are.
+        (0, 1000, 0o440, None),
+        (0, 1000, 0o640, None),
+        (0, 1000, 0o660, "chmod 640"),
+        (0, 1000, 0o644, "chmod 640"),
+        (0, 0, 0o640, None),
+        (0, 0, 0o644, "chmod 640"),
+    ],
+)
+def test_whose_file_may_be_read_by_its_group(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: int, user: int, permissions: int, refused: str
+) -> None:
+    path = tmp_path / "secret"
+    status = os.stat_result((stat.S_IFREG | permissions, 1, 1, 1, owner, owner, 1, 0, 0, 0))
+    monkeypatch.setattr(Path, "stat", lambda self: status)
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    fault = readers_fault(path)
+    assert fault is None if refused is None else refused in str(fault)
+
+
+def test_who_cannot_mount_a_secret_otherwise_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    key = tmp_path / "site.key"
+    load_or_create_signing_key(key)
+    key.chmod(0o444)
+    monkeypatch.setenv("FEDMEDCLIP_ALLOW_READABLE_KEYS", "yes")
+    with pytest.raises(InvalidInputError):
+        load_signing_key(key)
+    monkeypatch.setenv("FEDMEDCLIP_ALLOW_READABLE_KEYS", "1")
+    load_signing_key(key)
+    assert f"signing key {key} can be read by other users of this machine" in caplog.text
+
+
+def test_blanks_around_a_password_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     password = tmp_path / "password"
-    password.write_text("tulip\n")
-    password.chmod(0o640)
-    settings = LinkSettings(username="a", password_file=str(password))
-    warn_of_secrets(settings)
-    assert not caplog.text
-    password.chmod(0o644)
     password.write_text("tulip \n")
-    warn_of_secrets(settings)
-    assert f"broker.password_file {password} can be read by other users" in caplog.text
+    password.chmod(0o600)
+    check_secrets(LinkSettings(username="a", password_file=str(password)))
     assert "begins or ends with a blank" in caplog.text
     assert "tulip" not in caplog.text
 

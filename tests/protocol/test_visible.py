@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedmedclip.protocol.csv_cells import path_cell, path_of, text_cell, text_of
-from fedmedclip.protocol.visible import is_utf8, visible
+from fedmedclip.protocol.errors import MessageError
+from fedmedclip.protocol.visible import LONGEST_LINE, is_utf8, visible
 
 ANY_NAME = st.binary(max_size=30).map(os.fsdecode) | st.text(max_size=30) | st.text("./'=+-@\t1", max_size=8)
 
@@ -31,6 +32,15 @@ def test_every_name_becomes_one_printable_line_of_utf8(name: str) -> None:
     assert visible(name).isprintable()
     assert is_utf8(visible(name))
     assert visible(visible(name)) == visible(name)
+
+
+@given(st.text(max_size=12), st.integers(0, 3000))
+def test_an_error_is_one_line_of_bounded_length_whatever_it_quotes(text: str, times: int) -> None:
+    line = str(MessageError(f"a message on {text * times} is refused; send another"))
+    assert line.isprintable()
+    assert len(line) <= LONGEST_LINE
+    assert line.startswith("a message on ")
+    assert line.endswith("is refused; send another")
 
 
 @given(ANY_NAME)

@@ -7,7 +7,7 @@ from fedmedclip.simulation.federation.feature_pool import pool_of_file
 
 
 @pytest.fixture(scope="session")
-def pool(tmp_path_factory):
+def pool_file(tmp_path_factory):
     """300 images of two overlapping classes at three sites, 16 values each."""
     draw = np.random.default_rng(0)
     labels = draw.integers(0, 2, 300)
@@ -18,4 +18,10 @@ def pool(tmp_path_factory):
         path, embeddings=embeddings.astype(np.float32), labels=labels, sites=np.arange(300) % 3,
         class_embeddings=captions, logit_scale=10.0,
     )  # fmt: skip
-    return pool_of_file(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def pool(pool_file):
+    """Read the file."""
+    return pool_of_file(pool_file)

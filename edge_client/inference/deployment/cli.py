@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from fedmedclip.edge_client.options import BundleOption, HeadsOption
+from fedmedclip.edge_client.options import BundleOption, HeadsOption, InsecureOption, KeyOption
 from fedmedclip.protocol.paths import checked
 from fedmedclip.protocol.visible import visible
 
@@ -18,14 +18,18 @@ def deploy_command(
     ],
     heads: HeadsOption = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
+    key: KeyOption = None,
+    insecure: InsecureOption = False,
 ) -> None:
     """Make one ONNX file that classifies: uint8 images in, probabilities out, with nothing of ours to run.
 
     With a site's heads it holds the private head, so it stays with that site.
     """
     from fedmedclip.edge_client.inference.deployment.deploy import deploy
+    from fedmedclip.protocol.trust.decision import trust_of_user
 
-    written = deploy(bundle, heads, out, force=force)
+    trust = trust_of_user(key or (), insecure=insecure)
+    written = deploy(bundle, heads, out, force=force, trust=trust)
     print(f"model    {visible(written.path)}, {written.bytes / 1e6:.1f} MB")
     print(f"outputs  {', '.join(written.outputs)}")
     print(f"checked  as `fedmedclip predict` to {written.largest_difference:.1g} on {written.images} images")

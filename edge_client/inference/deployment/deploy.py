@@ -12,8 +12,8 @@ import onnx
 import onnxruntime
 
 from fedmedclip.edge_client.features.encoder import Encoder
-from fedmedclip.edge_client.heads.classification import predict, zero_shot
-from fedmedclip.edge_client.heads.heads_file import Heads, load_heads
+from fedmedclip.edge_client.heads.classification import answer
+from fedmedclip.edge_client.heads.heads_file import Heads, load_trusted_heads
 from fedmedclip.edge_client.inference.deployment.graph import (
     EMBEDDING,
     IMAGE,
@@ -27,6 +27,7 @@ from fedmedclip.protocol.bundle.self_test import read_self_test
 from fedmedclip.protocol.errors import BundleError, InvalidInputError
 from fedmedclip.protocol.new_files import new_file
 from fedmedclip.protocol.paths import is_stream, onnx_fault
+from fedmedclip.protocol.trust.decision import Trust, trust_of_user
 
 TOLERANCE = 1e-5
 # A protocol buffer, and so an ONNX file that holds its own weights, ends at 2 GiB.
@@ -45,12 +46,21 @@ class Deployed:
     outputs: list[str]
 
 
-def deploy(bundle_folder: Path, heads_file: Path | None, out: Path, *, force: bool = False) -> Deployed:
+def deploy(
+    bundle_folder: Path,
+    heads_file: Path | None,
+    out: Path,
+    *,
+    force: bool = False,
+    trust: Trust | None = None,
+) -> Deployed:
     """Write the model to `out`, whole and checked or not at all.
 
-    Without heads it classifies zero-shot. Raises InvalidInputError when `out` exists (without `force`) or the
-    model is above 2 GiB, BundleError and HeadError for files that cannot be used, and BundleError when the
-    model does not give what `fedmedclip predict` gives.
+    Without heads, and with heads whose site found that better, it classifies zero-shot; without `trust`, that
+    of this user holds (`trust_of_user`). Raises
+    InvalidInputError when `out` exists (without `force`) or the model is above 2 GiB, BundleError and
+    HeadError for files that cannot be used, and BundleError when the model does not give what `fedmedclip
+    predict` gives.
     """
     if is_stream(out):
         raise InvalidInputError(
@@ -61,9 +71,14 @@ def deploy(bundle_folder: Path, heads_file: Path | None, out: Path, *, force: bo
     if out.exists() and not force:
         raise InvalidInputError(f"{out} exists; replace it with --force or choose another --out")
     bundle = open_bundle(bundle_folder)
-    heads = None if heads_file is None else load_heads(heads_file, bundle)
+    trusted = trust_of_user() if trust is None else trust
+    trusted.require_bundle(bundle)
+    heads = None if heads_file is None else load_trusted_heads(heads_file, bundle, trusted)
+    described = metadata(bundle, heads)
+    if heads is not None and heads.zero_shot_answers:
+        heads = None
     encoder = read_encoder(bundle)
-    model = deployed_model(encoder, bundle, heads, metadata(bundle, heads))
+    model = deployed_model(encoder, bundle, heads, described)
     del encoder
     if model.ByteSize() > MAX_FILE_BYTES:
         raise InvalidInputError(
@@ -131,6 +146,7 @@ def metadata(bundle: Bundle, heads: Heads | None) -> dict[str, str]:
             "head_version": heads.version,
             "ensemble": heads.ensemble,
             "private_head": heads.private is not None,
+            "zero_shot_answers": heads.zero_shot_answers,
         }
     return {
         f"fedmedclip.{name}": value if isinstance(value, str) else msgspec.json.encode(value).decode()
@@ -154,12 +170,8 @@ def largest_difference(
     del session
     with Encoder(bundle) as encoder:
         embeddings = encoder.encode(images)
-    if heads is None:
-        expected = {PROBABILITIES: zero_shot(bundle, embeddings), WEIGHT: np.zeros(len(images))}
-    else:
-        predictions = predict(heads, bundle, embeddings)
-        expected = {PROBABILITIES: predictions.ensemble, WEIGHT: predictions.ensemble_weight}
-    expected[EMBEDDING] = embeddings
+    probabilities, weights = answer(heads, bundle, embeddings)
+    expected = {PROBABILITIES: probabilities, WEIGHT: weights, EMBEDDING: embeddings}
     return max(float(np.abs(found[name] - value).max()) for name, value in expected.items())
 
 

@@ -13,18 +13,20 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from fedmedclip.edge_client.doctor.broker import own_certificates, reach
+from fedmedclip.edge_client.doctor.broker import asks_for_certificates, own_certificates, reach
 from fedmedclip.edge_client.doctor.clock import clock
 from fedmedclip.edge_client.doctor.examination import examine
 from fedmedclip.edge_client.doctor.finding import State, bad, good
-from fedmedclip.edge_client.doctor.machine import disk, memory, processor
+from fedmedclip.edge_client.doctor.machine import disk, memory, processor, secrets
 from fedmedclip.edge_client.doctor.table import print_table
 from fedmedclip.edge_client.doctor.training import training
 from fedmedclip.edge_client.doctor.work import features
 from fedmedclip.edge_client.features.feature_store import FeatureStore
 from fedmedclip.protocol.errors import BundleError
 from fedmedclip.protocol.link.settings import LinkSettings
+from fedmedclip.simulation.processes.brokers import MosquittoBroker
 from tests.edge_client.test_commands import fedmedclip
+from tests.protocol.link.test_transports import make_certificate
 
 
 @pytest.fixture
@@ -187,3 +189,32 @@ def test_a_build_for_graphics_cards_without_one_is_larger_than_need_be(tmp_path)
     (devices / "nvidia0").touch()
     assert training(torch, devices).state is State.OK
     assert training(None, devices).state is State.BAD
+
+
+def test_a_broker_that_lets_in_who_shows_no_certificate(tmp_path, mosquitto_installed):
+    root = make_certificate(tmp_path, "root", None)
+    server, site = (make_certificate(tmp_path, name, root) for name in ("server", "site"))
+    lines = [f"cafile {root.certificate_file}", f"certfile {server.certificate_file}"]
+    lines += [f"keyfile {server.key_file}"]
+    files = {"certificate_file": site.certificate_file, "key_file": site.key_file}
+    for asks, states in ((False, [State.BAD]), (True, [])):
+        with MosquittoBroker(listener_settings=[*lines, f"require_certificate {asks}".lower()]) as broker:
+            settings = LinkSettings(
+                host=broker.host, port=broker.port, tls=True, ca_file=root.certificate_file, **files
+            )
+            assert [finding.state for finding in asks_for_certificates(settings)] == states
+
+
+def test_a_secret_that_others_can_read_is_not_fit(tmp_path, monkeypatch):
+    key, password = tmp_path / "site.key", tmp_path / "password"
+    for path in (key, password):
+        path.touch(0o600)
+    files = {"site.key": key, "broker.password_file": password, "broker.key_file": None}
+    assert secrets(files).state is State.OK
+    password.chmod(0o604)
+    finding = secrets(files)
+    assert finding.state is State.BAD
+    assert "broker.password_file" in str(finding)
+    assert "chmod 6" in str(finding)
+    monkeypatch.setenv("FEDMEDCLIP_ALLOW_READABLE_KEYS", "1")
+    assert secrets(files).state is State.NOTE

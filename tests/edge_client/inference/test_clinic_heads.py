@@ -13,7 +13,10 @@ from fedmedclip.edge_client.heads.heads_file import load_heads
 from fedmedclip.protocol.codecs import delta_codec_named, encode_head
 from fedmedclip.protocol.configuration import read_configuration
 from fedmedclip.protocol.heads.head import head_digest
+from fedmedclip.protocol.heads.heads_signature import heads_signer
 from fedmedclip.protocol.link.settings import LinkSettings
+from fedmedclip.protocol.signature import load_or_create_signing_key
+from fedmedclip.protocol.trust.decision import trust_of_user
 from fedmedclip.simulation.processes.configurations import write_aggregator_configuration
 from tests.edge_client.conftest import write_tiny_bundle
 from tests.edge_client.test_commands import fedmedclip, one_line
@@ -30,6 +33,7 @@ def centre(tmp_path_factory, tiny_bundle):
     configuration = read_configuration(configuration_file, AggregatorConfiguration)
     state = configuration_file.parent / configuration.federation.state
     state.mkdir(exist_ok=True)
+    load_or_create_signing_key(state / "aggregator.key")
     store = Store(state / "aggregator.db")
     plan, specification = begin_or_resume(configuration, tiny_bundle, store, bytes(32))
     head = GlobalHead(store, specification, plan.downlink_codec, plan.rounds, 1 << 17)
@@ -38,7 +42,7 @@ def centre(tmp_path_factory, tiny_bundle):
         delta = {name: array * np.float32(0.1) for name, array in specification.initial(number).items()}
         encoded = encode_head(delta_codec_named("lossless"), delta, specification)
         store.add_update(number, "site-a", 10, encoded.data)
-        head.aggregate(number, "samples")
+        head.aggregate(number)
         digests.append(head.digest)
     store.close()
     return configuration_file, digests
@@ -58,12 +62,16 @@ def test_the_centre_writes_a_heads_file_that_classifies_without_extras(
     version = 2 if version is None else version
     assert f"the shared head of version {version} of 3" in written.stdout
     assert ("not trained yet" in written.stdout) == (version == 0)
+    key = load_or_create_signing_key(configuration_file.with_name("aggregator.key")).public_key
+    assert f"fedmedclip trust {key.hex()}" in written.stdout
+    assert heads_signer(path) == key
+    trust_of_user().require_heads(path)
     heads = load_heads(path, tiny_bundle)
     assert (heads.version, heads.site, heads.private) == (version, "", None)
     assert head_digest(heads.shared) == digests[version]
     done = fedmedclip(
         "predict", "--bundle", tiny_bundle.folder, "--heads", path, class_folders / "glioma", "-o", rows,
-        without_extras=True,
+        "--insecure", without_extras=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert f"{path}: no private head; the shared head answers alone" in done.stderr

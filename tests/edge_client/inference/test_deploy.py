@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -25,6 +26,7 @@ from fedmedclip.edge_client.learning.methods.whitened_memory import fit as fit_m
 from fedmedclip.protocol.bundle.bundle import open_bundle
 from fedmedclip.protocol.bundle.preprocessing import fit
 from fedmedclip.protocol.errors import BundleError, InvalidInputError
+from fedmedclip.protocol.heads.heads_file import Judgement
 from fedmedclip.protocol.heads.shared_heads import initial_shared_head, known_methods
 from tests import ROOT
 from tests.edge_client.heads.heads_examples import example_heads
@@ -89,6 +91,17 @@ def test_without_heads_it_is_zero_shot(tmp_path, tiny_bundle):
     found, weight = session.run(["probabilities", "ensemble_weight"], {"image": images})
     np.testing.assert_allclose(found, expected, atol=1e-6)
     assert not weight.any()
+
+
+def test_where_zero_shot_was_better_the_file_is_zero_shot_and_says_so(tmp_path, tiny_bundle):
+    heads = replace(heads_for(tiny_bundle), judgement=Judgement(40, 0.5, 0.75))
+    written = deployed(tiny_bundle, heads, tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(written.path)
+    images = pixels(tiny_bundle, 2)
+    probabilities, embedding = session.run(["probabilities", "embedding"], {"image": images})
+    np.testing.assert_allclose(probabilities, zero_shot(tiny_bundle, embedding), atol=1e-5)
+    described = session.get_modelmeta().custom_metadata_map
+    assert json.loads(described["fedmedclip.zero_shot_answers"]) is True
 
 
 def test_the_file_is_self_contained_and_says_what_it_is(tmp_path, tiny_bundle):

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from fedmedclip.aggregator.rules import weighted_mean
+from fedmedclip.aggregator.rules.names import rule_named
+from fedmedclip.aggregator.rules.rule import in_memory
 from fedmedclip.edge_client.heads.heads import predict_probabilities, private_head_specification
 from fedmedclip.edge_client.heads.whitening import arrived, statistics, whitening
 from fedmedclip.edge_client.learning.methods.whitened_memory import CAPACITY, fit
@@ -16,6 +17,11 @@ from tests.edge_client.heads.heads_examples import CLASSES, SCALE, SIZE, example
 METHOD = "whitened-memory"
 SPECIFICATION = shared_head_specification(METHOD, SIZE, CLASSES)
 NOTHING = initial_shared_head(METHOD, SIZE, 0, CLASSES)
+
+
+def weighted_mean(pairs, specification):
+    updates = [in_memory(f"site-{place}", *pair) for place, pair in enumerate(pairs)]
+    return rule_named("weighted_mean")(updates, specification).delta
 
 
 def test_a_weighted_mean_of_statistics_is_that_of_all_images_within_sites():

@@ -1,5 +1,6 @@
 """One site and the messages of its aggregator, signed: what it answers, trains and tells its learner."""
 
+import tracemalloc
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -26,6 +27,7 @@ from fedmedclip.protocol.messages import (
     HeadRequest,
     Join,
     JoinAnswer,
+    Moment,
     Plan,
     Receipt,
     Snapshot,
@@ -107,8 +109,17 @@ class Site:
         assert self.hear(newest, now, topics.head(FEDERATION)) == []
 
     def admit(self, now=0.0):
-        assert self.hear(JoinAnswer(fingerprint(SITE_KEY.public_key), True, ""), now) == []
+        answers = self.answer(now)
         assert self.agent.joined
+        return answers
+
+    def answer(self, now=0.0, accepted=True, reason="", **changes):
+        """Answer the newest Join."""
+        asked = self.agent._application.asked
+        answer = JoinAnswer(
+            fingerprint(SITE_KEY.public_key), accepted, reason, asked, None, self.plan.revision
+        )
+        return self.hear(msgspec.structs.replace(answer, **changes), now)
 
     def announcement(self, delta=0.01):
         """Make the next version, and return its announcement."""
@@ -129,7 +140,14 @@ class Site:
 
     def settle(self, round_number, accepted=True, now=0.0):
         reason = "" if accepted else "norm"
-        return self.hear(Receipt(round_number, accepted, reason, False), now)
+        return self.hear(Receipt(round_number, accepted, reason, False, self.mark()), now)
+
+    def mark(self):
+        """The mark of the update that is under way, if one is."""
+        if (owed := self.state.outgoing_update()) is None:
+            return bytes(8)
+        payload = refer_to(owed.payload, self.limit)
+        return Update(owed.round_number, owed.samples, payload, owed.attempt).mark
 
 
 @pytest.fixture
@@ -146,7 +164,7 @@ def test_before_its_first_plan_a_site_is_silent(site):
     assert (agent.version, agent.joined, agent.finished) == (-1, False, False)
     assert agent.plan_identity == NO_IDENTITY
     assert agent.tick(0.0) == []
-    assert site.hear(Receipt(1, True, "", False)) == []
+    assert site.hear(Receipt(1, True, "", False, bytes(8))) == []
     assert site.hear(StateRequest(3)) == []
     assert (agent.refused_messages, site.learner.told) == (0, [])
 
@@ -155,7 +173,7 @@ def test_a_site_joins_trains_and_delivers(site):
     (join,) = site.hear_plan()
     assert isinstance(join, Join)
     assert (join.public_key, join.bundle_digest, join.samples) == (SITE_KEY.public_key, BUNDLE, 100)
-    assert (join.version, join.cannot) == (0, "")
+    assert (join.version, join.cannot) == (-1, "")
     assert site.agent.plan_identity == PLAN.identity
     assert site.agent.tick(1.0) == []  # it was asked this moment
     assert site.learner.trained == []
@@ -246,9 +264,9 @@ def test_an_announcement_that_came_before_the_plan_is_heeded_with_it(site):
     site.announcement()
     early = site.announcement()
     assert site.hear(early, topic=topics.head(FEDERATION)) == []
-    join, request = site.hear_plan()
+    (join,) = site.hear_plan()
     assert isinstance(join, Join)
-    assert request == HeadRequest(0)
+    assert site.answer() == [HeadRequest(0)]
 
 
 def test_nothing_is_trained_while_a_newer_version_is_on_its_way(site):
@@ -291,6 +309,10 @@ def test_a_refused_round_is_trained_again_after_a_while(site):
     site.join()
     site.agent.tick(0.0)
     site.settle(1, accepted=False, now=10.0)
+    # Perhaps it is no member any more: the answer to a Join would say so.
+    (join,) = site.agent.tick(10.0 + RETRY_SECONDS - 1)
+    assert isinstance(join, Join)
+    site.admit(10.0 + RETRY_SECONDS - 1)
     assert site.agent.tick(10.0 + RETRY_SECONDS - 1) == []
     assert rounds_in(site.agent.tick(10.0 + RETRY_SECONDS)) == [1]
     assert site.learner.trained == [1, 1]
@@ -388,10 +410,12 @@ def test_a_later_run_begins_anew(site):
     site.agent.tick(7.0)
     site.settle(7, accepted=False, now=7.0)
     (join,) = site.hear_plan(8.0, number=2, identity=b"j" * 16)
-    assert (join.version, site.agent.joined, site.agent.version) == (0, False, 0)
-    assert site.learner.told[-1] == (2, 0, False)
+    assert (join.version, site.agent.joined, site.agent.version) == (-1, False, -1)
+    assert (site.state.load().plan.number, site.learner.told[-1]) == (1, (1, 6, False))
     site.head, site.version = FIRST, 0
     site.admit(9.0)
+    assert (site.state.load().plan.number, site.agent.version) == (2, 0)
+    assert site.learner.told[-1] == (2, 0, False)
     assert site.agent.tick(9.0) == []  # whom the run before had drawn does not matter
     site.hear_newest(9.0)
     assert rounds_in(site.agent.tick(9.0)) == [1]  # that a round of the run before was refused is forgotten
@@ -420,7 +444,7 @@ def test_what_is_not_signed_as_it_must_be_is_refused_and_counted(site):
     site.join()
     assert site.hear_plan(1.0, aggregator_key=stranger.public_key, number=2, key=stranger) == []
     site.plan = PLAN
-    assert site.hear(Receipt(1, True, "", False), key=stranger) == []
+    assert site.hear(Receipt(1, True, "", False, bytes(8)), key=stranger) == []
     assert site.hear(site.announcement(), topic=topics.head(FEDERATION), key=stranger) == []
     assert (site.agent.refused_messages, site.agent.version) == (4, 0)
 
@@ -477,7 +501,7 @@ def test_a_status_is_owed_where_no_update_shows_the_version(site):
 def test_what_is_not_for_a_site_is_refused(site):
     site.join()
     down = topics.down(FEDERATION, "site-a")
-    assert site.hear(Update(1, 1, b"x"), topic=down) == []
+    assert site.hear(Update(1, 1, b"x", 0), topic=down) == []
     assert site.agent.refused_messages == 1
 
 
@@ -506,3 +530,80 @@ def test_more_may_be_drawn_later_and_none_is_called_off(site):
     site.hear(site.snapshot(), 2.0)
     site.hear(late, 2.0, head)
     assert rounds_in(site.agent.tick(2.0)) == [2]
+
+
+def test_an_old_plan_leads_a_site_without_state_nowhere(site):
+    """Its run is over: no aggregator answers what the site says for it."""
+    site.hear_plan(number=2, identity=b"o" * 16)
+    for now in (1.0, 30.0, 60.0):
+        assert all(isinstance(message, Join) for message in site.agent.tick(now))
+    assert (site.state.load(), site.learner.told, site.agent.version) == (None, [], -1)
+    site.join(61.0, number=3, identity=b"t" * 16)
+    assert rounds_in(site.agent.tick(62.0)) == [1]
+    assert (site.state.load().plan.number, site.state.ended_runs()) == (3, [])
+
+
+def test_a_later_plan_that_nobody_confirms_puts_nothing_away(site):
+    site.join()
+    assert rounds_in(site.agent.tick(0.0)) == [1]
+    before = site.state.load()
+    site.hear_plan(1.0, number=2, identity=b"o" * 16)
+    assert (site.agent.joined, site.agent.finished, site.agent.version) == (False, False, -1)
+    assert all(isinstance(message, Join) for message in site.agent.tick(30.0))
+    assert (site.state.load(), site.state.ended_runs()) == (before, [])
+    site.start()
+    assert site.agent.plan_identity == PLAN.identity
+
+
+@pytest.mark.parametrize("echoed", [None, Moment(1, 0, 1)])
+def test_an_old_answer_confirms_no_plan(site, echoed):
+    site.hear_plan(number=2, identity=b"o" * 16)
+    if echoed is not None:
+        site.answer(moment=echoed)
+    assert site.state.load() is None
+    site.answer()
+    assert site.state.load() is not None
+
+
+def test_an_old_revision_trains_nothing_until_the_newest_is_here(site):
+    site.hear_plan()
+    site.answer(revision=2)
+    site.hear_newest()
+    (join,) = site.agent.tick(ASK_AGAIN_SECONDS)
+    assert (join.revision, site.learner.trained) == (1, [])
+    site.hear_plan(21.0, revision=2, rounds=2)
+    assert rounds_in(site.agent.tick(21.0)) == [1]
+    assert site.state.load().plan.rounds == 2
+
+
+def test_who_is_refused_after_it_had_joined_trains_no_more(site):
+    site.join()
+    site.agent.tick(0.0)
+    site.settle(1, accepted=False, now=1.0)
+    site.agent.tick(21.0)
+    site.answer(21.0, accepted=False, reason="taken off the list")
+    assert not site.agent.joined
+    assert site.agent.tick(21.0 + RETRY_SECONDS) == []
+    assert site.learner.trained == [1]
+
+
+def test_copies_of_the_aggregators_requests_cost_a_bounded_share_of_the_uplink(site):
+    site.join()
+    site.agent.tick(0.0)
+    site.settle(1)
+    site.advance(1.0)
+    shown = [len(site.hear(StateRequest(0), float(now))) for now in range(600)]
+    assert 30 <= sum(shown) <= 40
+
+
+def test_garbage_at_a_site_is_counted_and_soon_not_logged_any_more(site, caplog):
+    site.join()
+    tracemalloc.start()
+    for number in range(3000):
+        site.agent.receive(topics.head(FEDERATION), b"FM\x03garbage" + bytes(100), number / 100)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert site.agent.refused_messages == 3000
+    assert 20 <= len(caplog.messages) <= 30
+    assert "somebody floods this site" in caplog.text
+    assert peak < 1 << 20

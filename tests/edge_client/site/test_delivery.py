@@ -28,12 +28,16 @@ def train(state, round_number):
     state.store_update(OutgoingUpdate(round_number, 10, DATA), b"private", b"residual", b"memory")
 
 
-def accepted(round_number):
-    return Receipt(round_number, True, "", False)
+def mark_of(round_number, attempt=0, limit=LARGE):
+    return Update(round_number, 10, refer_to(DATA, limit), attempt).mark
 
 
-def refused(round_number):
-    return Receipt(round_number, False, "norm", False)
+def accepted(round_number, **update):
+    return Receipt(round_number, True, "", False, mark_of(round_number, **update))
+
+
+def refused(round_number, **update):
+    return Receipt(round_number, False, "norm", False, mark_of(round_number, **update))
 
 
 def test_an_update_is_sent_again_until_it_is_settled(state, delivery):
@@ -41,7 +45,7 @@ def test_an_update_is_sent_again_until_it_is_settled(state, delivery):
     assert not delivery.under_way
     train(state, 1)
     assert delivery.under_way
-    update = Update(1, 10, DATA)
+    update = Update(1, 10, DATA, 0)
     assert delivery.due(LATE) == [update]
     assert delivery.due(LATE + ASK_AGAIN_SECONDS - 1) == []
     assert delivery.due(LATE + ASK_AGAIN_SECONDS) == [update]
@@ -54,7 +58,7 @@ def test_a_new_connection_need_not_wait(state, delivery):
     train(state, 1)
     delivery.due(LATE)
     delivery.send_at_once()
-    assert delivery.due(LATE + 1) == [Update(1, 10, DATA)]
+    assert delivery.due(LATE + 1) == [Update(1, 10, DATA, 0)]
 
 
 def test_an_update_whose_round_is_over_is_asked_for_soon_but_once(state, delivery):
@@ -74,7 +78,7 @@ def test_blocks_are_sent_once_and_again_when_they_are_cut_otherwise(state):
     delivery = Delivery(state, SMALL)
     train(state, 1)
     reference = refer_to(DATA, SMALL)
-    whole = [Update(1, 10, reference), *blocks_of(DATA, reference)]
+    whole = [Update(1, 10, reference, 0), *blocks_of(DATA, reference)]
     assert len(whole) == 4
     assert delivery.due(LATE) == whole
     assert delivery.due(LATE + 20) == whole[:1]
@@ -83,7 +87,7 @@ def test_blocks_are_sent_once_and_again_when_they_are_cut_otherwise(state):
     delivery.limit_messages(SMALL + 512)
     assert len(delivery.due(LATE + 60)) == 3
     delivery.limit_messages(SMALL)
-    delivery.take_receipt(accepted(1), LATE + 61)
+    assert delivery.take_receipt(accepted(1, limit=SMALL), LATE + 61)
     train(state, 2)
     assert len(delivery.due(LATE + 80)) == 4
 
@@ -111,11 +115,11 @@ def test_a_receipt_of_another_round_settles_nothing(state, delivery):
 
 def test_a_refused_round_is_trained_again_later_and_later(state, delivery):
     now, waits = LATE, []
-    for _ in range(9):
+    for attempt in range(9):
         assert delivery.may_train(now)
         train(state, 1)
         assert not delivery.may_train(now)
-        assert delivery.take_receipt(refused(1), now)
+        assert delivery.take_receipt(refused(1, attempt=attempt), now)
         assert state.load().trained_round == 0
         began = now
         while not delivery.may_train(now):
@@ -137,7 +141,7 @@ def test_an_accepted_update_forgets_the_refusals(state, delivery):
 
 def test_an_update_of_a_closed_round_is_settled_and_costs_no_waiting(state, delivery):
     train(state, 1)
-    assert delivery.take_receipt(Receipt(1, False, "round 1 is closed", True), LATE)
+    assert delivery.take_receipt(Receipt(1, False, "round 1 is closed", True, mark_of(1)), LATE)
     assert delivery.may_train(LATE)
     stored = state.load()
     assert (stored.trained_round, stored.residual) == (1, None)
@@ -149,3 +153,28 @@ def test_another_run_begins_without_the_refusals_of_the_one_before(delivery):
     delivery.begin_run()
     assert delivery.may_train(0.0)
     assert delivery.train_later(LATE) == RETRY_SECONDS
+
+
+def test_an_old_refusal_does_not_make_a_site_train_again_though_it_sends_the_same_bits(state, delivery):
+    train(state, 1)
+    assert delivery.take_receipt(refused(1), LATE)
+    train(state, 1)
+    (update,) = delivery.due(LATE + 100)
+    assert (update.payload, update.attempt) == (DATA, 1)
+    assert not delivery.take_receipt(refused(1), LATE + 101)
+    assert not delivery.take_receipt(accepted(1), LATE + 101)
+    assert delivery.under_way
+    assert delivery.take_receipt(accepted(1, attempt=1), LATE + 102)
+    assert state.load().trained_round == 1
+    train(state, 2)
+    delivery.send_at_once()
+    assert delivery.due(LATE + 103)[0].attempt == 0
+
+
+def test_a_receipt_for_an_update_that_is_cut_otherwise_now_is_waited_for_once_more(state):
+    delivery = Delivery(state, SMALL)
+    train(state, 1)
+    delivery.due(LATE)
+    delivery.limit_messages(LARGE)
+    assert not delivery.take_receipt(accepted(1, limit=SMALL), LATE)
+    assert delivery.take_receipt(accepted(1), LATE)

@@ -1,3 +1,5 @@
+import sqlite3
+
 import msgspec
 import pytest
 
@@ -185,3 +187,33 @@ def test_a_closed_state_lets_go_of_its_file(state, tmp_path):
     with pytest.raises(StorageError):
         state.load()
     assert [path.name for path in tmp_path.iterdir()] == ["site.db"]
+
+
+def test_a_damaged_report_is_left_out_and_the_others_stay(state, caplog):
+    state.write_journal(1, {"accuracy": 0.5})
+    state._database.rows("INSERT INTO journal VALUES (2, x'7b')")
+    assert state.journal() == {1: {"accuracy": 0.5}}
+    assert "the report of version 2 is left out" in caplog.text
+
+
+def test_a_damaged_plan_is_named(state):
+    state._database.rows("UPDATE site SET plan = x'c1'")
+    with pytest.raises(StorageError, match="the plan is damaged"):
+        state.load()
+
+
+def test_a_state_of_protocol_2_is_migrated(state, tmp_path):
+    state.store_update(OutgoingUpdate(1, 10, b"update"), b"private", b"residual", b"memory")
+    state.close()
+    with sqlite3.connect(tmp_path / "site.db") as database:
+        database.execute("ALTER TABLE site DROP COLUMN attempts")
+        database.execute("ALTER TABLE outbox DROP COLUMN attempt")
+        database.execute("DROP TABLE sessions")
+        database.execute("PRAGMA user_version = 2")
+    again = SiteState(tmp_path / "site.db")
+    assert (again.outgoing_update().attempt, again.session()) == (0, 0)
+    again.begin_session(7)
+    again.settle(1, False, again=True)
+    again.store_update(OutgoingUpdate(1, 10, b"update"), b"private", b"residual", b"memory")
+    assert (again.outgoing_update().attempt, again.session()) == (1, 7)
+    again.close()

@@ -29,7 +29,7 @@ def state(tmp_path):
         "INSERT INTO site VALUES (1, ?, 1, 0, 2, x'aa', x'bb', x'cc', x'dd')", (msgspec.msgpack.encode(PLAN),)
     )
     connection.execute("INSERT INTO outbox VALUES (1, 2, 10, x'ee', x'01', x'02')")
-    connection.execute("INSERT INTO journal VALUES (1, '{\"bytes\":5}')")
+    connection.execute("INSERT INTO journal VALUES (1, CAST('{\"bytes\":5}' AS BLOB))")
     connection.commit()
     connection.close()
     state = SiteState(tmp_path / "site.db")

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -178,11 +179,11 @@ def test_anything_else_for_a_manifest_is_refused(encoded: bytes) -> None:
         (npy(EMBEDDINGS)[:-3], "not a readable array"),
         (npy(EMBEDDINGS.astype(np.float64)), "float64"),
         (npy(EMBEDDINGS.T.copy()), r"\(4, 2\)"),
-        (npy(np.array([{}, {}], dtype=object)), "not a readable array"),
+        (npy(np.array([{}, {}], dtype=object)), "is object"),
         (npy(2 * EMBEDDINGS), "unit length"),
         (npy(EMBEDDINGS * np.nan), "unit length"),
         (npy(EMBEDDINGS).replace(b"(2, 4)", b"(9e99,"), "not a readable array"),
-        (npy(EMBEDDINGS).replace(b"(2, 4), }      ", b"(99999999999,) }"), "not a readable array"),
+        (npy(EMBEDDINGS).replace(b"(2, 4), }      ", b"(99999999999,) }"), r"is float32 \(99999999999,\)"),
     ],
 )
 def test_class_embeddings_that_are_none_are_refused(
@@ -195,8 +196,28 @@ def test_class_embeddings_that_are_none_are_refused(
 def test_an_archive_of_arrays_is_refused(tmp_path: Path) -> None:
     archive = io.BytesIO()
     np.savez(archive, EMBEDDINGS)
-    with pytest.raises(BundleError, match="an archive"):
+    with pytest.raises(BundleError, match="not a readable array"):
         open_bundle(write_bundle(tmp_path / "bundle", archive.getvalue()))
+
+
+def test_what_a_header_or_a_limit_says_takes_no_memory(tmp_path: Path) -> None:
+    """Neither the values that a header promises nor all that a manifest may have is allocated to be read."""
+    header = npy(EMBEDDINGS).replace(b"(2, 4), }         ", b"(1048576, 2048), }")
+    folder = write_bundle(tmp_path / "bundle", header)
+    tracemalloc.start()
+    try:
+        with pytest.raises(BundleError, match=r"is float32 \(1048576, 2048\)"):
+            open_bundle(folder)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 << 20
+
+
+@pytest.mark.parametrize("encoded", [b'{"format\xec": 1}', b'{"format": 1, "model": "\xff"}', b"\xff"])
+def test_a_manifest_that_is_not_utf8_is_damaged(encoded: bytes) -> None:
+    with pytest.raises(BundleError, match="is damaged"):
+        decode_manifest(encoded, Path(MANIFEST))
 
 
 @settings(max_examples=200, deadline=None)

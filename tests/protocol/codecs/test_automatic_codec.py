@@ -25,7 +25,7 @@ def test_no_message_exceeds_the_budget(size, budget):
             result = encode_head(codec, delta, specification, memory)
             memory = result.memory
             reference = refer_to(result.data, 131_072)
-            update = seal(Update(10**6, 10**9, reference), "fmc1/federation/up/site", key, NO_IDENTITY)
+            update = seal(Update(10**6, 10**9, reference, 0), "fmc1/federation/up/site", key, NO_IDENTITY)
             broadcast = Announcement(10**6, bytes(32), False, reference, LOTS - 1)
             assert len(update) <= budget
             assert len(seal(broadcast, "fmc1/federation/head", key, NO_IDENTITY)) <= budget

@@ -215,6 +215,7 @@ class TestNames:
             ("lowrank:rank=65", "from 1 to 64"),
             ("lowrank:rank=-1", "from 1 to 64"),
             ("lowrank:rank=²", "from 1 to 64"),
+            ("lowrank:rank=" + "1" * 5000, "has 5013 characters, at most 64"),
             ("lowrank:bits=5", "bits is '5', it must be one of 2, 3, 4, 8"),
             ("lowrank:rank=4,colour=red", "no parameter colour"),
             ("topk:share=0", "share is '0', it must be a number from 1e-06 to 1"),

@@ -58,6 +58,15 @@ def test_an_invitation_that_expired_says_both_times() -> None:
         read_invitation(invitation_text(invitation()), "invitation", now=3000)
 
 
+@pytest.mark.parametrize("moment", [-(1 << 62), -1, 1 << 40])
+def test_an_invitation_of_a_moment_that_no_calendar_has_is_refused(moment: int) -> None:
+    made = sign_invitation(msgspec.structs.replace(invitation(), expires=moment), COORDINATOR)
+    text = invitation_text(invitation()).replace("expires = 2000", f"expires = {moment}")
+    text = text.replace(invitation().signature, made.signature)
+    with pytest.raises(InvalidInputError, match=r"expires is .* give a whole number from 0 to"):
+        read_invitation(text, "invitation", now=1500)
+
+
 def test_an_altered_invitation_is_refused() -> None:
     text = invitation_text(invitation()).replace("broker.example.org", "broker.example.com")
     with pytest.raises(InvalidInputError, match="was altered"):
@@ -73,6 +82,12 @@ def test_an_invitation_of_a_later_format_says_so() -> None:
 def test_the_enrolment_key_is_the_same_on_both_sides_and_another_for_each_token() -> None:
     numbers = {enrolment_key(token).private_numbers() for token in (TOKEN, TOKEN, new_token())}
     assert len(numbers) == 2
+
+
+@pytest.mark.parametrize("name", ["hospital-a\n", "Hospital", "", "-a", "a" * 33])
+def test_a_request_in_a_name_that_cannot_stand_in_a_topic_is_refused(name: str) -> None:
+    with pytest.raises(MessageError, match="malformed request"):
+        open_request(encode_request(request(site=name), TOKEN, SITE))
 
 
 def test_a_request_shows_who_holds_the_invitation() -> None:

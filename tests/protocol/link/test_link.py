@@ -1,5 +1,6 @@
 """The MQTT link against real brokers: what arrives, what is refused, what is counted."""
 
+import itertools
 import time
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from fedmedclip.protocol.link.link import (
     Received,
 )
 from fedmedclip.simulation.processes.brokers import EmbeddedBroker, MosquittoBroker, free_port
-from tests.protocol.link.helpers import open_link, unique, wait_for
+from tests.protocol.link.helpers import open_link, quiet, unique, wait_for
 
 
 @pytest.mark.parametrize(("wanted", "spoken"), [("auto", "5"), ("5", "5"), ("3.1.1", "3.1.1")])
@@ -248,3 +249,32 @@ def test_two_clients_with_one_name_are_told_so(mosquitto: MosquittoBroker, proto
         with open_link(mosquitto, name, protocol=protocol):
             ending = wait_for(first, Disconnected, lambda event: "another client" in event.reason)
             assert ending.fatal or name in ending.reason
+
+
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+def test_what_is_retained_can_be_read_again_and_what_is_not_stays_silent(mosquitto, protocol):
+    kept, cleared = f"{unique('kept')}/plan", f"{unique('cleared')}/plan"
+    with open_link(mosquitto, protocol=protocol) as link:
+        link.subscribe(kept, cleared)
+        for topic in (kept, cleared):
+            link.publish(topic, b"plan", retain=True)
+            wait_for(link, Received).acknowledge()
+        link.publish(cleared, b"", retain=True)
+        wait_for(link, Received).acknowledge()
+        link.read_retained(kept, cleared, "never/subscribed")
+        found = wait_for(link, Received)
+        assert (found.topic, found.payload, found.retained) == (kept, b"plan", True)
+        assert quiet(link, Received)
+
+
+def test_a_last_will_may_be_made_anew_for_each_attempt_to_connect(mosquitto):
+    wills = (Message("status", str(number).encode()) for number in itertools.count())
+    made = []
+
+    def next_will():
+        made.append(next(wills))
+        return made[-1]
+
+    with open_link(mosquitto, will=next_will) as link:
+        wait_for(link, Connected)
+    assert len(made) == 1

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 import fedmedclip.simulation.accuracy.benchmark as benchmark
 from fedmedclip.command import app
+from fedmedclip.edge_client.learning.floors import NO_FLOORS
 from fedmedclip.edge_client.learning.settings import TrainingSettings
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.simulation.accuracy.benchmark import AccuracySettings, run_accuracy
@@ -71,7 +72,13 @@ def training(tmp_path_factory):
 
 def run(features, training, out, **changes):
     settings = AccuracySettings(
-        out, Source(features=features), methods=",".join(METHODS), training=training, rounds=1, seeds="0,1"
+        out,
+        Source(features=features),
+        methods=",".join(METHODS),
+        training=training,
+        rounds=1,
+        seeds="0,1",
+        floors=False,
     )
     console = Console(width=100, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
     run_accuracy(dataclasses.replace(settings, **changes), console)
@@ -88,7 +95,7 @@ def case(**changes):
     return Case(
         **{
             "label": "fedmedclip", "method": "fedmedclip", "rounds": 2, "settings": TrainingSettings(),
-            "uplink_codec": "lowrank", "downlink_codec": "lowrank", **changes,
+            "uplink_codec": "lowrank", "downlink_codec": "lowrank", "floors": NO_FLOORS, **changes,
         }
     )  # fmt: skip
 

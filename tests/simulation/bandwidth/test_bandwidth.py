@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 import fedmedclip.simulation.federation.federation as federation
+from fedmedclip.edge_client.learning.floors import NO_FLOORS
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.heads.shared_heads import shared_head_specification
 from fedmedclip.simulation.bandwidth.benchmark import BandwidthSettings, run_bandwidth
@@ -47,7 +48,7 @@ def run(folder, out, **changes):
     settings = BandwidthSettings(
         **{
             "out": out, "codecs": "lossless,int8", "seeds": "0,1",
-            "source": Source(folder / "data", folder / "bundle"), "rounds": 2, **changes,
+            "source": Source(folder / "data", folder / "bundle"), "rounds": 2, "floors": False, **changes,
         }
     )  # fmt: skip
     console = Console(width=100, record=True, quiet=False, file=open("/dev/null", "w"))  # noqa: SIM115
@@ -69,7 +70,7 @@ def experiment(pool, **changes):
     return Experiment(
         **{
             "pool": pool, "method": "fedmedclip", "rounds": 3, "sites": None, "alpha": 0.5,
-            "sites_per_round": None, **changes,
+            "sites_per_round": None, "floors": NO_FLOORS, **changes,
         }
     )  # fmt: skip
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fedmedclip.aggregator.store import Store
+from fedmedclip.edge_client.learning.floors import NO_FLOORS
 from fedmedclip.protocol.heads.head import head_digest
 from fedmedclip.protocol.link.settings import LinkSettings
 from fedmedclip.simulation.demo.summary import global_heads, newest_version
@@ -65,6 +66,7 @@ class Federation:
         write_site_configuration(
             self.folder / (folder or name) / "site.toml",
             federation="trial", site=name, bundle=self.bundle, data=data, seed=3, broker=self.broker,
+            floors=NO_FLOORS,
         )  # fmt: skip
 
     def start(self, *names: str, once: bool = True, more: Sequence[str] = ()) -> None:

@@ -16,6 +16,7 @@ from pydicom.data import get_testdata_file
 
 from fedmedclip.edge_client.inference.evaluation import run_evaluation
 from fedmedclip.edge_client.inference.prediction import run_prediction
+from fedmedclip.edge_client.learning.floors import NO_FLOORS
 from fedmedclip.protocol.link.settings import LinkSettings
 from fedmedclip.simulation.processes.brokers import MosquittoBroker
 from fedmedclip.simulation.processes.commands import all_ended, start_command
@@ -144,7 +145,7 @@ def test_a_federation_gives_nothing_of_a_header_away(
         write_site_configuration(
             tmp_path / "site" / "site.toml",
             federation="trial", site="site-a", bundle=bundle, data=data, seed=3,
-            broker=LinkSettings(host=broker.host, port=port),
+            broker=LinkSettings(host=broker.host, port=port), floors=NO_FLOORS,
         )  # fmt: skip
         processes = [
             start_command(room, [room, "--config", str(tmp_path / room / f"{room}.toml"), "--once", *more],

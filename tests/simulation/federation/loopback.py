@@ -17,7 +17,7 @@ from fedmedclip.aggregator.coordinator import Coordinator
 from fedmedclip.aggregator.global_head import GlobalHead
 from fedmedclip.aggregator.store import Store
 from fedmedclip.edge_client.site.agent import SiteAgent
-from fedmedclip.edge_client.site.roles import Identity
+from fedmedclip.edge_client.site.roles import Contribution, Identity
 from fedmedclip.edge_client.site.state import SiteState
 from fedmedclip.protocol import topics
 from fedmedclip.protocol.envelope import NO_IDENTITY, seal
@@ -43,6 +43,7 @@ class DriftingLearner:
     trained: list[int] = field(default_factory=list)
     digests: dict[int, bytes] = field(default_factory=dict)
     shares: dict[int, float] = field(default_factory=dict)
+    withheld: str = ""
 
     def private_specification(self, plan):
         return PRIVATE
@@ -59,6 +60,9 @@ class DriftingLearner:
             for name, array in shared.items()
         }
         return moved, {"private": private["private"] + np.float32(round_number)}
+
+    def contribution(self, plan):
+        return Contribution(self.samples, self.withheld)
 
     def compressed(self, round_number, compressed):
         self.shares[round_number] = compressed.residual_share
@@ -83,6 +87,7 @@ class Loopback:
         codec="lowrank",
         keys_of: "Loopback | None" = None,
         own_codecs=None,
+        register=None,
         **policy,
     ):
         self.folder = folder
@@ -109,6 +114,7 @@ class Loopback:
         )  # fmt: skip
         self.specification = shared_head_specification("fedmedclip", embedding_size)
         self.own_codecs = own_codecs or {}
+        self.register = register
         self.agents: dict[str, SiteAgent] = {}
         self.start_aggregator()
         for site in self.keys:
@@ -123,7 +129,9 @@ class Loopback:
         head = GlobalHead(
             self.store, self.specification, self.plan.downlink_codec, self.plan.rounds, MESSAGE_LIMIT
         )
-        self.coordinator = Coordinator(self.configuration, self.plan, self.store, head, self.now)
+        self.coordinator = Coordinator(
+            self.configuration, self.plan, self.store, head, self.now, register=self.register
+        )
         for topic, payload in sorted(self.retained.items()):
             if "/status/" in topic:
                 self.queue.append(("aggregator", topic, payload))

@@ -12,6 +12,7 @@ from pathlib import Path
 from fedmedclip.aggregator.configuration import AggregatorConfiguration, FederationSettings
 from fedmedclip.aggregator.coordinator import Coordinator
 from fedmedclip.aggregator.global_head import GlobalHead
+from fedmedclip.aggregator.rules.names import rule_for
 from fedmedclip.aggregator.store import Store
 from fedmedclip.edge_client.site.agent import SiteAgent
 from fedmedclip.edge_client.site.head_follower import ASK_AGAIN_SECONDS
@@ -20,7 +21,7 @@ from fedmedclip.edge_client.site.state import SiteState
 from fedmedclip.protocol import topics
 from fedmedclip.protocol.envelope import NO_IDENTITY, seal
 from fedmedclip.protocol.heads.head import head_digest
-from fedmedclip.protocol.messages import Status, Update
+from fedmedclip.protocol.messages import Abstain, Status, Update
 from fedmedclip.simulation.federation.plan import AGGREGATOR, FEDERATION, derived_key, wire_plan
 from fedmedclip.simulation.federation.traffic import Traffic
 from fedmedclip.simulation.federation.trainer import Trainer
@@ -52,6 +53,9 @@ class VirtualLearner:
     def train(self, plan, shared, private, round_number):
         self._heads.append((round_number, head_digest(shared)))
         return self._trainer.train(self._site, shared, private, round_number)
+
+    def contribution(self, plan):
+        return self._trainer.contribution(self._site)
 
     def compressed(self, round_number, compressed):
         pass
@@ -116,8 +120,9 @@ class ProductionFederation:
         head = self._trainer.initial_shared()
         self._store.begin(self._announced, specification.to_bytes(head), head_digest(head))
         global_head = GlobalHead(
-            self._store, specification, plan.downlink_codec, plan.rounds, self._message_limit
-        )
+            self._store, specification, plan.downlink_codec, plan.rounds, self._message_limit,
+            rule_for(plan.method, plan.rule),
+        )  # fmt: skip
         settings = FederationSettings(
             FEDERATION, bundle="", rounds=plan.rounds, method=plan.method, minimum_sites=participants,
             round_timeout_seconds=float("inf"), maximum_update_norm=float("inf"),
@@ -150,7 +155,7 @@ class ProductionFederation:
             messages = connected.agent.tick(connected.clock)
             self._send(name, messages)
             self._deliver()
-            if any(isinstance(message, Update) for message in messages):
+            if any(isinstance(message, Update | Abstain) for message in messages):
                 return
             if not messages:
                 connected.clock += PATIENCE_SECONDS
@@ -174,7 +179,8 @@ class ProductionFederation:
 
     def _send_status(self, name, status):
         """Publish a status that differs from the one before; the aggregator alone listens to it."""
-        if self._connected[name].status != status:
+        said = self._connected[name].status
+        if said is None or (said.online, said.version) != (status.online, status.version):
             self._connected[name].status = status
             topic = topics.status(FEDERATION, name)
             self._to_coordinator(topic, seal(status, topic, derived_key(self._plan.seed, name), NO_IDENTITY))

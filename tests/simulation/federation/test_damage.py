@@ -25,6 +25,25 @@ def test_a_flipped_bit_at_a_site_is_noticed(tmp_path, column, caplog):
             federation.start_site("site-0")
 
 
+def test_a_shared_head_that_is_damaged_into_another_length_is_fetched_again(tmp_path):
+    federation = Loopback(tmp_path, rounds=4)
+    play_to(federation, 2)
+    federation.agents["site-0"]._state._database.rows("UPDATE site SET shared_head = x'00'")
+    federation.start_site("site-0")
+    federation.run()
+    assert federation.final_digest()
+
+
+def test_a_stored_update_of_nobody_is_dropped_at_the_start(tmp_path, caplog):
+    federation = Loopback(tmp_path, rounds=4)
+    play_to(federation, 2)
+    federation.store.add_update(3, "nobody", 10, b"update")
+    federation.kill("aggregator")
+    assert "the stored update of nobody for round 3 is of nobody" in caplog.text
+    federation.run()
+    assert federation.final_digest()
+
+
 def test_a_flipped_bit_in_the_aggregators_head_is_named(tmp_path):
     federation = Loopback(tmp_path, rounds=4)
     play_to(federation, 2)
@@ -73,10 +92,13 @@ def test_a_rule_that_fails_ends_the_aggregator_and_no_update_is_lost(tmp_path, m
     federation = Loopback(tmp_path, sites=2, rounds=3)
     play_to(federation, 1)
 
-    def fails(updates, specification):
-        raise AggregationError("aggregation rule 'theirs' failed")
+    class Fails:
+        name = "theirs"
 
-    monkeypatch.setattr(federation.coordinator.global_head, "_rule", fails)
+        def __call__(self, updates, specification, state):
+            raise AggregationError("aggregation rule 'theirs' failed")
+
+    monkeypatch.setattr(federation.coordinator.global_head, "rule", Fails())
     with pytest.raises(AggregationError):
         federation.run()
     assert len(federation.store.stored_updates()) == 2

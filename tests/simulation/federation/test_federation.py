@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 
 import fedmedclip.simulation.federation.federation as module
+from fedmedclip.edge_client.learning.floors import DEFAULT_FLOORS, NO_FLOORS, Floors
+from fedmedclip.edge_client.site.state import SiteState
 from fedmedclip.protocol.envelope import seal
+from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.heads.head import head_digest
 from fedmedclip.simulation.federation.federation import Federation
 from fedmedclip.simulation.federation.plan import FederationPlan
@@ -17,8 +20,10 @@ from tests.simulation.federation.production import ProductionFederation
 COMMON_LIMIT = 131_072
 
 
-def trainer(pool, uplink="int8", downlink=None, *, method="fedmedclip", rounds=3, seed=0, **options):
-    plan = FederationPlan(method, uplink, downlink or uplink, rounds, seed)
+def trainer(
+    pool, uplink="int8", downlink=None, *, method="fedmedclip", rounds=3, seed=0, floors=NO_FLOORS, **options
+):
+    plan = FederationPlan(method, uplink, downlink or uplink, rounds, seed, floors=floors)
     return Trainer(plan, pool, **options)
 
 
@@ -57,6 +62,46 @@ def test_bits_and_bytes_are_those_of_the_production_agents(
         trained_from = production.trained_from
         assert [version for version, _ in trained_from] == sorted([*range(1, rounds + 1)] * number)
         assert len(set(trained_from)) == rounds
+
+
+@pytest.mark.parametrize(
+    ("method", "floors", "samples"),
+    [
+        ("fedmedclip", Floors(least_images=40), {50, 52}),
+        # What is shared of site-1, and what it weighs, is of one class.
+        ("whitened-memory", Floors(least_images_per_class=17, least_images=30), {52, 35, 36}),
+    ],
+)
+def test_floors_are_those_of_the_production_agents(pool, tmp_path, method, floors, samples):
+    # A site that sends nothing comes last: before the others have joined, a round would not wait for them.
+    dealt = [site for site in pool.deal(3, 5, 5.0).sites if site.name != "site-3"]
+    training = trainer(pool, method=method, floors=floors)
+    withheld = {site.name for site in dealt if training.contribution(site).withheld}
+    assert withheld == {"site-4"}
+    assert samples <= {training.contribution(site).samples for site in dealt}
+    with (
+        closing(ProductionFederation(training, len(dealt), tmp_path, COMMON_LIMIT)) as production,
+        closing(Federation(training)) as federation,
+    ):
+        for version in (1, 2, 3):
+            expected = production.play_round(version, dealt)
+            found = federation.play_round(version, dealt)
+            assert (found.uplink, found.downlink) == (expected.uplink, expected.downlink)
+            assert found.uplink["Abstain"] > 0
+            assert head_digest(federation.head) == production.digest
+        for site in dealt:
+            state = SiteState(tmp_path / "sites" / f"{site.name}.db").load()
+            private = training.private_specification.to_bytes(federation.private_head(site.name))
+            assert state.private_head == private
+            assert (state.residual is None) == (site.name in withheld)
+
+
+def test_a_round_in_which_no_site_may_send_says_so(pool):
+    with (
+        closing(Federation(trainer(pool, floors=DEFAULT_FLOORS))) as federation,
+        pytest.raises(InvalidInputError, match=r"none of 20 sites .* least_images = 64.*floors off"),
+    ):
+        federation.play_round(1, pool.deal(0, 20, 5.0).sites)
 
 
 def test_the_cases_above_have_every_way_of_catching_up(pool, monkeypatch):

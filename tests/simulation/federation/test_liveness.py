@@ -2,11 +2,13 @@
 
 import random
 from dataclasses import replace
+from unittest.mock import ANY
 
 import msgspec
 import numpy as np
 import pytest
 
+from fedmedclip.edge_client.site.state import SiteState
 from fedmedclip.protocol import topics
 from fedmedclip.protocol.codecs import codec_named, encode_head
 from fedmedclip.protocol.envelope import NO_IDENTITY, open_envelope, seal
@@ -22,6 +24,7 @@ from fedmedclip.protocol.messages import (
 )
 from fedmedclip.protocol.objects import refer_to
 from fedmedclip.protocol.signature import new_signing_key
+from tests.protocol.moments import a_moment
 from tests.simulation.federation.loopback import BUNDLE, FEDERATION, Loopback, play_to
 
 HOSTILE_PLANS = {
@@ -89,6 +92,21 @@ def test_a_site_that_cannot_train_abstains_and_comes_back(tmp_path, error, caplo
     assert federation.final_digest()
     assert "site-1 abstains" in caplog.text
     assert learner.trained[-1] == 5
+
+
+def test_a_site_that_keeps_what_it_learnt_is_not_waited_for_and_follows(tmp_path, caplog):
+    digests = []
+    for name, disturbance in (("quiet", {}), ("noisy", {"loss": 0.15, "repeats": 0.1, "kills": 0.05})):
+        federation = Loopback(tmp_path / name, rounds=3, minimum_sites=3)
+        federation.learners["site-1"].withheld = "9 training images are too few"
+        federation.run(**disturbance)
+        digests.append(federation.final_digest())
+        assert federation.learners["site-1"].trained[-1] == 3
+        state = SiteState(federation.folder / "site-1.db")
+        assert (state.outgoing_update(), state.load().residual) == (None, None)
+        state.close()
+    assert digests[0] == digests[1]
+    assert "site-1 abstains: 9 training images are too few" in caplog.text
 
 
 def test_a_site_that_could_not_train_for_months_still_tries(tmp_path):
@@ -186,7 +204,7 @@ def test_a_flood_of_requests_costs_bounded_memory_and_nobody_else(tmp_path):
     assert 1 <= answers <= 10
     stranger = new_signing_key()
     topic = topics.up(FEDERATION, "site-9")
-    join = Join(stranger.public_key, BUNDLE, 10, -1, "", "")
+    join = Join(stranger.public_key, BUNDLE, 10, -1, "", "", a_moment(), 1)
     found = federation.coordinator.receive(topic, seal(join, topic, stranger, identity), federation.now)
     assert found[0].message.accepted
 
@@ -247,8 +265,8 @@ def test_an_update_of_a_round_that_is_over_is_settled_as_closed(tmp_path):
     federation = Loopback(tmp_path, sites=2, rounds=5, minimum_sites=1)
     play_to(federation, 2)
     topic = topics.up(FEDERATION, "site-0")
-    late = seal(Update(1, 10, b"late"), topic, federation.keys["site-0"], federation.plan.identity)
+    late = seal(Update(1, 10, b"late", 0), topic, federation.keys["site-0"], federation.plan.identity)
     with federation.store._database.transaction() as database:
         database.execute("UPDATE sites SET last_round = 0")
     (answer,) = federation.coordinator.receive(topic, late, federation.now)
-    assert answer.message == Receipt(1, False, answer.message.reason, True)
+    assert answer.message == Receipt(1, False, answer.message.reason, True, ANY)

@@ -1,5 +1,7 @@
 """Partial participation, late updates and buffered rounds, with real agents, coordinator and signatures."""
 
+from unittest.mock import ANY
+
 import pytest
 
 from fedmedclip.protocol import topics
@@ -81,9 +83,9 @@ def test_who_is_not_drawn_and_delivers_all_the_same_is_not_counted(tmp_path):
     pushy = (set(federation.keys) - drawn_for(federation, 2, 2)).pop()
     topic = topics.up(FEDERATION, pushy)
     payload = next(iter(federation.store.versions_after(0))).payload
-    message = seal(Update(2, 100, payload), topic, federation.keys[pushy], federation.plan.identity)
+    message = seal(Update(2, 100, payload, 0), topic, federation.keys[pushy], federation.plan.identity)
     (answer,) = federation.coordinator.receive(topic, message, federation.now)
-    assert answer.message == Receipt(2, False, "not drawn for round 2", True)
+    assert answer.message == Receipt(2, False, "not drawn for round 2", True, ANY)
     assert (pushy, 2) not in federation.store.stored_updates()
     federation.run()
 
@@ -114,7 +116,7 @@ def late_federation(tmp_path, **policy):
 def test_a_late_update_counts_in_the_open_round_and_is_not_lost_in_a_restart(tmp_path):
     federation, topic, payload = late_federation(tmp_path, maximum_staleness=2)
     answers = federation.coordinator.receive(topic, payload, federation.now)
-    assert Receipt(1, True, "", False) in [answer.message for answer in answers]
+    assert Receipt(1, True, "", False, ANY) in [answer.message for answer in answers]
     assert ("site-2", 1) in federation.store.stored_updates()
     federation.kill("aggregator")
     assert "site-2" in federation.coordinator.rounds.delivered
@@ -141,7 +143,7 @@ def test_no_update_of_before_the_last_counts_however_late_one_may_be(tmp_path):
     payload = federation.store.versions_after(0)[0].payload
     for number in (1, 2):
         message = seal(
-            Update(number, 100, payload), topic, federation.keys["site-0"], federation.plan.identity
+            Update(number, 100, payload, 0), topic, federation.keys["site-0"], federation.plan.identity
         )
         (answer,) = federation.coordinator.receive(topic, message, federation.now)
         assert (answer.message.accepted, answer.message.closed) == (False, True)

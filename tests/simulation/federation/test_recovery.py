@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from fedmedclip.edge_client.site.head_follower import ASK_AGAIN_SECONDS
-from fedmedclip.protocol import topics
+from fedmedclip.protocol import moments, topics
 from fedmedclip.protocol.envelope import NO_IDENTITY, open_envelope, seal
 from fedmedclip.protocol.heads.evidence import Evidence, encode_evidence
 from fedmedclip.protocol.heads.head import head_digest
@@ -112,7 +112,8 @@ def test_a_late_answer_to_a_site_that_was_forgotten_since_keeps_it_out_for_a_whi
     play_to(federation, 0)
     federation.restore_aggregator(tmp_path / "backup.db")
     topic, site = topics.down(FEDERATION, "site-1"), federation.agents["site-1"]
-    answer = JoinAnswer(fingerprint(federation.keys["site-1"].public_key), True, "")
+    key, asked = federation.keys["site-1"].public_key, site._application.asked
+    answer = JoinAnswer(fingerprint(key), True, "", asked, None, 1)
     late = seal(answer, topic, federation.aggregator_key, federation.plan.identity)
     while federation.queue:
         federation.step()
@@ -186,5 +187,51 @@ def test_forged_evidence_moves_nothing(tmp_path):
         assert any(isinstance(item.message, StateRequest) for item in asked)
         from_site(State(encode_evidence(evidence)))
         assert coordinator.global_head.digest == before
+    federation.run()
+    assert federation.final_digest()
+
+
+def test_a_site_restored_while_its_clock_stands_in_the_past_takes_part_again(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(moments, "session_after", lambda before, clock: before + 1)
+    federation = Loopback(tmp_path, rounds=6, sites=2)
+    play_to(federation, 1)
+    federation.agents["site-1"]._state.copy_to(tmp_path / "backup.db")
+    for version in (2, 3, 4):
+        federation.kill("site-1")
+        play_to(federation, version)
+    federation.agents["site-1"]._state.close()
+    for name in ("site-1.db", "site-1.db-wal", "site-1.db-shm"):
+        (tmp_path / name).unlink(missing_ok=True)
+    (tmp_path / "backup.db").rename(tmp_path / "site-1.db")
+    federation.start_site("site-1")
+    federation.run()
+    assert federation.final_digest()
+    assert "its clock stood in the past; going on after them" in caplog.text
+    assert federation.agents["site-1"]._state.session() > 4
+
+
+def test_everything_that_a_site_ever_said_changes_nothing_when_it_is_said_again(tmp_path):
+    federation = Loopback(tmp_path, rounds=4, sites=2)
+    heard = []
+    receive = federation.coordinator.receive
+
+    def overhearing(topic, payload, now):
+        heard.append((topic, payload))
+        return receive(topic, payload, now)
+
+    federation.coordinator.receive = overhearing
+    play_to(federation, 2)
+    federation.coordinator.receive = receive
+    store, rounds = federation.store, federation.coordinator.rounds
+    before = store._database.rows("SELECT * FROM sites"), store.stored_updates(), store.newest_version()
+    for _ in range(4):
+        federation.now += 60.0
+        for topic, payload in heard:
+            receive(topic, payload, federation.now)
+        federation.coordinator.tick(federation.now)
+    after = store._database.rows("SELECT * FROM sites"), store.stored_updates(), store.newest_version()
+    assert after == before
+    assert not any(rounds.present(site) for site in rounds.members)  # a lease is 180 s
+    assert len(heard) > 5
     federation.run()
     assert federation.final_digest()

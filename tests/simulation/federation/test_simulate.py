@@ -34,11 +34,18 @@ def folder(tmp_path_factory):
 def test_the_numbers_are_those_of_the_accuracy_benchmark(folder, tmp_path, method):
     source = Source(folder / "data", folder / "bundle")
     settings = AccuracySettings(
-        tmp_path, source, methods=method, rounds=2, seeds="3", leave_one_out=False, ablations=False
+        tmp_path,
+        source,
+        methods=method,
+        rounds=2,
+        seeds="3",
+        leave_one_out=False,
+        ablations=False,
+        floors=False,
     )
     run_accuracy(settings, Console(quiet=True))
     [expected] = json.loads((tmp_path / "accuracy.json").read_text())["methods"]
-    found = simulate(str(folder / "data"), folder / "bundle", method=method, rounds=2, seed=3)
+    found = simulate(str(folder / "data"), folder / "bundle", method=method, rounds=2, seed=3, floors=False)
     so_far = 0
     for row, point in zip(found.rounds, expected["curve"], strict=True):
         so_far += row.uplink_bytes + row.downlink_bytes
@@ -59,7 +66,7 @@ def test_the_numbers_are_those_of_the_accuracy_benchmark(folder, tmp_path, metho
 def test_every_seed_has_its_rows_and_heads(pool):
     told = []
     found = simulate(
-        pool, rounds=2, seed=[0, 5], sites=4, alpha=50.0, settings={"local_epochs": 2},
+        pool, rounds=2, seed=[0, 5], sites=4, floors=False, alpha=50.0, settings={"local_epochs": 2},
         progress=lambda done, total: told.append((done, total)),
     )  # fmt: skip
     assert [(row.seed, row.number) for row in found.rounds] == [(0, 1), (0, 2), (5, 1), (5, 2)]
@@ -77,9 +84,9 @@ def test_every_seed_has_its_rows_and_heads(pool):
 
 
 def test_computed_features_are_used_again(folder, tmp_path):
-    first = simulate(folder / "data", folder / "bundle", rounds=1, work=tmp_path / "work")
+    first = simulate(folder / "data", folder / "bundle", rounds=1, floors=False, work=tmp_path / "work")
     stored = (tmp_path / "work" / "features.db").read_bytes()
-    again = simulate(folder / "data", folder / "bundle", rounds=1, work=tmp_path / "work")
+    again = simulate(folder / "data", folder / "bundle", rounds=1, floors=False, work=tmp_path / "work")
     assert again.rounds == first.rounds
     assert [path.name for path in (tmp_path / "work").iterdir()] == ["features.db"]
     assert (tmp_path / "work" / "features.db").read_bytes() == stored

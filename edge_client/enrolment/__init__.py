@@ -1,0 +1,1 @@
+"""How a hospital's box becomes a site of a federation: its keys, its configuration, its request."""

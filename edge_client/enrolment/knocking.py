@@ -1,0 +1,75 @@
+"""Asking at the broker: the request goes out on the invitation's own topic, the answer comes on its own."""
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from fedmedclip.protocol.enrolment.enrolment_topics import enrol, enrolled
+from fedmedclip.protocol.enrolment.invitation import Invitation
+from fedmedclip.protocol.errors import LinkError, MessageError
+from fedmedclip.protocol.link.link import (
+    Connected,
+    Disconnected,
+    Link,
+    PublishRefused,
+    Received,
+    SubscriptionRefused,
+)
+from fedmedclip.protocol.link.settings import LinkSettings
+
+log = logging.getLogger("fedmedclip.join")
+
+# The aggregator may have been away, or have lost what it had stored.
+ASK_AGAIN_SECONDS = 600.0
+_TICK_SECONDS = 1.0
+
+
+def knock(
+    settings: LinkSettings,
+    credentials: Path,
+    invitation: Invitation,
+    request: bytes,
+    take: Callable[[bytes], None],
+) -> None:
+    """Send the request, and return once `take` has taken the answer; a MessageError of it is logged.
+
+    It waits however long that takes: the request is kept, so who ends it may begin again. Raises LinkError
+    where the broker lets this invitation do nothing.
+    """
+    broker = msgspec.structs.replace(settings, certificate_file=str(credentials), key_file=str(credentials))
+    topic = enrol(invitation.federation, invitation.number)
+    link = Link(broker, client_id=f"fmcenrol{invitation.number}"[:23], lasting=False)
+    link.subscribe(enrolled(invitation.federation, invitation.number))
+    asked_at = -ASK_AGAIN_SECONDS
+    connected = False
+    with link:
+        while True:
+            now = time.monotonic()
+            if connected and now - asked_at >= ASK_AGAIN_SECONDS:
+                link.publish(topic, request)
+                asked_at = now
+            match link.next_event(_TICK_SECONDS):
+                case Received(_, payload, _, acknowledge):
+                    acknowledge()
+                    try:
+                        take(payload)
+                    except MessageError as error:
+                        log.warning("ignored an answer: %s", error)
+                    else:
+                        return
+                case Connected():
+                    connected, asked_at = True, -ASK_AGAIN_SECONDS
+                    log.info("asked at %s; waiting until the coordinator answers", broker.address)
+                case Disconnected(reason, fatal):
+                    connected = False
+                    if fatal:
+                        raise LinkError(reason)
+                    log.warning("%s", reason)
+                case PublishRefused(_, _, reason) | SubscriptionRefused(_, reason):
+                    raise LinkError(
+                        f"the broker lets this invitation ask nothing ({reason}): it was used, withdrawn or "
+                        "has expired; ask the coordinator for a new one"
+                    )

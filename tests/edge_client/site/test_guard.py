@@ -1,0 +1,159 @@
+"""Who answers at a site: what was best on its own validation split, whatever the federation sends."""
+
+import logging
+
+import msgspec
+import numpy as np
+import pytest
+
+from fedmedclip.edge_client.features.labelled import LabelledFeatures
+from fedmedclip.edge_client.heads.classification import answer, predict, zero_shot
+from fedmedclip.edge_client.heads.heads_file import Heads, load_heads, save_heads
+from fedmedclip.edge_client.site.guard import Guard
+from fedmedclip.edge_client.site.learner import LearnerFiles, SiteLearner
+from fedmedclip.edge_client.site.state import SiteState
+from fedmedclip.protocol.messages import Plan
+from tests.edge_client.heads.heads_examples import CLASSES, SIZE, example_bundle, example_data
+
+BUNDLE = example_bundle()
+EMBEDDINGS, _as_captioned, _ = example_data(60, noise=0.35)
+SWAPPED = np.array([1, 0, 2, 3])
+# Zero-shot takes two classes for each other.
+LABELS = SWAPPED[_as_captioned]
+VALIDATION = LabelledFeatures(EMBEDDINGS, LABELS)
+CAPTIONS = BUNDLE.class_embeddings
+BEST = CAPTIONS[SWAPPED]
+PLAN = Plan(
+    bytes(16), bytes(32), "linear-probe", BUNDLE.digest, SIZE, 3, 1, "lowrank", "lowrank", {},
+    1, 1, False, 1000.0, None,
+)  # fmt: skip
+
+
+def shared(weight):
+    return {"classifier.weight": weight.astype(np.float32), "classifier.bias": np.zeros(CLASSES, np.float32)}
+
+
+def heads(version, weight):
+    return Heads("linear-probe", shared(weight), None, "trial", "site-a", version)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "heads.safetensors"
+
+
+@pytest.fixture
+def guard(path):
+    return Guard(path, BUNDLE, VALIDATION)
+
+
+def test_a_ruined_version_does_not_answer_and_that_is_said_once(path, guard, caplog):
+    caplog.set_level(logging.INFO, "fedmedclip.site")
+    assert guard.judge(heads(1, BEST)).version == 1
+    assert caplog.text == ""
+    for version in (2, 3, 4):
+        assert guard.judge(heads(version, -BEST)).version == 1
+    assert caplog.text.count("goes on answering") == 1
+    assert "version 2 is worse than version 1 on the 60 images" in caplog.text
+    kept = load_heads(path, BUNDLE)
+    assert kept.version == 1
+    np.testing.assert_array_equal(kept.shared["classifier.weight"], BEST)
+    assert kept.judgement.images == 60
+    assert kept.judgement.heads > kept.judgement.zero_shot
+    assert guard.judge(heads(5, BEST)).version == 5  # recovered: the newer of equals
+    guard.judge(heads(6, -BEST))
+    assert caplog.text.count("goes on answering") == 2
+
+
+def test_below_zero_shot_zero_shot_answers(path, guard, caplog):
+    guard.judge(heads(1, -CAPTIONS))
+    guard.judge(heads(2, -CAPTIONS))
+    assert caplog.text.count("zero-shot answers") == 1
+    kept = load_heads(path, BUNDLE)
+    assert kept.zero_shot_answers
+    found, weights = answer(kept, BUNDLE, EMBEDDINGS)
+    np.testing.assert_array_equal(found, zero_shot(BUNDLE, EMBEDDINGS))
+    assert not weights.any()
+    assert not guard.judge(heads(3, CAPTIONS)).zero_shot_answers  # as good as zero-shot is good enough
+    found, _ = answer(load_heads(path, BUNDLE), BUNDLE, EMBEDDINGS)
+    np.testing.assert_array_equal(found, predict(heads(3, CAPTIONS), BUNDLE, EMBEDDINGS).ensemble)
+
+
+def test_one_class_called_for_all_is_not_taken_for_good(path):
+    """Of 40 images 36 are of one class: plain accuracy would prefer the head that knows only that."""
+    rare = np.flatnonzero(LABELS != 0)[:4]
+    chosen = np.concatenate([np.repeat(np.flatnonzero(LABELS == 0), 6)[:36], rare])
+    guard = Guard(path, BUNDLE, LabelledFeatures(EMBEDDINGS[chosen], LABELS[chosen]))
+    guard.judge(heads(1, BEST))
+    constant = heads(2, np.zeros_like(BEST))
+    constant.shared["classifier.bias"][0] = 1
+    assert guard.judge(constant).version == 1
+
+
+def test_an_earlier_file_counts_by_what_it_is_worth_on_the_split_of_today(path, guard):
+    guard.judge(heads(1, BEST))
+    turned = Guard(path, BUNDLE, LabelledFeatures(-EMBEDDINGS, LABELS))
+    assert turned.judge(heads(2, -BEST)).version == 2
+
+
+@pytest.mark.parametrize("fault", ["damaged", "of another bundle"])
+def test_a_file_that_cannot_be_used_is_replaced(path, guard, fault, caplog):
+    guard.judge(heads(1, BEST))
+    if fault == "damaged":
+        path.write_bytes(path.read_bytes()[:100])
+    else:
+        save_heads(path, heads(1, BEST), example_bundle(digest=b"\x22" * 32))
+    assert guard.judge(heads(2, -BEST)).version == 2
+    assert load_heads(path, BUNDLE).version == 2
+    assert "the newest heads take its place" in caplog.text
+
+
+def test_without_validation_images_the_newest_answers_and_that_is_said(path, caplog):
+    guard = Guard(path, BUNDLE, LabelledFeatures(EMBEDDINGS[:0], LABELS[:0]))
+    for version in (1, 2):
+        guard.judge(heads(version, -BEST))
+    kept = load_heads(path, BUNDLE)
+    assert (kept.version, kept.judgement, kept.zero_shot_answers) == (2, None, False)
+    assert caplog.text.count("the newest version answers") == 1
+
+
+class Features:
+    train = validation = test = VALIDATION
+
+
+def learner(folder, state):
+    files = LearnerFiles(folder / "heads.safetensors", folder / "evaluation.json")
+    return SiteLearner("site-a", "trial", BUNDLE, Features(), state, files, 1, "method", lambda: (0, 0))
+
+
+def test_training_in_progress_is_not_judged_after_a_restart(tmp_path):
+    """A site that is killed has its next private head beside the shared head of before: no version."""
+    state = SiteState(tmp_path / "site.db")
+    site = learner(tmp_path, state)
+    site.installed(PLAN, 0, shared(CAPTIONS), {}, False)
+    site.installed(PLAN, 1, shared(BEST), {}, False)
+    before = (tmp_path / "heads.safetensors").read_bytes()
+    again = learner(tmp_path, state)
+    again.installed(PLAN, 1, shared(BEST * 2), {}, False)
+    assert (tmp_path / "heads.safetensors").read_bytes() == before
+    (tmp_path / "heads.safetensors").unlink()
+    again.installed(PLAN, 1, shared(BEST), {}, False)
+    assert (tmp_path / "heads.safetensors").read_bytes() == before
+    state.close()
+
+
+def test_what_is_reported_at_the_end_is_of_what_answers(tmp_path, caplog):
+    caplog.set_level(logging.INFO, "fedmedclip.site")
+    state = SiteState(tmp_path / "site.db")
+    site = learner(tmp_path, state)
+    for version, weight in enumerate((CAPTIONS, BEST, BEST, -BEST)):
+        site.installed(PLAN, version, shared(weight), {}, version == 3)
+    assert load_heads(tmp_path / "heads.safetensors", BUNDLE).version == 2
+    assert "federation finished at version 3; version 2 answers: accuracy on test" in caplog.text
+    assert state.journal()[3]["accuracy"]["shared"] < 0.2 < state.journal()[2]["accuracy"]["shared"]
+    # A later run begins with an untrained head: what was learnt before goes on answering.
+    later = msgspec.structs.replace(PLAN, number=2, identity=bytes(range(16)))
+    state.begin(later, b"", b"")
+    site.installed(later, 0, shared(CAPTIONS), {}, False)
+    assert load_heads(tmp_path / "heads.safetensors", BUNDLE).version == 2
+    state.close()
