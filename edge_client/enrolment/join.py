@@ -25,7 +25,7 @@ from fedmedclip.protocol.bundle.bundle import open_bundle
 from fedmedclip.protocol.bundle.signature import require_signer
 from fedmedclip.protocol.configuration import beside, read_configuration
 from fedmedclip.protocol.enrolment.invitation import Invitation
-from fedmedclip.protocol.errors import InvalidInputError, MessageError
+from fedmedclip.protocol.errors import BundleError, InvalidInputError, MessageError
 from fedmedclip.protocol.new_files import write_new_file
 from fedmedclip.protocol.paths import open_regular_file, path_fault
 from fedmedclip.protocol.signature import fingerprint
@@ -98,7 +98,11 @@ def _examined(kit: Kit, configuration: SiteConfiguration, invitation: Invitation
             f"bundle {folder} has digest {bundle.digest.hex()[:16]}, the invitation is for "
             f"{invitation.bundle[:16]}; copy the federation's bundle"
         )
-    require_signer(folder, bytes.fromhex(invitation.coordinator_key))
+    try:
+        require_signer(folder, bytes.fromhex(invitation.coordinator_key))
+    except BundleError as error:
+        advice = "where the coordinator has a new key, ask for a new invitation"
+        raise BundleError(f"{error}; {advice}") from error
     findings = examine(None, kit.configuration, with_broker=False)
     fit = all(finding.state is not State.BAD for finding in findings)
     print_table(findings, fit)
