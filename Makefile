@@ -5,13 +5,17 @@ VENV ?= .venv
 PIP_OPTIONS ?=
 BIN = $(VENV)/bin
 
-.PHONY: demo test lint types docs lock clean
+.PHONY: demo test test-slow lint types docs lock clean
 
 demo: $(VENV)/.installed-demo
 	$(BIN)/fedmedclip demo
 
 test: $(VENV)/.installed-dev lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# Whole federations and large models: minutes each.
+test-slow: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -n 2 --dist load -m slow
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -1,5 +1,6 @@
 """What `aggregator.toml` holds; `fedmedclip init aggregator` writes an example of every setting."""
 
+import math
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -99,6 +100,9 @@ class AggregatorConfiguration(msgspec.Struct, frozen=True, forbid_unknown_fields
     broker: LinkSettings = LinkSettings()
 
     def __post_init__(self) -> None:
+        for name, value in self.training.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise InvalidInputError(f"[training] {name} is {value}; give a finite number")
         for site in self.sites:
             check_name("site", site)
 

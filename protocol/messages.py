@@ -5,6 +5,7 @@ of bounds is a MessageError before anything else looks at it.
 """
 
 import hashlib
+import math
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -93,6 +94,10 @@ class Plan(_Message, frozen=True, tag=1):
     paused: bool
     maximum_update_norm: Annotated[float, Meta(gt=0)]
     start: Digest | None
+
+    def __post_init__(self) -> None:
+        if not all(math.isfinite(value) for value in self.training.values() if isinstance(value, float)):
+            raise ValueError("the settings of training are finite numbers")
 
     @property
     def begun(self) -> str:

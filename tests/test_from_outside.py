@@ -135,6 +135,7 @@ def test_aggregator_sites_and_predict(tmp_path, installed, mosquitto, monkeypatc
     assert len(list(csv.DictReader(output.open()))) == 24
 
 
+@pytest.mark.slow
 def test_a_benchmark_compares_what_is_brought_along(tmp_path, installed):
     embeddings, labels, captions = example_data(90, noise=0.3)
     np.savez(

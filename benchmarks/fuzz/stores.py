@@ -112,7 +112,7 @@ def _with_cell(content: bytes, change: bytes, path: Path) -> bytes:
             table, column = columns[(change[0] if change else 0) % max(1, len(columns))]
             database.execute(f'UPDATE OR IGNORE "{table}" SET "{column}" = ?', (_value(change[1:]),))
             return database.serialize()
-        except (sqlite3.Error, IndexError, OverflowError):
+        except (sqlite3.Error, IndexError, OverflowError, UnicodeDecodeError):
             return content
 
 

@@ -88,6 +88,7 @@ def test_calibration_is_for_int8_only_and_needs_images(
         export_bundle(tiny_model, None, prompts, tmp_path / "b", calibrate=tmp_path)
 
 
+@pytest.mark.slow
 def test_fp16_is_half_the_size_and_computes_as_fp32(
     tiny_model: str, prompts: ClassPrompts, tmp_path: Path
 ) -> None:
@@ -105,6 +106,7 @@ def test_fp16_is_half_the_size_and_computes_as_fp32(
     assert again.digest == bundles[1].digest
 
 
+@pytest.mark.slow
 def test_a_large_encoder_lies_in_two_files(
     tiny_model: str, prompts: ClassPrompts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

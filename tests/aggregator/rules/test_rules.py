@@ -108,10 +108,9 @@ def test_zeros_and_the_largest_values_fail_no_round(name, sites):
             SPECIFICATION.check(again.delta)
 
 
-@pytest.mark.parametrize("name", ROBUST)
+# The limit of a mean is a number, whatever the others deliver.
+@pytest.mark.parametrize("name", [name for name in ROBUST if not name.startswith("weighted_mean")])
 def test_of_two_sites_neither_is_taken_for_longer_than_twice_the_other(name):
-    if name.startswith("weighted_mean"):
-        pytest.skip("its limit is a number")
     short, long = head(1, 0.1), head(2, 1e6)
     found = rule_named(name)([in_memory("a", 1.0, short), in_memory("b", 1.0, long)], SPECIFICATION)
     assert np.linalg.norm(flat(found.delta)) <= 1.5 * np.linalg.norm(flat(short))

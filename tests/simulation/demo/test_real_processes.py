@@ -39,6 +39,7 @@ def undisturbed(tmp_path_factory, data, mosquitto_installed):
     return federation
 
 
+@pytest.mark.slow
 def test_every_process_ends_well_and_leaves_heads_and_figures(undisturbed):
     for site in SITES:
         assert (undisturbed.folder / site / "heads.safetensors").exists()
@@ -55,6 +56,7 @@ def test_no_round_runs_the_encoder(undisturbed):
         assert all(entry["uplink_bytes"] > 0 for version, entry in journal.items() if version)
 
 
+@pytest.mark.slow
 def test_killed_parties_and_a_killed_broker_change_no_bit_of_the_result(tmp_path, data, undisturbed):
     with MosquittoBroker() as broker:
         federation = federation_in(tmp_path, broker, data)
@@ -90,6 +92,7 @@ def test_a_second_site_of_the_same_name_is_told_so_and_disturbs_nobody(tmp_path,
         assert "start again to go on" in federation.log_of("site-a")
 
 
+@pytest.mark.slow
 def test_backup_restore_control_and_the_next_run_with_running_processes(tmp_path, data, mosquitto_installed):
     with MosquittoBroker() as broker:
         federation = federation_in(tmp_path, broker, data)
