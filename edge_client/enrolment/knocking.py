@@ -14,6 +14,7 @@ from fedmedclip.protocol.link.link import (
     Connected,
     Disconnected,
     Link,
+    Published,
     PublishRefused,
     Received,
     SubscriptionRefused,
@@ -24,6 +25,8 @@ log = logging.getLogger("fedmedclip.join")
 
 # The aggregator may have been away, or have lost what it had stored.
 ASK_AGAIN_SECONDS = 600.0
+REFUSED_AGAIN_SECONDS = 20.0
+REFUSED_SECONDS = 300.0
 _TICK_SECONDS = 1.0
 
 
@@ -37,20 +40,21 @@ def knock(
     """Send the request, and return once `take` has taken the answer; a MessageError of it is logged.
 
     It waits however long that takes: the request is kept, so who ends it may begin again. Raises LinkError
-    where the broker lets this invitation do nothing.
+    where the broker has let this invitation do nothing for `REFUSED_SECONDS`: the aggregator may be away, and
+    tell it of the invitation only when it is back.
     """
     broker = msgspec.structs.replace(settings, certificate_file=str(credentials), key_file=str(credentials))
     topic = enrol(invitation.federation, invitation.number)
     link = Link(broker, client_id=f"fmcenrol{invitation.number}"[:23], lasting=False)
     link.subscribe(enrolled(invitation.federation, invitation.number))
-    asked_at = -ASK_AGAIN_SECONDS
-    connected = False
+    connected, ask_at = False, 0.0
+    refused_since: float | None = None
     with link:
         while True:
             now = time.monotonic()
-            if connected and now - asked_at >= ASK_AGAIN_SECONDS:
+            if connected and now >= ask_at:
                 link.publish(topic, request)
-                asked_at = now
+                ask_at = now + ASK_AGAIN_SECONDS
             match link.next_event(_TICK_SECONDS):
                 case Received(_, payload, _, acknowledge):
                     acknowledge()
@@ -61,15 +65,28 @@ def knock(
                     else:
                         return
                 case Connected():
-                    connected, asked_at = True, -ASK_AGAIN_SECONDS
-                    log.info("asked at %s; waiting until the coordinator answers", broker.address)
+                    connected = True
+                    if refused_since is None:
+                        ask_at = now
+                        log.info("connected to %s; waiting until the coordinator answers", broker.address)
                 case Disconnected(reason, fatal):
                     connected = False
                     if fatal:
                         raise LinkError(reason)
                     log.warning("%s", reason)
                 case PublishRefused(_, _, reason) | SubscriptionRefused(_, reason):
-                    raise LinkError(
-                        f"the broker lets this invitation ask nothing ({reason}): it was used, withdrawn or "
-                        "has expired; ask the coordinator for a new one"
-                    )
+                    ask_at = now + REFUSED_AGAIN_SECONDS
+                    if refused_since is None:
+                        refused_since = now
+                        log.warning(
+                            "the broker lets this invitation ask nothing (%s); trying again, for it may not "
+                            "have been told of it yet", reason,
+                        )  # fmt: skip
+                    elif now - refused_since >= REFUSED_SECONDS:
+                        raise LinkError(
+                            f"the broker lets this invitation ask nothing ({reason}): it was used, withdrawn "
+                            "or has expired; ask the coordinator for a new one"
+                        )
+                case Published():
+                    refused_since = None
+                    log.info("asked; this may wait, and be stopped and begun again, as long as it takes")
