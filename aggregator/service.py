@@ -13,12 +13,13 @@ from fedmedclip.aggregator.authority.broker_access import (
 )
 from fedmedclip.aggregator.configuration import AggregatorConfiguration, key_file_of
 from fedmedclip.aggregator.control import carry_out_waiting
-from fedmedclip.aggregator.coordinator import Coordinator, Outgoing
+from fedmedclip.aggregator.coordinator import Coordinator
 from fedmedclip.aggregator.enrolment.desk import Desk, Plain, desk_of
 from fedmedclip.aggregator.federation import begin_or_resume
 from fedmedclip.aggregator.global_head import GlobalHead
 from fedmedclip.aggregator.retained import Retained
 from fedmedclip.aggregator.rules.names import rule_for
+from fedmedclip.aggregator.run import Outgoing
 from fedmedclip.aggregator.store import Store
 from fedmedclip.protocol import topics
 from fedmedclip.protocol.bundle.bundle import Bundle, open_bundle

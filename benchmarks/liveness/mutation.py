@@ -33,8 +33,9 @@ from benchmarks.liveness.mutants import Mutant, drawn, mutants_of
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = (
     *(f"aggregator/{name}.py" for name in (
-        "coordinator", "round_logic", "intake", "members", "store", "uploads", "recovery", "requests",
-        "global_head", "control",
+        "coordinator", "run", "progress", "admission", "settling", "answers", "restoration", "steering",
+        "round_logic", "intake", "members", "store", "uploads", "recovery", "requests", "global_head",
+        "control",
     )),
     "protocol/envelope.py",
     "protocol/objects.py",

@@ -8,7 +8,7 @@ runs once for each pair of state and event, and a search through all that may ha
 from dataclasses import dataclass
 
 from benchmarks.liveness.parties import AGGREGATOR, FEDERATION, Counted, Kept, Parties
-from fedmedclip.aggregator.coordinator import Outgoing
+from fedmedclip.aggregator.run import Outgoing
 from fedmedclip.protocol import topics
 from fedmedclip.protocol.envelope import NO_IDENTITY, open_envelope, seal
 from fedmedclip.protocol.heads.head import head_digest
