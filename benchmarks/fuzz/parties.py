@@ -177,7 +177,7 @@ def _messages(
 def _with_digest(body: bytes) -> bytes:
     """Give an announced head the digest that it has, so that the agent takes it."""
     parties = world().parties
-    follower = parties.agents["site-0"]._follower
+    follower = parties.agents["site-0"]._run.follower
     assert follower is not None
     try:
         message = decode_message(body)

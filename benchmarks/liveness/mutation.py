@@ -41,7 +41,8 @@ MODULES = (
     "protocol/objects.py",
     "protocol/codecs/error_feedback.py",
     *(f"edge_client/site/{name}.py" for name in (
-        "agent", "application", "delivery", "proof", "head_follower", "state", "plans",
+        "agent", "run", "plan_follower", "round_training", "draw", "application", "delivery", "proof",
+        "head_follower", "state", "plans",
     )),
 )  # fmt: skip
 # No room's own: coordinator and agents play the whole protocol, without a broker.

@@ -189,7 +189,7 @@ class PartyStates:
         status = seal(agent.status(online=True), topic, parties.keys[party], NO_IDENTITY)
         return PartyState(
             party, kept, now, database, agent.version, agent.finished,
-            digest=head_digest(agent._follower.head) if agent._follower else b"",
+            digest=head_digest(agent._run.follower.head) if agent._run.follower else b"",
             status=status if agent.joined else None,
             counted=(),
             owes=None if owed is None else owed.round_number,

@@ -69,7 +69,7 @@ def test_a_plan_that_cannot_be_followed_ends_nobody(tmp_path, name, fresh):
 def test_a_site_that_cannot_take_part_says_so_and_is_not_waited_for(tmp_path, caplog):
     federation = Loopback(tmp_path, sites=3, rounds=3, minimum_sites=2)
     agent = federation.agents["site-2"]
-    agent._identity = replace(agent._identity, bundle_digest=bytes(32))
+    agent._plans._identity = replace(agent._identity, bundle_digest=bytes(32))
     while federation.coordinator.global_head.version < 3:
         federation.step()
     assert "site-2 (software ?) cannot take part: this site's bundle" in caplog.text
