@@ -37,6 +37,7 @@ from fedmedclip.aggregator.enrolment.renewal import (
     waiting_renewals,
 )
 from fedmedclip.aggregator.enrolment.retained_roster import longer_roster
+from fedmedclip.aggregator.publishing import Plain
 from fedmedclip.aggregator.register import Register
 from fedmedclip.aggregator.store import Store
 from fedmedclip.protocol import topics
@@ -63,15 +64,6 @@ ROSTER_SECONDS = 1.0
 _UNSETTLED_SECONDS = 2.0
 _CERTIFICATES_SECONDS = 3600.0
 _WARN_SECONDS = 86400.0
-
-
-@dataclass(frozen=True)
-class Plain:
-    """Bytes to publish as they are: not a message of the federation's protocol."""
-
-    topic: str
-    payload: bytes
-    retain: bool = False
 
 
 @dataclass
