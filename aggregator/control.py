@@ -15,7 +15,8 @@ import msgspec
 from msgspec import Meta
 
 from fedmedclip.aggregator.configuration import AggregatorConfiguration
-from fedmedclip.aggregator.coordinator import Coordinator, Outgoing
+from fedmedclip.aggregator.coordinator import Coordinator
+from fedmedclip.aggregator.run import Outgoing
 from fedmedclip.aggregator.status import FederationStatus, status_of, stored_status
 from fedmedclip.aggregator.store import Store
 from fedmedclip.protocol.configuration import beside, read_configuration

@@ -45,7 +45,7 @@ FLOORS = {
     "edge_client": ["heads images", "features learning", "bundles inference", "site", "doctor", "enrolment"],
 }
 # What puts the parts of a large room together.
-ROOF = {f"{large}/cli.py" for large in FLOORS} | {"aggregator/service.py"}
+ROOF = {f"{large}/cli.py" for large in FLOORS} | {"aggregator/service.py", "aggregator/loop.py"}
 
 
 def imported_modules(path):

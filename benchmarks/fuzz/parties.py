@@ -15,8 +15,8 @@ from benchmarks.fuzz.mutations import by_section, mutated_msgpack
 from benchmarks.fuzz.sections import Section, join, split
 from benchmarks.fuzz.target import Target, always
 from benchmarks.liveness.parties import AGGREGATOR, BUNDLE, FEDERATION, Kept, Parties
-from fedmedclip.aggregator.coordinator import Outgoing
 from fedmedclip.aggregator.intake import Intake, Terms
+from fedmedclip.aggregator.run import Outgoing
 from fedmedclip.aggregator.store import Store
 from fedmedclip.protocol import topics
 from fedmedclip.protocol.codecs import codec_named, decode_delta, encode_head
@@ -177,7 +177,7 @@ def _messages(
 def _with_digest(body: bytes) -> bytes:
     """Give an announced head the digest that it has, so that the agent takes it."""
     parties = world().parties
-    follower = parties.agents["site-0"]._follower
+    follower = parties.agents["site-0"]._run.follower
     assert follower is not None
     try:
         message = decode_message(body)

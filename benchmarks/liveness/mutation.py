@@ -33,14 +33,16 @@ from benchmarks.liveness.mutants import Mutant, drawn, mutants_of
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = (
     *(f"aggregator/{name}.py" for name in (
-        "coordinator", "round_logic", "intake", "members", "store", "uploads", "recovery", "requests",
-        "global_head", "control",
+        "coordinator", "run", "progress", "admission", "settling", "answers", "restoration", "steering",
+        "round_logic", "intake", "members", "store", "uploads", "recovery", "requests", "global_head",
+        "control",
     )),
     "protocol/envelope.py",
     "protocol/objects.py",
     "protocol/codecs/error_feedback.py",
     *(f"edge_client/site/{name}.py" for name in (
-        "agent", "application", "delivery", "proof", "head_follower", "state", "plans",
+        "agent", "run", "plan_follower", "round_training", "draw", "application", "delivery", "proof",
+        "head_follower", "state", "plans",
     )),
 )  # fmt: skip
 # No room's own: coordinator and agents play the whole protocol, without a broker.

@@ -8,7 +8,7 @@ runs once for each pair of state and event, and a search through all that may ha
 from dataclasses import dataclass
 
 from benchmarks.liveness.parties import AGGREGATOR, FEDERATION, Counted, Kept, Parties
-from fedmedclip.aggregator.coordinator import Outgoing
+from fedmedclip.aggregator.run import Outgoing
 from fedmedclip.protocol import topics
 from fedmedclip.protocol.envelope import NO_IDENTITY, open_envelope, seal
 from fedmedclip.protocol.heads.head import head_digest
@@ -189,7 +189,7 @@ class PartyStates:
         status = seal(agent.status(online=True), topic, parties.keys[party], NO_IDENTITY)
         return PartyState(
             party, kept, now, database, agent.version, agent.finished,
-            digest=head_digest(agent._follower.head) if agent._follower else b"",
+            digest=head_digest(agent._run.follower.head) if agent._run.follower else b"",
             status=status if agent.joined else None,
             counted=(),
             owes=None if owed is None else owed.round_number,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fedmedclip.aggregator.coordinator import STRANGERS
+from fedmedclip.aggregator.floods import STRANGERS
 from fedmedclip.protocol import topics
 from fedmedclip.protocol.codecs import codec_named, encode_head
 from fedmedclip.protocol.envelope import seal

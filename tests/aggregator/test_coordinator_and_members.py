@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from fedmedclip.aggregator.configuration import AggregatorConfiguration, FederationSettings
-from fedmedclip.aggregator.coordinator import STRANGERS, Coordinator
+from fedmedclip.aggregator.coordinator import Coordinator
+from fedmedclip.aggregator.floods import STRANGERS
 from fedmedclip.aggregator.global_head import GlobalHead
 from fedmedclip.aggregator.store import Store, StoredHead, StoredVersion
 from fedmedclip.aggregator.uploads import ASK_AGAIN_SECONDS

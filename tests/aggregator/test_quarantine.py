@@ -76,7 +76,7 @@ def test_what_it_delivers_is_refused_with_the_reason_and_takes_no_room(federatio
 
     federation.deliver = watched
     update = Update(2, 10, b"x", 0)
-    outgoing = federation.coordinator._update("site-1", update, federation.now)
+    outgoing = federation.coordinator._settling.update("site-1", update, federation.now)
     receipts = [item.message for item in outgoing if isinstance(item.message, Receipt)]
     assert receipts == [Receipt(2, False, "in quarantine: noise", False, update.mark)]
     play_to(federation, 4)

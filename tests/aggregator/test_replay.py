@@ -135,7 +135,7 @@ def listed(**sites):
 
 
 def reconfigure(aggregator, configuration):
-    before = aggregator.coordinator._configuration
+    before = aggregator.coordinator._run.configuration
     return [item.message for item in aggregator.coordinator.reconfigure(before, configuration, 0.0)]
 
 

@@ -12,6 +12,8 @@ import pytest
 import yaml
 from msgspec import inspect as structures
 
+from fedmedclip.aggregator import loop as aggregator_loop
+from fedmedclip.aggregator import publishing
 from fedmedclip.aggregator import service as aggregator_service
 from fedmedclip.edge_client.site import service as site_service
 from fedmedclip.protocol import messages, topics
@@ -217,7 +219,7 @@ def test_quality_of_service_and_session_are_those_of_the_services():
     for function in (Link.publish, Link.subscribe):
         assert inspect.signature(function).parameters["qos"].default == 1
     assert LinkMessage("topic", b"").qos == 1
-    for service in (aggregator_service, site_service):
+    for service in (aggregator_service, aggregator_loop, publishing, site_service):
         assert "qos" not in inspect.getsource(service)  # both take the default
     binding = DOCUMENT["servers"]["broker"]["bindings"]["mqtt"]
     assert binding["keepAlive"] == LinkSettings().keepalive_seconds

@@ -6,13 +6,14 @@ from hypothesis import strategies as st
 
 from fedmedclip.aggregator.enrolment.answers import answer_in
 from fedmedclip.aggregator.enrolment.decisions import approve, pending_requests, refuse
-from fedmedclip.aggregator.enrolment.desk import REQUEST_SECONDS, ROSTER_SECONDS, Desk
+from fedmedclip.aggregator.enrolment.desk import ROSTER_SECONDS, Desk
 from fedmedclip.aggregator.enrolment.membership import (
     certificates_in_use,
     limit_weight,
     revoke_member,
     rotate_key,
 )
+from fedmedclip.aggregator.enrolment.newcomers import REQUEST_SECONDS
 from fedmedclip.aggregator.enrolment.renewal import waiting_renewals
 from fedmedclip.aggregator.register import Register
 from fedmedclip.protocol import topics

@@ -116,6 +116,7 @@ class Loopback:
         self.own_codecs = own_codecs or {}
         self.register = register
         self.agents: dict[str, SiteAgent] = {}
+        self.states: dict[str, SiteState] = {}
         self.start_aggregator()
         for site in self.keys:
             self.start_site(site)
@@ -160,7 +161,7 @@ class Loopback:
         identity = Identity(
             FEDERATION, site, self.keys[site].public_key, BUNDLE, None, None, self.plan.embedding_size
         )
-        state = SiteState(self.folder / f"{site}.db")
+        self.states[site] = state = SiteState(self.folder / f"{site}.db")
         self.agents[site] = SiteAgent(
             identity, state, self.learners[site], MESSAGE_LIMIT, self.own_codecs.get(site)
         )

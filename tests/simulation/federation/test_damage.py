@@ -10,7 +10,7 @@ from tests.simulation.federation.loopback import Loopback, play_to
 def test_a_flipped_bit_at_a_site_is_noticed(tmp_path, column, caplog):
     federation = Loopback(tmp_path, rounds=4)
     play_to(federation, 2)
-    state = federation.agents["site-0"]._state
+    state = federation.states["site-0"]
     (stored,) = state._database.row(f"SELECT {column} FROM site")
     flipped = bytes([stored[0] ^ 1]) + stored[1:]
     with state._database.transaction() as database:
@@ -28,7 +28,7 @@ def test_a_flipped_bit_at_a_site_is_noticed(tmp_path, column, caplog):
 def test_a_shared_head_that_is_damaged_into_another_length_is_fetched_again(tmp_path):
     federation = Loopback(tmp_path, rounds=4)
     play_to(federation, 2)
-    federation.agents["site-0"]._state._database.rows("UPDATE site SET shared_head = x'00'")
+    federation.states["site-0"]._database.rows("UPDATE site SET shared_head = x'00'")
     federation.start_site("site-0")
     federation.run()
     assert federation.final_digest()

@@ -167,11 +167,11 @@ def test_a_site_without_connection_lets_nothing_pile_up_and_delivers_afterwards(
 
 def test_a_damaged_head_is_replaced_on_disk_too(tmp_path):
     federation = Loopback(tmp_path, sites=1, rounds=1)
-    while (stored := federation.agents["site-0"]._state.load()) is None:
+    while (stored := federation.states["site-0"].load()) is None:
         federation.step()
-    federation.agents["site-0"]._state.install(0, bytes(len(stored.shared_head)))
+    federation.states["site-0"].install(0, bytes(len(stored.shared_head)))
     federation.start_site("site-0")
-    while federation.agents["site-0"]._state.load().shared_head != stored.shared_head:
+    while federation.states["site-0"].load().shared_head != stored.shared_head:
         federation.step()
     federation.run()
     assert federation.final_digest()

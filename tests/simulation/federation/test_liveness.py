@@ -69,7 +69,7 @@ def test_a_plan_that_cannot_be_followed_ends_nobody(tmp_path, name, fresh):
 def test_a_site_that_cannot_take_part_says_so_and_is_not_waited_for(tmp_path, caplog):
     federation = Loopback(tmp_path, sites=3, rounds=3, minimum_sites=2)
     agent = federation.agents["site-2"]
-    agent._identity = replace(agent._identity, bundle_digest=bytes(32))
+    agent._plans._identity = replace(agent._identity, bundle_digest=bytes(32))
     while federation.coordinator.global_head.version < 3:
         federation.step()
     assert "site-2 (software ?) cannot take part: this site's bundle" in caplog.text
@@ -130,7 +130,7 @@ def test_a_site_that_could_not_train_for_months_still_tries(tmp_path):
 def refuse_updates_of(federation, site, limit):
     """Lower the limit at the aggregator alone, so that the site cannot know it and is refused."""
     coordinator = federation.coordinator
-    coordinator.plan = msgspec.structs.replace(coordinator.plan, maximum_update_norm=limit)
+    coordinator._run.plan = msgspec.structs.replace(coordinator.plan, maximum_update_norm=limit)
     return coordinator
 
 
@@ -144,7 +144,7 @@ def test_a_refused_site_is_not_waited_for_and_delivers_when_the_limit_is_raised(
         federation.step()
     refused = federation.agents["site-1"]
     assert refused._delivery._refusals > 0
-    federation.coordinator.plan = federation.plan
+    federation.coordinator._run.plan = federation.plan
     federation.run()
     assert federation.final_digest()
     assert federation.store._database.row("SELECT last_round FROM sites WHERE name = 'site-1'") == (4,)

@@ -57,7 +57,7 @@ def test_an_update_that_was_accepted_and_then_lost_with_a_restored_backup_is_sen
     federation = Loopback(tmp_path, rounds=4, sites=2)
     play_to(federation, 1)
     federation.store.copy_to(tmp_path / "backup.db")
-    late, state = federation.agents.pop("site-1"), federation.agents["site-0"]._state
+    late, state = federation.agents.pop("site-1"), federation.states["site-0"]
     for _ in range(50):
         federation.step()
     assert federation.store.stored_updates() == [("site-0", 2)]
@@ -84,13 +84,13 @@ def test_an_update_whose_receipt_was_lost_with_the_aggregators_state_is_not_give
 
     while site.version < 2:
         lose(Receipt, topics.down(FEDERATION, "site-0"))
-    assert site._state.outgoing_update().round_number == 2
-    owed = site._state.load().residual
+    assert federation.states["site-0"].outgoing_update().round_number == 2
+    owed = federation.states["site-0"].load().residual
     federation.restore_aggregator(tmp_path / "backup.db")
     while federation.coordinator.global_head.version < 2:
         lose(Update, topics.up(FEDERATION, "site-0"))
-    while site._state.load().trained_round < 3:
-        assert site._state.load().residual == owed
+    while federation.states["site-0"].load().trained_round < 3:
+        assert federation.states["site-0"].load().residual == owed
         federation.step()
     federation.run()
     assert federation.final_digest()
@@ -195,11 +195,11 @@ def test_a_site_restored_while_its_clock_stands_in_the_past_takes_part_again(tmp
     monkeypatch.setattr(moments, "session_after", lambda before, clock: before + 1)
     federation = Loopback(tmp_path, rounds=6, sites=2)
     play_to(federation, 1)
-    federation.agents["site-1"]._state.copy_to(tmp_path / "backup.db")
+    federation.states["site-1"].copy_to(tmp_path / "backup.db")
     for version in (2, 3, 4):
         federation.kill("site-1")
         play_to(federation, version)
-    federation.agents["site-1"]._state.close()
+    federation.states["site-1"].close()
     for name in ("site-1.db", "site-1.db-wal", "site-1.db-shm"):
         (tmp_path / name).unlink(missing_ok=True)
     (tmp_path / "backup.db").rename(tmp_path / "site-1.db")
@@ -207,7 +207,7 @@ def test_a_site_restored_while_its_clock_stands_in_the_past_takes_part_again(tmp
     federation.run()
     assert federation.final_digest()
     assert "its clock stood in the past; going on after them" in caplog.text
-    assert federation.agents["site-1"]._state.session() > 4
+    assert federation.states["site-1"].session() > 4
 
 
 def test_everything_that_a_site_ever_said_changes_nothing_when_it_is_said_again(tmp_path):

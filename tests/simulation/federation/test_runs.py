@@ -98,14 +98,14 @@ def test_a_run_is_ended_early(tmp_path):
 
 def test_a_change_that_was_lost_with_the_state_is_not_mistaken_for_another(tmp_path):
     federation = Loopback(tmp_path, rounds=2)
-    federation.coordinator._wall_clock = lambda: 1000.0
+    federation.coordinator._run.wall_clock = lambda: 1000.0
     federation.run()
     federation.store.copy_to(tmp_path / "backup.db")
     federation.from_aggregator(federation.coordinator.revise(federation.now, rounds=5, paused=True))
     while federation.queue:
         federation.step()
     federation.restore_aggregator(tmp_path / "backup.db")
-    federation.coordinator._wall_clock = lambda: 2000.0
+    federation.coordinator._run.wall_clock = lambda: 2000.0
     federation.from_aggregator(federation.coordinator.revise(federation.now, rounds=4))
     federation.plan = federation.coordinator.plan
     federation.run()

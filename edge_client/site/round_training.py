@@ -1,0 +1,124 @@
+"""Training the round that is due, and handing on its update; or saying that none is sent."""
+
+import logging
+
+from fedmedclip.edge_client.site.abstention import Abstention
+from fedmedclip.edge_client.site.application import Application
+from fedmedclip.edge_client.site.delivery import Delivery
+from fedmedclip.edge_client.site.roles import Identity, Learner
+from fedmedclip.edge_client.site.run import Run
+from fedmedclip.edge_client.site.state import OutgoingUpdate, SiteState, StoredSite
+from fedmedclip.protocol.codecs import Codec, delta_codec_named
+from fedmedclip.protocol.codecs.error_feedback import change_to_send, compress_within
+from fedmedclip.protocol.errors import HeadError, InvalidInputError
+from fedmedclip.protocol.heads.head import NamedArrays
+from fedmedclip.protocol.messages import Abstain, Message
+
+log = logging.getLogger("fedmedclip.site")
+
+
+class RoundTraining:
+    """Trains a run's rounds. `own_codec` replaces the federation's for what this site sends."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        state: SiteState,
+        learner: Learner,
+        run: Run,
+        application: Application,
+        delivery: Delivery,
+        own_codec: Codec | None,
+    ) -> None:
+        self._identity = identity
+        self._state = state
+        self._learner = learner
+        self._run = run
+        self._application = application
+        self._delivery = delivery
+        self._own_codec = own_codec
+        self.abstention = Abstention()
+
+    def train(self, now: float) -> list[Message]:
+        """Train the next round when the newest version is here and the last update is settled; then deliver.
+
+        A site that waits for what it missed would train a round that is closed already.
+        """
+        stored, follower = self._run.stored, self._run.follower
+        assert stored is not None
+        assert follower is not None
+        plan, round_number = stored.plan, follower.version + 1
+        if (
+            stored.finished
+            or plan.paused
+            or follower.version < 0
+            or follower.behind
+            or stored.trained_round >= round_number
+            or not self._delivery.may_train(now)
+            or not self._run.draw.includes(self._identity.site, plan, round_number)
+            or not self._application.knows(plan)
+        ):
+            return []
+        private_specification = self._learner.private_specification(plan)
+        private = private_specification.from_bytes(stored.private_head)
+        try:
+            shared, private = self._learner.train(plan, follower.head, private, round_number)
+        except (InvalidInputError, HeadError) as error:
+            return self._abstain(round_number, str(error), now)
+        contribution = self._learner.contribution(plan)
+        private_bytes = private_specification.to_bytes(private)
+        if contribution.withheld:
+            self._state.store_private(round_number, private_bytes)
+            self._run.reload()
+            log.info("round %d: nothing is sent: %s", round_number, contribution.withheld)
+            return self.abstain_from(now)
+        self._store_update(stored, round_number, contribution.samples, follower.head, shared, private_bytes)
+        self._run.reload()
+        self._delivery.send_at_once()
+        return self._delivery.due(now)
+
+    def _store_update(
+        self,
+        stored: StoredSite,
+        round_number: int,
+        samples: int,
+        before: NamedArrays,
+        trained: NamedArrays,
+        private: bytes,
+    ) -> None:
+        """Put into the outbox, compressed, what training has changed of the shared head."""
+        plan, specification = stored.plan, self._run.specification(stored.plan)
+        residual = None if stored.residual is None else specification.from_bytes(stored.residual)
+        delta = change_to_send(plan.method, trained, before, residual)
+        codec = self._own_codec or delta_codec_named(plan.uplink_codec)
+        compressed = compress_within(
+            plan.maximum_update_norm, codec, delta, residual, stored.codec_memory, specification
+        )
+        self._learner.compressed(round_number, compressed)
+        self._state.store_update(
+            OutgoingUpdate(round_number, samples, compressed.encoded),
+            private,
+            specification.to_bytes(compressed.residual),
+            compressed.memory,
+        )
+
+    def abstain_from(self, now: float) -> list[Message]:
+        """Say of the open round, once it is trained, that nothing of it is sent."""
+        stored = self._run.stored
+        assert stored is not None
+        round_number = stored.version + 1
+        if stored.finished or stored.trained_round != round_number:
+            return []
+        return self.abstention.due(round_number, self._run.withheld, now)
+
+    def reopen(self, round_number: int) -> None:
+        """Deliver a round once more that is still open: the aggregator may have lost what it had accepted."""
+        self.abstention.repeat()
+        if not self._run.withheld:
+            self._state.reopen(round_number)
+
+    def _abstain(self, round_number: int, reason: str, now: float) -> list[Message]:
+        """Let the others go on without this site; it tries again later, and in the next round."""
+        wait = self._delivery.train_later(now)
+        log.error("round %d cannot be trained: %s; trying again in %.0f s", round_number, reason, wait)
+        return [Abstain(round_number, reason[:400])]
