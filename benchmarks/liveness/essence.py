@@ -33,13 +33,13 @@ _IGNORED = frozenset(
      "_blocks_sent_of_round", "floods", "_rations", "_complaints", "_plan_repeated_at",
      "configuration", "_store", "_state", "_learner", "_configuration", "_has_room", "specification",
      "_specification", "counted", "_install", "_codec", "_own_codec", "_rule", "_snapshot",
-     "_identity"}
+     "_identity", "store", "state", "learner"}
 )  # fmt: skip
 
 
 def essence_of_memory(machine: Any, now: float) -> bytes:
     """Return the essence of what a party has in memory at `now`, 16 bytes."""
-    return hashlib.blake2b(repr(_plain(machine, now)).encode(), digest_size=16).digest()
+    return hashlib.blake2b(repr(_plain(machine, now, set())).encode(), digest_size=16).digest()
 
 
 def essence_of_database(connection: sqlite3.Connection) -> bytes:
@@ -50,8 +50,8 @@ def essence_of_database(connection: sqlite3.Connection) -> bytes:
     return digest.digest()
 
 
-def _plain(thing: Any, now: float, name: str = "") -> Any:
-    """Return nested tuples that are equal for states that behave alike."""
+def _plain(thing: Any, now: float, seen: set[int], name: str = "") -> Any:
+    """Return nested tuples that are equal for states that behave alike; what several parts share, once."""
     if name in _TIMES and thing is not None:
         return round(max(thing - now, -_TIMES[name]), 3)
     if thing is None or isinstance(thing, str | bytes | int | float):
@@ -64,15 +64,18 @@ def _plain(thing: Any, now: float, name: str = "") -> Any:
     if isinstance(thing, msgspec.Struct):
         return msgspec.msgpack.encode(thing)
     if isinstance(thing, dict):
-        return tuple(sorted((repr(key), _plain(value, now)) for key, value in thing.items()))
+        return tuple(sorted((repr(key), _plain(value, now, seen)) for key, value in thing.items()))
     if isinstance(thing, set | frozenset):
         return tuple(sorted(map(repr, thing)))
     if isinstance(thing, list | tuple):
-        return tuple(_plain(item, now) for item in thing)
-    return tuple(_attributes(thing, now))
+        return tuple(_plain(item, now, seen) for item in thing)
+    if id(thing) in seen:
+        return ()
+    seen.add(id(thing))
+    return tuple(_attributes(thing, now, seen))
 
 
-def _attributes(thing: Any, now: float) -> Iterator[tuple[str, Any]]:
+def _attributes(thing: Any, now: float, seen: set[int]) -> Iterator[tuple[str, Any]]:
     for name, value in sorted(vars(thing).items()):
         if name not in _IGNORED and not isinstance(value, Callable):  # type: ignore[arg-type]
-            yield name, _plain(value, now, name)
+            yield name, _plain(value, now, seen, name)

@@ -1,10 +1,19 @@
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedmedclip.protocol.envelope import NO_IDENTITY, open_envelope, seal
 from fedmedclip.protocol.errors import MessageError
-from fedmedclip.protocol.messages import HeadRequest, Join, Status, Update, decode_message, encode_message
+from fedmedclip.protocol.messages import (
+    HeadRequest,
+    Join,
+    Plan,
+    Status,
+    Update,
+    decode_message,
+    encode_message,
+)
 from fedmedclip.protocol.objects import refer_to
 from fedmedclip.protocol.signature import is_signed_by, load_or_create_signing_key, new_signing_key
 from tests.protocol.moments import a_moment
@@ -148,3 +157,14 @@ def test_what_cannot_hold_a_message_is_not_of_this_protocol(payload):
 def test_the_least_that_can_hold_a_message_is_looked_at():
     with pytest.raises(MessageError, match="malformed"):
         open_envelope(b"FM\x03" + bytes(65), TOPIC)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_plan_whose_settings_are_no_numbers_is_refused(value):
+    plan = Plan(
+        bytes(16), bytes(32), "fedmedclip", bytes(32), 16, 3, 1, "int8", "int8", {}, 1, 1, False, 1e3, None
+    )
+    body = msgspec.msgpack.decode(encode_message(plan))
+    body[10] = {"shared_learning_rate": value}
+    with pytest.raises(MessageError, match="finite"):
+        decode_message(msgspec.msgpack.encode(body))
