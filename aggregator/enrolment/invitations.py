@@ -130,7 +130,7 @@ def read_kept(folder: FederationFolder, number: str) -> KeptInvitation:
     path = folder.invitations / f"{number}.json"
     try:
         kept = msgspec.json.decode(path.read_bytes(), type=_Kept)
-        invitation = read_invitation(kept.text, str(path), now=0.0)
+        invitation = read_invitation(kept.text, str(path))
     except (OSError, msgspec.MsgspecError, InvalidInputError) as error:
         raise StorageError(f"invitation {path} cannot be read ({error}); restore it, or delete it") from error
     return KeptInvitation(

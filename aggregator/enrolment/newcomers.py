@@ -14,6 +14,7 @@ from fedmedclip.protocol.enrolment.enrolment_topics import enrolled, invitation_
 from fedmedclip.protocol.enrolment.request import MOST_BYTES, open_request
 from fedmedclip.protocol.errors import InvalidInputError, MessageError
 from fedmedclip.protocol.link.events import Received
+from fedmedclip.protocol.roster.entries import Admitted
 from fedmedclip.protocol.signature import SigningKey
 
 log = logging.getLogger("fedmedclip.aggregator")
@@ -138,7 +139,12 @@ class Newcomers:
 
     def _is_fetched(self, answer: Answer) -> bool:
         member = self._register.roster.members.by_site.get(answer.site)
-        return answer.accepted and member is not None and self._joined().get(answer.site) == member.public_key
+        if not answer.accepted or member is None or self._joined().get(answer.site) != member.public_key:
+            return False
+        # Of who comes back with its key it cannot be told whether it joined before it left, or since: such an
+        # answer stays as long as its invitation.
+        admissions = (record.entry for record in self._register.roster.records)
+        return sum(isinstance(entry, Admitted) and entry.site == answer.site for entry in admissions) == 1
 
     def _refusal(
         self, number: str, kept: KeptInvitation, request: bytes, reason: str, key: SigningKey

@@ -17,6 +17,7 @@ from fedmedclip.protocol.enrolment.invitation import (
     Invitation,
     invitation_text,
     read_invitation,
+    require_open,
     sign_invitation,
 )
 from fedmedclip.protocol.enrolment.token import invitation_number, proof_of
@@ -50,7 +51,8 @@ def _take_invitation(data: bytes) -> None:
     text = data[1:].decode("utf-8", "replace")
     if data[:1] != _RAW:
         text = _signed_again(text)
-    found = read_invitation(text, "invitation", now=_NOW)
+    found = read_invitation(text, "invitation")
+    require_open(found, "invitation", _NOW)
     assert len(found.number) == 16
 
 

@@ -82,7 +82,8 @@ def join_command(
     )
     if configuration is None:
         print(visible(f"wrote {request}; send it to the coordinator, and when the answer is here:"))
-        print(visible(f"  fedmedclip join {invitation} --answer ANSWER-FILE"))
+        where = "" if folder is None else f" --folder {folder}"
+        print(visible(f"  fedmedclip join {invitation} --answer ANSWER-FILE{where}"))
     elif start:
         run_site(configuration, once=once)
     else:

@@ -1,6 +1,7 @@
 """From an invitation to a site that may start: the kit, a look at the box, the request, the answer."""
 
 import logging
+import time
 from importlib.metadata import version
 from pathlib import Path
 
@@ -9,13 +10,11 @@ from fedmedclip.edge_client.doctor.finding import State
 from fedmedclip.edge_client.doctor.table import print_table
 from fedmedclip.edge_client.enrolment.kit import (
     Kit,
-    bundle_of,
     knocking_credentials,
     make_kit,
     make_request,
     pending_request,
     read_invitation_file,
-    require_open,
     take_answer,
 )
 from fedmedclip.edge_client.enrolment.knocking import knock
@@ -24,7 +23,7 @@ from fedmedclip.edge_client.site.configuration import SiteConfiguration
 from fedmedclip.protocol.bundle.bundle import open_bundle
 from fedmedclip.protocol.bundle.signature import require_signer
 from fedmedclip.protocol.configuration import beside, read_configuration
-from fedmedclip.protocol.enrolment.invitation import Invitation
+from fedmedclip.protocol.enrolment.invitation import Invitation, require_open
 from fedmedclip.protocol.errors import BundleError, InvalidInputError, MessageError
 from fedmedclip.protocol.new_files import write_new_file
 from fedmedclip.protocol.paths import open_regular_file, path_fault
@@ -54,11 +53,13 @@ def join(
     """
     invitation = read_invitation_file(invitation_file)
     kit = Kit(folder or Path(invitation.site))
-    if kit.approved:
+    if kit.approved and kit.made_from(invitation):
         log.info("%s is a member of %s already", invitation.site, invitation.federation)
         return kit.configuration
-    require_open(invitation, invitation_file)
-    make_kit(kit, invitation, data, bundle_of(invitation, bundle, invitation_file.parent))
+    if answer_file is None:
+        # An answer that comes as a file may come late.
+        require_open(invitation, f"invitation {invitation_file}", time.time())
+    make_kit(kit, invitation, data, bundle, invitation_file.parent)
     with claim_state_folder(kit.state):
         configuration = read_configuration(kit.configuration, SiteConfiguration)
         if not kit.request.exists():

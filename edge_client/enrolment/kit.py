@@ -77,11 +77,18 @@ class Kit:
         """Whether the site was approved, and asks for nothing more."""
         return self.credentials.present and not self.request.exists()
 
+    def made_from(self, invitation: Invitation) -> bool:
+        """Whether it was made from this invitation, and not from an earlier one to the same site."""
+        try:
+            return read_invitation_file(self.invitation) == invitation
+        except InvalidInputError:
+            return False
+
 
 def read_invitation_file(path: Path) -> Invitation:
     """Read an invitation, which may have expired. Raises InvalidInputError for one that cannot be used."""
     where = f"invitation {path}"
-    invitation = read_invitation(read_text_file(path, "invitation"), where, now=0.0)
+    invitation = read_invitation(read_text_file(path, "invitation"), where)
     certificate = read_certificate(invitation.authority.encode(), where)
     if certificate_fingerprint(certificate).hex() != invitation.authority_sha256:
         raise InvalidInputError(
@@ -90,23 +97,18 @@ def read_invitation_file(path: Path) -> Invitation:
     return invitation
 
 
-def require_open(invitation: Invitation, path: Path) -> None:
-    """Raise InvalidInputError when the invitation has expired, with both times."""
-    read_invitation(invitation_text(invitation), f"invitation {path}")
-
-
-def make_kit(kit: Kit, invitation: Invitation, data: Path | None, bundle: Path) -> None:
+def make_kit(kit: Kit, invitation: Invitation, data: Path | None, bundle: Path | None, beside: Path) -> None:
     """Make what is missing of a kit but for the request: keys, configuration.
 
-    Raises InvalidInputError when the folder holds the kit of another site, or the data are not named.
+    Without `bundle` it is looked for here and in the folder `beside`. Raises InvalidInputError when the
+    folder holds the kit of another site, or data or bundle are neither named nor found.
     """
     kit.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     make_private_folder(kit.state, _OURS)
-    text = invitation_text(invitation)
-    if kit.invitation.exists() and not _same(kit, text):
+    if kit.invitation.exists() and not kit.made_from(invitation):
         _replace_invitation(kit, invitation)
     # First, for without its token nothing of the rest can be gone on with.
-    write_new_file(kit.invitation, text.encode(), private=True)
+    write_new_file(kit.invitation, invitation_text(invitation).encode(), private=True)
     load_or_create_signing_key(kit.state / "site.key")
     # A key without a database is what is left of a site, not the beginning of one.
     SiteState(kit.state / "site.db").close()
@@ -114,7 +116,8 @@ def make_kit(kit: Kit, invitation: Invitation, data: Path | None, bundle: Path) 
     if not kit.configuration.exists():
         if data is None:
             raise InvalidInputError("Missing option '--data': the site's images (see fedmedclip join --help)")
-        write_new_file(kit.configuration, site_toml(invitation, kit.folder, data, bundle).encode())
+        text = site_toml(invitation, kit.folder, data, _bundle_of(invitation, bundle, beside))
+        write_new_file(kit.configuration, text.encode())
 
 
 def pending_request(kit: Kit) -> ReceivedRequest:
@@ -172,7 +175,7 @@ def knocking_credentials(kit: Kit, invitation: Invitation) -> Path:
     return path
 
 
-def bundle_of(invitation: Invitation, given: Path | None, beside: Path) -> Path:
+def _bundle_of(invitation: Invitation, given: Path | None, beside: Path) -> Path:
     """Return the bundle's folder: the one that was given, else `bundle` here or beside the invitation."""
     if given is not None:
         return given
@@ -185,19 +188,9 @@ def bundle_of(invitation: Invitation, given: Path | None, beside: Path) -> Path:
     )
 
 
-def _same(kit: Kit, text: str) -> bool:
-    try:
-        kept = read_text_file(kit.invitation, "invitation")
-    except InvalidInputError:
-        return False
-    return kept.split() == text.split()
-
-
 def _replace_invitation(kit: Kit, invitation: Invitation) -> None:
     """Let a kit be used with a new invitation to the same site, as after one that expired unused."""
-    before = read_invitation(
-        read_text_file(kit.invitation, "invitation"), f"invitation {kit.invitation}", 0.0
-    )
+    before = read_invitation_file(kit.invitation)
     for name in ("federation", "site"):
         if getattr(before, name) != getattr(invitation, name):
             raise InvalidInputError(

@@ -1,6 +1,7 @@
 """Asking at the broker: the request goes out on the invitation's own topic, the answer comes on its own."""
 
 import logging
+import secrets
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -45,7 +46,7 @@ def knock(
     """
     broker = msgspec.structs.replace(settings, certificate_file=str(credentials), key_file=str(credentials))
     topic = enrol(invitation.federation, invitation.number)
-    link = Link(broker, client_id=f"fmcenrol{invitation.number}"[:23], lasting=False)
+    link = Link(broker, client_id=f"fmc{secrets.token_hex(10)}", lasting=False)
     link.subscribe(enrolled(invitation.federation, invitation.number))
     connected, ask_at = False, 0.0
     refused_since: float | None = None

@@ -17,7 +17,9 @@ ConfigOption = Annotated[
         callback=checked("--config", "file", "`fedmedclip init site` writes an example"),
     ),
 ]
-_FILES = ("site.db", "site.key")
+_DATABASE, _KEY = "site.db", "site.key"
+# What `fedmedclip join` and the federation's roster have put beside them.
+_MEMBERSHIP = ("tls.pem", "ca.pem", "roster")
 
 
 @site_app.callback()
@@ -55,7 +57,9 @@ def backup_command(
     to: Annotated[Path, typer.Argument(help="New folder for the copy. It holds key and private head.")],
     config: ConfigOption,
 ) -> None:
-    """Copy key, heads and what is owed while the site runs, or not. Features can be computed again."""
+    """Copy keys, certificate, heads and what is owed while the site runs, or not. Features can be computed
+    again.
+    """
     from fedmedclip.edge_client.site.state import SiteState
     from fedmedclip.protocol.backup import back_up
 
@@ -68,8 +72,9 @@ def backup_command(
         finally:
             state.close()
 
-    back_up(state_folder, to, _FILES[0], {_FILES[1]: state_folder / _FILES[1]}, copy)
-    print(f"{visible(to)}: {', '.join(_FILES)}")
+    files = {name: state_folder / name for name in (_KEY, *_MEMBERSHIP) if (state_folder / name).exists()}
+    back_up(state_folder, to, _DATABASE, files, copy)
+    print(f"{visible(to)}: {', '.join((_DATABASE, *files))}")
 
 
 @site_app.command("restore")
@@ -80,7 +85,12 @@ def restore_command(
     from fedmedclip.protocol.backup import restore
 
     state_folder = _state_of(config)
-    aside = restore(state_folder, backup, _FILES[0], {_FILES[1]: state_folder / _FILES[1]})
+    # A certificate or roster that is in place is as new as the backup's, or newer.
+    lacking = [
+        name for name in _MEMBERSHIP if (backup / name).exists() and not (state_folder / name).exists()
+    ]
+    files = {name: state_folder / name for name in (_KEY, *lacking)}
+    aside = restore(state_folder, backup, _DATABASE, files)
     print(visible(f"restored {state_folder}" + ("" if aside is None else f"; what was there is in {aside}")))
 
 

@@ -5,7 +5,6 @@ site's name until it is used or expires, so it travels as a password does. The c
 its fields shows that none was changed on the way.
 """
 
-import time
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -82,10 +81,10 @@ def invitation_text(invitation: Invitation) -> str:
     return "\n".join(lines) + "\n"
 
 
-def read_invitation(text: str, where: str, now: float | None = None) -> Invitation:
-    """Return the invitation in a file's text, called `where` in messages.
+def read_invitation(text: str, where: str) -> Invitation:
+    """Return the invitation in a file's text, called `where` in messages; it may have expired.
 
-    Raises InvalidInputError for what is none, was altered, is of another format, or has expired.
+    Raises InvalidInputError for what is none, was altered, or is of another format.
     """
     values = parse_toml(text, where)
     if values.get("format", FORMAT) != FORMAT:
@@ -98,13 +97,16 @@ def read_invitation(text: str, where: str, now: float | None = None) -> Invitati
         raise InvalidInputError(
             f"{where} was altered after the coordinator made it, or cut on its way; ask for it once more"
         )
-    present = time.time() if now is None else now
-    if present > invitation.expires:
+    return invitation
+
+
+def require_open(invitation: Invitation, where: str, now: float) -> None:
+    """Raise InvalidInputError, with both times, when an invitation has expired at `now` (POSIX seconds)."""
+    if now > invitation.expires:
         raise InvalidInputError(
-            f"{where} expired at {moment(invitation.expires)}, and it is {moment(present)} here; ask the "
+            f"{where} expired at {moment(invitation.expires)}, and it is {moment(now)} here; ask the "
             "coordinator for a new one, or set this machine's clock"
         )
-    return invitation
 
 
 def moment(seconds: float) -> str:

@@ -1,6 +1,7 @@
 """A kit: made on the box, gone on with after an interruption, completed by the coordinator's answer alone."""
 
 import stat
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,19 +17,22 @@ from fedmedclip.aggregator.authority.certificate_authority import (
 )
 from fedmedclip.edge_client.enrolment.kit import (
     Kit,
-    bundle_of,
     make_kit,
     make_request,
     pending_request,
     read_invitation_file,
-    require_open,
     take_answer,
 )
 from fedmedclip.edge_client.site.configuration import SiteConfiguration
 from fedmedclip.protocol.certificates import certificate_fingerprint
 from fedmedclip.protocol.configuration import read_configuration
 from fedmedclip.protocol.enrolment.answer import Answer, encode_answer
-from fedmedclip.protocol.enrolment.invitation import Invitation, invitation_text, sign_invitation
+from fedmedclip.protocol.enrolment.invitation import (
+    Invitation,
+    invitation_text,
+    require_open,
+    sign_invitation,
+)
 from fedmedclip.protocol.enrolment.token import enrolment_key, new_token
 from fedmedclip.protocol.errors import InvalidInputError, MessageError
 from fedmedclip.protocol.link.settings import tls_context
@@ -70,7 +74,7 @@ def invitation_for(authority: Authority, site: str = "hospital-a", expires: int 
 
 
 def asked(kit: Kit, invitation: Invitation) -> None:
-    make_kit(kit, invitation, Path("images"), Path("bundle"))
+    make_kit(kit, invitation, Path("images"), Path("bundle"), Path())
     make_request(kit, invitation, 400, "0.2")
 
 
@@ -132,7 +136,7 @@ def test_a_kit_that_was_interrupted_keeps_its_keys_and_its_request(
     kept = ("site.key", "tls-request.pem", "request", "ca.pem")
     before = [(kit.state / name).read_bytes() for name in kept]
 
-    make_kit(kit, invitation, None, Path("bundle"))
+    make_kit(kit, invitation, None, None, Path())
 
     assert [(kit.state / name).read_bytes() for name in kept] == before
 
@@ -143,7 +147,7 @@ def test_what_the_operator_edited_stays(tmp_path: Path, authority: Authority) ->
     edited = kit.configuration.read_text().replace("port = 8883", "port = 443")
     kit.configuration.write_text(edited)
 
-    make_kit(kit, invitation, Path("other"), Path("bundle"))
+    make_kit(kit, invitation, Path("other"), Path("bundle"), Path())
 
     assert kit.configuration.read_text() == edited
 
@@ -188,7 +192,7 @@ def test_the_kit_of_another_site_is_not_overwritten(tmp_path: Path, authority: A
     kit = Kit(tmp_path / "kit")
     asked(kit, invitation_for(authority))
     with pytest.raises(InvalidInputError, match=r"kit of hospital-a .* --folder"):
-        make_kit(kit, invitation_for(authority, site="hospital-b"), Path("images"), Path("bundle"))
+        make_kit(kit, invitation_for(authority, site="hospital-b"), Path("images"), Path("bundle"), Path())
 
 
 def test_an_invitation_that_expired_is_refused_before_anything_is_made(
@@ -198,16 +202,38 @@ def test_an_invitation_that_expired_is_refused_before_anything_is_made(
     path.write_text(invitation_text(invitation_for(authority, expires=86400)))
     invitation = read_invitation_file(path)
     with pytest.raises(InvalidInputError, match=r"expired at 1970-01-02 00:00 UTC, and it is 20"):
-        require_open(invitation, path)
+        require_open(invitation, "invitation", time.time())
 
 
 def test_a_bundle_is_looked_for_beside_the_invitation(
     tmp_path: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    invitation = invitation_for(authority)
+    kit, invitation, mail = Kit(tmp_path / "hospital-a"), invitation_for(authority), tmp_path / "mail"
     with pytest.raises(InvalidInputError, match=r"--bundle.*cdcdcdcd"):
-        bundle_of(invitation, None, tmp_path / "mail")
-    (tmp_path / "mail" / "bundle").mkdir(parents=True)
-    (tmp_path / "mail" / "bundle" / "manifest.json").write_text("{}")
-    assert bundle_of(invitation, None, tmp_path / "mail") == tmp_path / "mail" / "bundle"
+        make_kit(kit, invitation, Path("images"), None, mail)
+    (mail / "bundle").mkdir(parents=True)
+    (mail / "bundle" / "manifest.json").write_text("{}")
+    make_kit(kit, invitation, Path("images"), None, mail)
+    assert read_configuration(kit.configuration, SiteConfiguration).site.bundle == str(mail / "bundle")
+
+
+def test_a_site_that_was_a_member_asks_anew_with_a_new_invitation(
+    tmp_path: Path, authority: Authority
+) -> None:
+    """As after a revocation: until the answer is here, the kit as it was is no member's."""
+    kit, first, second = Kit(tmp_path / "hospital-a"), invitation_for(authority), invitation_for(authority)
+    asked(kit, first)
+    take_answer(kit, first, approval(authority, kit))
+    assert kit.approved
+    assert kit.made_from(first)
+    assert not kit.made_from(second)
+    certificate = kit.credentials.certificate()
+
+    asked(kit, second)
+    assert not kit.approved
+    take_answer(kit, second, approval(authority, kit))
+
+    assert kit.approved
+    assert kit.made_from(second)
+    assert kit.credentials.certificate() != certificate

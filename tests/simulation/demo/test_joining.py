@@ -81,7 +81,7 @@ def trial(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_hospital_joins_trains_follows_a_new_key_and_is_revoked(trial, mosquitto_installed):
+def test_a_hospital_joins_trains_follows_a_new_key_is_revoked_and_comes_back(trial, mosquitto_installed):
     values = {
         "--name": "trial",
         "--broker": f"127.0.0.1:{trial.port}",
@@ -114,7 +114,10 @@ def test_a_hospital_joins_trains_follows_a_new_key_and_is_revoked(trial, mosquit
         written = trial.join("site-b", "--request", request)
         assert written.process.wait(PATIENCE) == 0
         trial.federation("approve", "site-b", "--request-file", request, "--output", answer)
-        b = trial.join("site-b", "--answer", answer)
+        b = trial.start(
+            "answered", "join", f"{trial.folder}/site-b.toml", "--folder", f"{trial.folder}/site-b",
+            "--answer", answer,
+        )  # fmt: skip
         said(b, "site-b is a member of trial")
         said(b, "trained on")
 
@@ -128,3 +131,21 @@ def test_a_hospital_joins_trains_follows_a_new_key_and_is_revoked(trial, mosquit
         assert "was revoked" in b.log_file.read_text()
         said(a, "members of trial: site-a\n")
         assert a.log_file.read_text().count("connected to the broker") == connections
+
+        trial.federation("invite", "site-b", "--output", f"{trial.folder}/site-b.toml")
+        again = trial.start(
+            "again", "join", f"{trial.folder}/site-b.toml", "--folder", f"{trial.folder}/site-b"
+        )
+        said(aggregator, "site-b asks to join")
+        trial.federation("approve", "site-b")
+        said(again, "trained on")
+
+        backup, configuration = trial.folder / "backup", str(trial.folder / "site-a" / "site.toml")
+        trial.run("site", "backup", str(backup), "--config", configuration)
+        a.process.send_signal(signal.SIGKILL)
+        a.process.wait()
+        for path in (trial.folder / "site-a" / "site-state").iterdir():
+            path.unlink()
+        trial.run("site", "restore", str(backup), "--config", configuration)
+        restored = trial.start("restored", "site", "--config", configuration)
+        said(restored, "trained on")
