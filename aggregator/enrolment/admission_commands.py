@@ -27,6 +27,16 @@ RequestArgument = Annotated[
     str, typer.Argument(metavar="REQUEST", help="The request's number, its first digits, or the site's name.")
 ]
 
+AnswerOutput = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        help="Write the answer to a file too, for e-mail or USB.",
+        callback=checked("--output", "output file"),
+    ),
+]
+
 
 def invite_command(
     site: SiteArgument,
@@ -99,15 +109,7 @@ def approve_command(
             callback=checked("--request-file", "file"),
         ),
     ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            help="Write the answer to a file too, for e-mail or USB.",
-            callback=checked("--output", "output file"),
-        ),
-    ] = None,
+    output: AnswerOutput = None,
     by: ByOption = None,
     passphrase_file: PassphraseOption = None,
 ) -> None:
@@ -144,15 +146,7 @@ def refuse_command(
     request: RequestArgument,
     folder: FolderOption = HERE,
     reason: Annotated[str, typer.Option(help="What the site is told.")] = "",
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            help="Write the answer to a file too.",
-            callback=checked("--output", "output file"),
-        ),
-    ] = None,
+    output: AnswerOutput = None,
 ) -> None:
     """Refuse a request, or take an invitation back that nobody has used."""
     from fedmedclip.aggregator.enrolment.decisions import refuse
