@@ -53,7 +53,7 @@ def join(
     """
     invitation = read_invitation_file(invitation_file)
     kit = Kit(folder or Path(invitation.site))
-    if kit.approved and kit.made_from(invitation):
+    if kit.approved_by(invitation):
         log.info("%s is a member of %s already", invitation.site, invitation.federation)
         return kit.configuration
     if answer_file is None:

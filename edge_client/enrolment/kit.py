@@ -9,6 +9,7 @@
         ca.pem           the federation's certificate authority
         roster           who is a member
         request          what was asked, until the answer is here
+        approval         the number of the invitation with which the site became a member
 
 Whatever is here already is kept: a kit that was half made, or waits for its answer, is gone on with.
 """
@@ -32,7 +33,7 @@ from fedmedclip.protocol.signature import load_or_create_signing_key
 from fedmedclip.protocol.text_files import read_text_file
 
 _OURS = frozenset(
-    {"site.key", "site.db", "tls.pem", "tls-request.pem", "ca.pem", "roster", "request", "lock"}
+    {"site.key", "site.db", "tls.pem", "tls-request.pem", "ca.pem", "roster", "request", "approval", "lock"}
 )
 
 
@@ -73,16 +74,13 @@ class Kit:
         return self.state / "roster"
 
     @property
-    def approved(self) -> bool:
-        """Whether the site was approved, and asks for nothing more."""
-        return self.credentials.present and not self.request.exists()
+    def approval(self) -> Path:
+        """The number of the invitation with which the site became a member."""
+        return self.state / "approval"
 
-    def made_from(self, invitation: Invitation) -> bool:
-        """Whether it was made from this invitation, and not from an earlier one to the same site."""
-        try:
-            return read_invitation_file(self.invitation) == invitation
-        except InvalidInputError:
-            return False
+    def approved_by(self, invitation: Invitation) -> bool:
+        """Whether the site became a member with this invitation, and not with an earlier one."""
+        return self.approval.exists() and self.approval.read_text() == invitation.number
 
 
 def read_invitation_file(path: Path) -> Invitation:
@@ -105,7 +103,7 @@ def make_kit(kit: Kit, invitation: Invitation, data: Path | None, bundle: Path |
     """
     kit.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     make_private_folder(kit.state, _OURS)
-    if kit.invitation.exists() and not kit.made_from(invitation):
+    if kit.invitation.exists():
         _replace_invitation(kit, invitation)
     # First, for without its token nothing of the rest can be gone on with.
     write_new_file(kit.invitation, invitation_text(invitation).encode(), private=True)
@@ -155,6 +153,8 @@ def take_answer(kit: Kit, invitation: Invitation, encoded: bytes) -> None:
     request = pending_request(kit)
     answer, roster = open_answer(encoded, bytes.fromhex(invitation.coordinator_key), request.digest)
     if not answer.accepted:
+        # The same question would have the same answer; another may be asked, say by the right clock.
+        kit.request.unlink()
         raise InvalidInputError(
             f"the coordinator of {invitation.federation!r} refused the request of {invitation.site}: "
             f"{answer.reason or 'no reason was given'}"
@@ -164,6 +164,7 @@ def take_answer(kit: Kit, invitation: Invitation, encoded: bytes) -> None:
     authority = read_certificate(invitation.authority.encode(), "the invitation's authority")
     kit.credentials.install(answer.certificate, invitation.site, authority)
     # Last: a kill before leaves a request that the same answer settles.
+    write_new_file(kit.approval, invitation.number.encode())
     kit.request.unlink()
 
 
@@ -191,6 +192,8 @@ def _bundle_of(invitation: Invitation, given: Path | None, beside: Path) -> Path
 def _replace_invitation(kit: Kit, invitation: Invitation) -> None:
     """Let a kit be used with a new invitation to the same site, as after one that expired unused."""
     before = read_invitation_file(kit.invitation)
+    if before.number == invitation.number:
+        return
     for name in ("federation", "site"):
         if getattr(before, name) != getattr(invitation, name):
             raise InvalidInputError(

@@ -93,11 +93,11 @@ def approval(authority: Authority, kit: Kit, **changes: object) -> bytes:
 def test_an_approval_completes_the_kit(tmp_path: Path, authority: Authority) -> None:
     kit, invitation = Kit(tmp_path / "hospital-a"), invitation_for(authority)
     asked(kit, invitation)
-    assert not kit.approved
+    assert not kit.approved_by(invitation)
 
     take_answer(kit, invitation, approval(authority, kit))
 
-    assert kit.approved
+    assert kit.approved_by(invitation)
     configuration = read_configuration(kit.configuration, SiteConfiguration)
     assert configuration.site.name == "hospital-a"
     assert configuration.site.aggregator_key == COORDINATOR.public_key.hex()
@@ -152,14 +152,17 @@ def test_what_the_operator_edited_stays(tmp_path: Path, authority: Authority) ->
     assert kit.configuration.read_text() == edited
 
 
-def test_a_refusal_says_why_and_the_request_stays(tmp_path: Path, authority: Authority) -> None:
+def test_a_refusal_says_why_and_the_next_request_is_another(tmp_path: Path, authority: Authority) -> None:
     kit, invitation = Kit(tmp_path / "hospital-a"), invitation_for(authority)
     asked(kit, invitation)
     refusal = approval(authority, kit, accepted=False, reason="whose box is this?", certificate=b"")
 
     with pytest.raises(InvalidInputError, match="whose box is this"):
         take_answer(kit, invitation, refusal)
-    assert not kit.approved
+    assert not kit.approved_by(invitation)
+    asked(kit, invitation)
+    with pytest.raises(MessageError, match="another request"):
+        take_answer(kit, invitation, refusal)
 
 
 def test_an_answer_to_another_request_or_with_another_certificate_changes_nothing(
@@ -174,7 +177,7 @@ def test_an_answer_to_another_request_or_with_another_certificate_changes_nothin
     for wrong in (approval(authority, other), approval(stranger, kit), approval(authority, kit)[:-1]):
         with pytest.raises(MessageError):
             take_answer(kit, invitation, wrong)
-    assert not kit.approved
+    assert not kit.approved_by(invitation)
 
 
 def test_a_new_invitation_after_one_that_expired_keeps_the_keys(tmp_path: Path, authority: Authority) -> None:
@@ -225,15 +228,13 @@ def test_a_site_that_was_a_member_asks_anew_with_a_new_invitation(
     kit, first, second = Kit(tmp_path / "hospital-a"), invitation_for(authority), invitation_for(authority)
     asked(kit, first)
     take_answer(kit, first, approval(authority, kit))
-    assert kit.approved
-    assert kit.made_from(first)
-    assert not kit.made_from(second)
+    assert kit.approved_by(first)
+    assert not kit.approved_by(second)
     certificate = kit.credentials.certificate()
 
     asked(kit, second)
-    assert not kit.approved
+    assert not kit.approved_by(second)
     take_answer(kit, second, approval(authority, kit))
 
-    assert kit.approved
-    assert kit.made_from(second)
+    assert kit.approved_by(second)
     assert kit.credentials.certificate() != certificate
