@@ -1,8 +1,9 @@
-"""Which images train, which validate, which test: drawn once by content, recorded, and kept.
+"""Which images train, which validate, which test: drawn once by content and group, recorded, and kept.
 
-A byte-identical copy always falls in the part of its original, whatever its name, so that no test image
-is ever trained on. The record is a CSV file that a person can read; it outlives restarts, new images and
-another seed, because an image that changed its part would spoil every later test figure.
+A byte-identical copy always falls in the part of its original, whatever its name, and images of one group
+(a patient's, or look-alikes) fall in one part, so that nothing like a test image is ever trained on. The
+record is a CSV file that a person can read; it outlives restarts, new images and another seed, because an
+image that changed its part would spoil every later test figure.
 """
 
 import csv
@@ -10,8 +11,9 @@ import hashlib
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -23,18 +25,27 @@ Part = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = get_args(Part)
 DEFAULT_FRACTIONS: Mapping[Part, float] = {"train": 0.7, "validation": 0.1, "test": 0.2}
 
-# The order in which the first images of a class fill the parts.
+# The order in which the first groups of a class fill the parts.
 _FILLING_ORDER: tuple[Part, ...] = ("train", "test", "validation")
+_DRAWS = 16
+_MANY_GROUPS = 20_000
+"""So many groups are near their shares in any order, and drawing takes long."""
+_MISSING = 1.0
+"""What a class's missing part weighs beside squared deviations of shares."""
 _COLUMNS = ["sha256", "path", "label", "split"]
 
 
 @dataclass(frozen=True, order=True)
 class ContentLabel:
-    """A labelled image by its content: label, name within the data set, SHA-256 of the file (32 bytes)."""
+    """A labelled image by its content: label, name within the data set, SHA-256 of the file (32 bytes).
+
+    `group` names what must stay in one part; an image without one stands alone.
+    """
 
     label: str
     name: str
     content_hash: bytes
+    group: str = ""
 
 
 def split_images(
@@ -73,35 +84,112 @@ def draw_parts(
     seed: int,
     fractions: Mapping[Part, float],
 ) -> dict[bytes, Part]:
-    """Draw a part for each of the distinct images that has none recorded; stratified by label.
+    """Draw a part for each of the distinct images that has none recorded; by group, stratified by label.
 
-    Within a class the images come in the order of SHA-256(seed, content hash), which is random and the
-    same whatever the order of `images`. Each goes to the first empty part of train, test, validation, or
-    when none is empty to the part that is furthest below its fraction. So without a record a class with
-    three distinct images or more is in every part, one with two in train and test.
+    Groups come in the order of SHA-256(seed, content hash), the least of a group's images, which is random
+    and the same whatever the order of `images`. Each goes whole to the part that is furthest below its share
+    of the group's classes. While a class would otherwise miss a part, its next group goes to the first of
+    train, test, validation that lacks it: so without a record a class of three groups or more is in every
+    part, one of two in train and test, unless a group of several classes cannot be in two places. Where
+    groups differ in size that is done in `_DRAWS` orders, and the parts nearest to their shares are taken.
+    New images of a group that is in the record join it, in training if any of it is there.
     """
     _check_fractions(fractions)
-    filling_order = [part for part in _FILLING_ORDER if fractions[part] > 0]
     parts: dict[bytes, Part] = {}
-    new: list[ContentLabel] = []
-    counts: Counter[tuple[str, Part]] = Counter()
+    groups: dict[str, _Group] = {}
+    counts: _Counts = Counter()
+    totals: Counter[str] = Counter()
     for image in images:
+        totals[image.label] += 1
+        group = groups.setdefault(image.group or image.content_hash.hex(), _Group())
         if image.content_hash in recorded_parts:
-            parts[image.content_hash] = recorded_parts[image.content_hash]
-            counts[image.label, parts[image.content_hash]] += 1
+            part = parts[image.content_hash] = recorded_parts[image.content_hash]
+            counts[image.label, part] += 1
+            group.recorded.add(part)
         else:
-            new.append(image)
-    for image in sorted(new, key=lambda image: _draw(seed, image.content_hash)):
-        label = image.label
-        total = 1 + sum(counts[label, part] for part in PARTS)
-        # max() and next() take the first of equals, so that ties do not depend on the machine.
-        part = next(
-            (part for part in filling_order if counts[label, part] == 0),
-            max(filling_order, key=lambda part: fractions[part] * total - counts[label, part]),
-        )
-        parts[image.content_hash] = part
-        counts[label, part] += 1
+            group.members.append(image)
+    new: list[_Group] = []
+    for group in groups.values():
+        if not group.recorded:
+            new.append(group)
+        elif group.members:
+            part = next(part for part in _FILLING_ORDER if part in group.recorded)
+            parts |= {image.content_hash: part for image in group.members}
+            counts.update((image.label, part) for image in group.members)
+    for group, part in _best_draw(new, seed, totals, counts, fractions):
+        parts |= {image.content_hash: part for image in group.members}
     return parts
+
+
+_Counts = Counter[tuple[str, Part]]
+
+
+@dataclass
+class _Group:
+    """What stays in one part: its images without a part, and the parts of those that have one."""
+
+    members: list[ContentLabel] = field(default_factory=list)
+    recorded: set[Part] = field(default_factory=set)
+
+
+def _best_draw(
+    groups: Sequence[_Group],
+    seed: int,
+    totals: Counter[str],
+    counts: _Counts,
+    fractions: Mapping[Part, float],
+) -> list[tuple[_Group, Part]]:
+    """Return the part of each group, of the draw that comes nearest to the fractions."""
+    alike = all(len(group.members) == 1 for group in groups)
+    best: list[tuple[_Group, Part]] = []
+    least = math.inf
+    for attempt in range(1 if alike or len(groups) > _MANY_GROUPS else _DRAWS):
+        drawn, error = _draw_groups(groups, seed, attempt, totals, counts.copy(), fractions)
+        if error < least:
+            best, least = drawn, error
+    return best
+
+
+def _draw_groups(
+    groups: Sequence[_Group],
+    seed: int,
+    attempt: int,
+    totals: Counter[str],
+    counts: _Counts,
+    fractions: Mapping[Part, float],
+) -> tuple[list[tuple[_Group, Part]], float]:
+    """Return the part of each group, and how far the parts are from their shares; changes `counts`."""
+    order = sorted(
+        groups, key=lambda group: min(_draw(seed, attempt, image.content_hash) for image in group.members)
+    )
+    # Sorted, so that sums of floats do not depend on the order of the images.
+    labels_of = [Counter(sorted(image.label for image in group.members)) for group in order]
+    remaining = Counter(label for labels in labels_of for label in labels)
+    filling_order = [part for part in _FILLING_ORDER if fractions[part] > 0]
+    drawn: list[tuple[_Group, Part]] = []
+
+    def room(part: Part, labels: Counter[str]) -> float:
+        return sum(
+            number * (fractions[part] - counts[label, part] / totals[label])
+            for label, number in labels.items()
+        )
+
+    for group, labels in zip(order, labels_of, strict=True):
+        forced: list[Part] = []
+        for label in labels:
+            empty = [part for part in filling_order if counts[label, part] == 0]
+            forced += empty[:1] if remaining[label] <= len(empty) else []
+            remaining[label] -= 1
+        # max() takes the first of equals, so that ties do not depend on the machine.
+        part = forced[0] if forced else max(filling_order, key=partial(room, labels=labels))
+        counts.update({(label, part): number for label, number in labels.items()})
+        drawn.append((group, part))
+    error = 0.0
+    for label, total in sorted(totals.items()):
+        for part in PARTS:
+            error += (counts[label, part] / total - fractions[part]) ** 2
+            error += _MISSING * (fractions[part] > 0 and counts[label, part] == 0)
+    return drawn, error
 
 
 def read_split(split_file: Path) -> dict[bytes, tuple[ContentLabel, Part]]:
@@ -164,8 +252,9 @@ def write_split(split_file: Path, recorded: Mapping[bytes, tuple[ContentLabel, P
         ) from error
 
 
-def _draw(seed: int, content_hash: bytes) -> bytes:
-    return hashlib.sha256(f"{seed}:".encode() + content_hash).digest()
+def _draw(seed: int, attempt: int, content_hash: bytes) -> bytes:
+    again = f"{attempt}:" if attempt else ""
+    return hashlib.sha256(f"{seed}:{again}".encode() + content_hash).digest()
 
 
 def _check_fractions(fractions: Mapping[Part, float]) -> None:

@@ -1,7 +1,7 @@
 """What the benchmark learns from: the embeddings of all sites, computed once, in memory."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,23 +12,31 @@ import numpy.typing as npt
 
 from fedmedclip.edge_client.features.extraction import extract_features, summarize_skipped
 from fedmedclip.edge_client.features.feature_store import FeatureStore
-from fedmedclip.edge_client.features.labelled import LabelledFeatures, load_labelled_features
+from fedmedclip.edge_client.features.labelled import LabelledFeatures
 from fedmedclip.edge_client.images.dataset import load_dataset
+from fedmedclip.edge_client.images.groups import GROUP_FILE, read_groups
+from fedmedclip.edge_client.images.split import DEFAULT_FRACTIONS, Part
 from fedmedclip.protocol.bundle.bundle import Bundle
 from fedmedclip.protocol.errors import InvalidInputError
-from fedmedclip.simulation.federation.folder import open_federation_folder
-from fedmedclip.simulation.federation.virtual_sites import VirtualSites, dirichlet_sites, natural_sites
+from fedmedclip.simulation.federation.folder import GLOBAL_TEST, open_federation_folder
+from fedmedclip.simulation.federation.virtual_sites import (
+    Images,
+    VirtualSites,
+    dirichlet_sites,
+    natural_sites,
+)
 
 _REQUIRED = ("embeddings", "labels", "sites", "class_embeddings", "logit_scale")
-_GLOBAL = ("global_embeddings", "global_labels")
+_OPTIONAL = ("groups", "global_embeddings", "global_labels", "global_groups")
 
 
 @dataclass(frozen=True)
 class FeaturePool:
     """Embeddings float32 (N, D) of N different images, labels int64 (N,), and where each image comes from.
 
-    `content_hashes` has the SHA-256 of each image, `sites` int64 (N,) indices into `site_names`.
-    `class_embeddings` float32 (C, D) are unit rows; `global_test` are images of no site. `notes` are lines
+    `content_hashes` has the SHA-256 of each image, `sites` int64 (N,) indices into `site_names`. Images with
+    equal numbers in `groups` int64 (N,) are of one patient, or look alike. `class_embeddings` float32 (C, D)
+    are unit rows; `global_test` are images of no site, `global_groups` int64 their groups. `notes` are lines
     for a person. `digest` names all of it: equal digests give equal results.
     """
 
@@ -36,10 +44,12 @@ class FeaturePool:
     labels: npt.NDArray[np.int64]
     content_hashes: tuple[bytes, ...]
     sites: npt.NDArray[np.int64]
+    groups: npt.NDArray[np.int64]
     site_names: tuple[str, ...]
     class_embeddings: npt.NDArray[np.float32]
     logit_scale: float
     global_test: LabelledFeatures | None
+    global_groups: npt.NDArray[np.int64] | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -47,22 +57,33 @@ class FeaturePool:
         """D."""
         return int(self.embeddings.shape[1])
 
-    def deal(self, seed: int, sites: int | None = None, alpha: float = 0.5) -> VirtualSites:
+    def deal(
+        self,
+        seed: int,
+        sites: int | None = None,
+        alpha: float = 0.5,
+        fractions: Mapping[Part, float] = DEFAULT_FRACTIONS,
+    ) -> VirtualSites:
         """Return the sites of a seed with their splits: the natural ones, or so many dealt out with `alpha`.
 
         Raises InvalidInputError as `natural_sites` and `dirichlet_sites` do.
         """
+        images = Images(self.labels, self.groups, self.content_hashes)
         if sites is None:
-            return natural_sites(self.labels, self.content_hashes, self.sites, self.site_names, seed)
-        return dirichlet_sites(self.labels, self.content_hashes, sites, alpha, seed)
+            return natural_sites(images, self.sites, self.site_names, seed, fractions)
+        return dirichlet_sites(images, sites, alpha, seed, fractions)
 
     @cached_property
     def digest(self) -> bytes:
         """SHA-256 of everything that can change a result."""
         digest = hashlib.sha256(repr((self.site_names, self.logit_scale)).encode())
-        arrays: list[npt.NDArray[Any]] = [self.embeddings, self.labels, self.sites, self.class_embeddings]
+        arrays: list[npt.NDArray[Any]] = [
+            self.embeddings, self.labels, self.sites, self.groups, self.class_embeddings
+        ]  # fmt: skip
         if self.global_test is not None:
             arrays += [self.global_test.embeddings, self.global_test.labels]
+        if self.global_groups is not None:
+            arrays.append(self.global_groups)
         for array in arrays:
             digest.update(repr(array.shape).encode())
             digest.update(np.ascontiguousarray(array).data)
@@ -82,7 +103,9 @@ def pool_of_folder(
     """
     folder = open_federation_folder(data)
     names = bundle.manifest.class_names
-    embeddings, labels, sites = [], [], []
+    group_file = data / GROUP_FILE
+    named = read_groups(group_file) if group_file.exists() else {}
+    embeddings, labels, sites, groups = [], [], [], []
     hashes: dict[bytes, None] = {}
     notes: list[str] = []
     copies = 0
@@ -99,19 +122,26 @@ def pool_of_folder(
             embeddings.append(found.embeddings[row])
             labels.append(names.index(dataset.images[position].label))
             sites.append(number)
+            groups.append(named.get(f"{site}/{dataset.images[position].name}", ""))
     if not embeddings:
         raise InvalidInputError(f"data {data} has no image that can be read")
     if copies:
         notes.append(f"{copies} copies of another image left out")
+    global_test, global_groups = None, None
+    if folder.global_test is not None:
+        global_test, global_names = _global_test(folder.global_test, bundle, store)
+        global_groups = _numbered([named.get(f"{GLOBAL_TEST}/{name}", "") for name in global_names])
     return FeaturePool(
         np.stack(embeddings),
         np.array(labels, dtype=np.int64),
         tuple(hashes),
         np.array(sites, dtype=np.int64),
+        _numbered(groups),
         tuple(folder.sites),
         bundle.class_embeddings,
         bundle.manifest.logit_scale,
-        None if folder.global_test is None else _labelled(folder.global_test, bundle, store),
+        global_test,
+        global_groups,
         tuple(notes),
     )
 
@@ -120,12 +150,13 @@ def pool_of_file(path: Path) -> FeaturePool:
     """Read features from a `.npz` file instead of images.
 
     It holds `embeddings` float32 (N, D), `labels` (N,), `sites` (N,) numbers of the natural sites,
-    `class_embeddings` float32 (C, D) unit rows, `logit_scale`, and optionally `global_embeddings` and
-    `global_labels`. Raises InvalidInputError when it does not.
+    `class_embeddings` float32 (C, D) unit rows, `logit_scale`, and optionally `groups` (N,),
+    `global_embeddings`, `global_labels` and `global_groups`: without them every image is its own group.
+    Raises InvalidInputError when it does not.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in (*_REQUIRED, *_GLOBAL) if name in file}
+            arrays = {name: file[name] for name in (*_REQUIRED, *_OPTIONAL) if name in file}
     except (OSError, ValueError) as error:
         raise InvalidInputError(f"features {path} cannot be read ({error}); give a .npz file") from error
     if missing := [name for name in _REQUIRED if name not in arrays]:
@@ -135,7 +166,8 @@ def pool_of_file(path: Path) -> FeaturePool:
     _check(path, embeddings, labels, captions)
     if sites.shape != labels.shape or sites.min() < 0:
         raise InvalidInputError(f"features {path}: `sites` must be one number from 0 for each image")
-    global_test = None
+    groups = _groups(arrays, "groups", len(labels), path)
+    global_test = global_groups = None
     if "global_embeddings" in arrays:
         if "global_labels" not in arrays:
             raise InvalidInputError(f"features {path} have global_embeddings but no global_labels")
@@ -143,6 +175,7 @@ def pool_of_file(path: Path) -> FeaturePool:
             _matrix(arrays["global_embeddings"], path), arrays["global_labels"].astype(np.int64)
         )
         _check(path, global_test.embeddings, global_test.labels, captions)
+        global_groups = _groups(arrays, "global_groups", len(global_test.labels), path)
     return FeaturePool(
         embeddings,
         labels,
@@ -150,16 +183,50 @@ def pool_of_file(path: Path) -> FeaturePool:
             hashlib.sha256(b"%d:" % row + vector.tobytes()).digest() for row, vector in enumerate(embeddings)
         ),
         sites,
+        groups,
         tuple(f"site-{number}" for number in range(int(sites.max()) + 1)),
         captions,
         float(arrays["logit_scale"]),
         global_test,
+        global_groups,
     )
 
 
-def _labelled(path: Path, bundle: Bundle, store: FeatureStore) -> LabelledFeatures:
-    embeddings, labels, _ = load_labelled_features(path, bundle, store)
-    return LabelledFeatures(embeddings, labels)
+def _numbered(groups: Sequence[str]) -> npt.NDArray[np.int64]:
+    """Return a number for each name; whoever has none has a number alone."""
+    numbers: dict[str, int] = {}
+    return np.array(
+        [numbers.setdefault(group or f"\0{row}", len(numbers)) for row, group in enumerate(groups)],
+        dtype=np.int64,
+    )
+
+
+def _groups(
+    arrays: Mapping[str, npt.NDArray[np.generic]], name: str, images: int, path: Path
+) -> npt.NDArray[np.int64]:
+    """Return an array of a file, as numbers from 0; without it every image is a group."""
+    if name not in arrays:
+        return np.arange(images)
+    if arrays[name].shape != (images,):
+        raise InvalidInputError(f"features {path}: `{name}` must have one value for each of {images} images")
+    numbers: npt.NDArray[np.int64] = np.unique(arrays[name], return_inverse=True)[1].astype(np.int64)
+    return numbers
+
+
+def _global_test(path: Path, bundle: Bundle, store: FeatureStore) -> tuple[LabelledFeatures, list[str]]:
+    """Return the features of the images of no site, and their names."""
+    dataset = load_dataset(path, bundle.manifest.class_names, minimum_per_class=1)
+    images = [image for image in dataset.images if image.part == "test"] or list(dataset.images)
+    found = extract_features([image.path for image in images], bundle, store)
+    if not found.positions:
+        raise InvalidInputError(
+            f"data {path} has no image that can be read: {summarize_skipped(found.skipped)}"
+        )
+    read = [images[position] for position in found.positions]
+    labels = [bundle.manifest.class_names.index(image.label) for image in read]
+    return LabelledFeatures(found.embeddings, np.array(labels, dtype=np.int64)), [
+        image.name for image in read
+    ]
 
 
 def _matrix(array: npt.NDArray[np.generic], path: Path) -> npt.NDArray[np.float32]:

@@ -4,6 +4,7 @@ folder/SITE/CLASS/image.jpg     one folder per site, each a folder of classes
 folder/global_test/...          optional: labelled images of no site
 folder/server_reference/...     optional: held by the aggregator
 folder/classes.toml             optional: prompts of each class
+folder/groups.csv               optional: columns file (SITE/CLASS/image.jpg) and group
 """
 
 from dataclasses import dataclass

@@ -10,7 +10,8 @@ from fedmedclip.simulation.federation.virtual_sites import (
     VirtualSite,
     VirtualSites,
     check_dealing,
-    share_out,
+    deal_groups,
+    labels_of_groups,
     site_names,
 )
 
@@ -20,13 +21,14 @@ _DRAWS = 200
 
 
 def resplit_sites(
-    hospitals: VirtualSites, labels: Indices, number: int, alpha: float, seed: int
+    hospitals: VirtualSites, labels: Indices, groups: Indices, number: int, alpha: float, seed: int
 ) -> VirtualSites:
     """Deal the pooled images of the hospitals out among `number` sites, each part by itself.
 
     For each class the sites' shares are drawn from a symmetric Dirichlet distribution of concentration
     `alpha`, as in `dirichlet_sites`, and are the same in all three parts: a site is tested on the mixture of
-    classes that it trains on. `labels` (N,) are those of the whole pool. Raises InvalidInputError for numbers
+    classes that it trains on. `labels` and `groups` (N,) are those of the whole pool; groups are dealt
+    whole. Raises InvalidInputError for numbers
     that cannot be used, also where no draw gives every site `LEAST_TRAINING` and `LEAST_TEST` images.
     """
     check_dealing(number, alpha)
@@ -35,11 +37,12 @@ def resplit_sites(
         part: np.sort(np.concatenate([getattr(hospital, part) for hospital in hospitals.sites]))
         for part in ("train", "validation", "test")
     }
+    labels = labels_of_groups(labels, groups)
     classes = np.unique(labels)
     enough = len(pooled["train"]) >= number * LEAST_TRAINING and len(pooled["test"]) >= number * LEAST_TEST
     for _ in range(_DRAWS if enough else 0):
         shares = {int(label): draw.dirichlet(np.full(number, alpha)) for label in classes}
-        dealt = {part: _deal(images, labels, shares, number, draw) for part, images in pooled.items()}
+        dealt = {part: _deal(images, labels, groups, shares, number, draw) for part, images in pooled.items()}
         if min(map(len, dealt["train"])) >= LEAST_TRAINING and min(map(len, dealt["test"])) >= LEAST_TEST:
             return VirtualSites(
                 tuple(
@@ -58,6 +61,7 @@ def resplit_sites(
 def _deal(
     images: Indices,
     labels: Indices,
+    groups: Indices,
     shares: dict[int, npt.NDArray[np.float64]],
     number: int,
     draw: np.random.Generator,
@@ -66,7 +70,6 @@ def _deal(
     of_sites: list[list[Indices]] = [[] for _ in range(number)]
     for label, of_class in shares.items():
         mixed = draw.permutation(images[labels[images] == label])
-        ends = np.cumsum(share_out(len(mixed), of_class))[:-1]
-        for site, part in enumerate(np.split(mixed, ends)):
+        for site, part in enumerate(deal_groups(mixed, groups, of_class)):
             of_sites[site].append(part)
     return [np.sort(np.concatenate(parts)) for parts in of_sites]

@@ -3,13 +3,13 @@
 A site here is only a name and three lists of image numbers; ten thousand of them are a few megabytes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from fedmedclip.edge_client.images.split import DEFAULT_FRACTIONS, ContentLabel, draw_parts
+from fedmedclip.edge_client.images.split import DEFAULT_FRACTIONS, ContentLabel, Part, draw_parts
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.seeds import derive_seed
 
@@ -21,7 +21,7 @@ MAXIMUM_SITES = 10_000
 
 @dataclass(frozen=True)
 class VirtualSite:
-    """A site's name and its images: indices into the pool, int64, train 70 %, validation 10 %, test 20 %."""
+    """A site's name and its images: indices into the pool, int64, in three parts that share no group."""
 
     name: str
     train: Indices
@@ -56,34 +56,83 @@ class VirtualSites:
         return tuple(self.sites[i] for i in sorted(draw.choice(len(self.sites), number, replace=False)))
 
 
+@dataclass(frozen=True)
+class Images:
+    """What decides where images go: labels and groups int64 (N,), and the SHA-256 of each image's content.
+
+    Images with equal numbers in `groups` stay at one site, and there in one part.
+    """
+
+    labels: Indices
+    groups: Indices
+    content_hashes: Sequence[bytes]
+
+
 def natural_sites(
-    labels: Indices, content_hashes: Sequence[bytes], site_of: Indices, names: Sequence[str], seed: int
+    images: Images,
+    site_of: Indices,
+    names: Sequence[str],
+    seed: int,
+    fractions: Mapping[Part, float] = DEFAULT_FRACTIONS,
 ) -> VirtualSites:
     """Return the sites as they are; `site_of` (N,) are indices into `names`."""
     members = [np.flatnonzero(site_of == number) for number in range(len(names))]
-    return _split(list(names), members, labels, content_hashes, seed)
+    return _split(list(names), members, images, seed, fractions)
 
 
 def dirichlet_sites(
-    labels: Indices, content_hashes: Sequence[bytes], number: int, alpha: float, seed: int
+    images: Images,
+    number: int,
+    alpha: float,
+    seed: int,
+    fractions: Mapping[Part, float] = DEFAULT_FRACTIONS,
 ) -> VirtualSites:
     """Deal the images out among `number` sites.
 
     For each class the sites' shares are drawn from a symmetric Dirichlet distribution of concentration
     `alpha` (Hsu et al. 2019, "Measuring the effects of non-identical data distribution"; per class as in Li
     et al. 2022, "Federated learning on non-IID data silos"): large alpha gives equal sites, small alpha sites
-    of one class. Raises InvalidInputError for numbers that cannot be used.
+    of one class. Groups are dealt whole. Raises InvalidInputError for numbers that cannot be used.
     """
     check_dealing(number, alpha)
     draw = np.random.Generator(np.random.Philox(derive_seed(seed, purpose="virtual sites")))
-    site_of = np.empty(len(labels), dtype=np.int64)
-    for label in np.unique(labels):
-        images = draw.permutation(np.flatnonzero(labels == label))
+    site_of = np.empty(len(images.labels), dtype=np.int64)
+    main_labels = labels_of_groups(images.labels, images.groups)
+    for label in np.unique(main_labels):
+        chosen = np.flatnonzero(main_labels == label)
+        order = draw.permutation(chosen)
         shares = draw.dirichlet(np.full(number, alpha))
-        site_of[images] = np.repeat(np.arange(number), share_out(len(images), shares))
+        for site, dealt in enumerate(deal_groups(order, images.groups, shares)):
+            site_of[dealt] = site
     order = np.argsort(site_of, kind="stable")
     members = np.split(order, np.searchsorted(site_of[order], np.arange(1, number)))
-    return _split(site_names(number), members, labels, content_hashes, seed)
+    return _split(site_names(number), members, images, seed, fractions)
+
+
+def labels_of_groups(labels: Indices, groups: Indices) -> Indices:
+    """Return for each image (N,) the label that most images of its group have, the smallest of equals."""
+    _, members = np.unique(groups, return_inverse=True)
+    counts = np.zeros((int(members.max()) + 1, int(labels.max()) + 1), dtype=np.int64)
+    np.add.at(counts, (members, labels), 1)
+    found: Indices = counts.argmax(axis=1)[members]
+    return found
+
+
+def deal_groups(order: Indices, groups: Indices, shares: npt.NDArray[np.float64]) -> list[Indices]:
+    """Return each site's images: groups in the order of their first image in `order`, whole, by `shares`.
+
+    Laid end to end, a group goes to the site in whose stretch its middle lies.
+    """
+    _, first, members, sizes = np.unique(
+        groups[order], return_index=True, return_inverse=True, return_counts=True
+    )
+    by_place = np.argsort(first)
+    ends = np.cumsum(share_out(len(order), shares))
+    middles = np.cumsum(sizes[by_place]) - (sizes[by_place] + 1) // 2
+    site_of_group = np.empty(len(sizes), dtype=np.int64)
+    site_of_group[by_place] = np.searchsorted(ends, middles, side="right")
+    site_of = site_of_group[members]
+    return [order[site_of == site] for site in range(len(shares))]
 
 
 def check_dealing(number: int, alpha: float) -> None:
@@ -111,15 +160,13 @@ def site_names(number: int) -> list[str]:
 def _split(
     names: list[str],
     members: list[Indices],
-    labels: Indices,
-    content_hashes: Sequence[bytes],
+    images: Images,
     seed: int,
+    fractions: Mapping[Part, float],
 ) -> VirtualSites:
     sites = []
-    for name, images in zip(names, members, strict=True):
-        site = _split_site(
-            name, images, labels, content_hashes, derive_seed(seed, site=name, purpose="split")
-        )
+    for name, chosen in zip(names, members, strict=True):
+        site = _split_site(name, chosen, images, derive_seed(seed, site=name, purpose="split"), fractions)
         if len(site.train) >= MINIMUM_TRAINING_IMAGES:
             sites.append(site)
     if not sites or not any(len(site.test) for site in sites):
@@ -131,14 +178,17 @@ def _split(
 
 
 def _split_site(
-    name: str, images: Indices, labels: Indices, content_hashes: Sequence[bytes], seed: int
+    name: str, chosen: Indices, images: Images, seed: int, fractions: Mapping[Part, float]
 ) -> VirtualSite:
-    by_content = {content_hashes[image]: int(image) for image in images}
+    by_content = {images.content_hashes[image]: int(image) for image in chosen}
     parts = draw_parts(
-        (ContentLabel(str(labels[image]), str(image), content) for content, image in by_content.items()),
+        (
+            ContentLabel(str(images.labels[image]), str(image), content, str(images.groups[image]))
+            for content, image in by_content.items()
+        ),
         {},
         seed,
-        DEFAULT_FRACTIONS,
+        fractions,
     )
     of_part: dict[str, list[int]] = {"train": [], "validation": [], "test": []}
     for content, image in by_content.items():

@@ -70,7 +70,7 @@ class Experiment:
     def deal(self, sites: int, seed: int) -> tuple[VirtualSite, ...]:
         """Return the sites of a seed, each with training and test images."""
         hospitals = self.pool.deal(seed)
-        return resplit_sites(hospitals, self.pool.labels, sites, self.alpha, seed).sites
+        return resplit_sites(hospitals, self.pool.labels, self.pool.groups, sites, self.alpha, seed).sites
 
     def description(self) -> dict[str, object]:
         """Return everything that a run's numbers depend on, except its case."""

@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedmedclip.edge_client.images.split import (
@@ -193,3 +193,49 @@ def test_a_record_that_a_spreadsheet_saved_with_a_byte_order_mark_is_the_same(tm
     recorded = read_split(file)
     file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
     assert read_split(file) == recorded
+
+
+def grouped(sizes: list[tuple[str, int]]) -> list[ContentLabel]:
+    return [
+        ContentLabel(
+            label, f"{group}-{n}", hashlib.sha256(f"{label} {group} {n}".encode()).digest(), f"group {group}"
+        )
+        for group, (label, size) in enumerate(sizes)
+        for n in range(size)
+    ]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 30)), min_size=1, max_size=40),
+    st.integers(0, 2**62),
+)
+def test_a_group_is_in_one_part_and_a_class_in_as_many_as_it_has_groups(
+    sizes: list[tuple[str, int]], seed: int
+) -> None:
+    images = grouped(sizes)
+    parts = draw_parts(images, {}, seed, DEFAULT_FRACTIONS)
+    of_group: dict[str, set[Part]] = {}
+    for image in images:
+        of_group.setdefault(image.group, set()).add(parts[image.content_hash])
+    assert all(len(found) == 1 for found in of_group.values())
+    for label in "abc":
+        groups = sum(name == label for name, _ in sizes)
+        expected = set(["train", "test", "validation"][:groups])
+        assert {parts[image.content_hash] for image in images if image.label == label} == expected
+    assert draw_parts(images[::-1], {}, seed, DEFAULT_FRACTIONS) == parts
+
+
+def test_parts_keep_their_shares_where_groups_allow_it() -> None:
+    images = grouped([("a", size) for size in [30, 25, 20, 10, 8, 5, 4, 3, 2, 2, *[1] * 20]])
+    parts = Counter(draw_parts(images, {}, 0, DEFAULT_FRACTIONS).values())
+    assert abs(parts["train"] / len(images) - 0.7) < 0.03
+    assert abs(parts["test"] / len(images) - 0.2) < 0.03
+
+
+def test_a_new_image_joins_the_recorded_images_of_its_group() -> None:
+    images = grouped([("a", 6), ("a", 6), ("a", 6), ("a", 6)])
+    first = draw_parts(images[::2], {}, 0, DEFAULT_FRACTIONS)
+    both = draw_parts(images, first, 1, DEFAULT_FRACTIONS)
+    for image, other in zip(images[::2], images[1::2], strict=True):
+        assert both[other.content_hash] == first[image.content_hash]

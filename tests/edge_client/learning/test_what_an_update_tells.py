@@ -13,7 +13,15 @@ from tests.edge_client.heads.heads_examples import CLASSES, example_data
 EMBEDDINGS, LABELS, CAPTIONS = example_data(240, size=96, noise=0.1)
 ALL = np.arange(240)
 POOL = FeaturePool(
-    EMBEDDINGS, LABELS, tuple(bytes([number]) for number in ALL), ALL * 0, ("hospital",), CAPTIONS, 12.7, None
+    EMBEDDINGS,
+    LABELS,
+    tuple(bytes([number]) for number in ALL),
+    ALL * 0,
+    ALL,
+    ("hospital",),
+    CAPTIONS,
+    12.7,
+    None,
 )
 
 
