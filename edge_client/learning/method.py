@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedmedclip.edge_client.heads.method import Layers, SiteMethod, site_method
-from fedmedclip.edge_client.learning.settings import TrainingSettings
+from fedmedclip.edge_client.learning.settings import DEFAULTS_CHOSEN_ON, TrainingSettings
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.heads.head import NamedArrays
 
@@ -53,9 +53,11 @@ class TrainedMethod(SiteMethod):
     `loss(layers, shared, private, batch, settings)` returns named scalar terms; their sum is what training
     minimises. Both heads are tensors by the names of their specifications; all but the `measured` ones are
     trained. Batch norms are settled at the end of a round by running `shared_pass` and `private_pass`.
+    Whoever trains with the default settings has them from where these were chosen.
     """
 
     loss: Loss
+    constants_chosen_on: tuple[str, ...] = DEFAULTS_CHOSEN_ON
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,9 @@ import msgspec
 
 from fedmedclip.protocol.errors import InvalidInputError
 
+DEFAULTS_CHOSEN_ON = ("brain_tumor",)
+"""The data sets that the defaults below were chosen on, with test figures in sight."""
+
 
 class TrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How the heads train at a site. The defaults' measurements are in docs/results/fedmedclip-defaults.md.

@@ -40,12 +40,15 @@ class Method:
     matter. `sends_statistics`: a site's shared arrays are statistics of its images, the same in each round,
     and not training. Such a site owes the federation one difference in all; what a lossy codec left out of it
     is the residual, and that alone is sent from then on: the difference again would count it twice.
+    `constants_chosen_on` names the data sets, by the names of their folders, on which the method's constants
+    and the defaults of its training settings were chosen: a table of results on these must say so.
     """
 
     name: str
     shared_arrays: Arrays
     needs_classes: bool = False
     sends_statistics: bool = False
+    constants_chosen_on: tuple[str, ...] = ()
 
 
 @contextmanager

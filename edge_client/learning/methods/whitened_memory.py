@@ -1,4 +1,4 @@
-"""Whitened memory, this project's own method: closed form, numpy only, no gradient and nothing to tune.
+"""Whitened memory, this project's own method: closed form, numpy only, without gradient.
 
 Shared: what the embeddings of all sites have in common, as sufficient statistics that a weighted mean pools
 exactly: how they vary *within* a class (scatter D x D), and where each class lies (sums and shares).
@@ -181,4 +181,5 @@ METHOD = ClosedFormMethod(
     fit=fit,
     needs_classes=True,
     sends_statistics=True,
+    constants_chosen_on=("brain_tumor", "phantoms"),
 )

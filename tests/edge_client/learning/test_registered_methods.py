@@ -72,6 +72,12 @@ def test_a_method_goes_by_the_name_that_it_is_registered_under(method):
     assert site_method(method).name == method
 
 
+@pytest.mark.parametrize("method", known_methods())
+def test_a_method_says_on_which_data_its_constants_were_chosen(method):
+    """All trained ones share default settings that were chosen on the brain MRI."""
+    assert "brain_tumor" in site_method(method).constants_chosen_on
+
+
 def test_an_unknown_method_names_the_known_ones():
     with pytest.raises(InvalidInputError, match=r"'fedmagic'.*known: .*fedmedclip"):
         site_method("fedmagic")
