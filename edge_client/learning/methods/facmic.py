@@ -12,6 +12,9 @@ from fedmedclip.edge_client.learning.settings import TrainingSettings
 from fedmedclip.protocol.heads.head import HeadSpecification
 from fedmedclip.protocol.heads.layers import batch_norm_tensors, linear_tensors
 
+ADAPTATION_WEIGHT = 1.0
+"""Of the adaptation term, unless the settings say another."""
+
 
 def shared_arrays(size: int, classes: int) -> HeadSpecification:
     """Linear D to D, batch norm, (LeakyReLU), linear D to D, (softmax)."""
@@ -46,13 +49,14 @@ def loss(
             cosines, batch.labels, batch.logit_scale, batch.weights, settings.focal_gamma
         )
     }
-    if batch.target is not None and settings.adaptation_weight > 0:
+    weight = settings.weight_of_adaptation(ADAPTATION_WEIGHT)
+    if batch.target is not None and weight > 0:
         adapted_target = adapt(layers, shared, batch.target)
         guessed = layers.softmax(batch.logit_scale * (adapted_target @ batch.class_embeddings.T))
         discrepancy = local_maximum_mean_discrepancy(
             adapted, batch.labels, layers.unit_rows(batch.target), guessed
         )
-        terms["adaptation"] = settings.adaptation_weight * discrepancy
+        terms["adaptation"] = weight * discrepancy
     return terms
 
 
