@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from fedmedclip.edge_client.learning.private_state import head_of
 from fedmedclip.protocol.heads.head import NamedArrays
 from fedmedclip.simulation.federation.traffic import Traffic
 from fedmedclip.simulation.federation.trainer import Trainer
@@ -33,7 +34,7 @@ class LocalTraining:
 
     def private_head(self, site: str) -> NamedArrays:
         """Return a site's private head."""
-        return self._of(site)[1]
+        return head_of(self._of(site)[1])
 
     def close(self) -> None:
         """Nothing is held open."""
