@@ -57,7 +57,9 @@ def predict_probabilities(
     Raises InvalidInputError for an unknown method.
     """
     found = site_method(method)
-    features, shared_logits = found.shared_pass(layers, shared, embeddings, class_embeddings, logit_scale)
+    features, shared_logits = found.shared_pass(
+        layers, shared, found.taken(embeddings), class_embeddings, logit_scale
+    )
     zero_shot = softmax(logit_scale * (unit_rows(embeddings) @ class_embeddings.T))
     shared_probabilities = softmax(shared_logits)
     if not private or found.private_pass is None:

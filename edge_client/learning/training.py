@@ -141,6 +141,7 @@ def train_round(
     if round_number < 1:
         raise InvalidInputError(f"round {round_number} cannot be trained; rounds count from 1")
     found = trainable_method(method)
+    embeddings = found.taken(embeddings)
     classes, size = class_embeddings.shape
     shared_specification = shared_head_specification(method, size, classes)
     state_specification = private_state_specification(method, size, classes, settings)

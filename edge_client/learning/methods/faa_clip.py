@@ -97,4 +97,5 @@ METHOD = TrainedMethod(
     shared_pass=by_cosines(adapt),
     loss=loss,
     adapts=True,
+    own_length=True,
 )

@@ -61,5 +61,10 @@ def loss(
 
 
 METHOD = TrainedMethod(
-    name="facmic", shared_arrays=shared_arrays, shared_pass=by_cosines(adapt), loss=loss, adapts=True
+    name="facmic",
+    shared_arrays=shared_arrays,
+    shared_pass=by_cosines(adapt),
+    loss=loss,
+    adapts=True,
+    own_length=True,
 )

@@ -35,4 +35,6 @@ def loss(
     return {"image_text": image_text}
 
 
-METHOD = TrainedMethod(name="fedclip", shared_arrays=shared_arrays, shared_pass=by_cosines(adapt), loss=loss)
+METHOD = TrainedMethod(
+    name="fedclip", shared_arrays=shared_arrays, shared_pass=by_cosines(adapt), loss=loss, own_length=True
+)

@@ -112,4 +112,5 @@ METHOD = TrainedMethod(
     shared_pass=by_cosines(adapt),
     private_pass=classify,
     loss=loss,
+    own_length=True,
 )

@@ -237,6 +237,25 @@ def test_weighted_and_focal_losses_are_the_formulas():
     assert focal.item() < plain.item()
 
 
+@pytest.mark.parametrize("method", ["whitened-memory", "fedmedclip", *TRAINED])
+def test_the_length_of_embeddings_reaches_the_heads_that_the_papers_feed_it_to_and_no_others(method):
+    e, labels, captions = example_data(30, noise=0.3)
+    long = e * np.linspace(5, 12, len(e), dtype=np.float32)[:, None]
+    heads = initial_shared_head(method, SIZE, 3, CLASSES), initial_private_head(method, SIZE, CLASSES, 3, "a")
+    settings = TrainingSettings(shared_learning_rate=0.01)
+    found = []
+    for rows in (e, long):
+        trained = train_round(method, *heads, rows, labels, captions, SCALE, settings, round_number=1, seed=1)
+        answers = predict_probabilities(method, trained.shared, trained.private, rows, captions, SCALE)
+        np.testing.assert_allclose(
+            answers.zero_shot, found[0].zero_shot if found else answers.zero_shot, atol=1e-5
+        )
+        found.append(answers)
+    differs = np.abs(found[0].ensemble - found[1].ensemble).max() > 1e-3
+    assert differs == (method not in ("linear-probe", "whitened-memory"))
+    assert site_method(method).taken(e) is e
+
+
 @pytest.mark.parametrize("method", [*TRAINED, "fedmedclip"])
 def test_a_batch_of_one_gives_a_finite_loss_and_gradient(method):
     e, labels, captions = example_data(1)
