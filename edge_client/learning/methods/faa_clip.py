@@ -1,11 +1,12 @@
 """FAA-CLIP: FACMIC's shared head, trained against a discriminator that tells source from target.
 
-Source: Wu et al., "FAA-CLIP: Federated Adversarial Adaptation of CLIP" (IEEE Internet of Things Journal 2025,
-arXiv:2503.05776), and its published code (github.com/AIPMLab/FAA-CLIP, commit 62c07c6). As there, the
+Source: Wu et al., "FAA-CLIP: Federated Adversarial Adaptation of CLIP" (IEEE Internet of Things Journal
+2025, arXiv:2503.05776), and its published code (github.com/AIPMLab/FAA-CLIP, commit 62c07c6). As there, the
 discriminator stays at the site and is kept between rounds, its batch norms see source and target one after
 the other, each normalised by itself, no gradient passes through the target's features, and the adversarial
-term weighs 0.5. Departures: the target is a reference set in place of the test site's images, and without one
-the adversarial term is absent; a batch of one image is normalised by running statistics.
+term weighs 0.5. Departures are FACMIC's: the target is a reference set in place of the test site's images,
+and without one the adversarial term is absent; the head's running statistics are settled at the end of a
+round.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """FACMIC: a shared attention head, drawn towards a target domain by LMMD.
 
 Source: Wu et al., "FACMIC: Federated Adaptative CLIP Model for Medical Image Classification" (MICCAI 2024,
-arXiv:2410.14707). Departures from its published code: the number of classes comes from the data; the target
+arXiv:2410.14707), and its published code (github.com/AIPMLab/FACMIC, commit 514c500). Departures: the target
 is a reference set of embeddings (`edge_client.features.references`) in place of images of the test site, and
-without one the head trains on the contrastive term alone; running statistics are aggregated like weights.
+without one the head trains on the contrastive term alone; running statistics, averaged over the sites in
+both, are those of all training images (`learning.settled_norms`) and not moving averages over the batches.
 """
 
 from fedmedclip.edge_client.heads.method import Head, Layers, Rows, by_cosines
