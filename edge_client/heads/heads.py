@@ -49,17 +49,15 @@ def predict_probabilities(
 ) -> Predictions:
     """Classify embeddings.
 
-    `embeddings` float32 (N, D) as the bundle's encoder gives them, `class_embeddings` float32 (C, D) of unit
-    rows, `logit_scale` the bundle's. The arrays of the heads are those of `shared_head_specification` and
-    `private_head_specification`; they are not checked here (`load_heads` does). Without a `rule` the heads
-    vote as the method has it.
+    `embeddings` float32 (N, D) as the method takes them (`SiteMethod.taken`), `class_embeddings` float32
+    (C, D) of unit rows, `logit_scale` the bundle's. The arrays of the heads are those of
+    `shared_head_specification` and `private_head_specification`; they are not checked here (`load_heads`
+    does). Without a `rule` the heads vote as the method has it.
 
     Raises InvalidInputError for an unknown method.
     """
     found = site_method(method)
-    features, shared_logits = found.shared_pass(
-        layers, shared, found.taken(embeddings), class_embeddings, logit_scale
-    )
+    features, shared_logits = found.shared_pass(layers, shared, embeddings, class_embeddings, logit_scale)
     zero_shot = softmax(logit_scale * (unit_rows(embeddings) @ class_embeddings.T))
     shared_probabilities = softmax(shared_logits)
     if not private or found.private_pass is None:

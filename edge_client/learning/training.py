@@ -187,7 +187,7 @@ def train_round(
 
         def unlikelihood(heads: TrainedHeads, held_out: tuple[Floats, Labels]) -> float:
             probabilities = predict_probabilities(
-                method, heads.shared, heads.private, held_out[0], class_embeddings, logit_scale
+                method, heads.shared, heads.private, found.taken(held_out[0]), class_embeddings, logit_scale
             ).ensemble
             return float(-np.log(probabilities[np.arange(len(held_out[1])), held_out[1]] + 1e-12).mean())
 

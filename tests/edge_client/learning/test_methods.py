@@ -1,10 +1,15 @@
 """Each trained method against its formulas, and against its numpy forward pass."""
 
+from dataclasses import replace
+
+import msgspec
 import numpy as np
 import pytest
 import torch
 
-from fedmedclip.edge_client.heads.heads import initial_private_head, predict_probabilities
+from fedmedclip.edge_client.heads.classification import predict
+from fedmedclip.edge_client.heads.heads import ensemble_of, initial_private_head, predict_probabilities
+from fedmedclip.edge_client.heads.heads_file import Heads
 from fedmedclip.edge_client.heads.method import site_method
 from fedmedclip.edge_client.learning.layers import TorchLayers
 from fedmedclip.edge_client.learning.losses import (
@@ -20,7 +25,7 @@ from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.heads.head import HeadSpecification
 from fedmedclip.protocol.heads.layers import batch_norm_tensors
 from fedmedclip.protocol.heads.shared_heads import initial_shared_head, shared_head_specification
-from tests.edge_client.heads.heads_examples import CLASSES, SCALE, SIZE, example_data
+from tests.edge_client.heads.heads_examples import CLASSES, SCALE, SIZE, example_bundle, example_data
 from tests.edge_client.learning import reference_methods as reference
 from tests.edge_client.learning.tensors import tensors_of
 
@@ -243,15 +248,15 @@ def test_the_length_of_embeddings_reaches_the_heads_that_the_papers_feed_it_to_a
     long = e * np.linspace(5, 12, len(e), dtype=np.float32)[:, None]
     heads = initial_shared_head(method, SIZE, 3, CLASSES), initial_private_head(method, SIZE, CLASSES, 3, "a")
     settings = TrainingSettings(shared_learning_rate=0.01)
-    found = []
-    for rows in (e, long):
+    unit, own = example_bundle(), example_bundle()
+    own = replace(own, manifest=msgspec.structs.replace(own.manifest, own_length=True))
+    answers = []
+    for bundle, rows in ((unit, e), (own, long)):
         trained = train_round(method, *heads, rows, labels, captions, SCALE, settings, round_number=1, seed=1)
-        answers = predict_probabilities(method, trained.shared, trained.private, rows, captions, SCALE)
-        np.testing.assert_allclose(
-            answers.zero_shot, found[0].zero_shot if found else answers.zero_shot, atol=1e-5
-        )
-        found.append(answers)
-    differs = np.abs(found[0].ensemble - found[1].ensemble).max() > 1e-3
+        made = Heads(method, trained.shared, trained.private or None, "trial", "a", 1, ensemble_of(method))
+        answers.append(predict(made, replace(bundle, class_embeddings=captions), rows))
+    np.testing.assert_allclose(answers[0].zero_shot, answers[1].zero_shot, atol=1e-5)
+    differs = np.abs(answers[0].ensemble - answers[1].ensemble).max() > 1e-3
     assert differs == (method not in ("linear-probe", "whitened-memory"))
     assert site_method(method).taken(e) is e
 
