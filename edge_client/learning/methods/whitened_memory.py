@@ -18,20 +18,23 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
+from fedmedclip.edge_client.heads.discriminant import (
+    choice_by,
+    discriminant_of,
+    encoded,
+    evidence_arrays,
+    mixed,
+    pooled,
+)
 from fedmedclip.edge_client.heads.ensemble import EnsembleRule, softmax
 from fedmedclip.edge_client.heads.method import Layers
-from fedmedclip.edge_client.heads.whitening import Floats, Labels, arrived, one_hot, statistics, whitening
+from fedmedclip.edge_client.heads.whitening import Floats, Labels, arrived, axes_of, one_hot, statistics
+from fedmedclip.edge_client.learning.evidence import evidence_of, marks_array, marks_of
 from fedmedclip.edge_client.learning.method import ClosedFormMethod
 from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays, TensorSpecification
 
 CAPACITY = 1024
 """Images that a memory holds at most; each takes D + C values."""
-DISCRIMINANT_SHARE = 0.1
-"""Weight of the Gaussian discriminant beside the zero-shot logits: its variables are taken for independent,
-so that it is too sure of itself."""
-NEAR, FAR = 1.5, 2.5
-"""Squared distances to the nearest class, in units of what the sites' own images have on average, between
-which the discriminant fades out. Images of other scanners have about 3."""
 WIDTH = 0.6
 """The kernel is exp(-WIDTH * squared distance / mean squared length of the class means and images)."""
 RIDGE = 0.02
@@ -52,6 +55,8 @@ def shared_arrays(size: int, classes: int) -> HeadSpecification:
         (
             TensorSpecification("class_shares", (classes,)),
             TensorSpecification("spread", (1,)),
+            marks_array(),
+            *evidence_arrays(),
             TensorSpecification("class_sums", (classes, size)),
             TensorSpecification("scatter", (size, size)),
         )
@@ -80,21 +85,18 @@ def shared_pass(
     class_embeddings: Floats,
     logit_scale: float,
 ) -> tuple[Floats, Floats]:
-    """Return the embeddings (N, D) as they are, for the memory, and the logits (N, C) of the shared head."""
+    """Return the embeddings (N, D) as they are, for the memory, and the logits (N, C) of the shared head.
+
+    They are zero-shot's until the statistics have come, and evidence on them.
+    """
     zero_shot = logit_scale * (embeddings @ class_embeddings.T)
-    if not arrived(shared):
+    evidence = pooled(shared)
+    if evidence is None or not arrived(shared):
         return embeddings, zero_shot
-    space = whitening(shared)
-    whitened = space.apply(embeddings)
-    prototypes = space.prototypes.astype(np.float32)
-    present = space.present.astype(np.float32)
-    # Squared distances, without the part that all classes share.
-    nearness = whitened @ prototypes.T - (prototypes**2).sum(axis=1) / 2
-    among = nearness - np.float32(1e9) * (1 - present)
-    squared = (whitened**2).sum(axis=1, keepdims=True) - 2 * among.max(axis=1, keepdims=True)
-    trust = np.minimum(np.maximum((FAR - squared / space.expected) / (FAR - NEAR), 0), 1)
-    learned = DISCRIMINANT_SHARE * class_embeddings.shape[1] * trust * (nearness * present)
-    return embeddings, (zero_shot + learned.astype(np.float32)).astype(np.float32)
+    choice = choice_by(evidence)
+    space = axes_of(shared).whitening(choice.shrinkage)
+    discriminant, distances = discriminant_of(space, choice.shrinkage, embeddings)
+    return embeddings, mixed(choice, zero_shot, discriminant, distances)
 
 
 def private_pass(layers: Layers, private: Mapping[str, Floats], embeddings: Floats) -> Floats:
@@ -107,20 +109,43 @@ def private_pass(layers: Layers, private: Mapping[str, Floats], embeddings: Floa
 
 
 def fit(
-    shared: NamedArrays, embeddings: Floats, labels: Labels, classes: int, seed: int
+    shared: NamedArrays,
+    embeddings: Floats,
+    labels: Labels,
+    class_embeddings: Floats,
+    logit_scale: float,
+    seed: int,
 ) -> tuple[NamedArrays, NamedArrays, float]:
-    """Return the site's statistics, its memory, and the memory's leave-one-out loss.
+    """Return the site's statistics and evidence, its memory, and the memory's leave-one-out loss.
 
-    The memory's space is whitened by the mean of the federation's statistics and the site's own, until the
+    A site that has nothing to say on the discriminant gives back what evidence there is.
+    """
+    classes = len(class_embeddings)
+    own = statistics(embeddings, labels, classes) | {"marks": marks_of(embeddings, labels)}
+    zero_shot = logit_scale * (embeddings @ class_embeddings.T)
+    evidence = evidence_of(shared, own, embeddings, labels, zero_shot)
+    if evidence is None:
+        own |= {name: shared[name].copy() for name in ("evidence", "reach")}
+    else:
+        own |= encoded(evidence, classes)
+    private, loss = _memory(shared, own, embeddings, labels, classes, seed)
+    return own, private, loss
+
+
+def _memory(
+    shared: NamedArrays, own: NamedArrays, embeddings: Floats, labels: Labels, classes: int, seed: int
+) -> tuple[NamedArrays, float]:
+    """Return the memory and its leave-one-out loss.
+
+    Its space is whitened by the mean of the federation's statistics and the site's own, until the
     former have arrived by the latter alone. Kernel ridge regression towards one-hot labels; the temperature
     makes its leave-one-out predictions (a by-product of the inverse; Rasmussen and Williams 2006, equation
     5.12) most likely.
     """
-    own = statistics(embeddings, labels, classes)
     both = own
     if arrived(shared):
         both = {name: ((own[name] + shared[name]) / 2).astype(np.float32) for name in own}
-    space = whitening(both)
+    space = axes_of(both).whitening(0.3)
     between = float((space.prototypes[space.present] ** 2).sum(axis=1).mean())
     transform = (space.transform * np.sqrt(WIDTH / (space.expected + between))).astype(np.float32)
     centre = space.centre.astype(np.float32)
@@ -139,7 +164,7 @@ def fit(
     }
     private["keys"][: len(kept)] = keys
     private["evidence"][: len(kept)] = temperature * evidence
-    return own, private, loss
+    return private, loss
 
 
 def _most_likely_temperature(scores: npt.NDArray[np.float64], labels: Labels) -> tuple[float, float]:
