@@ -42,6 +42,9 @@ class Evidence:
     reach: Doubles
 
 
+NO_EVIDENCE = Evidence(np.zeros(PLACES), np.zeros((len(SHRINKAGES), 2)))
+
+
 @dataclass(frozen=True)
 class Choice:
     """What the shared head does.

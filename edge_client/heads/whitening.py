@@ -60,7 +60,7 @@ class Axes:
     def whitening(self, shrinkage: float) -> Whitening:
         """Return the whitening by scatter + shrinkage times its mean eigenvalue."""
         lengths = np.sqrt((self.values + shrinkage) * self.unit * len(self.values))
-        transform = (self.vectors / lengths) @ self.vectors.T
+        transform = self.vectors / lengths
         prototypes = (self.means - self.centre) @ transform
         expected = max(float((self.values / (self.values + shrinkage)).mean()), 1e-3)
         return Whitening(self.centre, transform, prototypes, self.present, expected)

@@ -24,6 +24,7 @@ from fedmedclip.edge_client.heads.discriminant import (
 )
 from fedmedclip.edge_client.heads.whitening import (
     SHRINKAGES,
+    Axes,
     Floats,
     Labels,
     arrived,
@@ -82,23 +83,17 @@ def others(shared: Mapping[str, Floats], own: Mapping[str, Floats]) -> NamedArra
     return left if arrived(left) else None
 
 
-def evidence_of(
-    shared: Mapping[str, Floats],
-    own: Mapping[str, Floats],
-    embeddings: Floats,
-    labels: Labels,
-    zero_shot: Floats,
-) -> Evidence | None:
+def evidence_of(known: Axes | None, embeddings: Floats, labels: Labels, zero_shot: Floats) -> Evidence | None:
     """Return what a site's images say; None where it has too few classes to say anything.
 
-    `shared` are the pooled arrays of the method, `own` the site's with its marks, `zero_shot` (N, C) the
-    logits. Each number that would be chosen takes 1/N off the gain, as in Akaike's criterion (1974), so that
-    few images do not move the head away from zero-shot by chance.
+    `known` are the axes of the `others`, `zero_shot` (N, C) logits. Each number that would be chosen takes
+    1/N off the gain, as in Akaike's criterion (1974), so that few images do not move the head away from
+    zero-shot by chance.
     """
     gains: list[Doubles] = []
     distances: list[Doubles] = []
-    for known, tested in _tests(shared, own, embeddings, labels, zero_shot.shape[1]):
-        found = _measured(known, embeddings[tested], labels[tested], zero_shot[tested])
+    for part, tested in _tests(known, embeddings, labels, zero_shot.shape[1]):
+        found = _measured(part, embeddings[tested], labels[tested], zero_shot[tested])
         gains.append(found[0])
         distances.append(found[1])
     if not gains:
@@ -112,24 +107,23 @@ def evidence_of(
 
 
 def _tests(
-    shared: Mapping[str, Floats], own: Mapping[str, Floats], embeddings: Floats, labels: Labels, classes: int
-) -> Iterator[tuple[NamedArrays, npt.NDArray[np.bool_]]]:
+    known: Axes | None, embeddings: Floats, labels: Labels, classes: int
+) -> Iterator[tuple[Axes, npt.NDArray[np.bool_]]]:
     """Give statistics and the images (N,) to be tested on them: not in them, of classes that they know."""
-    left = others(shared, own)
-    if left is not None:
-        tested = (left["class_shares"] > 0)[labels]
-        if np.count_nonzero(left["class_shares"]) > 1 and tested.any():
-            yield left, tested
+    if known is not None:
+        tested = known.present[labels]
+        if known.present.sum() > 1 and tested.any():
+            yield known, tested
             return
     folds = _folds(labels, classes)
     for fold in range(FOLDS):
         seen = folds != fold
         if not seen.any():
             continue
-        known = statistics(embeddings[seen], labels[seen], classes)
-        tested = ~seen & (known["class_shares"] > 0)[labels]
-        if np.count_nonzero(known["class_shares"]) > 1 and tested.any():
-            yield known, tested
+        of_seen = axes_of(statistics(embeddings[seen], labels[seen], classes))
+        tested = ~seen & of_seen.present[labels]
+        if of_seen.present.sum() > 1 and tested.any():
+            yield of_seen, tested
 
 
 def _folds(labels: Labels, classes: int) -> Labels:
@@ -141,11 +135,8 @@ def _folds(labels: Labels, classes: int) -> Labels:
     return folds
 
 
-def _measured(
-    known: NamedArrays, embeddings: Floats, labels: Labels, zero_shot: Floats
-) -> tuple[Doubles, Doubles]:
+def _measured(axes: Axes, embeddings: Floats, labels: Labels, zero_shot: Floats) -> tuple[Doubles, Doubles]:
     """Return each image's gains (N, S, A, B) and log distances (N, S), among the classes that are known."""
-    axes = axes_of(known)
     places = (np.cumsum(axes.present) - 1)[labels][:, None]
     zero_shot = zero_shot[:, axes.present]
     gains = np.empty((len(labels), *PLACES))

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedmedclip.edge_client.heads.discriminant import (
+    NO_EVIDENCE,
     choice_by,
     discriminant_of,
     encoded,
@@ -26,21 +27,20 @@ from fedmedclip.edge_client.heads.discriminant import (
     mixed,
     pooled,
 )
-from fedmedclip.edge_client.heads.ensemble import EnsembleRule, softmax
+from fedmedclip.edge_client.heads.ensemble import softmax
 from fedmedclip.edge_client.heads.method import Layers
-from fedmedclip.edge_client.heads.whitening import Floats, Labels, arrived, axes_of, one_hot, statistics
-from fedmedclip.edge_client.learning.evidence import evidence_of, marks_array, marks_of
+from fedmedclip.edge_client.heads.whitening import Axes, Floats, Labels, arrived, axes_of, one_hot, statistics
+from fedmedclip.edge_client.learning.evidence import evidence_of, marks_array, marks_of, others
 from fedmedclip.edge_client.learning.method import ClosedFormMethod
 from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays, TensorSpecification
 
 CAPACITY = 1024
 """Images that a memory holds at most; each takes D + C values."""
-WIDTH = 0.6
-"""The kernel is exp(-WIDTH * squared distance / mean squared length of the class means and images)."""
-RIDGE = 0.02
-ENSEMBLE = EnsembleRule("calibrated", 0.75)
-"""The memory's temperature makes it honest about what it does not know, and the shared head is too sure of
-itself: weights by their entropies give the latter too much."""
+SEARCHED = 256
+"""Images that the kernel's numbers are searched on at most: what they gain by more is not worth the time."""
+WIDTHS = (0.2, 0.6, 1.8)
+"""The kernel is exp(-width * squared distance / mean squared length of the class means and images)."""
+RIDGES = (0.01, 0.03, 0.1, 0.3, 1.0)
 _TEMPERATURES = np.geomspace(1, 64, 25)
 
 
@@ -118,41 +118,45 @@ def fit(
 ) -> tuple[NamedArrays, NamedArrays, float]:
     """Return the site's statistics and evidence, its memory, and the memory's leave-one-out loss.
 
-    A site that has nothing to say on the discriminant gives back what evidence there is.
+    A site that has nothing to say on the discriminant gives back what evidence there is. The memory's space
+    is whitened by the others' statistics, so that what it says of an image left out is as of a new one; until
+    these have come by the site's own, and then it thinks better of itself than it is.
     """
     classes = len(class_embeddings)
     own = statistics(embeddings, labels, classes) | {"marks": marks_of(embeddings, labels)}
     zero_shot = logit_scale * (embeddings @ class_embeddings.T)
-    evidence = evidence_of(shared, own, embeddings, labels, zero_shot)
+    known = others(shared, own)
+    axes = axes_of(known or own)
+    evidence = evidence_of(axes if known else None, embeddings, labels, zero_shot)
     if evidence is None:
         own |= {name: shared[name].copy() for name in ("evidence", "reach")}
     else:
         own |= encoded(evidence, classes)
-    private, loss = _memory(shared, own, embeddings, labels, classes, seed)
+    choice = choice_by(pooled(shared) or evidence or NO_EVIDENCE)
+    private, loss = _memory(axes, choice.shrinkage, embeddings, labels, classes, seed)
     return own, private, loss
 
 
 def _memory(
-    shared: NamedArrays, own: NamedArrays, embeddings: Floats, labels: Labels, classes: int, seed: int
+    axes: Axes, shrinkage: float, embeddings: Floats, labels: Labels, classes: int, seed: int
 ) -> tuple[NamedArrays, float]:
-    """Return the memory and its leave-one-out loss.
+    """Return the memory in the space of these axes, and its leave-one-out loss.
 
-    Its space is whitened by the mean of the federation's statistics and the site's own, until the
-    former have arrived by the latter alone. Kernel ridge regression towards one-hot labels; the temperature
-    makes its leave-one-out predictions (a by-product of the inverse; Rasmussen and Williams 2006, equation
-    5.12) most likely.
+    Kernel ridge regression towards one-hot labels. Width and ridge are those of the grid that make
+    leave-one-out predictions most likely at the best temperature, on `SEARCHED` images at most; the
+    temperature is the best for all.
     """
-    both = own
-    if arrived(shared):
-        both = {name: ((own[name] + shared[name]) / 2).astype(np.float32) for name in own}
-    space = axes_of(both).whitening(0.3)
+    space = axes.whitening(shrinkage)
     between = float((space.prototypes[space.present] ** 2).sum(axis=1).mean())
-    transform = (space.transform * np.sqrt(WIDTH / (space.expected + between))).astype(np.float32)
+    transform = (space.transform / np.sqrt(space.expected + between)).astype(np.float32)
     centre = space.centre.astype(np.float32)
-    kept = _remembered(labels, classes, seed)
+    kept = _remembered(labels, classes, seed, CAPACITY)
+    searched = _remembered(labels, classes, seed, SEARCHED)
+    width, ridge = _most_likely_kernel((embeddings[searched] - centre) @ transform, labels[searched], classes)
+    transform *= np.float32(np.sqrt(width))
     keys: Floats = (embeddings[kept] - centre) @ transform
     targets = one_hot(labels[kept], classes) - 1 / classes
-    inverse = np.linalg.inv(_kernel(keys, keys).astype(np.float64) + RIDGE * np.eye(len(kept)))
+    inverse = np.linalg.inv(_kernel(keys, keys).astype(np.float64) + ridge * np.eye(len(kept)))
     evidence = inverse @ targets
     left_out = targets - evidence / np.diag(inverse)[:, None]
     temperature, loss = _most_likely_temperature(left_out, labels[kept])
@@ -167,6 +171,21 @@ def _memory(
     return private, loss
 
 
+def _most_likely_kernel(whitened: Floats, labels: Labels, classes: int) -> tuple[float, float]:
+    """Return the width and ridge by leave-one-out (Rasmussen and Williams 2006, equation 5.12)."""
+    targets = one_hot(labels, classes) - 1 / classes
+    losses: dict[tuple[float, float], float] = {}
+    for width in WIDTHS:
+        scaled = whitened * np.float32(np.sqrt(width))
+        values, vectors = np.linalg.eigh(_kernel(scaled, scaled).astype(np.float64))
+        turned, squares = vectors.T @ targets, vectors**2
+        for ridge in RIDGES:
+            shares = 1 / (np.maximum(values, 0) + ridge)
+            left_out = targets - vectors @ (shares[:, None] * turned) / (squares @ shares)[:, None]
+            losses[width, ridge] = _most_likely_temperature(left_out, labels)[1]
+    return min(losses, key=lambda kernel: losses[kernel])
+
+
 def _most_likely_temperature(scores: npt.NDArray[np.float64], labels: Labels) -> tuple[float, float]:
     """Return the factor of scores (N, C) that makes the labels most likely, and the loss with it."""
     rows = np.arange(len(labels))
@@ -178,16 +197,16 @@ def _most_likely_temperature(scores: npt.NDArray[np.float64], labels: Labels) ->
     return float(_TEMPERATURES[best]), losses[best]
 
 
-def _remembered(labels: Labels, classes: int, seed: int) -> npt.NDArray[np.int64]:
+def _remembered(labels: Labels, classes: int, seed: int, capacity: int) -> npt.NDArray[np.int64]:
     """Return the images to remember, sorted: all, or when there are too many equally many of each class."""
-    if len(labels) <= CAPACITY:
+    if len(labels) <= capacity:
         return np.arange(len(labels))
     order = np.random.Generator(np.random.Philox(seed)).permutation(len(labels))
     place = np.empty(len(labels), dtype=np.int64)
     for label in range(classes):
         members = order[labels[order] == label]
         place[members] = np.arange(len(members))
-    return np.sort(order[np.argsort(place[order], kind="stable")][:CAPACITY])
+    return np.sort(order[np.argsort(place[order], kind="stable")][:capacity])
 
 
 def _kernel(left: Floats, right: Floats) -> Floats:
@@ -202,7 +221,6 @@ METHOD = ClosedFormMethod(
     private_arrays=private_arrays,
     shared_pass=shared_pass,
     private_pass=private_pass,
-    ensemble=ENSEMBLE,
     fit=fit,
     needs_classes=True,
     sends_statistics=True,
