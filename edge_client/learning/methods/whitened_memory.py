@@ -152,7 +152,7 @@ def _memory(
     centre = space.centre.astype(np.float32)
     kept = _remembered(labels, classes, seed, CAPACITY)
     searched = _remembered(labels, classes, seed, SEARCHED)
-    width, ridge = _most_likely_kernel((embeddings[searched] - centre) @ transform, labels[searched], classes)
+    width, ridge = most_likely_kernel((embeddings[searched] - centre) @ transform, labels[searched], classes)
     transform *= np.float32(np.sqrt(width))
     keys: Floats = (embeddings[kept] - centre) @ transform
     targets = one_hot(labels[kept], classes) - 1 / classes
@@ -171,7 +171,7 @@ def _memory(
     return private, loss
 
 
-def _most_likely_kernel(whitened: Floats, labels: Labels, classes: int) -> tuple[float, float]:
+def most_likely_kernel(whitened: Floats, labels: Labels, classes: int) -> tuple[float, float]:
     """Return the width and ridge by leave-one-out (Rasmussen and Williams 2006, equation 5.12)."""
     targets = one_hot(labels, classes) - 1 / classes
     losses: dict[tuple[float, float], float] = {}
