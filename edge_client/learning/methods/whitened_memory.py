@@ -3,8 +3,8 @@
 Shared: what the embeddings of all sites have in common, as sufficient statistics that a weighted mean pools
 exactly: how they vary *within* a class (scatter D x D), and where each class lies (sums and shares).
 `edge_client.heads.whitening` says what they are good for. Beside them the evidence of how much their Gaussian
-discriminant is worth next to zero-shot, and how far from the sites' images (`edge_client.heads.discriminant`),
-which each site gives anew in each round on statistics that it is not in (`edge_client.learning.evidence`).
+discriminant is worth next to zero-shot, and how far from the images (`edge_client.heads.discriminant`), which
+each site gives anew in each round on statistics that it is not in (`edge_client.learning.evidence`).
 
 Private: kernel ridge regression on the site's own whitened embeddings, a memory as in Tip-Adapter (Zhang et
 al. 2022). What it says fades to nothing far from its images. Its kernel is chosen by leave-one-out.
@@ -12,13 +12,13 @@ al. 2022). What it says fades to nothing far from its images. Its kernel is chos
     embedding -> whiten(shared) -> Gaussian discriminant + zero-shot, by evidence -> shared probabilities
                                 -> kernel to the site's own images -> private probabilities
 
-Rounds: 1 sends the statistics, and evidence from folds of the site's own images; what 2 sends is evidence on the
-other sites' statistics, and is pooled in version 2. A lossy codec brings both over several rounds.
+Round 1 sends the statistics, and evidence from folds of the site's own images; round 2 sends evidence on the
+other sites' statistics. A lossy codec brings both over several rounds.
 
-What is left to choose is not fitted to any data: grids, from which evidence chooses; that 95 of 100 left-out
-images are near (`choice_by`); that 5 of 100 labels are noise (`DOUBT`); Akaike's penalty. The design itself, of
-whitening, a memory and a discriminant that fades, was found on the brain MRI and the phantoms, and so were the
-numbers that stood in the place of this evidence before.
+What is left to choose are conventions: grids, from which evidence chooses; that 95 of 100 left-out images are
+near (`choice_by`); that 5 of 100 labels are noise (`DOUBT`); Akaike's penalty. They were tried on the data of
+`tests/edge_client/learning/calibration_examples.py`. The design, of whitening, a memory and a discriminant that
+fades, was found on the brain MRI and the phantoms.
 """
 
 from collections.abc import Mapping
