@@ -17,8 +17,8 @@ other sites' statistics. A lossy codec brings both over several rounds.
 
 What is left to choose are conventions: grids, from which evidence chooses; that 95 of 100 left-out images are
 near (`choice_by`); that 5 of 100 labels are noise (`DOUBT`); Akaike's penalty. They were tried on the data of
-`tests/edge_client/learning/calibration_examples.py`. The design, of whitening, a memory and a discriminant that
-fades, was found on the brain MRI and the phantoms.
+`tests/edge_client/learning/calibration_examples.py`. The design, of whitening, a memory and a discriminant
+that fades, was found on the brain MRI and the phantoms.
 """
 
 from collections.abc import Mapping
