@@ -90,8 +90,8 @@ class HeadSpecification:
         """Return the arrays that `to_bytes` stored. Raises HeadError when the length does not fit."""
         if len(stored) != 4 * self.size:
             raise HeadError(
-                f"a stored head has {len(stored)} bytes, expected {4 * self.size}; it is of another method or "
-                "version of it: go on with the fedmedclip that stored it, or begin with an empty state"
+                f"a stored head has {len(stored)} bytes, expected {4 * self.size}; it is of another method "
+                "or version of it: go on with the fedmedclip that stored it, or begin with an empty state"
             )
         values = np.frombuffer(stored, dtype="<f4").astype(np.float32)
         arrays: NamedArrays = {}
