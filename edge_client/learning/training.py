@@ -148,7 +148,9 @@ def train_round(
     private_specification = head_specification_of(state_specification)
     if isinstance(found, ClosedFormMethod):
         shared_specification.check(shared)
-        fitted_shared, fitted_private, loss = found.fit(shared, embeddings, labels, classes, seed)
+        fitted_shared, fitted_private, loss = found.fit(
+            shared, embeddings, labels, class_embeddings, logit_scale, seed
+        )
         return TrainedHeads(fitted_shared, fitted_private, loss, {"left_out": loss})
     with _fixed_threads(threads):
         shared_head = _tensors(shared, shared_specification)
