@@ -155,8 +155,8 @@ def _group_lines(grouping: Grouping) -> list[str]:
     sources = ", ".join(f"{source} {by_source[source]}" for source in SOURCES if source and by_source[source])
     largest = max(together)
     lines = [
-        f"{len(sizes)} groups, {len(together)} of them of 2 to {largest} images (images by source: "
-        f"{sources}); a group is always in one part"
+        f"{len(sizes)} groups, {len(together)} of them of several images, the largest of {largest} (images "
+        f"by source: {sources}); a group is always in one part"
     ]
     if 2 * largest > len(grouping.rows):
         lines.append(f"one group has {largest} of {len(grouping.rows)} images: check what names the groups")
@@ -173,7 +173,8 @@ def _look_alike_lines(grouping: Grouping, labels: Sequence[str]) -> list[str]:
     ):
         if len(pairs):
             across = sum(labels[first] != labels[second] for first, second in pairs.tolist())
-            lines.append(f"{len(pairs)} pairs: {kind}; {across} of them under two labels")
+            word = "pair" if len(pairs) == 1 else "pairs"
+            lines.append(f"{len(pairs)} {word}: {kind}; {across} of them under two labels")
     if grouping.cut_links:
         lines.append(
             f"{grouping.cut_links} weak resemblances left out: with them one group would hold more than a "

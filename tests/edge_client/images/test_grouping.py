@@ -166,7 +166,8 @@ def test_names_look_alikes_and_frames_are_joined() -> None:
     assert found.names[4:6] == ("", "")
     assert found.sources == ("patient",) * 4 + ("", "") + ("look-alike",) * 2
     lines = found.lines(["a", "a", "a", "b", "a", "b", "a", "a"])
-    assert lines[0].startswith(
-        "4 groups, 2 of them of 2 to 4 images (images by source: patient 4, look-alike 2)"
+    assert lines[0] == (
+        "4 groups, 2 of them of several images, the largest of 4 (images by source: patient 4, "
+        "look-alike 2); a group is always in one part"
     )
-    assert "1 pairs: the same pixels in two files; 1 of them under two labels" in lines
+    assert "1 pair: the same pixels in two files; 1 of them under two labels" in lines
