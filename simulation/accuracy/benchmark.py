@@ -25,6 +25,7 @@ from fedmedclip.simulation.accuracy.page import to_html
 from fedmedclip.simulation.accuracy.report import percent, report_items
 from fedmedclip.simulation.accuracy.results import SITES, Evidence
 from fedmedclip.simulation.accuracy.runs import Run, run_case
+from fedmedclip.simulation.accuracy.verdict import MARK, marked
 from fedmedclip.simulation.federation.folder import GLOBAL_TEST, SERVER_REFERENCE
 from fedmedclip.simulation.federation.run_file import RunFile
 from fedmedclip.simulation.federation.run_loop import (
@@ -166,13 +167,18 @@ def _print(console: Console, content: Content, out: Path) -> None:
         cells.append(_against(content, SITES, result.label))
         if with_global:
             cells += [percent(result.headline(GLOBAL_TEST)), _against(content, GLOBAL_TEST, result.label)]
-        table.add_row(escape(visible(result.label)), *cells)
+        table.add_row(escape(visible(marked(content, result.label))), *cells)
     console.print(table)
     console.print(
         f"bytes: per site and round, both ways; sites: mean of the sites' tests (ensemble); global: shared "
-        f"head; vs ref.: points to {content.reference} on the same images, * significant (McNemar, Holm)",
+        f"head; vs ref.: points to {content.reference} on the same images, * significant (McNemar by group, "
+        "Holm)",
         style="dim", highlight=False,
     )  # fmt: skip
+    if content.chosen_here:
+        console.print(
+            f"{MARK}: constants or settings chosen on {content.data_set}", style="dim", highlight=False
+        )
     files = "report.html, report.md, accuracy.json, figures/"
     console.print(f"{visible(out)}: {files}", highlight=False, markup=False)
 

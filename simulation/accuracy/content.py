@@ -10,19 +10,22 @@ from fedmedclip.simulation.accuracy.cases import Case
 from fedmedclip.simulation.accuracy.origin import Origin, origin
 from fedmedclip.simulation.accuracy.results import (
     SITES,
+    Comparisons,
     Evidence,
+    GroupCounts,
     MethodResult,
     ScoreTable,
     Spread,
     comparisons,
+    group_counts,
     left_out_scores,
     method_result,
     spread,
     test_parts,
 )
 from fedmedclip.simulation.accuracy.runs import Run
-from fedmedclip.simulation.accuracy.significance import Comparison
 from fedmedclip.simulation.federation.folder import GLOBAL_TEST
+from fedmedclip.simulation.federation.known_data import chosen_on, name_of_data
 
 
 class LeftOut(msgspec.Struct, frozen=True):
@@ -52,7 +55,12 @@ class AblationResult(msgspec.Struct, frozen=True):
 
 
 class Content(msgspec.Struct, frozen=True):
-    """The whole report. `comparisons` is by test set (`sites`, `global_test`) and method."""
+    """The whole report.
+
+    `comparisons` are of accuracy, `balanced_comparisons` of balanced accuracy, by test set (`sites`,
+    `global_test`) and method. `data_digest` names the features; `data_set` is the data's name where it is
+    known, and methods in `chosen_here` have constants, or settings, that were chosen on it.
+    """
 
     origin: Origin
     command: str
@@ -63,7 +71,12 @@ class Content(msgspec.Struct, frozen=True):
     codec: str
     reference: str
     methods: list[MethodResult]
-    comparisons: dict[str, dict[str, Comparison]]
+    comparisons: dict[str, Comparisons]
+    balanced_comparisons: dict[str, Comparisons]
+    data_digest: str
+    data_set: str
+    chosen_here: tuple[str, ...]
+    groups: GroupCounts
     leave_one_out: list[LeftOut]
     ablations: list[AblationResult]
     notes: tuple[str, ...]
@@ -79,6 +92,8 @@ def gather(
 ) -> Content:
     """Compute every figure from the finished runs."""
     test_sets = [SITES, *([GLOBAL_TEST] if evidence.pool.global_test is not None else [])]
+    compared = {name: comparisons(evidence, cases, reference, name) for name in test_sets}
+    data_set = name_of_data(evidence.pool, evidence.class_names)
     return Content(
         origin(),
         command,
@@ -91,7 +106,12 @@ def gather(
         else f"{reference.uplink_codec}/{reference.downlink_codec}",
         reference.label,
         [method_result(evidence, case) for case in cases],
-        {name: comparisons(evidence, cases, reference, name) for name in test_sets},
+        {name: plain for name, (plain, _) in compared.items()},
+        {name: balanced for name, (_, balanced) in compared.items()},
+        evidence.pool.digest.hex(),
+        data_set,
+        tuple(case.label for case in cases if data_set in chosen_on(case.method)),
+        group_counts(evidence),
         [_left_out(evidence, case) for case in left_out],
         [_ablation(evidence, *ablation) for ablation in ablations],
         evidence.pool.notes,

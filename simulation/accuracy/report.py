@@ -6,7 +6,7 @@ from fedmedclip.simulation.accuracy.content import Content
 from fedmedclip.simulation.accuracy.document import Figure, Heading, Item, Table, Text
 from fedmedclip.simulation.accuracy.results import METRICS, SITES, MethodResult, Spread
 from fedmedclip.simulation.accuracy.significance import Comparison
-from fedmedclip.simulation.accuracy.verdict import verdict
+from fedmedclip.simulation.accuracy.verdict import marked, verdict
 from fedmedclip.simulation.federation.evaluation import CLASSIFIERS, ZERO_SHOT
 from fedmedclip.simulation.federation.folder import GLOBAL_TEST
 
@@ -55,15 +55,16 @@ def summary_table(content: Content) -> Table:
         "bytes down",
         "reference set, once",
         "mean of sites",
+        "balanced",
         *content.site_names,
         "zero-shot, sites",
     ]
     headings += ["global", "global, sites' ensembles"] if with_global else []
     rows = []
     for result in content.methods:
-        cells = [result.label, f"{result.uplink_bytes_per_round:,.0f}"]
+        cells = [marked(content, result.label), f"{result.uplink_bytes_per_round:,.0f}"]
         cells += [f"{result.downlink_bytes_per_round:,.0f}", f"{result.target_bytes:,}"]
-        cells += [percent(result.headline(SITES))]
+        cells += [percent(result.headline(SITES)), percent(result.headline(SITES, "balanced_accuracy"))]
         cells += [percent(result.headline(site)) for site in content.site_names]
         cells += [percent(_of(result, SITES, "zero_shot"))]
         if with_global:
@@ -85,10 +86,14 @@ def _of(result: MethodResult, test_set: str, classifier: str, metric: str = "acc
 
 def _setting(content: Content) -> str:
     seeds = ", ".join(map(str, content.seeds))
+    counted = content.groups
+    grouped = f"{counted.images} images in {counted.groups} groups"
+    if counted.global_images is not None:
+        grouped += f", global test {counted.global_images} in {counted.global_groups}"
     return (
         f"{len(content.methods)} methods on the same embeddings, splits and seeds ({seeds}); "
         f"rounds: {content.rounds}, sites: {len(content.site_names)}, codec {content.codec}, "
-        f"{len(content.class_names)} classes: {', '.join(content.class_names)}."
+        f"{grouped}, {len(content.class_names)} classes: {', '.join(content.class_names)}."
     )
 
 
@@ -98,24 +103,26 @@ def _significance(content: Content) -> list[Item]:
     items: list[Item] = [
         Heading(f"Against {content.reference}"),
         Text(
-            "Difference in accuracy on the test predictions of all seeds together, in points, with its 95 % "
-            "bootstrap interval; on how many images the method is right more often and less often than "
-            f"{content.reference}; McNemar's exact p, and the same after Holm's correction over the methods."
+            "Difference in accuracy, and in balanced accuracy (each class counts alike), on the test "
+            "predictions of all seeds together, in points, with its 95 % bootstrap interval; on how many "
+            f"groups of images the method is right more often and less often than {content.reference}; p of "
+            "McNemar's exact test by group, and the same after Holm's correction over the methods."
         ),
     ]
-    for test_set, found in content.comparisons.items():
-        rows = [[label, *_comparison_cells(comparison)] for label, comparison in found.items()]
-        headings = [
-            _TEST_SETS[test_set],
-            "difference",
-            "95 % interval",
-            "better",
-            "worse",
-            "p",
-            "p, Holm",
-            "finding",
-        ]
-        items.append(Table(headings, rows))
+    for test_set in content.comparisons:
+        for metric, compared in (
+            ("accuracy", content.comparisons),
+            ("balanced accuracy", content.balanced_comparisons),
+        ):
+            rows = [
+                [marked(content, label), *_comparison_cells(found)]
+                for label, found in compared[test_set].items()
+            ]
+            headings = [
+                f"{metric}, {_TEST_SETS[test_set]}", "difference", "95 % interval", "better", "worse", "p",
+                "p, Holm", "finding",
+            ]  # fmt: skip
+            items.append(Table(headings, rows))
     return items
 
 
@@ -124,7 +131,7 @@ def _comparison_cells(found: Comparison) -> list[str]:
     return [
         f"{100 * found.difference:+.1f}",
         f"{100 * found.low:+.1f} to {100 * found.high:+.1f}",
-        f"{found.better} of {found.images}",
+        f"{found.better} of {found.groups}",
         str(found.worse),
         _p_value(found.p),
         _p_value(found.p_corrected),
@@ -244,16 +251,18 @@ _METHOD = (
     "feedback and messages are those of the running system, and heads and bytes are the same as over MQTT. "
     "Bytes are MQTT payload bytes: updates, receipts, announcements, status and joining. Byte-identical "
     "images at the sites count once.",
-    "A seed sets the stratified split of each site (70 % training, 10 % validation, 20 % test), the initial "
-    "heads and the order of the images; every method gets the same. Reported are the heads after the last "
-    "round. The standard deviation over seeds is dominated by the splits, which move all methods together; "
-    "the paired comparison is free of that.",
-    "Significance counts images, not predictions, since an image may be in the test split of several seeds. "
-    "McNemar's exact test: an image speaks for the method that is right on it in more of its seeds, ties are "
-    "left out; with one seed that is the usual test. Bootstrap: 10,000 resamples of images, each with all of "
-    "its predictions, percentile interval. Images of the global test with equal embeddings are one image. "
-    "Slices of one patient are not independent either, and where the data names no patients nothing corrects "
-    "for that: p-values are then too small.",
+    "A seed sets the split of each site (70 % training, 10 % validation, 20 % test unless the setting "
+    "says otherwise), the initial heads and the order of the images; every method gets the same. Splits "
+    "keep groups whole, images of one patient or look-alikes, and give each class its share as well as "
+    "groups allow. The standard deviation over seeds is dominated by the splits, which move all methods "
+    "together; the paired comparison is free of that.",
+    "Significance counts groups, not images or predictions: those of one group are right and wrong "
+    "together, and a group may be in the test split of several seeds. McNemar's exact test by group: if "
+    "neither method is better, a group's summed difference could as well have the other sign, and p is "
+    "the share of all signings whose total is as far from 0; for groups of one image and one seed that is "
+    "the usual test. For balanced accuracy 10,000 random signings stand for all. Bootstrap: 10,000 "
+    "resamples of groups, each with all of its predictions, percentile interval. Images of the global "
+    "test with equal embeddings are in one group.",
     "The calibration error (Guo et al. 2017) has 15 bins of equal width, the diagrams ten. Net benefit: "
     "Vickers and Elkin 2006.",
 )

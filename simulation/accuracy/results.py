@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from statistics import fmean, stdev
 
 import msgspec
@@ -20,7 +20,7 @@ from fedmedclip.simulation.accuracy.scores import (
     reliability,
     score,
 )
-from fedmedclip.simulation.accuracy.significance import Comparison, compare, holm
+from fedmedclip.simulation.accuracy.significance import Comparison, compare, compare_balanced, holm
 from fedmedclip.simulation.federation.evaluation import CLASSIFIERS
 from fedmedclip.simulation.federation.feature_pool import FeaturePool
 from fedmedclip.simulation.federation.folder import GLOBAL_TEST
@@ -118,29 +118,36 @@ class Evidence:
         return [self.runs[case.identity, seed] for seed in self.seeds]
 
     def images(self, part: str, seed: int, left_out: str | None = None) -> tuple[Integers, Integers]:
-        """Return the numbers of a part's images, equal for equal images, and their labels."""
+        """Return the groups of a part's images, equal numbers for one group, and their labels."""
         if part.startswith(GLOBAL_TEST):
             images = self.pool.global_test
             assert images is not None
-            _, numbers = np.unique(images.embeddings, axis=0, return_inverse=True)
-            return numbers.ravel().astype(np.int64), images.labels
+            return self._global_groups, images.labels
         site = next(site for site in self.sites[seed] if site.name == part)
         chosen = site.test if left_out is None else site.images
-        return chosen, self.pool.labels[chosen]
+        return self.pool.groups[chosen], self.pool.labels[chosen]
+
+    @cached_property
+    def _global_groups(self) -> Integers:
+        """Groups of the global test, those with a common embedding joined: copies need not be named."""
+        images, groups = self.pool.global_test, self.pool.global_groups
+        assert images is not None
+        _, copies = np.unique(images.embeddings, axis=0, return_inverse=True)
+        return copies.ravel().astype(np.int64) if groups is None else joined(groups, copies.ravel())
 
     def probabilities(self, run: Run, part: str, classifier: str) -> Probabilities | None:
         """Return float32 (images, classes), None where the method has no such classifier."""
         return run.probabilities(part, classifier, len(self.class_names))
 
     def pooled(self, case: Case, test_set: str) -> tuple[Probabilities, Integers, Integers]:
-        """Return the headline's probabilities, labels and image numbers over all seeds (and all sites)."""
+        """Return the headline's probabilities, labels and groups over all seeds (and all sites)."""
         rows: list[tuple[Probabilities, Integers, Integers]] = []
         for run in self.of(case):
             for part in test_parts(run, test_set):
                 found = self.probabilities(run, part, HEADLINE[test_set])
                 assert found is not None
-                numbers, labels = self.images(part, run.seed)
-                rows.append((found, labels, numbers))
+                groups, labels = self.images(part, run.seed)
+                rows.append((found, labels, groups))
         return (
             np.concatenate([row[0] for row in rows]),
             np.concatenate([row[1] for row in rows]),
@@ -179,26 +186,46 @@ def method_result(evidence: Evidence, case: Case) -> MethodResult:
     )
 
 
-def comparisons(evidence: Evidence, cases: Sequence[Case], reference: Case, test_set: str) -> dict[
-    str, Comparison
-]:  # fmt: skip
-    """Compare every other case with the reference, by label, on a test set of all seeds together.
+Comparisons = dict[str, Comparison]
+"""By the label of the case that is compared with the reference."""
 
-    Cases, or a reference, without an answer there are left out.
+
+def comparisons(
+    evidence: Evidence, cases: Sequence[Case], reference: Case, test_set: str
+) -> tuple[Comparisons, Comparisons]:
+    """Compare every other case with the reference on a test set of all seeds together.
+
+    Returns the comparisons of accuracy and those of balanced accuracy. Cases, or a reference, without an
+    answer there are left out.
     """
     if not test_parts(evidence.of(reference)[0], test_set):
-        return {}
-    reference_probabilities, labels, numbers = evidence.pooled(reference, test_set)
+        return {}, {}
+    reference_probabilities, labels, groups = evidence.pooled(reference, test_set)
     reference_correct = reference_probabilities.argmax(axis=1) == labels
-    found = {}
+    plain, balanced = {}, {}
     for case in cases:
         if case == reference or not test_parts(evidence.of(case)[0], test_set):
             continue
         probabilities, _, _ = evidence.pooled(case, test_set)
         correct = probabilities.argmax(axis=1) == labels
         seed = derive_seed(0, purpose=f"bootstrap {test_set} {case.label}")
-        found[case.label] = compare(correct, reference_correct, numbers, seed)
-    return holm(found)
+        plain[case.label] = compare(correct, reference_correct, groups, seed)
+        balanced[case.label] = compare_balanced(correct, reference_correct, groups, labels, seed)
+    return holm(plain), holm(balanced)
+
+
+def joined(groups: Integers, others: Integers) -> Integers:
+    """Return groups (N,) in which whoever shares either of the two groups (N,) is together."""
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    _, first = np.unique(groups, return_inverse=True)
+    _, second = np.unique(others, return_inverse=True)
+    size = int(first.max()) + int(second.max()) + 2
+    edges = coo_matrix((np.ones(len(first)), (first, first.max() + 1 + second)), shape=(size, size))
+    _, components = connected_components(edges, directed=False)
+    found: Integers = components[first].astype(np.int64)
+    return found
 
 
 def spread(values: Sequence[float]) -> Spread:
@@ -213,6 +240,25 @@ def left_out_scores(evidence: Evidence, case: Case) -> ScoreTable:
     assert case.left_out is not None
     of_seeds = [_scores(evidence, run, case.left_out, left_out=case.left_out) for run in evidence.of(case)]
     return _over_seeds(of_seeds)
+
+
+class GroupCounts(msgspec.Struct, frozen=True):
+    """How many groups the images are of; on the global test None without one."""
+
+    images: int
+    groups: int
+    global_images: int | None
+    global_groups: int | None
+
+
+def group_counts(evidence: Evidence) -> GroupCounts:
+    """Count the groups of all sites, and of the global test."""
+    pool = evidence.pool
+    images, groups = len(pool.labels), len(np.unique(pool.groups))
+    if pool.global_test is None:
+        return GroupCounts(images, groups, None, None)
+    of_global, labels = evidence.images(GLOBAL_TEST, evidence.seeds[0])
+    return GroupCounts(images, groups, len(labels), len(np.unique(of_global)))
 
 
 # Scores of one run on one test set, by classifier.

@@ -7,21 +7,23 @@ from fedmedclip.simulation.accuracy.results import SITES
 from fedmedclip.simulation.accuracy.significance import Comparison
 from fedmedclip.simulation.federation.folder import GLOBAL_TEST
 
+MARK = "†"
 _WHERE = {SITES: "On the sites' tests", GLOBAL_TEST: "On the global test"}
 
 
 def verdict(content: Content) -> list[str]:
     """Return a sentence for each test set with comparisons, or one that says that there are none.
 
-    Numbers are those of `content.comparisons`: better and worse are so by McNemar's test after Holm's
-    correction, and the interval is the paired bootstrap's, of the most accurate of the other methods.
+    Numbers are those of `content.comparisons`: better and worse are so by the paired test by group after
+    Holm's correction, and the interval is the paired bootstrap's, of the most accurate of the other methods.
+    A last sentence names the methods whose constants were chosen on this data.
     """
     sentences = [
         _standing(_WHERE[test_set], content.reference, found)
         for test_set, found in content.comparisons.items()
         if found
     ]
-    return sentences or [_alone(content)]
+    return [*(sentences or [_alone(content)]), *_chosen_here(content)]
 
 
 def _standing(where: str, reference: str, found: Mapping[str, Comparison]) -> str:
@@ -40,8 +42,24 @@ def _standing(where: str, reference: str, found: Mapping[str, Comparison]) -> st
         )
     return (
         f"{where} {reference} is {standing} differs from it by {_points(best.difference)} points "
-        f"of accuracy (95 % interval {_points(best.low)} to {_points(best.high)}, {best.images} images)."
+        f"of accuracy (95 % interval {_points(best.low)} to {_points(best.high)}, {best.groups} groups of "
+        "images)."
     )
+
+
+def _chosen_here(content: Content) -> list[str]:
+    if not content.chosen_here:
+        return []
+    return [
+        f"{MARK} Constants or default settings of {', '.join(content.chosen_here)} were chosen on this data "
+        f"set ({content.data_set}), with its test figures in sight: what is said of them here is no evidence "
+        "for other data."
+    ]
+
+
+def marked(content: Content, label: str) -> str:
+    """Return a method's label, with a mark where its constants were chosen on this data."""
+    return f"{label} {MARK}" if label in content.chosen_here else label
 
 
 def _alone(content: Content) -> str:

@@ -4,10 +4,13 @@ import dataclasses
 import json
 import math
 import re
+from itertools import product
 
 import msgspec
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -18,6 +21,7 @@ from fedmedclip.edge_client.learning.settings import TrainingSettings
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.simulation.accuracy.benchmark import AccuracySettings, run_accuracy
 from fedmedclip.simulation.accuracy.cases import Case, read_cases
+from fedmedclip.simulation.accuracy.results import joined
 from fedmedclip.simulation.accuracy.runs import run_case
 from fedmedclip.simulation.accuracy.scores import (
     THRESHOLDS,
@@ -26,7 +30,15 @@ from fedmedclip.simulation.accuracy.scores import (
     net_benefit,
     reliability,
 )
-from fedmedclip.simulation.accuracy.significance import Comparison, compare, holm, mcnemar, paired_bootstrap
+from fedmedclip.simulation.accuracy.significance import (
+    Comparison,
+    clustered_mcnemar,
+    compare,
+    compare_balanced,
+    holm,
+    paired_bootstrap,
+    random_sign_flips,
+)
 from fedmedclip.simulation.federation.feature_pool import pool_of_file
 from fedmedclip.simulation.federation.source import Source
 from fedmedclip.simulation.federation.targets import Target
@@ -265,31 +277,81 @@ def test_training_settings_that_do_not_exist_are_refused(tmp_path):
         assert words in str(caught.value)
 
 
-def test_mcnemar_has_the_p_values_of_the_binomial_distribution():
-    assert mcnemar(0, 0) == 1.0
-    assert mcnemar(5, 5) == pytest.approx(1.0)
-    assert mcnemar(10, 2) == pytest.approx(2 * sum(math.comb(12, k) for k in range(3)) / 2**12)
-    assert mcnemar(2, 10) == mcnemar(10, 2)
+def gains_of(better, worse):
+    return np.array([1.0] * better + [-1.0] * worse + [0.0] * 7)
 
 
-def test_an_image_that_several_seeds_test_counts_once():
-    correct = np.array([True, True, False, True, True])
-    reference = np.array([False, False, True, True, False])
-    found = compare(correct, reference, np.array([7, 7, 8, 9, 8]), seed=0)
-    # Image 7 gains twice, image 8 once and loses once, image 9 is a tie.
-    assert (found.better, found.worse, found.images) == (1, 0, 3)
-    assert found.difference == pytest.approx(2 / 5)
+def test_mcnemar_of_single_images_has_the_p_values_of_the_binomial_distribution():
+    assert clustered_mcnemar(gains_of(0, 0)) == 1.0
+    assert clustered_mcnemar(gains_of(5, 5)) == pytest.approx(1.0)
+    expected = 2 * sum(math.comb(12, k) for k in range(3)) / 2**12
+    assert clustered_mcnemar(gains_of(10, 2)) == pytest.approx(expected)
+    assert clustered_mcnemar(gains_of(2, 10)) == clustered_mcnemar(gains_of(10, 2))
+
+
+@given(st.lists(st.integers(-6, 6), min_size=1, max_size=9))
+def test_mcnemar_by_group_counts_all_signings(gains):
+    signings = [
+        abs(sum(s * g for s, g in zip(signs, gains, strict=True)))
+        for signs in product((1, -1), repeat=len(gains))
+    ]
+    expected = sum(far >= abs(sum(gains)) for far in signings) / len(signings)
+    assert clustered_mcnemar(np.array(gains, dtype=float)) == pytest.approx(expected)
+
+
+def test_random_signings_are_near_all_signings():
+    gains = np.random.default_rng(0).integers(-4, 6, 40).astype(float)
+    assert random_sign_flips(gains / 7, 3) == pytest.approx(clustered_mcnemar(gains), abs=0.015)
+    assert random_sign_flips(np.zeros(4), 3) == 1.0
+
+
+def test_a_group_counts_once_however_many_images_and_seeds_it_has():
+    correct = np.array([True] * 30 + [False, True, True])
+    reference = np.array([False] * 30 + [True, True, False])
+    groups = np.array([7] * 30 + [8, 9, 8])
+    found = compare(correct, reference, groups, seed=0)
+    # Group 7 gains thirty times, group 8 once and loses once, group 9 is a tie.
+    assert (found.better, found.worse, found.groups) == (1, 0, 3)
+    assert found.difference == pytest.approx(30 / 33)
     assert found.p == 1.0
+    assert compare(correct, reference, np.arange(33), seed=0).p < 1e-6
+
+
+def test_no_difference_is_called_one_as_often_as_the_level_says_where_groups_agree_in_themselves():
+    """With images taken for independent, the same data would be "significant" about every second time."""
+    draw = np.random.default_rng(2)
+    of_groups = draw.integers(-1, 2, (400, 40)) * 10.0
+    found = np.array([clustered_mcnemar(gains) for gains in of_groups])
+    of_images = np.array([clustered_mcnemar(np.repeat(gains / 10, 10)) for gains in of_groups])
+    assert np.mean(found < 0.05) < 0.08
+    assert np.mean(of_images < 0.05) > 0.4
+
+
+def test_balanced_accuracy_weighs_classes_alike():
+    labels = np.array([0] * 90 + [1] * 10)
+    first = np.ones(100, bool)
+    second = labels == 0
+    found = compare_balanced(first, second, np.arange(100), labels, seed=1)
+    assert found.difference == pytest.approx(0.5)
+    assert found.low <= 0.5 <= found.high
+    assert found.p < 0.01
+    assert (found.better, found.worse) == (10, 0)
 
 
 def test_the_bootstrap_interval_is_that_of_the_mean():
     draw = np.random.default_rng(1)
-    gains = draw.choice([-1.0, 0.0, 1.0], size=400, p=[0.1, 0.6, 0.3])
-    low, high = paired_bootstrap(gains, np.ones(400), seed=5)
+    gains = draw.choice([-1.0, 0.0, 1.0], size=(400, 1), p=[0.1, 0.6, 0.3])
+    low, high = paired_bootstrap(gains, np.ones((400, 1)), seed=5)
     error = gains.std() / 20
     assert low == pytest.approx(gains.mean() - 1.96 * error, abs=0.01)
     assert high == pytest.approx(gains.mean() + 1.96 * error, abs=0.01)
-    assert (low, high) == paired_bootstrap(gains, np.ones(400), seed=5)
+    assert (low, high) == paired_bootstrap(gains, np.ones((400, 1)), seed=5)
+
+
+def test_groups_that_share_a_member_are_joined():
+    found = joined(np.array([0, 0, 1, 2, 3]), np.array([5, 6, 6, 7, 8]))
+    assert found[0] == found[1] == found[2]
+    assert len(set(found.tolist())) == 3
 
 
 def test_holm_multiplies_the_smallest_by_all_the_next_by_one_less():

@@ -108,7 +108,7 @@ def compared(**found):
         for test_set, of_set in found.items()
     }
     reference = SimpleNamespace(label="ours", headline=lambda test_set: SimpleNamespace(mean=0.934))
-    return SimpleNamespace(reference="ours", comparisons=comparisons, methods=[reference])
+    return SimpleNamespace(reference="ours", comparisons=comparisons, methods=[reference], chosen_here=())
 
 
 def test_the_verdict_counts_what_the_paired_tests_show_and_gives_the_interval_of_the_best():
@@ -122,7 +122,7 @@ def test_the_verdict_counts_what_the_paired_tests_show_and_gives_the_interval_of
     assert first == (
         "On the sites' tests ours is better than 1 of the 4 other methods, worse than 1, and not shown to "
         "differ from 2; the most accurate other one, b, differs from it by +3.0 points of accuracy "
-        "(95 % interval +0.8 to +5.2, 50 images)."
+        "(95 % interval +0.8 to +5.2, 50 groups of images)."
     )
     assert second.startswith("On the global test ours is better than a, which differs from it by -2.0 points")
 
