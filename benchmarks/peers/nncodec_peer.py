@@ -16,7 +16,7 @@ from fedmedclip.protocol.codecs.error_feedback import apply_delta, difference
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays
 from fedmedclip.protocol.heads.shared_heads import shared_head_specification
-from fedmedclip.simulation.bandwidth.runs import Comparison, Run, play_codec
+from fedmedclip.simulation.bandwidth.runs import CodecTrial, Run, play_codec
 from fedmedclip.simulation.federation.coders import CodecMeasurements, Coded, Kept
 
 # What the Plan message says where the payloads are not ours.
@@ -92,20 +92,20 @@ class NNCodecCoder:
 
 
 def run_nncodec(
-    comparison: Comparison, python: Path, qp: int, out: Path, seed: int, on_round: Callable[[], None]
+    trial: CodecTrial, python: Path, qp: int, out: Path, seed: int, on_round: Callable[[], None]
 ) -> Run:
     """Play all rounds with NNCodec at one quantisation parameter."""
     with TemporaryDirectory(dir=out, prefix="nncodec-", ignore_cleanup_errors=True) as folder:
-        pool = comparison.pool
+        pool = trial.pool
         experiment = msgspec.structs.replace(
-            comparison.experiment, uplink_codec=_NOT_OURS, downlink_codec=_NOT_OURS
+            trial.experiment, uplink_codec=_NOT_OURS, downlink_codec=_NOT_OURS
         )
         specification = shared_head_specification(
             experiment.method, pool.embedding_size, len(pool.class_embeddings)
         )
         coder = NNCodecCoder(python, qp, Path(folder), specification)
         try:
-            theirs = Comparison(pool, experiment)
+            theirs = CodecTrial(pool, experiment)
             return play_codec(theirs, f"nncodec {qp}", seed, Path(folder), on_round, coder)
         finally:
             coder.close()

@@ -25,7 +25,7 @@ from fedmedclip.simulation.bandwidth.loss import (
     global_difference_to_uncompressed,
 )
 from fedmedclip.simulation.bandwidth.results import UNCOMPRESSED, final_accuracy_global
-from fedmedclip.simulation.bandwidth.runs import Comparison, Run, open_runs, run_federation
+from fedmedclip.simulation.bandwidth.runs import CodecTrial, Run, open_runs, run_federation
 from fedmedclip.simulation.differences import Difference, mean_difference
 from fedmedclip.simulation.federation.experiment import Experiment
 from fedmedclip.simulation.federation.feature_pool import pool_of_file
@@ -73,13 +73,13 @@ def runs_of(
         )
         pool = pool_of_file(features)
         experiment = Experiment(method=_METHOD, rounds=rounds, settings=settings, floors=NO_FLOORS)
-        comparison = Comparison(pool, experiment)
-        file = open_runs(out, comparison)
+        trial = CodecTrial(pool, experiment)
+        file = open_runs(out, trial)
         jobs = {
             (codec, seed): Job(
                 f"{wanted.name}, {codec}, seed {seed}",
                 rounds,
-                partial(run_federation, comparison, codec, seed, out),
+                partial(run_federation, trial, codec, seed, out),
             )
             for seed in seeds
             for codec in codecs

@@ -25,7 +25,7 @@ from fedmedclip.simulation.bandwidth.results import (
     target_accuracy,
     write_curves,
 )
-from fedmedclip.simulation.bandwidth.runs import Comparison, Run, codec_choices, open_runs, run_federation
+from fedmedclip.simulation.bandwidth.runs import CodecTrial, Run, codec_choices, open_runs, run_federation
 from fedmedclip.simulation.bandwidth.table import print_rows
 from fedmedclip.simulation.bandwidth.thin_link import ThinLink, parse_link
 from fedmedclip.simulation.federation.dealing import Dealing
@@ -79,14 +79,14 @@ def run_bandwidth(settings: BandwidthSettings, console: Console) -> None:
             dealing=Dealing(settings.sites, settings.alpha),
             sites_per_round=settings.sites_per_round,
         )
-        comparison = Comparison(pool, experiment)
-        run_file = open_runs(settings.out, comparison)
-        _say_sites(comparison, seeds[0], console)
+        trial = CodecTrial(pool, experiment)
+        run_file = open_runs(settings.out, trial)
+        _say_sites(trial, seeds[0], console)
         jobs = {
             (codec, seed): Job(
                 f"{codec}, seed {seed}",
                 settings.rounds,
-                partial(run_federation, comparison, codec, seed, settings.out),
+                partial(run_federation, trial, codec, seed, settings.out),
             )
             for codec in codecs
             for seed in seeds
@@ -95,7 +95,7 @@ def run_bandwidth(settings: BandwidthSettings, console: Console) -> None:
         runs = {codec: [run_file.runs[codec, seed] for seed in seeds] for codec in codecs}
         bundle = features.bundle
         full_model = None if bundle is None else encoder_parameter_bytes(bundle.image_encoder)
-        _write_results(settings, comparison, link, runs, full_model, console)
+        _write_results(settings, trial, link, runs, full_model, console)
 
 
 def _check(settings: BandwidthSettings) -> None:
@@ -107,8 +107,8 @@ def _check(settings: BandwidthSettings) -> None:
         raise InvalidInputError(f"--target is {settings.target}; give an accuracy between 0 and 1")
 
 
-def _say_sites(comparison: Comparison, seed: int, console: Console) -> None:
-    pool, experiment = comparison.pool, comparison.experiment
+def _say_sites(trial: CodecTrial, seed: int, console: Console) -> None:
+    pool, experiment = trial.pool, trial.experiment
     sites = experiment.dealing.deal(pool, seed)
     line = f"{len(pool.labels)} images of {pool.embedding_size} values at {len(sites.sites)} sites"
     if sites.left_out:
@@ -120,7 +120,7 @@ def _say_sites(comparison: Comparison, seed: int, console: Console) -> None:
 
 def _write_results(
     settings: BandwidthSettings,
-    comparison: Comparison,
+    trial: CodecTrial,
     link: ThinLink,
     runs: dict[str, list[Run]],
     full_model: int | None,
@@ -129,16 +129,16 @@ def _write_results(
     seeds = [run.seed for run in next(iter(runs.values()))]
     target, target_source = target_accuracy(runs, settings.target)
     rows = make_rows(runs, link, target)
-    finding = compare(rows, full_model)
+    comparison = compare(rows, full_model)
     losses = difference_to_uncompressed(runs)
     global_losses = global_difference_to_uncompressed(runs)
     content = {
         "rows": rows,
-        "comparison": finding,
+        "comparison": comparison,
         "target": {"accuracy": target, "source": target_source},
         "link": link,
         "full_model_fp32_bytes": full_model,
-        "settings": {**comparison.description(), "seeds": seeds},
+        "settings": {**trial.description(), "seeds": seeds},
         "accuracy_less_uncompressed": losses,
         "accuracy_global_less_uncompressed": global_losses,
         "details": {codec: breakdown(of_seeds) for codec, of_seeds in runs.items()},
@@ -151,6 +151,6 @@ def _write_results(
     console.print(f"{settings.method}, {count}", highlight=False)
     waited_for = f"{100 * target:.1f} % ({target_source})"
     print_rows(console, rows, f"{settings.link}, {settings.rtt}", waited_for, losses, global_losses)
-    console.print(finding.sentence, highlight=False, style="bold")
+    console.print(comparison.sentence, highlight=False, style="bold")
     files = ", ".join(["bandwidth.json", "curves.csv", *(path.name for path in plots)])
     console.print(f"{visible(settings.out)}: {files}", highlight=False, markup=False)

@@ -45,7 +45,7 @@ class Run(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True)
-class Comparison:
+class CodecTrial:
     """What all runs share: the images, and a federation whose codecs each run replaces with its own."""
 
     pool: FeaturePool
@@ -56,11 +56,9 @@ class Comparison:
         return {"features": self.pool.digest.hex(), **shared_by_runs(self.experiment, "codecs")}
 
 
-def open_runs(folder: Path, comparison: Comparison) -> RunFile[Run, tuple[str, int]]:
+def open_runs(folder: Path, trial: CodecTrial) -> RunFile[Run, tuple[str, int]]:
     """Return the finished runs in a folder by codec and seed. Raises InvalidInputError as `RunFile` does."""
-    return RunFile(
-        folder / "runs.jsonl", comparison.description(), Run, key_of=lambda run: (run.codec, run.seed)
-    )
+    return RunFile(folder / "runs.jsonl", trial.description(), Run, key_of=lambda run: (run.codec, run.seed))
 
 
 def codec_choices(codecs: str) -> list[str]:
@@ -72,15 +70,15 @@ def codec_choices(codecs: str) -> list[str]:
 
 
 def run_federation(
-    comparison: Comparison, codecs: str, seed: int, folder: Path, on_round: Callable[[], None]
+    trial: CodecTrial, codecs: str, seed: int, folder: Path, on_round: Callable[[], None]
 ) -> Run:
     """Play all rounds with codecs of ours; working state lies below `folder` while it lasts."""
-    experiment = with_codec(comparison.experiment, codecs)
-    return play_codec(Comparison(comparison.pool, experiment), codecs, seed, folder, on_round)
+    experiment = with_codec(trial.experiment, codecs)
+    return play_codec(CodecTrial(trial.pool, experiment), codecs, seed, folder, on_round)
 
 
 def play_codec(
-    comparison: Comparison,
+    trial: CodecTrial,
     label: str,
     seed: int,
     folder: Path,
@@ -88,8 +86,8 @@ def play_codec(
     coder: Coder | None = None,
 ) -> Run:
     """Play all rounds with the experiment's own codecs, or another `coder`, and evaluate after each."""
-    pool, found = comparison.pool, CodecMeasurements()
-    with begin(comparison.experiment, pool, seed, folder, extras=Extras(coder, found)) as run:
+    pool, found = trial.pool, CodecMeasurements()
+    with begin(trial.experiment, pool, seed, folder, extras=Extras(coder, found)) as run:
         test = LabelledFeatures(pool.embeddings[run.sites.test], pool.labels[run.sites.test])
 
         def score() -> tuple[float, float | None]:

@@ -143,6 +143,7 @@ def _write(
         ],
         "settings": {
             **shared.description(),
+            "codec": settings.codec,
             "attackers": settings.attackers,
             "command": settings.command,
         },

@@ -12,6 +12,7 @@ from fedmedclip.edge_client.learning.floors import NO_FLOORS
 from fedmedclip.edge_client.learning.settings import TrainingSettings
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.heads.shared_heads import known_methods
+from fedmedclip.simulation.accuracy import benchmark
 from fedmedclip.simulation.accuracy.benchmark import run_accuracy
 from fedmedclip.simulation.accuracy.cases import leave_one_out, read_cases
 from fedmedclip.simulation.accuracy.settings import AccuracySettings
@@ -30,6 +31,14 @@ def run(features, out, **changes):
     run_accuracy(dataclasses.replace(settings, **changes), console)
     report = (out / "report.md").read_text()
     return json.loads((out / "accuracy.json").read_text()), console.export_text(), report
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_figures():
+    """Drawing takes most of a small report's time, and no option changes how it is done."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(benchmark, "draw", lambda *_: [])
+        yield
 
 
 def of(content, label):

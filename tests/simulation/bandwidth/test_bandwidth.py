@@ -15,7 +15,7 @@ from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.heads.shared_heads import shared_head_specification
 from fedmedclip.simulation.bandwidth.benchmark import BandwidthSettings, run_bandwidth
 from fedmedclip.simulation.bandwidth.results import Row, compare
-from fedmedclip.simulation.bandwidth.runs import Comparison, codec_choices, play_codec, run_federation
+from fedmedclip.simulation.bandwidth.runs import CodecTrial, codec_choices, play_codec, run_federation
 from fedmedclip.simulation.bandwidth.thin_link import ThinLink, parse_link
 from fedmedclip.simulation.federation.coders import WholeHeadCoder, codecs_of
 from fedmedclip.simulation.federation.dealing import Dealing
@@ -68,9 +68,9 @@ def finished(folder, tmp_path_factory):
     return out, *run(folder, out)
 
 
-def comparison(pool, **changes):
+def trial(pool, **changes):
     experiment = Experiment(**{"method": "fedmedclip", "rounds": 3, "floors": NO_FLOORS, **changes})
-    return Comparison(pool, experiment)
+    return CodecTrial(pool, experiment)
 
 
 def test_it_writes_a_row_per_codec_curves_plots_and_a_sentence(finished):
@@ -142,14 +142,14 @@ def test_runs_of_another_benchmark_are_not_mixed_in(finished, folder):
 
 def test_large_heads_are_counted_with_their_blocks(pool, tmp_path, monkeypatch):
     monkeypatch.setattr(federation, "SMALLEST_COMMON_LIMIT", 1280)
-    found = run_federation(comparison(pool), "lossless", 0, tmp_path, lambda: None)
-    whole = run_federation(comparison(pool, rounds=1), "lossless", 0, tmp_path, lambda: None)
+    found = run_federation(trial(pool), "lossless", 0, tmp_path, lambda: None)
+    whole = run_federation(trial(pool, rounds=1), "lossless", 0, tmp_path, lambda: None)
     assert min(found.uplink_by_message["Block"], found.downlink_by_message["Block"]) > 3 * 2000
     assert found.rounds[0].accuracy == whole.rounds[0].accuracy
 
 
 def test_who_was_away_asks_for_what_it_missed(pool, tmp_path):
-    setting = comparison(pool, dealing=Dealing(60, 5.0), sites_per_round=2, rounds=6)
+    setting = trial(pool, dealing=Dealing(60, 5.0), sites_per_round=2, rounds=6)
     found = run_federation(setting, "int8", 0, tmp_path, lambda: None)
     dealt = setting.experiment.dealing.deal(pool, 0)
     chosen = {site.name for n in range(1, 7) for site in dealt.participants(2, 0, n)}
@@ -159,7 +159,7 @@ def test_who_was_away_asks_for_what_it_missed(pool, tmp_path):
 
 def test_lossless_whole_heads_learn_what_lossless_deltas_do(pool, tmp_path):
     """Local training, participation, weights: the same; only what travels differs."""
-    setting = comparison(pool)
+    setting = trial(pool)
     ours = run_federation(setting, "lossless", 0, tmp_path, lambda: None)
     coder = WholeHeadCoder("lossless", "lossless", shared_head_specification("fedmedclip", 16))
     theirs = play_codec(setting, "whole", 0, tmp_path, lambda: None, coder)
@@ -172,14 +172,14 @@ def test_lossless_whole_heads_learn_what_lossless_deltas_do(pool, tmp_path):
 
 
 def test_whole_heads_reach_sites_that_come_and_go(pool, tmp_path):
-    setting = comparison(pool, dealing=Dealing(8, 5.0), sites_per_round=2, rounds=4)
+    setting = trial(pool, dealing=Dealing(8, 5.0), sites_per_round=2, rounds=4)
     found = run_federation(setting, "paper-fp16-zlib", 0, tmp_path, lambda: None)
     assert set(found.uplink_by_message) == {"Join", "Status", "Update"}
     assert [entry.participants for entry in found.rounds] == [2, 2, 2, 2]
 
 
 def test_the_papers_compression_sends_whole_heads_in_half_precision(pool, tmp_path):
-    setting = comparison(pool)
+    setting = trial(pool)
     found = run_federation(setting, "paper-fp16-zlib", 0, tmp_path, lambda: None)
     values = shared_head_specification("fedmedclip", 16).size
     assert 1.5 * values < found.payload_bytes < 2.2 * values
@@ -190,7 +190,7 @@ def test_the_papers_compression_sends_whole_heads_in_half_precision(pool, tmp_pa
 
 
 def test_two_directions_may_have_two_codecs(pool, tmp_path):
-    found = run_federation(comparison(pool), "int8/lossless", 0, tmp_path, lambda: None)
+    found = run_federation(trial(pool), "int8/lossless", 0, tmp_path, lambda: None)
     assert found.downlink_by_message["Announcement"] > 1.5 * found.uplink_by_message["Update"]
 
 
