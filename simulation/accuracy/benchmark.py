@@ -158,17 +158,16 @@ def _print(console: Console, content: Content, out: Path) -> None:
     for heading in ("bytes", "sites", "worst site", "vs ref.", *(("global", "vs ref.") * with_global)):
         table.add_column(heading, justify="right")
     for result in content.methods:
-        found = [figure.mean for site in content.site_names if (figure := result.headline(site))]
-        worst = f"{100 * min(found):.1f}" if found else "-"
-        cells = [f"{result.bytes_per_round:,.0f}", percent(result.headline(SITES)), worst]
+        cells = [f"{result.bytes_per_round:,.0f}", percent(result.headline(SITES))]
+        cells.append(f"{100 * result.worst_site.mean:.1f}")
         cells.append(_against(content, SITES, result.label))
         if with_global:
             cells += [percent(result.headline(GLOBAL_TEST)), _against(content, GLOBAL_TEST, result.label)]
         table.add_row(escape(visible(marked(content, result.label))), *cells)
     console.print(table)
     console.print(
-        f"bytes: per site and round, both ways; sites: mean of the sites' tests (ensemble); global: shared "
-        f"head; vs ref.: points to {content.reference} on the same images, * significant (McNemar by group, "
+        f"bytes: per site and round, both ways; sites: mean of the sites' tests (ensemble); worst site: the "
+        f"worst of each seed; global: shared head; vs ref.: points to {content.reference} on the same images, * significant (McNemar by group, "
         "Holm)",
         style="dim", highlight=False,
     )  # fmt: skip

@@ -58,6 +58,7 @@ def summary_table(content: Content) -> Table:
         "reference set, once",
         "mean of sites",
         "balanced",
+        "worst site",
         *content.site_names,
         "zero-shot, sites",
     ]
@@ -69,6 +70,7 @@ def summary_table(content: Content) -> Table:
         cells += [f"{result.uplink_bytes_per_round:,.0f}"]
         cells += [f"{result.downlink_bytes_per_round:,.0f}", f"{result.target_bytes:,}"]
         cells += [percent(result.headline(SITES)), percent(result.headline(SITES, "balanced_accuracy"))]
+        cells += [percent(result.worst_site)]
         cells += [percent(result.headline(site)) for site in content.site_names]
         cells += [percent(_of(result, SITES, "zero_shot"))]
         if with_global:

@@ -82,6 +82,7 @@ class MethodResult(msgspec.Struct, frozen=True):
     per site that takes part and round, joining spread over the rounds; `target_bytes` are those of the
     reference set, once for each site. `seconds` is the mean of a run's. `regime` says who trains, `rule` how
     updates are averaged (None: nothing is). `selected_rounds` are those whose heads are scored, one per seed.
+    `worst_site` is the accuracy at the site where it is lowest, which may be another one under every seed.
     """
 
     label: str
@@ -96,6 +97,7 @@ class MethodResult(msgspec.Struct, frozen=True):
     regime: Regime
     rule: str | None
     selected_rounds: tuple[int, ...]
+    worst_site: Spread
 
     @property
     def bytes_per_round(self) -> float:
@@ -186,6 +188,7 @@ def method_result(evidence: Evidence, case: Case) -> MethodResult:
         case.regime,
         case.rule_name,
         tuple(run.selected_round for run in runs),
+        _worst_site(evidence, runs),
     )
 
 
@@ -287,6 +290,15 @@ def _score_tables(evidence: Evidence, runs: Sequence[Run], *, by_site: bool) -> 
         shared = _over_seeds([parts[GLOBAL_TEST] for parts in of_seeds]) if with_global else {}
         tables[GLOBAL_TEST] = shared | (_mean_over_parts(of_sites) if of_sites[0] else {})
     return tables
+
+
+def _worst_site(evidence: Evidence, runs: Sequence[Run]) -> Spread:
+    return spread(
+        [
+            min(_scores(evidence, run, part)[HEADLINE[SITES]].accuracy for part in test_parts(run, SITES))
+            for run in runs
+        ]
+    )
 
 
 def _scores(evidence: Evidence, run: Run, part: str, left_out: str | None = None) -> _RunScores:

@@ -35,7 +35,7 @@ def attendance(
     for counts_in_words, methods in kept_back.items():
         lines.append(
             f"sites that the floors let send nothing, with {', '.join(methods)}: {counts_in_words}; they "
-            "train private heads alone, and --no-floors lets them send"
+            "only train their private heads, and --no-floors lets them send"
         )
     return lines
 

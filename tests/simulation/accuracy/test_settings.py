@@ -77,6 +77,9 @@ def test_a_dealt_site_has_no_column_and_is_not_left_out(dealt):
         assert set(row["scores"]) == {"sites"}
         assert 0.4 < row["scores"]["sites"]["ensemble"]["accuracy"]["mean"] <= 1
         assert "balanced_accuracy" in row["scores"]["sites"]["ensemble"]
+        means = row["scores"]["sites"]["ensemble"]["accuracy"]["values"]
+        for worst, mean in zip(row["worst_site"]["values"], means, strict=True):
+            assert 0 <= worst < mean
     assert "site-0" not in report
     assert "linear-probe" in text
 
