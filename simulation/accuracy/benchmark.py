@@ -167,8 +167,8 @@ def _print(console: Console, content: Content, out: Path) -> None:
     console.print(table)
     console.print(
         f"bytes: per site and round, both ways; sites: mean of the sites' tests (ensemble); worst site: the "
-        f"worst of each seed; global: shared head; vs ref.: points to {content.reference} on the same images, * significant (McNemar by group, "
-        "Holm)",
+        f"worst of each seed; global: shared head; vs ref.: points to {content.reference} on the same "
+        "images, * significant (McNemar by group, Holm)",
         style="dim", highlight=False,
     )  # fmt: skip
     if content.chosen_here:
