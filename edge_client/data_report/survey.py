@@ -1,0 +1,91 @@
+"""Reading a site's files once: which are images, how they are stored, and which cannot be used."""
+
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+
+from fedmedclip.edge_client.features.extraction import SkippedImage
+from fedmedclip.edge_client.images.appearance import Appearance, appearance_of
+from fedmedclip.edge_client.images.dataset import Dataset, LabelledImage
+from fedmedclip.edge_client.images.opening import (
+    UnreadableImageError,
+    quiet_decoders,
+    read_identified,
+    stored_form,
+)
+from fedmedclip.edge_client.images.readers.address import archive_address, parse_address
+from fedmedclip.edge_client.images.readers.archive import PARTS as ARCHIVE_PARTS
+from fedmedclip.edge_client.images.readers.settings import ReaderSettings
+from fedmedclip.edge_client.images.readers.stored_form import StoredForm
+from fedmedclip.edge_client.images.reading import map_ahead
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class SurveyedImage:
+    """An image that can be read: its name and class, its identity, how it is stored and what it looks like.
+
+    `content_hash` and `key` are those of `opening.ImageIdentity`; `form` is None where the header does not
+    tell it.
+    """
+
+    image: LabelledImage
+    content_hash: bytes
+    key: bytes
+    form: StoredForm | None
+    appearance: Appearance
+
+
+@dataclass(frozen=True)
+class Survey:
+    """All images of a data set that can be read, in its order, and what was skipped."""
+
+    dataset: Dataset
+    images: tuple[SurveyedImage, ...]
+    skipped: tuple[SkippedImage, ...]
+
+
+def survey_data(dataset: Dataset, settings: ReaderSettings, progress: Progress | None = None) -> Survey:
+    """Decode every image of a data set once, on a few threads. Files that cannot be read are skipped."""
+    images: list[SurveyedImage] = []
+    skipped: list[SkippedImage] = []
+    look = partial(_look, settings=settings, form_of=_forms())
+    with quiet_decoders(), closing(map_ahead(look, dataset.images)) as results:
+        for result in results:
+            if isinstance(result, SkippedImage):
+                skipped.append(result)
+            else:
+                images.append(result)
+            if progress:
+                progress(len(images) + len(skipped), len(dataset.images))
+    return Survey(dataset, tuple(images), tuple(skipped))
+
+
+def _look(
+    image: LabelledImage, settings: ReaderSettings, form_of: Callable[[Path], StoredForm | None]
+) -> SurveyedImage | SkippedImage:
+    try:
+        identity, pixels = read_identified(image.path, settings)
+    except UnreadableImageError as error:
+        return SkippedImage(image.path, error.reason)
+    appearance = appearance_of(pixels)
+    return SurveyedImage(image, identity.content_hash, identity.key, form_of(image.path), appearance)
+
+
+def _forms() -> Callable[[Path], StoredForm | None]:
+    """Return `stored_form`, asked once for all images of a part of an archive."""
+
+    @cache
+    def of_archive(file: Path, kind: str) -> StoredForm | None:
+        return stored_form(archive_address(file, kind, 0))
+
+    def form_of(path: Path) -> StoredForm | None:
+        address = parse_address(path)
+        if address.kind in ARCHIVE_PARTS:
+            return of_archive(address.file, str(address.kind))
+        return stored_form(path)
+
+    return form_of
