@@ -1,5 +1,6 @@
 """From what was read to findings: counts, sizes, pairs that are alike, groups, the split. No I/O."""
 
+import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,11 +30,15 @@ MOST_PAIRS = 10_000
 """So many pairs of each kind are listed; a class of copies has the square of its images."""
 MOST_SKIPPED_NAMED = 1000
 
+# Raised when the same data would be reported otherwise.
+_VERSION = 1
+
 
 def assess(survey: Survey, pairs: AlikePairs, grouping: Grouping, record: Record | None) -> DataFindings:
     """Return all findings of a survey with at least one image."""
     findings = DataFindings(
         data=visible(survey.dataset.source),
+        digest=digest_of(survey, grouping),
         images=len(survey.images),
         different=len({image.content_hash for image in survey.images}),
         classes=_classes(survey, grouping, parts_of(survey, grouping, record)),
@@ -49,6 +54,16 @@ def assess(survey: Survey, pairs: AlikePairs, grouping: Grouping, record: Record
         remarks=[],
     )
     return msgspec.structs.replace(findings, remarks=[*remarks_on(findings), *map(visible, grouping.notes)])
+
+
+def digest_of(survey: Survey, grouping: Grouping) -> str:
+    """Return SHA-256, in hexadecimal, of what a report is about."""
+    digest = hashlib.sha256(f"report {_VERSION}, {survey.dataset.ignored_files} ignored".encode())
+    for found, group in zip(survey.images, grouping.names, strict=True):
+        digest.update(repr((found.key, found.image.name, found.image.label, group)).encode())
+    for skipped in survey.skipped:
+        digest.update(repr((str(skipped.path), skipped.reason)).encode())
+    return digest.hexdigest()
 
 
 def parts_of(survey: Survey, grouping: Grouping, record: Record | None) -> list[Part]:

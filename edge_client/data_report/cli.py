@@ -66,14 +66,14 @@ def data_command(
     """
     from fedmedclip.edge_client.data_report.classes import chosen_classes
     from fedmedclip.edge_client.data_report.report import PAGE, encoded, report_on
+    from fedmedclip.edge_client.images.grouping import GroupNaming
     from fedmedclip.edge_client.images.readers.settings import ReaderSettings, parse_window
 
     settings = ReaderSettings(frames.value, parse_window(window))
     findings = report_on(
         data,
         chosen_classes(data, bundle, classes),
-        groups_file=groups,
-        group_column=group_column,
+        naming=GroupNaming(group_column, groups),
         split_file=split,
         out=out,
         settings=settings,

@@ -98,10 +98,12 @@ class DataFindings(msgspec.Struct, frozen=True):
     """All that a report says of one site's data. File names are relative to `data`, in printable characters.
 
     `across` are pairs under two labels, the likeliest label errors first, `within` those of one class, both
-    of at most `report.MOST_PAIRS`; `pairs_across` and `pairs_within` count them all by likeness.
+    of at most `assessment.MOST_PAIRS`; `pairs_across` and `pairs_within` count them all by likeness. Equal
+    `digest`s are of the same images under the same names, labels and groups.
     """
 
     data: str
+    digest: str
     images: int
     different: int
     classes: list[ClassFindings]

@@ -53,7 +53,8 @@ class AlikePairs:
 
     def copies(self) -> npt.NDArray[np.int64]:
         """Return the positions int64 (C, 2) of pairs that are one image, as it is or edited."""
-        return self.positions[self.likenesses != _LOOK_ALIKE]
+        copies: npt.NDArray[np.int64] = self.positions[self.likenesses != _LOOK_ALIKE]
+        return copies
 
 
 def alike_pairs(look_alikes: LookAlikes, keys: Sequence[bytes], labels: Sequence[str]) -> AlikePairs:

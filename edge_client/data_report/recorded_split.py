@@ -27,8 +27,9 @@ class Record:
 def worth_of(survey: Survey, pairs: AlikePairs, grouping: Grouping, record: Record) -> SplitFindings:
     """Compare the record with the pairs that are alike and with the groups."""
     parts = [record.parts.get(found.content_hash) for found in survey.images]
-    copies = _test_images_like_training(survey, pairs.copies(), parts)
-    alike = _test_images_like_training(survey, pairs.positions, parts)
+    identical = grouping.look_alikes.pairs[grouping.look_alikes.identical]
+    copies = _test_images_like_training(pairs.copies(), identical, parts)
+    alike = _test_images_like_training(pairs.positions, identical, parts)
     parts_of_group: dict[int, set[Part]] = defaultdict(set)
     for group, part in zip(grouping.rows.tolist(), parts, strict=True):
         if part is not None:
@@ -44,14 +45,12 @@ def worth_of(survey: Survey, pairs: AlikePairs, grouping: Grouping, record: Reco
 
 
 def _test_images_like_training(
-    survey: Survey, positions: npt.NDArray[np.int64], parts: Sequence[Part | None]
+    positions: npt.NDArray[np.int64], identical: npt.NDArray[np.int64], parts: Sequence[Part | None]
 ) -> int:
     """Count test images that have a pair, or a copy of their pixels has one, with a training image."""
     # Of many images with the same pixels only the first is in pairs with others.
-    firsts: dict[bytes, int] = {}
-    look = np.array(
-        [firsts.setdefault(found.appearance.pixel_hash, at) for at, found in enumerate(survey.images)]
-    )
+    look = np.arange(len(parts))
+    look[identical[:, 1]] = identical[:, 0]
     trained = np.zeros(len(parts), dtype=np.bool_)
     trained[look[[part == "train" for part in parts]]] = True
     like_training = np.zeros(len(parts), dtype=np.bool_)

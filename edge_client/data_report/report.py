@@ -1,6 +1,7 @@
 """`fedmedclip data`: read, assess, print, and write the page that stays at the site."""
 
 import secrets
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -16,7 +17,13 @@ from fedmedclip.edge_client.data_report.thumbnails import thumbnails
 from fedmedclip.edge_client.features.extraction import refuse_skipped, summarize_skipped
 from fedmedclip.edge_client.images.appearance import Appearances
 from fedmedclip.edge_client.images.dataset import class_names_of, load_dataset
-from fedmedclip.edge_client.images.grouping import Grouping, GroupNaming, group_images, name_groups
+from fedmedclip.edge_client.images.grouping import (
+    DEFAULT_NAMING,
+    Grouping,
+    GroupNaming,
+    group_images,
+    name_groups,
+)
 from fedmedclip.edge_client.images.readers.settings import DEFAULT_READING, ReaderSettings
 from fedmedclip.edge_client.images.split import read_split
 from fedmedclip.edge_client.progress import progress_bar
@@ -31,8 +38,7 @@ def report_on(
     data: Path,
     class_names: tuple[str, ...] | None,
     *,
-    groups_file: Path | None = None,
-    group_column: str | None = None,
+    naming: GroupNaming = DEFAULT_NAMING,
     split_file: Path | None = None,
     out: Path | None = None,
     settings: ReaderSettings = DEFAULT_READING,
@@ -41,17 +47,18 @@ def report_on(
     """Return the findings on a site's data, and write `data.html` and `data.json` into `out` where given.
 
     `data` is what `load_dataset` takes; without `class_names` its own classes are taken. Nothing is encoded.
-    `groups_file` and `group_column` name groups as at a site; their names are hashed by a key that is
-    forgotten.
+    `naming` says what names the groups; unless it has a key, their names are hashed by one that is forgotten.
 
     Raises InvalidInputError for data that `load_dataset` refuses or of which no image can be read, with
     `strict` when any cannot, for a folder of several sites, and for a split that cannot be read.
     """
     names = class_names_of(data) if class_names is None else class_names
-    dataset = load_dataset(data, names, minimum_per_class=1, settings=settings, group_column=group_column)
-    record = None if split_file is None else _record(split_file)
+    dataset = load_dataset(data, names, minimum_per_class=1, settings=settings, group_column=naming.column)
+    record = None if split_file is None else read_record(split_file)
+    if split_file is not None and record is None:
+        raise InvalidInputError(f"--split {split_file}: no image is recorded there")
     with progress_bar("reading images") as progress:
-        survey = survey_data(dataset, settings, progress)
+        survey, appearances = survey_data(dataset, settings, progress)
         if strict:
             refuse_skipped(survey.skipped)
         if not survey.images:
@@ -59,9 +66,8 @@ def report_on(
                 f"data {data} has no image that can be read: {summarize_skipped(survey.skipped)}"
             )
         progress(0, 0, "comparing images")
-        grouping = _grouping(survey, GroupNaming(groups_file, secrets.token_bytes(32)))
-        pairs = _pairs(survey, grouping)
-        findings = assess(survey, pairs, grouping, record)
+        grouping = _grouping(survey, appearances, naming)
+        findings, pairs = findings_on(survey, grouping, record)
         if out is not None:
             progress(0, 0, "making the page")
             write_report(out, findings, survey, pairs, grouping, settings)
@@ -89,19 +95,22 @@ def encoded(findings: DataFindings) -> bytes:
     return msgspec.json.format(msgspec.json.encode(findings), indent=2) + b"\n"
 
 
-def _grouping(survey: Survey, naming: GroupNaming) -> Grouping:
+def _grouping(survey: Survey, appearances: Appearances, naming: GroupNaming) -> Grouping:
+    if not naming.key:
+        naming = replace(naming, key=secrets.token_bytes(32))
     named = name_groups(survey.dataset, [found.image for found in survey.images], naming)
-    hashes = [found.content_hash for found in survey.images]
-    return group_images(named, hashes, Appearances.of([found.appearance for found in survey.images]))
+    return group_images(named, [found.content_hash for found in survey.images], appearances)
 
 
-def _pairs(survey: Survey, grouping: Grouping) -> AlikePairs:
+def findings_on(survey: Survey, grouping: Grouping, record: Record | None) -> tuple[DataFindings, AlikePairs]:
+    """Return the findings on images that were read and grouped, with the pairs that are alike."""
     keys = [found.key for found in survey.images]
-    return alike_pairs(grouping.look_alikes, keys, [found.image.label for found in survey.images])
+    pairs = alike_pairs(grouping.look_alikes, keys, [found.image.label for found in survey.images])
+    return assess(survey, pairs, grouping, record), pairs
 
 
-def _record(split_file: Path) -> Record:
+def read_record(split_file: Path) -> Record | None:
+    """Return the split in a file; None when there is none. Raises InvalidInputError for a damaged one."""
     recorded = read_split(split_file)
-    if not recorded:
-        raise InvalidInputError(f"--split {split_file}: no image is recorded there")
-    return Record(split_file, {content_hash: part for content_hash, (_, part) in recorded.items()})
+    parts = {content_hash: part for content_hash, (_, part) in recorded.items()}
+    return Record(split_file, parts) if parts else None

@@ -7,7 +7,8 @@ from functools import cache, partial
 from pathlib import Path
 
 from fedmedclip.edge_client.features.extraction import SkippedImage
-from fedmedclip.edge_client.images.appearance import Appearance, appearance_of
+from fedmedclip.edge_client.features.labelled import ReadImages
+from fedmedclip.edge_client.images.appearance import Appearance, Appearances, appearance_of
 from fedmedclip.edge_client.images.dataset import Dataset, LabelledImage
 from fedmedclip.edge_client.images.opening import (
     UnreadableImageError,
@@ -26,7 +27,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class SurveyedImage:
-    """An image that can be read: its name and class, its identity, how it is stored and what it looks like.
+    """An image that can be read: its name and class, its identity, and how it is stored.
 
     `content_hash` and `key` are those of `opening.ImageIdentity`; `form` is None where the header does not
     tell it.
@@ -36,7 +37,6 @@ class SurveyedImage:
     content_hash: bytes
     key: bytes
     form: StoredForm | None
-    appearance: Appearance
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,15 @@ class Survey:
     skipped: tuple[SkippedImage, ...]
 
 
-def survey_data(dataset: Dataset, settings: ReaderSettings, progress: Progress | None = None) -> Survey:
-    """Decode every image of a data set once, on a few threads. Files that cannot be read are skipped."""
+def survey_data(
+    dataset: Dataset, settings: ReaderSettings, progress: Progress | None = None
+) -> tuple[Survey, Appearances]:
+    """Decode every image of a data set once, on a few threads; return also what its images look like.
+
+    Files that cannot be read are skipped.
+    """
     images: list[SurveyedImage] = []
+    looks: list[Appearance] = []
     skipped: list[SkippedImage] = []
     look = partial(_look, settings=settings, form_of=_forms())
     with quiet_decoders(), closing(map_ahead(look, dataset.images)) as results:
@@ -58,21 +64,34 @@ def survey_data(dataset: Dataset, settings: ReaderSettings, progress: Progress |
             if isinstance(result, SkippedImage):
                 skipped.append(result)
             else:
-                images.append(result)
+                images.append(result[0])
+                looks.append(result[1])
             if progress:
                 progress(len(images) + len(skipped), len(dataset.images))
-    return Survey(dataset, tuple(images), tuple(skipped))
+    return Survey(dataset, tuple(images), tuple(skipped)), Appearances.of(looks)
+
+
+def survey_of(read: ReadImages) -> Survey:
+    """Return the survey of images that were read before, decoding none: only headers are looked at."""
+    form_of = _forms()
+    images = [read.dataset.images[position] for position in read.positions]
+    with quiet_decoders(), closing(map_ahead(form_of, [image.path for image in images])) as forms:
+        found = tuple(
+            SurveyedImage(*of_one)
+            for of_one in zip(images, read.content_hashes, read.keys, forms, strict=True)
+        )
+    return Survey(read.dataset, found, read.skipped)
 
 
 def _look(
     image: LabelledImage, settings: ReaderSettings, form_of: Callable[[Path], StoredForm | None]
-) -> SurveyedImage | SkippedImage:
+) -> tuple[SurveyedImage, Appearance] | SkippedImage:
     try:
         identity, pixels = read_identified(image.path, settings)
     except UnreadableImageError as error:
         return SkippedImage(image.path, error.reason)
-    appearance = appearance_of(pixels)
-    return SurveyedImage(image, identity.content_hash, identity.key, form_of(image.path), appearance)
+    found = SurveyedImage(image, identity.content_hash, identity.key, form_of(image.path))
+    return found, appearance_of(pixels)
 
 
 def _forms() -> Callable[[Path], StoredForm | None]:

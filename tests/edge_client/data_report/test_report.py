@@ -1,5 +1,6 @@
 """What a data report finds in real files."""
 
+import hashlib
 import shutil
 import stat
 
@@ -11,7 +12,7 @@ from PIL import Image
 from fedmedclip.edge_client.data_report.classes import chosen_classes
 from fedmedclip.edge_client.data_report.findings import DataFindings
 from fedmedclip.edge_client.data_report.report import FINDINGS, PAGE, report_on
-from fedmedclip.edge_client.images.opening import identify_image
+from fedmedclip.edge_client.images.grouping import GroupNaming
 from fedmedclip.edge_client.images.split import ContentLabel, write_split
 from fedmedclip.protocol.errors import InvalidInputError
 from tests.edge_client.data_report.conftest import scan
@@ -47,7 +48,8 @@ def test_a_copy_under_another_label_is_a_label_error(scans):
     assert any("under two labels" in remark for remark in found.remarks)
     (scans / "healthy" / "brighter.png").unlink()
     found = report_on(scans, None)
-    assert not found.across and not found.pairs_across
+    assert not found.across
+    assert not found.pairs_across
     assert not any("under two labels" in remark for remark in found.remarks)
 
 
@@ -60,7 +62,7 @@ def test_forms_sizes_and_what_was_skipped(odd_files):
         ("truncated", 1, ["healthy/cut.png"])
     ]
     assert found.ignored_files == 1
-    with pytest.raises(InvalidInputError, match="strict: image .*cut.png cannot be used: truncated"):
+    with pytest.raises(InvalidInputError, match=r"strict: image .*cut.png cannot be used: truncated"):
         report_on(odd_files, None, strict=True)
 
 
@@ -82,8 +84,6 @@ def test_a_recorded_split_is_judged(tmp_path, scans):
         name = path.relative_to(scans).as_posix()
         if name == "healthy/19.png":
             continue
-        content_hash = identify_image(path, msgspec.UNSET or None) if False else None
-        del content_hash
         image = ContentLabel(path.parent.name, name, hash_of(path))
         recorded[image.content_hash] = (image, part_of.get(name, "train"))
     write_split(tmp_path / "split.csv", recorded)
@@ -99,15 +99,13 @@ def test_a_recorded_split_is_judged(tmp_path, scans):
 
 
 def hash_of(path):
-    import hashlib
-
     return hashlib.sha256(path.read_bytes()).digest()
 
 
 def test_a_groups_file_names_groups(tmp_path, scans):
     groups = scans / "mine.csv"
     groups.write_text("file,group\nglioma/05.png,patient 1\nglioma/06.png,patient 1\n")
-    found = report_on(scans, None, groups_file=groups)
+    found = report_on(scans, None, naming=GroupNaming(file=groups))
     assert found.groups.sizes == {1: 37, 2: 1, 6: 1}
     assert found.groups.sources["groups file"] == 2
     assert b"patient 1" not in msgspec.json.encode(found)
@@ -118,7 +116,7 @@ def test_a_column_names_groups(tmp_path, scans):
     rows += [f"data/healthy/{number:02}.png,healthy," for number in range(20)]
     csv = tmp_path / "list.csv"
     csv.write_text("path,label,patient\n" + "\n".join(rows))
-    found = report_on(csv, None, group_column="patient")
+    found = report_on(csv, None, naming=GroupNaming("patient"))
     assert found.groups.sizes == {1: 20, 2: 10}
     assert [one.name for one in found.classes] == ["glioma", "healthy"]
 
@@ -151,7 +149,7 @@ def test_one_class_few_images_and_none(tmp_path):
     with pytest.raises(InvalidInputError, match="no image that can be read: 2 skipped"):
         report_on(data, None)
     (data / "empty").mkdir()
-    with pytest.raises(InvalidInputError, match="class folder .*empty has no image"):
+    with pytest.raises(InvalidInputError, match=r"class folder .*empty has no image"):
         report_on(data, None)
 
 
