@@ -38,7 +38,7 @@ def assess(survey: Survey, pairs: AlikePairs, grouping: Grouping, record: Record
     """Return all findings of a survey with at least one image."""
     findings = DataFindings(
         data=visible(survey.dataset.source),
-        digest=digest_of(survey, grouping),
+        digest=digest_of(survey, grouping, record),
         images=len(survey.images),
         different=len({image.content_hash for image in survey.images}),
         classes=_classes(survey, grouping, parts_of(survey, grouping, record)),
@@ -56,13 +56,15 @@ def assess(survey: Survey, pairs: AlikePairs, grouping: Grouping, record: Record
     return msgspec.structs.replace(findings, remarks=[*remarks_on(findings), *map(visible, grouping.notes)])
 
 
-def digest_of(survey: Survey, grouping: Grouping) -> str:
+def digest_of(survey: Survey, grouping: Grouping, record: Record | None) -> str:
     """Return SHA-256, in hexadecimal, of what a report is about."""
     digest = hashlib.sha256(f"report {_VERSION}, {survey.dataset.ignored_files} ignored".encode())
     for found, group in zip(survey.images, grouping.names, strict=True):
         digest.update(repr((found.key, found.image.name, found.image.label, group)).encode())
     for skipped in survey.skipped:
         digest.update(repr((str(skipped.path), skipped.reason)).encode())
+    if record is not None:
+        digest.update(repr(sorted(record.parts.items())).encode())
     return digest.hexdigest()
 
 

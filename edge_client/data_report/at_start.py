@@ -7,7 +7,7 @@ import msgspec
 
 from fedmedclip.edge_client.data_report.assessment import digest_of
 from fedmedclip.edge_client.data_report.report import FINDINGS, PAGE, findings_on, read_record, write_report
-from fedmedclip.edge_client.data_report.survey import survey_of
+from fedmedclip.edge_client.data_report.survey import survey_of, with_forms
 from fedmedclip.edge_client.features.labelled import ReadImages
 from fedmedclip.edge_client.images.grouping import Grouping
 from fedmedclip.edge_client.images.readers.settings import ReaderSettings
@@ -32,9 +32,11 @@ def report_at_start(
     """
     folder = state_folder / FOLDER
     survey = survey_of(read)
-    if _reported(folder) == digest_of(survey, grouping):
+    record = read_record(state_folder / "split.csv")
+    if _reported(folder) == digest_of(survey, grouping, record):
         return
-    findings, pairs = findings_on(survey, grouping, read_record(state_folder / "split.csv"))
+    survey = with_forms(survey)
+    findings, pairs = findings_on(survey, grouping, record)
     try:
         write_report(folder, findings, survey, pairs, grouping, settings)
     except OSError as error:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 
@@ -30,13 +30,13 @@ class SurveyedImage:
     """An image that can be read: its name and class, its identity, and how it is stored.
 
     `content_hash` and `key` are those of `opening.ImageIdentity`; `form` is None where the header does not
-    tell it.
+    tell it, or nobody asked.
     """
 
     image: LabelledImage
     content_hash: bytes
     key: bytes
-    form: StoredForm | None
+    form: StoredForm | None = None
 
 
 @dataclass(frozen=True)
@@ -72,15 +72,18 @@ def survey_data(
 
 
 def survey_of(read: ReadImages) -> Survey:
-    """Return the survey of images that were read before, decoding none: only headers are looked at."""
-    form_of = _forms()
-    images = [read.dataset.images[position] for position in read.positions]
-    with quiet_decoders(), closing(map_ahead(form_of, [image.path for image in images])) as forms:
-        found = tuple(
-            SurveyedImage(*of_one)
-            for of_one in zip(images, read.content_hashes, read.keys, forms, strict=True)
-        )
-    return Survey(read.dataset, found, read.skipped)
+    """Return the survey of images that were read before; how they are stored is not looked up."""
+    images = (read.dataset.images[position] for position in read.positions)
+    found = zip(images, read.content_hashes, read.keys, strict=True)
+    return Survey(read.dataset, tuple(SurveyedImage(*one) for one in found), read.skipped)
+
+
+def with_forms(survey: Survey) -> Survey:
+    """Return a survey that says how its images are stored, by their headers alone."""
+    paths = [found.image.path for found in survey.images]
+    with quiet_decoders(), closing(map_ahead(_forms(), paths)) as forms:
+        images = [replace(found, form=form) for found, form in zip(survey.images, forms, strict=True)]
+    return replace(survey, images=tuple(images))
 
 
 def _look(

@@ -21,15 +21,18 @@ _SKIPPED_SHOWN = 3
 def print_findings(findings: DataFindings) -> None:
     """Print tables of classes, look-alikes and skipped files, and what to look at."""
     console = Console(markup=False, highlight=False)
+    # Lines that a program reads are not broken.
+    unbroken = not console.is_terminal
+    console.print(f"{findings.images} images of {findings.data}", soft_wrap=unbroken)
     console.print(_classes(findings))
     for line in lines_of(findings):
-        console.print(line)
+        console.print(line, soft_wrap=unbroken)
     if findings.across:
         console.print(_pairs(findings))
     if findings.skipped:
         console.print(_skipped(findings))
     for remark in findings.remarks:
-        console.print(f"- {remark}", style="yellow")
+        console.print(f"- {remark}", style="yellow", soft_wrap=unbroken)
 
 
 def lines_of(findings: DataFindings) -> list[str]:
@@ -87,7 +90,7 @@ def _size(size: Size) -> str:
 
 
 def _classes(findings: DataFindings) -> Table:
-    table = Table(title=f"{findings.images} images of {findings.data}")
+    table = Table()
     table.add_column("class", overflow="fold", min_width=16)
     for heading in ("images", "differ", "groups", "share", "train", "valid.", "test"):
         table.add_column(heading, justify="right")

@@ -101,8 +101,8 @@ class ReadImages:
 class SiteFeatures:
     """A site's features in their three parts. `part_counts` are images per part and class name.
 
-    `grouping` has the group of each image in `read`, in their order; `leak` says how much of the test split is
-    no test, because training has its look-alikes.
+    `grouping` has the group of each image in `read`, in order; `leak` says how much of the test split is no
+    test, because training has its look-alikes.
     """
 
     train: LabelledFeatures

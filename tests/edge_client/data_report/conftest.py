@@ -41,10 +41,10 @@ def odd_files(scans: Path) -> Path:
     folder = scans / "healthy"
     whole = (folder / "03.png").read_bytes()
     (folder / "cut.png").write_bytes(whole[: len(whole) // 2])
-    cells = (np.asarray(scan(7, 80)).astype(np.uint16)) * 16
+    cells = (np.asarray(scan(300, 80)).astype(np.uint16)) * 16
     (folder / "IM0001").write_bytes(
         dicom_file(image_elements(cells, BitsStored=12, HighBit=11), native_bytes(cells))
     )
-    Image.fromarray(np.asarray(scan(8, 80)).astype(np.uint16) * 200).save(folder / "deep.png")
+    Image.fromarray(np.asarray(scan(301, 80)).astype(np.uint16) * 200).save(folder / "deep.png")
     (folder / "notes.txt").write_text("not an image")
     return scans
