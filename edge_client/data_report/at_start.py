@@ -42,9 +42,11 @@ def report_at_start(
     except OSError as error:
         log.warning("the data report cannot be written to %s (%s)", folder, error.strerror)
         return
-    for remark in findings.remarks:
-        log.warning("data: %s", remark)
-    log.info("the data report, with images, for this site alone: %s", visible(folder / PAGE))
+    log.info(
+        "data report, with images, for this site alone: %s; things to look at: %d",
+        visible(folder / PAGE),
+        len(findings.remarks),
+    )
 
 
 def _reported(folder: Path) -> str:

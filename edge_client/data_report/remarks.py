@@ -72,7 +72,7 @@ def _split(findings: DataFindings) -> list[str]:
 def _unread(findings: DataFindings) -> list[str]:
     if not (count := sum(found.count for found in findings.skipped)):
         return []
-    return [f"{count} image files cannot be read, and would be skipped; the table says why"]
+    return [f"{count} image files cannot be read and are skipped; the table says why"]
 
 
 def _small_classes(findings: DataFindings) -> list[str]:
