@@ -61,4 +61,8 @@ def files_without_image(
 
 
 def _name(path: Path, folder: Path) -> str:
-    return Path(os.path.relpath(path, folder)).as_posix()
+    """Return a path as a groups file in `folder` has it, also where a link leads to one of the two."""
+    name = Path(os.path.relpath(path, folder)).as_posix()
+    if name.startswith(".."):
+        name = Path(os.path.relpath(path.parent.resolve() / path.name, folder.resolve())).as_posix()
+    return name

@@ -22,6 +22,7 @@ from fedmedclip.protocol.errors import InvalidInputError, StorageError
 from fedmedclip.protocol.new_files import new_text_file
 
 Part = Literal["train", "validation", "test"]
+SPLIT_FILE = "split.csv"
 PARTS: tuple[Part, ...] = get_args(Part)
 DEFAULT_FRACTIONS: Mapping[Part, float] = {"train": 0.7, "validation": 0.1, "test": 0.2}
 
@@ -89,8 +90,8 @@ def split_images(
 
     The record keeps images that are not in `images`, should they come back; of the others it has the groups
     as they are now, and the reasons as they were when the part was drawn, since no image changes its part
-    with its group. A content that occurs more than once counts as one image: the first by label and name. Images
-    that are not in the record are drawn by `draw_parts`.
+    with its group. A content that occurs more than once counts as one image: the first by label and name.
+    Images that are not in the record are drawn by `draw_parts`.
 
     Raises InvalidInputError when the record is damaged (it is never replaced silently, since that could
     turn test images into training images) or `fractions` are unusable; StorageError when the record cannot

@@ -211,7 +211,7 @@ class SiteLearner:
             log.info("version %d: accuracy on validation: %s", version, _in_words(accuracy))
         if finished:
             figures = self._figures(answering, self._features.test)
-            report = {name: metrics.as_dict() for name, metrics in figures.items()}
+            report = {name: metrics.as_dict() | self._reservation() for name, metrics in figures.items()}
             encoded = msgspec.json.format(msgspec.json.encode(report), indent=2)
             write_new_file(self._files.evaluation, encoded + b"\n", private=True)
             test = {name: metrics.accuracy for name, metrics in figures.items()}
@@ -221,6 +221,11 @@ class SiteLearner:
                 "zero-shot" if answering.zero_shot_answers else f"version {answering.version}",
                 _in_words(test),
             )
+
+    def _reservation(self) -> dict[str, int]:
+        """Return how many test images have a look-alike or patient-mate in training, if any have."""
+        leak = self._features.leak
+        return {"images_with_look_alikes_in_training": leak.test} if leak is not None and leak.test else {}
 
     def _calibrated(self, heads: Heads) -> Heads:
         """Fit the ensemble's weight on the validation split; without one the method's rule stays."""

@@ -10,7 +10,7 @@ from fedmedclip.edge_client.features.appearances import load_appearances
 from fedmedclip.edge_client.features.extraction import FeatureExtraction
 from fedmedclip.edge_client.features.feature_store import FeatureStore
 from fedmedclip.edge_client.features.labelled import group_dataset
-from fedmedclip.edge_client.images.dataset import GROUP_FILE, Dataset
+from fedmedclip.edge_client.images.dataset import Dataset
 from fedmedclip.edge_client.images.grouping import GroupNaming, numbered
 from fedmedclip.edge_client.images.look_alikes import find_look_alikes, group_rows
 from fedmedclip.simulation.federation.folder import FederationFolder
@@ -18,8 +18,7 @@ from fedmedclip.simulation.federation.folder import FederationFolder
 
 def naming_in(folder: FederationFolder, site: str) -> GroupNaming:
     """Return what names the groups of a site: the folder's groups file, or else the site's own."""
-    file = folder.path / GROUP_FILE
-    return GroupNaming(file=file) if file.exists() else GroupNaming(key=site.encode())
+    return GroupNaming(file=folder.group_file, key=b"" if folder.group_file else site.encode())
 
 
 @dataclass

@@ -59,8 +59,9 @@ def write_site_configuration(
     broker: LinkSettings,
     insecure: bool = True,
     floors: Floors = DEFAULT_FLOORS,
+    groups: Path | None = None,
 ) -> None:
-    """Write `site.toml` with all of the site's state beside it.
+    """Write `site.toml` with all of the site's state beside it; `groups` is a groups file.
 
     With `insecure` the site takes a bundle that nobody signed, as whoever wrote both knows where it is from.
     """
@@ -73,7 +74,7 @@ def write_site_configuration(
             "state": ".",
             **({"insecure": True} if insecure else {}),
         },
-        "split": {"seed": seed},
+        "split": {"seed": seed, **({} if groups is None else {"groups": str(groups.resolve())})},
     }
     if floors != DEFAULT_FLOORS:
         tables["privacy"] = msgspec.to_builtins(floors)
