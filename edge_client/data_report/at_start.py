@@ -11,6 +11,7 @@ from fedmedclip.edge_client.data_report.survey import survey_of, with_forms
 from fedmedclip.edge_client.features.labelled import ReadImages
 from fedmedclip.edge_client.images.grouping import Grouping
 from fedmedclip.edge_client.images.readers.settings import ReaderSettings
+from fedmedclip.edge_client.images.split import SPLIT_FILE
 from fedmedclip.protocol.visible import visible
 
 log = logging.getLogger("fedmedclip.site")
@@ -32,7 +33,7 @@ def report_at_start(
     """
     folder = state_folder / FOLDER
     survey = survey_of(read)
-    record = read_record(state_folder / "split.csv")
+    record = read_record(state_folder / SPLIT_FILE)
     if _reported(folder) == digest_of(survey, grouping, record):
         return
     survey = with_forms(survey)
