@@ -46,6 +46,7 @@ def assess(survey: Survey, pairs: AlikePairs, grouping: Grouping, record: Record
         ignored_files=survey.dataset.ignored_files,
         skipped=_skipped(survey.skipped, survey.dataset.source),
         groups=_groups(grouping),
+        split_origin=_split_origin(survey, record),
         pairs_across=pairs.counts(across=True),
         pairs_within=pairs.counts(across=False),
         across=[_pair(survey, pair) for pair in pairs.listed(MOST_PAIRS, across=True)],
@@ -135,6 +136,12 @@ def _groups(grouping: Grouping) -> GroupFindings:
     sizes = Counter(Counter(grouping.rows.tolist()).values())
     origins = Counter(source for source in grouping.sources if source)
     return GroupFindings(dict(origins.most_common()), sizes.total(), max(sizes), dict(sorted(sizes.items())))
+
+
+def _split_origin(survey: Survey, record: Record | None) -> str:
+    if all(found.image.part for found in survey.images):
+        return "as the archive has it"
+    return "as a new split would have it" if record is None else "as recorded"
 
 
 def _pair(survey: Survey, pair: Pair) -> PairFindings:

@@ -6,7 +6,7 @@ import msgspec
 
 from fedmedclip.edge_client.images.split import Part
 
-Likeness = Literal["same file", "same pixels", "near-copy", "look-alike"]
+Likeness = Literal["same bytes", "same pixels", "near-copy", "look-alike"]
 """Byte for byte; the same pixels in other bytes, as saved again without loss; the same image re-saved with
 loss or edited; such as neighbouring slices of one patient."""
 
@@ -111,6 +111,7 @@ class DataFindings(msgspec.Struct, frozen=True):
     ignored_files: int
     skipped: list[SkippedFiles]
     groups: GroupFindings
+    split_origin: str
     pairs_across: dict[Likeness, int]
     pairs_within: dict[Likeness, int]
     across: list[PairFindings]

@@ -11,7 +11,7 @@ from fedmedclip.edge_client.images.grouping import Grouping
 
 MOST_ACROSS = 60
 MOST_WITHIN = 30
-_MOST_GROUPS, _OF_A_GROUP = 12, 8
+_MOST_GROUPS, _OF_A_GROUP = 12, 7
 _MOST_CLASSES, _OF_A_CLASS = 12, 6
 
 

@@ -8,7 +8,13 @@ from fedmedclip.edge_client.data_report.findings import LIKENESSES, DataFindings
 from fedmedclip.edge_client.data_report.gallery import Gallery
 from fedmedclip.edge_client.data_report.pairs import Pair
 from fedmedclip.edge_client.data_report.survey import Survey
-from fedmedclip.edge_client.data_report.tables import how_alike, lines_of, part_words
+from fedmedclip.edge_client.data_report.tables import (
+    how_alike,
+    lines_of,
+    part_words,
+    split_words,
+    title_across,
+)
 from fedmedclip.edge_client.images.split import PARTS
 from fedmedclip.protocol.visible import visible
 
@@ -35,7 +41,8 @@ table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabul
 caption { text-align: left; color: var(--faint); padding: .25rem 0 }
 th, td { padding: .3rem .6rem; border-bottom: 1px solid var(--line); text-align: right; vertical-align: top }
 thead th { background: var(--shade); vertical-align: bottom }
-.words { text-align: left; overflow-wrap: anywhere }
+td { white-space: nowrap }
+.words { text-align: left; overflow-wrap: anywhere; white-space: normal; min-width: 8rem }
 .pairs { list-style: none; margin: 1rem 0; padding: 0; display: grid; gap: 1rem;
   grid-template-columns: repeat(auto-fill, minmax(21rem, 1fr)) }
 .pairs > li { border: 1px solid var(--line); padding: .6rem; break-inside: avoid }
@@ -67,7 +74,7 @@ def to_html(
         _classes(findings),
         _list(lines_of(findings)),
         *_pairs(
-            "Alike, and under two labels: likely label errors",
+            title_across(findings),
             "Where a copy has two labels one is wrong; where images only look alike it may be. Look at both, "
             "correct or remove one.",
             gallery.across,
@@ -132,8 +139,7 @@ def _classes(findings: DataFindings) -> str:
         )
         for found in findings.classes
     ]
-    words = "as recorded" if findings.split else "as a new split would have it"
-    return _table(f"Training, validation, test: images / groups, {words}", headings, rows)
+    return _table(f"Training, validation, test: {split_words(findings)}", headings, rows)
 
 
 def _pairs(title: str, advice: str, pairs: Sequence[Pair], count: int, shelf: _Shelf) -> list[str]:

@@ -64,7 +64,7 @@ def alike_pairs(look_alikes: LookAlikes, keys: Sequence[bytes], labels: Sequence
     likenesses = np.where(look_alikes.copies, LIKENESSES.index("near-copy"), _LOOK_ALIKE)
     likenesses[look_alikes.identical] = LIKENESSES.index("same pixels")
     same_file = look_alikes.identical & (keys_of[first] == keys_of[second])
-    likenesses[same_file] = LIKENESSES.index("same file")
+    likenesses[same_file] = LIKENESSES.index("same bytes")
     order = np.lexsort((second, first, -look_alikes.closeness, likenesses))
     return AlikePairs(
         look_alikes.pairs[order],

@@ -25,12 +25,14 @@ def print_findings(findings: DataFindings) -> None:
     unbroken = not console.is_terminal
     console.print(f"{findings.images} images of {findings.data}", soft_wrap=unbroken)
     console.print(_classes(findings))
+    console.print(_split(findings))
     for line in lines_of(findings):
         console.print(line, soft_wrap=unbroken)
-    if findings.across:
-        console.print(_pairs(findings))
+    for line in _pairs(findings) if findings.across else ():
+        console.print(line, soft_wrap=unbroken)
     if findings.skipped:
         console.print(_skipped(findings))
+    console.print()
     for remark in findings.remarks:
         console.print(f"- {remark}", style="yellow", soft_wrap=unbroken)
 
@@ -89,36 +91,46 @@ def _size(size: Size) -> str:
     return f"{size.width}x{size.height}"
 
 
+def split_words(findings: DataFindings) -> str:
+    """Return what the numbers of a split are, and where it is from."""
+    return f"images / groups, {findings.split_origin}"
+
+
 def _classes(findings: DataFindings) -> Table:
     table = Table()
-    table.add_column("class", overflow="fold", min_width=16)
-    for heading in ("images", "differ", "groups", "share", "train", "valid.", "test"):
+    table.add_column("class", overflow="fold")
+    for heading in ("images", "different", "groups", "share"):
         table.add_column(heading, justify="right")
     for found in findings.classes:
-        parts = (part_words(found, part) for part in PARTS)
-        table.add_row(
-            found.name,
-            str(found.images),
-            str(found.different),
-            str(found.groups),
-            f"{found.share:.1%}",
-            *parts,
-        )
-    words = "as recorded" if findings.split else "as a new split would have it"
-    table.caption = f"training, validation, test: images / groups, {words}"
+        numbers = (found.images, found.different, found.groups)
+        table.add_row(found.name, *map(str, numbers), f"{found.share:.1%}")
     return table
 
 
-def _pairs(findings: DataFindings) -> Table:
-    table = Table(title="Alike, and under two labels: likely label errors")
-    for heading in ("one", "other"):
-        table.add_column(heading, overflow="fold")
-    table.add_column("how", overflow="fold")
+def _split(findings: DataFindings) -> Table:
+    table = Table(title=f"Split: {split_words(findings)}")
+    table.add_column("class", overflow="fold")
+    for part in PARTS:
+        table.add_column(part, justify="right")
+    for found in findings.classes:
+        table.add_row(found.name, *(part_words(found, part) for part in PARTS))
+    return table
+
+
+def _pairs(findings: DataFindings) -> list[str]:
+    """Return lines, not a table: names stay whole, to be copied."""
+    lines = ["", title_across(findings)]
     for pair in findings.across[:_PAIRS_SHOWN]:
-        table.add_row(pair.first, pair.second, how_alike(pair.likeness, pair.correlation))
+        lines.append(f"  {how_alike(pair.likeness, pair.correlation)}: {pair.first} and {pair.second}")
     if (more := sum(findings.pairs_across.values()) - _PAIRS_SHOWN) > 0:
-        table.caption = f"{more} more with --json or --out"
-    return table
+        lines.append(f"  {more} more with --json or --out")
+    return lines
+
+
+def title_across(findings: DataFindings) -> str:
+    """Return what pairs under two labels are: copies are surer than look-alikes."""
+    copies = findings.pairs_across.keys() - {"look-alike"}
+    return f"Alike, and under two labels: {'likely' if copies else 'possible'} label errors"
 
 
 def how_alike(likeness: Likeness, correlation: float) -> str:

@@ -30,7 +30,7 @@ def test_copies_of_every_kind_are_told_apart(scans):
         if "glioma/00.png" in names
     }
     assert of_original == {
-        ("same file", "glioma/copied.png"),
+        ("same bytes", "glioma/copied.png"),
         ("same pixels", "glioma/same-pixels.bmp"),
         ("near-copy", "glioma/resaved.jpg"),
         ("near-copy", "glioma/smaller.png"),
