@@ -33,6 +33,7 @@ COPY = 0.90
 _CHANCE = 0.01
 _STEP = 0.05
 _SAMPLE = 1500
+_LEAST_MADE_UP = 200
 # A thumbnail that varies less, in grey levels, shows nothing.
 _LEAST_CONTRAST = 1.0
 # The variance of a principal component, of thumbnails of unit length, at which it counts half.
@@ -68,14 +69,8 @@ class Measure:
 
 def measure(thumbnails: npt.NDArray[np.uint8]) -> Measure:
     """Return the measures for thumbnails uint8 (N, S, S), N at least 1."""
-    count, size = len(thumbnails), thumbnails[0].size
-    total, products = np.zeros(size), np.zeros((size, size))
-    for rows in _blocks(count):
-        grey = _unit_grey(thumbnails[rows]).astype(np.float64)
-        total += grey.sum(axis=0)
-        products += grey.T @ grey
-    exact_mean = total / count
-    variances, directions = np.linalg.eigh(products / count - np.outer(exact_mean, exact_mean))
+    count = len(thumbnails)
+    exact_mean, variances, directions = _principal_components(thumbnails)
     kept = variances > _NEGLIGIBLE * _SPREAD
     scales = np.sqrt(variances[kept] + _SPREAD + _UNCERTAINTY / count)
     whitening = (directions[:, kept] / scales).astype(np.float32)
@@ -88,6 +83,26 @@ def measure(thumbnails: npt.NDArray[np.uint8]) -> Measure:
         plain[rows] = _projected(vectors, basis)
         whitened[rows] = _whitened(vectors, mean, whitening)
     return Measure(thumbnails, plain, whitened, *_thresholds(thumbnails, mean, whitening))
+
+
+def _principal_components(
+    thumbnails: npt.NDArray[np.uint8],
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return the mean (P,), variances (K,) and unit directions (P, K) of unit thumbnails."""
+    count, size = len(thumbnails), thumbnails[0].size
+    if count < size:
+        grey = _unit_grey(thumbnails).astype(np.float64)
+        mean = grey.mean(axis=0)
+        _, lengths, directions = np.linalg.svd(grey - mean, full_matrices=False)
+        return mean, lengths**2 / count, directions.T
+    total, products = np.zeros(size), np.zeros((size, size))
+    for rows in _blocks(count):
+        grey = _unit_grey(thumbnails[rows]).astype(np.float64)
+        total += grey.sum(axis=0)
+        products += grey.T @ grey
+    mean = total / count
+    variances, directions = np.linalg.eigh(products / count - np.outer(mean, mean))
+    return mean, variances, directions
 
 
 def _unit_grey(thumbnails: npt.NDArray[np.uint8]) -> Vectors:
@@ -129,7 +144,8 @@ def _thresholds(
     sample = sample[sample.any(axis=1)]
     if len(sample) < 2:
         return None, COPY
-    weights = generator.standard_normal((_SAMPLE, len(sample)), dtype=np.float32) / np.sqrt(len(sample))
+    made = max(_LEAST_MADE_UP, len(sample))
+    weights = generator.standard_normal((made, len(sample)), dtype=np.float32) / np.sqrt(len(sample))
     made_up = weights @ (sample - sample.mean(axis=0)) + mean
     made_up = _unit(made_up - made_up.mean(axis=1, keepdims=True))
     found, chance = _pairs(sample), _pairs(made_up)
