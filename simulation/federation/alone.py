@@ -1,6 +1,8 @@
-"""What federating is compared with: every site trains for itself, or nobody trains at all."""
+"""What federating is compared with: every site for itself, all images in one place, or nobody trains."""
 
 from collections.abc import Sequence
+
+import numpy as np
 
 from fedmedclip.protocol.heads.head import NamedArrays
 from fedmedclip.simulation.federation.traffic import Traffic
@@ -44,3 +46,41 @@ class LocalTraining:
         if site not in self._heads:
             self._heads[site] = (self._trainer.initial_shared(), self._trainer.initial_private(site))
         return self._heads[site]
+
+
+POOLED = "pooled"
+"""The name of the one place that holds all images: its training draws by this name, as a site's does."""
+
+
+class PooledTraining:
+    """One pair of heads, trained on the training images of all sites in one place: the upper bound.
+
+    Images would have to travel for it, which nobody counts here. Every site, and whoever is none, has the
+    same two heads.
+    """
+
+    def __init__(self, trainer: Trainer, sites: Sequence[VirtualSite]) -> None:
+        self._trainer = trainer
+        parts = (
+            np.sort(np.concatenate([getattr(site, part) for site in sites]))
+            for part in ("train", "validation", "test")
+        )
+        self._place = VirtualSite(POOLED, *parts)
+        self._shared = trainer.initial_shared()
+        self._private = trainer.initial_private(POOLED)
+
+    def play_round(self, number: int, sites: Sequence[VirtualSite]) -> Traffic:
+        """Train on all images, whoever takes part in the round."""
+        self._shared, self._private = self._trainer.train(self._place, self._shared, self._private, number)
+        return Traffic()
+
+    def shared_head(self, site: str | None = None) -> NamedArrays | None:
+        """Return the one shared head."""
+        return self._shared
+
+    def private_head(self, site: str) -> NamedArrays:
+        """Return the one private head."""
+        return self._private
+
+    def close(self) -> None:
+        """Nothing is held open."""

@@ -22,17 +22,21 @@ ZERO_SHOT = "zero-shot"
 CLASSIFIERS = ("zero_shot", "shared", "private", "ensemble")
 
 
-class Learning(Protocol):
-    """What plays rounds and has heads. Call `play_round` with 1, 2, ... in turn, and close it when done."""
-
-    def play_round(self, number: int, sites: Sequence[VirtualSite]) -> Traffic:
-        """Let these sites make version `number`; return what travelled."""
+class Heads(Protocol):
+    """Who has which heads."""
 
     def shared_head(self, site: str | None = None) -> NamedArrays | None:
         """Return the shared head that a site has, or one that did not take part (None); None: it has none."""
 
     def private_head(self, site: str) -> NamedArrays:
         """Return a site's private head; empty for a method without one."""
+
+
+class Learning(Heads, Protocol):
+    """What plays rounds and has heads. Call `play_round` with 1, 2, ... in turn, and close it when done."""
+
+    def play_round(self, number: int, sites: Sequence[VirtualSite]) -> Traffic:
+        """Let these sites make version `number`; return what travelled."""
 
     def close(self) -> None:
         """Release all files."""
@@ -57,15 +61,15 @@ class Examiner:
             self.rule,
         )  # fmt: skip
 
-    def at_site(self, learning: Learning, site: str, embeddings: Floats) -> Predictions:
+    def at_site(self, heads: Heads, site: str, embeddings: Floats) -> Predictions:
         """Classify embeddings float32 (n, D) with the heads that a site has."""
-        shared = learning.shared_head(site)
+        shared = heads.shared_head(site)
         assert shared is not None
-        return self.predict(shared, learning.private_head(site), embeddings)
+        return self.predict(shared, heads.private_head(site), embeddings)
 
-    def of_site(self, learning: Learning, site: VirtualSite) -> dict[str, float]:
+    def of_site(self, heads: Heads, site: VirtualSite) -> dict[str, float]:
         """Return the accuracy of each classifier that a site has on its test images, to 6 decimals."""
-        found = self.at_site(learning, site.name, self.pool.embeddings[site.test])
+        found = self.at_site(heads, site.name, self.pool.embeddings[site.test])
         return accuracies(found, self.pool.labels[site.test])
 
     def on_global_test(self, head: NamedArrays | None) -> float | None:
