@@ -295,7 +295,7 @@ def newcomer_command(
     ] = "fedmedclip,whitened-memory,linear-probe",
     pooled: Annotated[
         str, typer.Option(help="Methods that also train on all images in one place; the first is `pooled`.")
-    ] = "whitened-memory,linear-probe",
+    ] = "fedmedclip,whitened-memory,linear-probe",
     labels: Annotated[
         str,
         typer.Option(

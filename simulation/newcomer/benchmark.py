@@ -30,16 +30,15 @@ from fedmedclip.simulation.newcomer.labels import Labels, parse_labels
 from fedmedclip.simulation.newcomer.plots import caption, draw
 from fedmedclip.simulation.newcomer.report import page, print_tables
 from fedmedclip.simulation.newcomer.results import LOCAL_METHOD, Evidence
-from fedmedclip.simulation.newcomer.runs import (
+from fedmedclip.simulation.newcomer.runs import Newcomers, Run
+from fedmedclip.simulation.newcomer.study import (
     FEDERATED,
     LOCAL_ONLY,
     POOLED,
     WITHOUT_TRAINING,
     Case,
-    Experiment,
-    Run,
+    Study,
     Way,
-    run_case,
 )
 from fedmedclip.simulation.seed_lists import parse_seeds
 
@@ -51,7 +50,7 @@ class NewcomerSettings:
     out: Path
     source: Source = field(default_factory=Source)
     methods: str = "fedmedclip,whitened-memory,linear-probe"
-    pooled: str = "whitened-memory,linear-probe"
+    pooled: str = "fedmedclip,whitened-memory,linear-probe"
     labels: str = "0,1,2,4,8,16,all"
     seeds: str = "0,1,2"
     codec: str = "lowrank"
@@ -83,23 +82,22 @@ def run_newcomer(settings: NewcomerSettings, console: Console) -> None:
     with claim_output(settings.out):
         features = load_features(settings.source, settings.out, console)
         floors = DEFAULT_FLOORS if settings.floors else NO_FLOORS
-        experiment = Experiment(features, settings.codec, settings.rounds, settings.rule, floors)
-        cases = _cases(settings, options, experiment)
-        runs = RunFile(
-            settings.out / "runs.jsonl", experiment.description(), Run, key_of=lambda run: run.case
-        )
+        study = Study(features, settings.codec, settings.rounds, settings.rule, floors)
+        cases = _cases(settings, options, study)
+        newcomers = Newcomers(study, settings.out)
+        runs = RunFile(settings.out / "runs.jsonl", study.description(), Run, key_of=lambda run: run.case)
         jobs = {
             case: Job(
                 _in_words(case, features.class_names),
                 settings.rounds,
-                partial(run_case, experiment, case, settings.out),
+                partial(newcomers.run, case),
             )
             for case in cases
         }
         run_missing(jobs, runs, settings.out, console)
         with progress_bar("means, significance and plot"):
-            recorded = {**experiment.description(), "command": settings.command}
-            content = gather(Evidence(experiment, runs.runs), cases, options.pooled[0], recorded)
+            recorded = {**study.description(), "command": settings.command}
+            content = gather(Evidence(study, runs.runs), cases, options.pooled[0], recorded)
             _write(settings, content)
         print_tables(console, content)
         files = "newcomer.json, newcomer.md, newcomer.svg, newcomer.png"
@@ -136,14 +134,14 @@ def _methods(option: str, text: str, rule: str | None) -> list[str]:
     return names
 
 
-def _cases(settings: NewcomerSettings, options: _Options, experiment: Experiment) -> list[Case]:
+def _cases(settings: NewcomerSettings, options: _Options, study: Study) -> list[Case]:
     """Return all runs; those beside the same federation follow each other, so that it is played once.
 
     Raises InvalidInputError where there is only one hospital.
     """
     cases: list[Case] = []
     for seed in options.seeds:
-        hospitals = experiment.sites(seed)
+        hospitals = study.sites(seed)
         if len(hospitals) < 2:
             raise InvalidInputError(
                 "a newcomer needs a federation to join, and there is one site only; give at least 2 sites"
@@ -151,12 +149,12 @@ def _cases(settings: NewcomerSettings, options: _Options, experiment: Experiment
         places = [site.name for site in tested(hospitals)]
         pairs = list(_ways(options))
         for way, method in pairs:
-            if experiment.pool.global_test is not None and way != LOCAL_ONLY:
+            if study.pool.global_test is not None and way != LOCAL_ONLY:
                 cases.append(Case(way, method, GLOBAL_TEST, 0, seed))
             for site in places:
                 cases += [Case(way, method, site, labels, seed) for labels in options.labels]
                 if settings.missing_class and way != POOLED:
-                    cases += _missing(Case(way, method, site, options.labels[-1], seed), experiment)
+                    cases += _missing(Case(way, method, site, options.labels[-1], seed), study)
     return cases
 
 
@@ -170,9 +168,9 @@ def _ways(options: _Options) -> Iterator[tuple[Way, str]]:
         yield FEDERATED, method
 
 
-def _missing(case: Case, experiment: Experiment) -> list[Case]:
+def _missing(case: Case, study: Study) -> list[Case]:
     """Return a case without each class that the newcomer is trained on and tested on."""
-    newcomer, labels = experiment.newcomer(case), experiment.pool.labels
+    newcomer, labels = study.newcomer(case), study.pool.labels
     classes = np.intersect1d(labels[newcomer.train], labels[newcomer.test])
     return [case._replace(missing=int(label)) for label in classes]
 

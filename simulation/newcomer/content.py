@@ -9,20 +9,24 @@ import msgspec
 from fedmedclip.protocol.new_files import write_new_file
 from fedmedclip.simulation.federation.folder import GLOBAL_TEST
 from fedmedclip.simulation.federation.known_data import chosen_on, name_of_data
+from fedmedclip.simulation.newcomer.findings import (
+    Finding,
+    MissingFinding,
+    make_findings,
+    make_missing_findings,
+)
 from fedmedclip.simulation.newcomer.results import (
     ELSEWHERE,
     HOSPITALS,
     Evidence,
-    Finding,
     Missing,
     Point,
     Row,
-    make_findings,
     make_missing,
     make_points,
     make_rows,
 )
-from fedmedclip.simulation.newcomer.runs import FEDERATED, Case
+from fedmedclip.simulation.newcomer.study import FEDERATED, Case
 
 
 class Content(msgspec.Struct, frozen=True):
@@ -41,6 +45,7 @@ class Content(msgspec.Struct, frozen=True):
     elsewhere_points: list[Point]
     elsewhere_findings: list[Finding]
     missing_classes: list[Missing]
+    missing_class_findings: list[MissingFinding]
     methods: list[str]
     sites: list[str]
     seeds: list[int]
@@ -53,11 +58,11 @@ def gather(
     evidence: Evidence, cases: Sequence[Case], pooled_method: str, settings: Mapping[str, object]
 ) -> Content:
     """Return everything there is to say of finished runs; `settings` are recorded as they are."""
-    experiment = evidence.experiment
+    study = evidence.study
     rows = make_rows(evidence, [case for case in cases if case.missing is None], pooled_method)
     missing_rows = make_rows(evidence, [case for case in cases if case.missing is not None], pooled_method)
     methods = list(dict.fromkeys(case.method for case in cases if case.way == FEDERATED))
-    data_set = name_of_data(experiment.pool, experiment.features.class_names)
+    data_set = name_of_data(study.pool, study.features.class_names)
     return Content(
         rows,
         missing_rows,
@@ -66,6 +71,7 @@ def gather(
         make_points(evidence, cases, ELSEWHERE),
         make_findings(evidence, cases, ELSEWHERE),
         make_missing(missing_rows),
+        make_missing_findings(evidence, cases),
         methods,
         sorted({case.site for case in cases} - {GLOBAL_TEST}),
         list(dict.fromkeys(case.seed for case in cases)),

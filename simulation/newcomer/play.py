@@ -6,14 +6,11 @@ newcomer's private head has the bits that it would have as a member from the fir
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 
 from fedmedclip.edge_client.learning.floors import LEAST_TO_TRAIN
 from fedmedclip.protocol.heads.head import NamedArrays
-from fedmedclip.simulation.federation.evaluation import Learning
-from fedmedclip.simulation.federation.federation import Federation
+from fedmedclip.simulation.federation.engine import ExperimentRun
 from fedmedclip.simulation.federation.trainer import Trainer
 from fedmedclip.simulation.federation.virtual_sites import VirtualSite
 
@@ -26,20 +23,24 @@ class Played:
     private: dict[str, NamedArrays]
 
 
-def play_federation(
-    trainer: Trainer, sites: Sequence[VirtualSite], folder: Path, on_round: Callable[[], None]
-) -> Played:
-    """Play all rounds of the trainer's plan with these sites; working state lies below `folder`.
+def play_whole(run: ExperimentRun, on_round: Callable[[], None]) -> Played:
+    """Play all rounds. The shared heads are those of the first site, which in a federation are everybody's.
 
-    Raises InvalidInputError where the floors let none of the sites send.
+    Raises as `ExperimentRun.play` does.
     """
-    with closing(Federation(trainer, folder)) as federation:
-        shared = [federation.head]
-        for number in range(1, trainer.plan.rounds + 1):
-            federation.play_round(number, sites)
-            shared.append(federation.head)
-            on_round()
-        return Played(tuple(shared), {site.name: federation.private_head(site.name) for site in sites})
+    shared: list[NamedArrays] = []
+    first = run.sites.sites[0].name
+
+    def keep() -> None:
+        head = run.learning.shared_head(first)
+        assert head is not None
+        shared.append(head)
+
+    keep()
+    run.play(keep, on_round)
+    return Played(
+        tuple(shared), {site.name: run.learning.private_head(site.name) for site in run.sites.sites}
+    )
 
 
 def train_beside(
@@ -57,15 +58,3 @@ def train_beside(
         _, private = trainer.train(newcomer, head, private, number)
         on_round()
     return private
-
-
-def play_alone(
-    learning: Learning, site: VirtualSite, rounds: int, on_round: Callable[[], None]
-) -> tuple[NamedArrays, NamedArrays]:
-    """Return both heads of one site after all rounds."""
-    for number in range(1, rounds + 1):
-        learning.play_round(number, [site])
-        on_round()
-    shared = learning.shared_head(site.name)
-    assert shared is not None
-    return shared, learning.private_head(site.name)

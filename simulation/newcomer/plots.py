@@ -9,7 +9,7 @@ from fedmedclip.simulation.figure_files import plain_style, save
 from fedmedclip.simulation.newcomer.content import Content
 from fedmedclip.simulation.newcomer.labels import Labels
 from fedmedclip.simulation.newcomer.results import Point
-from fedmedclip.simulation.newcomer.runs import LOCAL_ONLY, POOLED
+from fedmedclip.simulation.newcomer.study import LOCAL_ONLY, POOLED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

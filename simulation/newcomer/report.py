@@ -12,8 +12,9 @@ from fedmedclip.simulation.accuracy.document import Figure, Heading, Item, Table
 from fedmedclip.simulation.accuracy.significance import Comparison
 from fedmedclip.simulation.accuracy.verdict import MARK
 from fedmedclip.simulation.newcomer.content import Content
+from fedmedclip.simulation.newcomer.findings import Finding
 from fedmedclip.simulation.newcomer.labels import Labels
-from fedmedclip.simulation.newcomer.results import Finding, Missing, Point
+from fedmedclip.simulation.newcomer.results import SHARED_ALONE, Missing, Point
 
 
 def tables(content: Content) -> dict[str, Table]:
@@ -21,7 +22,8 @@ def tables(content: Content) -> dict[str, Table]:
 
     `accuracy` and `balanced` are means over hospitals and seeds by labelled images per class, `findings` the
     paired tests of the federated methods, `elsewhere` and `elsewhere-findings` the same at the global test,
-    and `missing-classes` how much of a class is recognised that the newcomer has never seen.
+    `missing-classes` how much of a class is recognised that the newcomer has never seen, and
+    `missing-findings` the paired tests of that.
     """
     found = {
         "accuracy": _by_labels(content, [(p, p.accuracy, p.accuracy_std) for p in content.points]),
@@ -32,6 +34,7 @@ def tables(content: Content) -> dict[str, Table]:
         "elsewhere": _elsewhere(content),
         "elsewhere-findings": _findings(content, content.elsewhere_findings),
         "missing-classes": _missing(content),
+        "missing-findings": _missing_findings(content),
     }
     return {name: table for name, table in found.items() if table.rows}
 
@@ -53,7 +56,8 @@ def page(content: Content, command: str, figure: Figure) -> str:
         "findings": "Against the best that the hospital has without the others",
         "elsewhere": "Images of no hospital, without labels",
         "elsewhere-findings": "Images of no hospital, against zero-shot",
-        "missing-classes": "A class that the hospital has never seen",
+        "missing-classes": "Recall in % of a class that the hospital has never seen",
+        "missing-findings": "Images of classes never seen, all together",
     }
     for name, table in found.items():
         items += [Heading(headings[name]), table]
@@ -89,7 +93,7 @@ def in_words(comparison: Comparison) -> str:
 
 
 def print_tables(console: Console, content: Content) -> None:
-    """Print what a person wants to know first."""
+    """Print what a person wants to know first, without deviations: they are in the page."""
     found = tables(content)
     titles = {
         "accuracy": "Accuracy of newcomers in %, by labelled images per class",
@@ -99,9 +103,14 @@ def print_tables(console: Console, content: Content) -> None:
     for name in (name for name in titles if name in found):
         printed = ConsoleTable(title=titles[name], box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
         for number, heading in enumerate(found[name].headings):
-            printed.add_column(escape(visible(heading)), justify="left" if number == 0 else "right")
+            printed.add_column(
+                escape(visible(heading)),
+                justify="left" if number == 0 else "right",
+                no_wrap=number == 0,
+                overflow="fold",
+            )
         for row in found[name].rows:
-            printed.add_row(*(escape(visible(cell)) for cell in row))
+            printed.add_row(*(escape(visible(cell.partition(" ±")[0])) for cell in row))
         console.print(printed)
     for line in [*verdicts(content), *_notes(content)]:
         console.print(line, highlight=False, markup=False)
@@ -199,9 +208,21 @@ def _missing(content: Content) -> Table:
     return Table(["method", "labels per class", *classes, "all images"], rows)
 
 
+def _missing_findings(content: Content) -> Table:
+    return Table(
+        ["method", "beside", "points (95 %)", "p", ""],
+        [
+            [_marked(content, finding.method), finding.other, *_compared(finding.comparison)]
+            for finding in content.missing_class_findings
+        ],
+        words=2,
+    )
+
+
 def _marked(content: Content, name: str) -> str:
     """Return a method's name, marked where its constants were chosen on this data."""
-    return f"{name} {MARK}" if name.rpartition(":")[2] in content.chosen_here else name
+    method = name.removesuffix(SHARED_ALONE).rpartition(":")[2]
+    return f"{name} {MARK}" if method in content.chosen_here else name
 
 
 def _and(words: Sequence[str]) -> str:
