@@ -1,6 +1,7 @@
 """The means and findings as tables: of plain cells, for a page and for a terminal."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from rich import box
 from rich.console import Console
@@ -17,50 +18,62 @@ from fedmedclip.simulation.newcomer.labels import Labels
 from fedmedclip.simulation.newcomer.results import SHARED_ALONE, Missing, Point
 
 
-def tables(content: Content) -> dict[str, Table]:
-    """Return the tables of `newcomer.json` by name; those without rows are left out.
+@dataclass(frozen=True)
+class Section:
+    """A part of the page: its heading, what there is to know to read its table, and the table."""
 
-    `accuracy` and `balanced` are means over hospitals and seeds by labelled images per class, `findings` the
-    paired tests of the federated methods, `elsewhere` and `elsewhere-findings` the same at the global test,
-    `missing-classes` how much of a class is recognised that the newcomer has never seen, and
-    `missing-findings` the paired tests of that.
-    """
-    found = {
-        "accuracy": _by_labels(content, [(p, p.accuracy, p.accuracy_std) for p in content.points]),
-        "balanced": _by_labels(
-            content, [(p, p.balanced_accuracy, p.balanced_accuracy_std) for p in content.points]
+    heading: str
+    words: str
+    table: Table
+
+    @property
+    def name(self) -> str:
+        """The heading as one word: `missing-classes`."""
+        return self.heading.lower().replace(",", "").replace(" ", "-")
+
+
+def sections(content: Content) -> list[Section]:
+    """Return everything that `newcomer.json` says as tables; those without rows are left out."""
+    accuracy = [(point, point.accuracy, point.accuracy_std) for point in content.points]
+    balanced = [(point, point.balanced_accuracy, point.balanced_accuracy_std) for point in content.points]
+    best = "the best that the hospital has without the others, chosen on these very images"
+    found = [
+        Section(
+            "Accuracy", "In %, by the newcomer's labelled images per class.", _by_labels(content, accuracy)
         ),
-        "findings": _findings(content, content.findings),
-        "elsewhere": _elsewhere(content),
-        "elsewhere-findings": _findings(content, content.elsewhere_findings),
-        "missing-classes": _missing(content),
-        "missing-findings": _missing_findings(content),
-    }
-    return {name: table for name, table in found.items() if table.rows}
+        Section("Balanced accuracy", "In %, each class counting alike.", _by_labels(content, balanced)),
+        Section("Paired tests", f"Beside {best}.", _findings(content, content.findings)),
+        Section("Elsewhere", "Images of no hospital, by whoever has no labels there.", _elsewhere(content)),
+        Section(
+            "Elsewhere, paired tests", "Beside zero-shot.", _findings(content, content.elsewhere_findings)
+        ),
+        Section(
+            "Missing classes",
+            "How many % of a class's images are recognised that the newcomer has never seen.",
+            _missing(content),
+        ),
+        Section(
+            "Missing classes, paired tests",
+            "Images of such classes only, all together.",
+            _missing_findings(content),
+        ),
+    ]
+    return [section for section in found if section.table.rows]
 
 
 def markdown_tables(content: Content) -> dict[str, str]:
-    """Return the tables as Markdown, by name."""
-    return {name: to_markdown("", [table]).partition("\n\n")[2] for name, table in tables(content).items()}
+    """Return the tables as Markdown, by their sections' names."""
+    return {
+        section.name: to_markdown("", [section.table]).partition("\n\n")[2] for section in sections(content)
+    }
 
 
 def page(content: Content, command: str, figure: Figure) -> str:
     """Return the whole report as Markdown."""
-    found = tables(content)
     items: list[Item] = [Text(command, code=True), *(Text(line, lead=True) for line in verdicts(content))]
-    items += [Text(line) for line in _notes(content)]
-    items.append(figure)
-    headings = {
-        "accuracy": "Accuracy in %, by labelled images per class",
-        "balanced": "Balanced accuracy in %, by labelled images per class",
-        "findings": "Against the best that the hospital has without the others",
-        "elsewhere": "Images of no hospital, without labels",
-        "elsewhere-findings": "Images of no hospital, against zero-shot",
-        "missing-classes": "Recall in % of a class that the hospital has never seen",
-        "missing-findings": "Images of classes never seen, all together",
-    }
-    for name, table in found.items():
-        items += [Heading(headings[name]), table]
+    items += [*map(Text, _notes(content)), figure]
+    for section in sections(content):
+        items += [Heading(section.heading), Text(section.words), section.table]
     return to_markdown("What a federation gives a newcomer", items)
 
 
@@ -94,22 +107,22 @@ def in_words(comparison: Comparison) -> str:
 
 def print_tables(console: Console, content: Content) -> None:
     """Print what a person wants to know first, without deviations: they are in the page."""
-    found = tables(content)
-    titles = {
-        "accuracy": "Accuracy of newcomers in %, by labelled images per class",
-        "elsewhere": "Images of no hospital",
-        "missing-classes": "Recall in % of a class that the newcomer has never seen",
-    }
-    for name in (name for name in titles if name in found):
-        printed = ConsoleTable(title=titles[name], box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-        for number, heading in enumerate(found[name].headings):
+    shown = {"Accuracy", "Elsewhere", "Missing classes"}
+    for section in (section for section in sections(content) if section.heading in shown):
+        printed = ConsoleTable(
+            title=f"{section.heading}: {section.words}",
+            box=box.SIMPLE_HEAD,
+            pad_edge=False,
+            padding=(0, 1, 0, 0),
+        )
+        for number, heading in enumerate(section.table.headings):
             printed.add_column(
                 escape(visible(heading)),
                 justify="left" if number == 0 else "right",
                 no_wrap=number == 0,
                 overflow="fold",
             )
-        for row in found[name].rows:
+        for row in section.table.rows:
             printed.add_row(*(escape(visible(cell.partition(" ±")[0])) for cell in row))
         console.print(printed)
     for line in [*verdicts(content), *_notes(content)]:
