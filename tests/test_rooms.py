@@ -41,7 +41,7 @@ MAY_USE_TORCH |= {f"{LEARNING}/training.py", f"{LEARNING}/methods"}
 FLOORS = {
     "aggregator": ["authority rules", ".", "enrolment"],
     "protocol": ["configuration", "bundle heads link roster", "codecs enrolment trust"],
-    "simulation": ["phantoms processes", "federation", "accuracy bandwidth demo robustness"],
+    "simulation": ["phantoms processes", "federation", "accuracy bandwidth demo robustness", "newcomer"],
     "edge_client": ["heads images", "features learning", "bundles inference", "site", "doctor", "enrolment"],
 }
 # What puts the parts of a large room together.

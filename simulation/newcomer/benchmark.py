@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -137,7 +138,7 @@ def _methods(option: str, text: str, rule: str | None) -> list[str]:
 def _cases(settings: NewcomerSettings, options: _Options, study: Study) -> list[Case]:
     """Return all runs; those beside the same federation follow each other, so that it is played once.
 
-    Raises InvalidInputError where there is only one hospital.
+    Raises InvalidInputError where there is only one hospital, or no federation without one.
     """
     cases: list[Case] = []
     for seed in options.seeds:
@@ -147,6 +148,7 @@ def _cases(settings: NewcomerSettings, options: _Options, study: Study) -> list[
                 "a newcomer needs a federation to join, and there is one site only; give at least 2 sites"
             )
         places = [site.name for site in tested(hospitals)]
+        _require_senders(study, options.methods, seed)
         pairs = list(_ways(options))
         for way, method in pairs:
             if study.pool.global_test is not None and way != LOCAL_ONLY:
@@ -156,6 +158,18 @@ def _cases(settings: NewcomerSettings, options: _Options, study: Study) -> list[
                 if settings.missing_class and way != POOLED:
                     cases += _missing(Case(way, method, site, options.labels[-1], seed), study)
     return cases
+
+
+def _require_senders(study: Study, methods: Sequence[str], seed: int) -> None:
+    """Raise InvalidInputError where the floors would keep back everybody whom some newcomer joins."""
+    for method, newcomer in product(methods, study.sites(seed)):
+        others = [site for site in study.sites(seed) if site.name != newcomer.name]
+        reasons = [study.floors.reason_to_keep(method, study.pool.labels[site.train]) for site in others]
+        if all(reasons):
+            raise InvalidInputError(
+                f"without {newcomer.name} none of {len(others)} sites may send what it learnt "
+                f"({min(reasons)}); give larger sites, or switch the floors off"
+            )
 
 
 def _ways(options: _Options) -> Iterator[tuple[Way, str]]:

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from fedmedclip.edge_client.learning.floors import DEFAULT_FLOORS, NO_FLOORS
 from fedmedclip.protocol.errors import InvalidInputError
+from fedmedclip.protocol.heads.shared_heads import known_methods
 from fedmedclip.simulation.federation.engine import begin
 from fedmedclip.simulation.federation.source import Source
 from fedmedclip.simulation.federation.trainer import Trainer
@@ -126,10 +127,14 @@ def test_a_newcomer_without_labels_answers_with_what_needs_none(finished):
     }
 
 
-@pytest.mark.parametrize("method", ["fedmedclip", "whitened-memory"])
-@pytest.mark.parametrize("labels", [1, 8])
-def test_a_newcomer_beside_a_played_federation_has_the_bits_of_a_member(study, tmp_path, method, labels):
-    case = federated(labels=labels, method=method)
+@pytest.mark.parametrize(
+    ("method", "labels", "missing"),
+    [("fedmedclip", 8, None), ("whitened-memory", 8, None), *((method, 1, 1) for method in known_methods())],
+)
+def test_a_newcomer_beside_a_played_federation_has_the_bits_of_a_member(
+    study, tmp_path, method, labels, missing
+):
+    case = federated(labels=labels, method=method, missing=missing)
     experiment, newcomer = study.experiment(method, "federated"), study.newcomer(case)
     assert study.trainer(case).contribution(newcomer).withheld
     with begin(
@@ -142,7 +147,7 @@ def test_a_newcomer_beside_a_played_federation_has_the_bits_of_a_member(study, t
     for left, right in zip([*whole.shared, whole.private["site-0"]], [*others.shared, beside], strict=True):
         assert left.keys() == right.keys()
         assert all(np.array_equal(left[name], right[name]) for name in left)
-    assert any(array.any() for array in beside.values())
+    assert beside.keys() == study.trainer(case).initial_private("site-0").keys()
 
 
 def test_a_federation_is_played_once_for_all_newcomers_that_send_nothing(study, tmp_path, monkeypatch):
@@ -285,6 +290,17 @@ def test_one_hospital_has_nobody_to_join(features_file, tmp_path):
     np.savez(tmp_path / "one.npz", **arrays)
     with pytest.raises(InvalidInputError, match="at least 2 sites"):
         run(tmp_path / "one.npz", tmp_path / "out")
+
+
+def test_a_federation_of_which_nobody_may_send_is_refused_before_anything_runs(features_file, tmp_path):
+    arrays = dict(np.load(features_file))
+    few = np.arange(len(arrays["labels"])) < 180
+    for name in ("embeddings", "labels", "sites", "groups"):
+        arrays[name] = arrays[name][few]
+    np.savez(tmp_path / "few.npz", **arrays)
+    with pytest.raises(InvalidInputError, match="without site-0 none of 2 sites may send"):
+        run(tmp_path / "few.npz", tmp_path / "out")
+    assert not (tmp_path / "out" / "runs.jsonl").exists()
 
 
 def test_the_command_line_says_one_line(features_file, tmp_path):
