@@ -7,8 +7,10 @@ from fedmedclip.edge_client.doctor.clock import clock
 from fedmedclip.edge_client.doctor.finding import Finding, bad
 from fedmedclip.edge_client.doctor.machine import disk, memory, processor, secrets
 from fedmedclip.edge_client.doctor.training import folder_of, training
-from fedmedclip.edge_client.doctor.work import features, images, self_test, speed
+from fedmedclip.edge_client.doctor.work import features, images, self_test, speed, split
+from fedmedclip.edge_client.images.split import SPLIT_FILE
 from fedmedclip.edge_client.site.configuration import SiteConfiguration
+from fedmedclip.edge_client.site.group_key import GROUP_KEY
 from fedmedclip.edge_client.site.roster_follower import roster_follower
 from fedmedclip.protocol.bundle.bundle import MANIFEST, Bundle, open_bundle
 from fedmedclip.protocol.configuration import beside, path_faults, read_configuration
@@ -79,14 +81,16 @@ def _site(
     store = beside(configuration_file, site.feature_store) if site.feature_store else state / "features.db"
     broker = configuration.broker.relative_to(configuration_file.resolve().parent)
     findings = [
-        images(data, bundle, configuration.images)
+        images(data, bundle, configuration.images, configuration.split.group_column)
         if data_fault is None
         else bad("data", data_fault, "correct site.data"),
         features(store),
+        *filter(None, [split(state / SPLIT_FILE)]),
         training(folder_of("torch")),
         secrets(
             {
                 "site.key": state / "site.key",
+                GROUP_KEY: state / GROUP_KEY,
                 "broker.key_file": broker.key_file,
                 "broker.password_file": broker.password_file,
             }

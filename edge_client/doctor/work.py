@@ -14,9 +14,10 @@ from fedmedclip.edge_client.features.self_test import run_self_test
 from fedmedclip.edge_client.images.dataset import load_dataset
 from fedmedclip.edge_client.images.opening import UnreadableImageError, read_identified
 from fedmedclip.edge_client.images.readers.settings import ReaderSettings
+from fedmedclip.edge_client.images.split import PARTS, leak_of, read_split
 from fedmedclip.protocol.bundle.bundle import Bundle
 from fedmedclip.protocol.bundle.self_test import demanded
-from fedmedclip.protocol.errors import InvalidInputError
+from fedmedclip.protocol.errors import FedMedClipError, InvalidInputError
 
 _SECONDS = 1.0
 _NEEDED_OF_A_CLASS = 2
@@ -60,10 +61,12 @@ def self_test(bundle: Bundle, threads: int | None) -> Finding:
     )
 
 
-def images(data: Path, bundle: Bundle, settings: ReaderSettings) -> Finding:
+def images(data: Path, bundle: Bundle, settings: ReaderSettings, group_column: str | None = None) -> Finding:
     """List a site's images by the site's own rules, and read two different ones of each class."""
     try:
-        dataset = load_dataset(data, bundle.manifest.class_names, settings=settings)
+        dataset = load_dataset(
+            data, bundle.manifest.class_names, settings=settings, group_column=group_column
+        )
     except InvalidInputError as error:
         return bad("data", str(error), "the site would refuse this; correct the data, or site.data")
     counts = Counter(image.label for image in dataset.images)
@@ -85,6 +88,27 @@ def images(data: Path, bundle: Bundle, settings: ReaderSettings) -> Finding:
     if unreadable:
         return note("data", f"{words}, and {len(unreadable)} on the way there cannot be: {unreadable[0]}")
     return good("data", words)
+
+
+def split(record: Path) -> Finding | None:
+    """Say whether what is tested on is like what is trained on, by the record; None without a record."""
+    try:
+        recorded = read_split(record)
+    except FedMedClipError as error:
+        return bad("split", str(error), "the site would not start")
+    if not recorded:
+        return None
+    images = list(recorded.values())
+    counts = Counter(part for _, part in images)
+    words = ", ".join(f"{part} {counts[part]}" for part in PARTS)
+    leak = leak_of(images)
+    if line := leak.line(str(record)):
+        return note("split", line)
+    if leak.by_file and not any(image.group for image, _ in images):
+        return note(
+            "split", f"{words}; drawn by file", "the next start says how many test images are like training's"
+        )
+    return good("split", f"{words}; no group is in training and in another part")
 
 
 def features(store: Path) -> Finding:

@@ -112,7 +112,17 @@ def _examined(kit: Kit, configuration: SiteConfiguration, invitation: Invitation
             "the box is not fit as it is; mend what is marked bad and give the same command, or add --anyway"
         )
     data = beside(kit.configuration, configuration.site.data)
-    return max(1, len(load_dataset(data, bundle.manifest.class_names, settings=configuration.images).images))
+    return max(
+        1,
+        len(
+            load_dataset(
+                data,
+                bundle.manifest.class_names,
+                settings=configuration.images,
+                group_column=configuration.split.group_column,
+            ).images
+        ),
+    )
 
 
 def _read_answer(kit: Kit, invitation: Invitation, path: Path) -> None:

@@ -168,7 +168,8 @@ def _encode(
     """Yield the embeddings of images by key, each batch stored already; or why there is none."""
     with ExitStack() as opened:
         preprocessing = bundle.manifest.preprocessing
-        images = opened.enter_context(closing(decode_images(missing.values(), preprocessing, settings)))
+        decoded = decode_images(missing.values(), preprocessing, settings, appearances=True)
+        images = opened.enter_context(closing(decoded))
 
         @cache
         def encoder() -> "Encoder":
@@ -181,6 +182,7 @@ def _encode(
             embeddings = encoder().encode(np.stack([image.pixels for image in batch]))
             by_key = {image.key: row for image, row in zip(batch, embeddings, strict=True)}
             store.put_many(bundle.digest, by_key)
+            store.put_appearances({image.key: image.appearance for image in batch if image.appearance})
             return by_key
 
         batch: list[DecodedImage] = []

@@ -4,8 +4,9 @@ An embedding is keyed by the digest of its bundle and by the image's key, a hash
 how it was read (`images.ImageIdentity`), so that renamed images, restarts and further federations find it
 again, and another encoder or another window never does. What is put is on the disk when `put_many` returns.
 The file is for its owner only.
-Nothing else is in the file: no name, no path, nothing from a header. Behind each embedding stands a checksum;
-one that does not match is as good as absent.
+Beside the embeddings stand the images' appearances (`images.appearance`), by the same key: a thumbnail of
+32 x 32 grey values each. Nothing else is in the file: no name, no path, nothing from a header. Behind each
+embedding and appearance stands a checksum; one that does not match is as good as absent.
 
 Other than the durable state in `protocol.database`, it is a cache that several processes share: opening it
 at the same instant is safe (switching to a write-ahead log is not), it stays one file that can be copied,
@@ -28,6 +29,7 @@ from typing import Self, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from fedmedclip.edge_client.images.appearance import APPEARANCE_VERSION, Appearance
 from fedmedclip.protocol.errors import StorageError
 from fedmedclip.protocol.private_files import make_private
 
@@ -90,6 +92,25 @@ class FeatureStore:
             for key, vector in embeddings.items()
         ]
         self._run(partial(_insert, rows=rows))
+
+    def get_appearances(self, keys: Iterable[bytes]) -> dict[bytes, Appearance]:
+        """Return the stored appearances of those images that have an undamaged one. Raises StorageError."""
+        found: dict[bytes, Appearance] = {}
+        remaining = iter(keys)
+        while some := list(islice(remaining, _KEYS_PER_QUERY)):
+            for key, sealed in self._run(partial(_select_appearances, keys=some)):
+                appearance = Appearance.from_bytes(sealed[:-_CHECKSUM_BYTES])
+                if appearance is not None and _is_sound(sealed):
+                    found[key] = appearance
+        return found
+
+    def put_appearances(self, appearances: Mapping[bytes, Appearance]) -> None:
+        """Store appearances by key, all or none. Raises StorageError as `put_many` does."""
+        rows = [
+            (key, APPEARANCE_VERSION, _sealed(appearance.to_bytes()))
+            for key, appearance in appearances.items()
+        ]
+        self._run(partial(_insert_appearances, rows=rows))
 
     def close(self) -> None:
         """Close the file; safe to call twice."""
@@ -181,6 +202,11 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
             f"feature store {path} has layout {layout}, this version reads {_LAYOUT}; "
             "update fedmedclip or give another path"
         )
+    # Not a layout of its own: an older version goes on with the embeddings, and overlooks this table.
+    connection.execute(
+        "CREATE TABLE IF NOT EXISTS appearance (image BLOB PRIMARY KEY, version INTEGER NOT NULL,"
+        " seen BLOB NOT NULL)"
+    )
 
 
 def _add_checksums(connection: sqlite3.Connection) -> None:
@@ -213,6 +239,19 @@ def _select(
 def _insert(connection: sqlite3.Connection, rows: Sequence[tuple[bytes, bytes, bytes]]) -> None:
     with _transaction(connection):
         connection.executemany("INSERT OR REPLACE INTO embedding VALUES (?, ?, ?)", rows)
+
+
+def _select_appearances(connection: sqlite3.Connection, keys: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
+    marks = ",".join("?" * len(keys))
+    return connection.execute(
+        f"SELECT image, seen FROM appearance WHERE version = ? AND image IN ({marks})",
+        [APPEARANCE_VERSION, *keys],
+    ).fetchall()
+
+
+def _insert_appearances(connection: sqlite3.Connection, rows: Sequence[tuple[bytes, int, bytes]]) -> None:
+    with _transaction(connection):
+        connection.executemany("INSERT OR REPLACE INTO appearance VALUES (?, ?, ?)", rows)
 
 
 @contextmanager

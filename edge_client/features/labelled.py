@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from fedmedclip.edge_client.features.appearances import load_appearances
 from fedmedclip.edge_client.features.extraction import (
     FeatureExtraction,
     Progress,
@@ -18,8 +19,24 @@ from fedmedclip.edge_client.features.extraction import (
 )
 from fedmedclip.edge_client.features.feature_store import FeatureStore
 from fedmedclip.edge_client.images.dataset import Dataset, load_dataset
+from fedmedclip.edge_client.images.grouping import (
+    DEFAULT_NAMING,
+    Grouping,
+    GroupNaming,
+    group_images,
+    name_groups,
+)
 from fedmedclip.edge_client.images.readers.settings import DEFAULT_READING, ReaderSettings
-from fedmedclip.edge_client.images.split import DEFAULT_FRACTIONS, PARTS, ContentLabel, Part, split_images
+from fedmedclip.edge_client.images.split import (
+    DEFAULT_FRACTIONS,
+    PARTS,
+    ContentLabel,
+    Part,
+    SplitLeak,
+    leak_of,
+    read_split,
+    split_images,
+)
 from fedmedclip.protocol.bundle.bundle import Bundle
 from fedmedclip.protocol.errors import InvalidInputError
 
@@ -39,6 +56,7 @@ class DataReport:
     `class_counts` has the readable images of each class of the bundle; `copies` counts the images whose
     content occurred before, `contradictory` the contents that occur under more than one label, and
     `ignored_files` the files that are no images by name. `encoded` images were not in the feature store.
+    `group_lines` say which images belong together.
     """
 
     images: int
@@ -48,6 +66,7 @@ class DataReport:
     ignored_files: int
     copies: int
     contradictory: int
+    group_lines: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """Return the report as lines for a person."""
@@ -64,18 +83,24 @@ class DataReport:
             lines.append(f"{self.copies} copies of another image; a copy is always in the same part")
         if self.contradictory:
             lines.append(f"{self.contradictory} images occur under more than one label; check them")
-        return lines
+        return [*lines, *self.group_lines]
 
 
 @dataclass(frozen=True)
 class SiteFeatures:
-    """A site's features in their three parts. `part_counts` are images per part and class name."""
+    """A site's features in their three parts. `part_counts` are images per part and class name.
+
+    `grouping` has the group of each readable image, in the order of the data set; `leak` says how much of the
+    test split is no test, because training has its look-alikes.
+    """
 
     train: LabelledFeatures
     validation: LabelledFeatures
     test: LabelledFeatures
     part_counts: dict[Part, dict[str, int]]
     report: DataReport
+    grouping: Grouping | None = None
+    leak: SplitLeak | None = None
 
 
 def load_site_features(
@@ -87,6 +112,7 @@ def load_site_features(
     *,
     fractions: Mapping[Part, float] = DEFAULT_FRACTIONS,
     settings: ReaderSettings = DEFAULT_READING,
+    naming: GroupNaming = DEFAULT_NAMING,
     strict: bool = False,
     batch_size: int = 16,
     threads: int | None = None,
@@ -94,7 +120,8 @@ def load_site_features(
 ) -> SiteFeatures:
     """Return the features of a site's data, split as `split_file` says (see `edge_client.images.split`).
 
-    `data` is what `load_dataset` takes. `seed` is that of the split alone: derive it with
+    `data` is what `load_dataset` takes. Images of one group (see `edge_client.images.grouping`) are in one
+    part. `seed` is that of the split alone: derive it with
     `protocol.seeds.derive_seed`. The parts of an archive are its own; the frames of one file are always in
     one part. Images that cannot be read are skipped and reported, or with `strict` refused.
 
@@ -102,17 +129,21 @@ def load_site_features(
     has fewer than two different images that can be read; BundleError and StorageError as
     `extract_features` does.
     """
-    dataset = load_dataset(data, bundle.manifest.class_names, settings=settings)
+    dataset = load_dataset(data, bundle.manifest.class_names, settings=settings, group_column=naming.column)
     extraction = _extract(dataset, bundle, store, settings, batch_size, threads, progress)
     if strict:
         refuse_skipped(extraction.skipped)
+    grouping = group_dataset(dataset, extraction, store, settings=settings, naming=naming, progress=progress)
     images = [
-        ContentLabel(dataset.images[position].label, dataset.images[position].name, content_hash)
-        for position, content_hash in zip(extraction.positions, extraction.content_hashes, strict=True)
+        ContentLabel(dataset.images[position].label, dataset.images[position].name, content_hash, *group)
+        for position, content_hash, *group in zip(
+            extraction.positions, extraction.content_hashes, grouping.names, grouping.sources, strict=True
+        )
     ]
     _require_two_images_per_class(dataset, images, extraction)
     given = [dataset.images[position].part for position in extraction.positions]
     drawn = {} if all(given) else split_images(images, split_file, seed, fractions)
+    reasons = {} if all(given) else read_split(split_file)
     labels = _label_indices([image.label for image in images], bundle)
     parts = np.array(
         [PARTS.index(part or drawn[image.content_hash]) for part, image in zip(given, images, strict=True)]
@@ -122,9 +153,38 @@ def load_site_features(
         for index, part in enumerate(PARTS)
     }
     part_counts = {part: _class_counts(features.labels, bundle) for part, features in selected.items()}
+    report = _report(dataset, labels, extraction, bundle)
+    group_lines = tuple(grouping.lines([image.label for image in images]))
     return SiteFeatures(
-        **selected, part_counts=part_counts, report=_report(dataset, labels, extraction, bundle)
+        **selected,
+        part_counts=part_counts,
+        report=replace(report, group_lines=group_lines),
+        grouping=grouping,
+        leak=leak_of(
+            reasons.get(image.content_hash) or (image, PARTS[part])
+            for image, part in zip(images, parts.tolist(), strict=True)
+        ),
     )
+
+
+def group_dataset(
+    dataset: Dataset,
+    extraction: FeatureExtraction,
+    store: FeatureStore,
+    *,
+    settings: ReaderSettings = DEFAULT_READING,
+    naming: GroupNaming = DEFAULT_NAMING,
+    progress: Progress | None = None,
+) -> Grouping:
+    """Return the groups of those images of a data set that could be read, in the order of `extraction`.
+
+    Raises InvalidInputError for a groups file that cannot be used, and StorageError.
+    """
+    named = name_groups(dataset, [dataset.images[position] for position in extraction.positions], naming)
+    appearances = load_appearances(
+        extraction.keys, extraction.paths, store, settings=settings, progress=progress
+    )
+    return group_images(named, extraction.content_hashes, appearances)
 
 
 def load_labelled_features(

@@ -24,6 +24,8 @@ from fedmedclip.protocol.text_files import decode_text, other_encoding
 # What file managers, archivers and network disks leave among the class folders.
 _SYSTEM_FOLDERS = frozenset({"__MACOSX", "@eaDir", "System Volume Information"})
 _ARCHIVE_SUFFIX = ".npz"
+_GROUP_COLUMN = "group"
+GROUP_FILE = "groups.csv"
 _PART_OF: dict[str, Part] = {"train": "train", "val": "validation", "test": "test"}
 
 
@@ -31,13 +33,15 @@ _PART_OF: dict[str, Part] = {"train": "train", "val": "validation", "test": "tes
 class LabelledImage:
     """One image of a data set; `name` is its path relative to the data set, with forward slashes.
 
-    `path` may be an address (`readers.address`). `part` is given where the data set itself is split.
+    `path` may be an address (`readers.address`). `part` is given where the data set itself is split, `group`
+    where a column of it says whose image it is.
     """
 
     path: Path
     name: str
     label: str
     part: Part | None = None
+    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -60,11 +64,13 @@ def load_dataset(
     *,
     minimum_per_class: int = 2,
     settings: ReaderSettings = DEFAULT_READING,
+    group_column: str | None = None,
 ) -> Dataset:
     """List the images of a folder with one sub-folder per class, of a CSV file, or of a MedMNIST archive.
 
     Class folders are searched with all their sub-folders. In a CSV with the columns path and label, paths are
-    relative to its folder. The labels of an archive (`.npz`) are numbers of `class_names`, from 0, and its
+    relative to its folder; the column `group_column`, or without one a column group if there is, names what
+    must stay together. The labels of an archive (`.npz`) are numbers of `class_names`, from 0, and its
     split is kept. Files are opened only where nothing else tells what they are, or to count frames with
     `frames = "all"`.
 
@@ -77,10 +83,15 @@ def load_dataset(
     elif path.is_file() and path.suffix.lower() == _ARCHIVE_SUFFIX:
         images = _images_in_archive(path, class_names)
     elif path.is_file():
-        images = _images_in_csv(path)
+        images = _images_in_csv(path, group_column)
     else:
         raise InvalidInputError(
             f"data {path} does not exist; give a folder of class folders, a CSV file or an .npz archive"
+        )
+    if group_column is not None and (path.is_dir() or path.suffix.lower() == _ARCHIVE_SUFFIX):
+        raise InvalidInputError(
+            f"data {path} is no CSV file and has no column {group_column!r}; leave group_column out, or name "
+            "the groups in a groups file"
         )
     images = [frame for image in images for frame in _frames(image, settings)]
     counts = Counter(image.label for image in images)
@@ -177,7 +188,7 @@ def _images_in_class_folders(root: Path, class_names: Sequence[str]) -> tuple[li
     folders, ignored_files = [], 0
     for entry in sorted(_entries(root)):
         if not entry.is_dir():
-            ignored_files += 1
+            ignored_files += entry.name != GROUP_FILE
         elif not _is_system_folder(entry.name):
             folders.append(entry)
     if not folders:
@@ -196,8 +207,9 @@ def _images_in_class_folders(root: Path, class_names: Sequence[str]) -> tuple[li
     return images, ignored_files
 
 
-def _images_in_csv(path: Path) -> list[LabelledImage]:
-    """Read rows of path,label; further columns are allowed."""
+def _images_in_csv(path: Path, group_column: str | None) -> list[LabelledImage]:
+    """Read rows of path,label and perhaps a group; further columns are allowed."""
+    column = group_column or _GROUP_COLUMN
     images: list[LabelledImage] = []
     line_of: dict[str, int] = {}
     with open_regular_file(path) as content:
@@ -214,6 +226,11 @@ def _images_in_csv(path: Path) -> list[LabelledImage]:
                     f"{path}, line 1: the header must name the columns path,label (comma separated), "
                     f"found {_shortened(','.join(header))!r}"
                 )
+            if group_column is not None and group_column not in header:
+                raise InvalidInputError(
+                    f"{path}, line 1: there is no column {group_column!r} for the groups, found "
+                    f"{_shortened(','.join(header))!r}"
+                )
             for row in reader:
                 where = f"{path}, line {reader.line_num}"
                 name, label = row["path"], row["label"]
@@ -224,7 +241,8 @@ def _images_in_csv(path: Path) -> list[LabelledImage]:
                         f"{where}: {name!r} is already in line {line_of[name]}; list each image once"
                     )
                 line_of[name] = reader.line_num
-                images.append(LabelledImage(path.parent / name, name, label))
+                group = (row.get(column) or "").strip()
+                images.append(LabelledImage(path.parent / name, name, label, group=group))
     except UnicodeDecodeError as error:
         with open_regular_file(path) as content:
             decode_text(content.read(), f"data {path}")

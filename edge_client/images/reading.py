@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedmedclip.edge_client.cores import available_cores
+from fedmedclip.edge_client.images.appearance import Appearance, appearance_of
 from fedmedclip.edge_client.images.opening import (
     ImageIdentity,
     UnreadableImageError,
@@ -36,12 +37,14 @@ class DecodedImage:
     """An image ready for the encoder: `pixels` is uint8 (height, width, 3).
 
     `content_hash` is SHA-256 of its file, 32 bytes; `key`, 32 bytes, also covers how the file was read.
+    `appearance` is None unless it was asked for.
     """
 
     path: Path
     content_hash: bytes
     key: bytes
     pixels: npt.NDArray[np.uint8]
+    appearance: Appearance | None = None
 
 
 def identify_images(
@@ -52,15 +55,28 @@ def identify_images(
 
 
 def decode_images(
-    paths: Iterable[Path], preprocessing: Preprocessing, settings: ReaderSettings = DEFAULT_READING
+    paths: Iterable[Path],
+    preprocessing: Preprocessing,
+    settings: ReaderSettings = DEFAULT_READING,
+    *,
+    appearances: bool = False,
 ) -> Generator[DecodedImage | UnreadableImageError, None, None]:
     """Yield each image as the encoder needs it, or why it cannot be used, in order.
 
     Paths are files or addresses (`readers.address`). However many there are, only a few images are held at a
     time. Close the generator when it is not read to its end.
     """
+    decode = partial(_decode, preprocessing=preprocessing, settings=settings, appearances=appearances)
     with quiet_decoders():
-        yield from _map_ahead(partial(_decode, preprocessing=preprocessing, settings=settings), paths)
+        yield from _map_ahead(decode, paths)
+
+
+def view_images(
+    paths: Iterable[Path], settings: ReaderSettings = DEFAULT_READING
+) -> Generator[tuple[bytes, Appearance] | UnreadableImageError, None, None]:
+    """Yield key and appearance of each image, or why it cannot be used, in order, as `decode_images` does."""
+    with quiet_decoders():
+        yield from _map_ahead(partial(_view, settings=settings), paths)
 
 
 def _identify(path: Path, settings: ReaderSettings) -> ImageIdentity | UnreadableImageError:
@@ -71,11 +87,21 @@ def _identify(path: Path, settings: ReaderSettings) -> ImageIdentity | Unreadabl
 
 
 def _decode(
-    path: Path, preprocessing: Preprocessing, settings: ReaderSettings
+    path: Path, preprocessing: Preprocessing, settings: ReaderSettings, appearances: bool
 ) -> DecodedImage | UnreadableImageError:
     try:
         identity, image = read_identified(path, settings)
-        return DecodedImage(path, identity.content_hash, identity.key, fit(image, preprocessing))
+        appearance = appearance_of(image) if appearances else None
+        pixels = fit(image, preprocessing)
+        return DecodedImage(path, identity.content_hash, identity.key, pixels, appearance)
+    except UnreadableImageError as error:
+        return _alone(error)
+
+
+def _view(path: Path, settings: ReaderSettings) -> tuple[bytes, Appearance] | UnreadableImageError:
+    try:
+        identity, image = read_identified(path, settings)
+        return identity.key, appearance_of(image)
     except UnreadableImageError as error:
         return _alone(error)
 

@@ -12,7 +12,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal, get_args
@@ -22,6 +22,7 @@ from fedmedclip.protocol.errors import InvalidInputError, StorageError
 from fedmedclip.protocol.new_files import new_text_file
 
 Part = Literal["train", "validation", "test"]
+SPLIT_FILE = "split.csv"
 PARTS: tuple[Part, ...] = get_args(Part)
 DEFAULT_FRACTIONS: Mapping[Part, float] = {"train": 0.7, "validation": 0.1, "test": 0.2}
 
@@ -32,20 +33,51 @@ _MANY_GROUPS = 20_000
 """So many groups are near their shares in any order, and drawing takes long."""
 _MISSING = 1.0
 """What a class's missing part weighs beside squared deviations of shares."""
-_COLUMNS = ["sha256", "path", "label", "split"]
+_COLUMNS = ["sha256", "path", "label", "split", "group", "reason"]
+_COLUMNS_BEFORE_GROUPS = _COLUMNS[:4]
+BY_FILE = "file"
+"""The reason in records of before there were groups."""
+_BY_SEED = "seed"
 
 
 @dataclass(frozen=True, order=True)
 class ContentLabel:
     """A labelled image by its content: label, name within the data set, SHA-256 of the file (32 bytes).
 
-    `group` names what must stay in one part; an image without one stands alone.
+    `group` names what must stay in one part, and `reason` how that is known; an image without one stands
+    alone, and the seed decides about it.
     """
 
     label: str
     name: str
     content_hash: bytes
     group: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class SplitLeak:
+    """How many test and validation images have another of their group in training, and of how many.
+
+    `by_file` says that the record is of before there were groups.
+    """
+
+    test: int
+    tests: int
+    validation: int
+    validations: int
+    by_file: bool
+
+    def line(self, record: str) -> str | None:
+        """Return for a person what is wrong with the split that `record` names; None when nothing is."""
+        if not self.test and not self.validation:
+            return None
+        drawn = "was drawn by file" if self.by_file else "was drawn before these groups were known"
+        return (
+            f"{record} {drawn}: {self.test} of {self.tests} test and {self.validation} of {self.validations} "
+            "validation images have a look-alike or another image of their patient in training, so their "
+            f"figures are too good; no image is moved: delete {record} to draw a new split by group"
+        )
 
 
 def split_images(
@@ -56,9 +88,10 @@ def split_images(
 ) -> dict[bytes, Part]:
     """Return the part of each image by content hash, as far as possible from the record, and update that.
 
-    The record keeps images that are not in `images`, should they come back. A content that occurs more
-    than once counts as one image: the first by label and name. Images that are not in the record are
-    drawn by `draw_parts`.
+    The record keeps images that are not in `images`, should they come back; of the others it has the groups
+    as they are now, and the reasons as they were when the part was drawn, since no image changes its part
+    with its group. A content that occurs more than once counts as one image: the first by label and name.
+    Images that are not in the record are drawn by `draw_parts`.
 
     Raises InvalidInputError when the record is damaged (it is never replaced silently, since that could
     turn test images into training images) or `fractions` are unusable; StorageError when the record cannot
@@ -70,9 +103,11 @@ def split_images(
     recorded = read_split(split_file)
     recorded_parts = {content_hash: part for content_hash, (_, part) in recorded.items()}
     parts = draw_parts(present.values(), recorded_parts, seed, fractions)
-    updated = recorded | {
-        content_hash: (image, parts[content_hash]) for content_hash, image in present.items()
-    }
+    updated = dict(recorded)
+    for content_hash, image in present.items():
+        if content_hash in recorded:
+            image = replace(image, reason=recorded[content_hash][0].reason)
+        updated[content_hash] = (image, parts[content_hash])
     if updated != recorded:
         write_split(split_file, updated)
     return parts
@@ -192,6 +227,16 @@ def _draw_groups(
     return drawn, error
 
 
+def leak_of(images: Iterable[tuple[ContentLabel, Part]]) -> SplitLeak:
+    """Return what the groups of images have in training; each content is counted once."""
+    distinct = {image.content_hash: (image, part) for image, part in images}.values()
+    trained = {image.group for image, part in distinct if part == "train"} - {""}
+    counts = Counter(part for _, part in distinct)
+    leaking = Counter(part for image, part in distinct if image.group in trained)
+    by_file = any(image.reason == BY_FILE for image, _ in distinct)
+    return SplitLeak(leaking["test"], counts["test"], leaking["validation"], counts["validation"], by_file)
+
+
 def read_split(split_file: Path) -> dict[bytes, tuple[ContentLabel, Part]]:
     """Read a record, {} when there is none.
 
@@ -203,14 +248,11 @@ def read_split(split_file: Path) -> dict[bytes, tuple[ContentLabel, Part]]:
         # Surrogates carry file names that are not UTF-8 through the file unharmed.
         with split_file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             reader = csv.reader(file, strict=True)
-            if next(reader, None) != _COLUMNS:
+            header = next(reader, None)
+            if header is None or header not in (_COLUMNS, _COLUMNS_BEFORE_GROUPS):
                 raise InvalidInputError(f"split {split_file}, line 1 is not {','.join(_COLUMNS)!r}; {advice}")
             for row in reader:
-                if (
-                    len(row) != len(_COLUMNS)
-                    or row[3] not in PARTS
-                    or not re.fullmatch("[0-9a-f]{64}", row[0])
-                ):
+                if len(row) != len(header) or row[3] not in PARTS or not re.fullmatch("[0-9a-f]{64}", row[0]):
                     raise InvalidInputError(
                         f"split {split_file}, line {reader.line_num} is damaged; {advice}"
                     )
@@ -219,10 +261,15 @@ def read_split(split_file: Path) -> dict[bytes, tuple[ContentLabel, Part]]:
                     raise InvalidInputError(
                         f"split {split_file}, line {reader.line_num} repeats an image; {advice}"
                     )
-                recorded[content_hash] = (
-                    ContentLabel(text_of(row[2]), path_of(row[1]), content_hash),
-                    row[3],
+                group, reason = row[4:] or ("", BY_FILE)
+                image = ContentLabel(
+                    text_of(row[2]),
+                    path_of(row[1]),
+                    content_hash,
+                    text_of(group),
+                    "" if reason == _BY_SEED else text_of(reason),
                 )
+                recorded[content_hash] = (image, row[3])
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as error:
@@ -244,7 +291,8 @@ def write_split(split_file: Path, recorded: Mapping[bytes, tuple[ContentLabel, P
             writer.writerow(_COLUMNS)
             for image, part in sorted(recorded.values()):
                 cells = path_cell(image.name), text_cell(image.label)
-                writer.writerow([image.content_hash.hex(), *cells, part])
+                why = text_cell(image.group), text_cell(image.reason or _BY_SEED)
+                writer.writerow([image.content_hash.hex(), *cells, part, *why])
     except OSError as error:
         raise StorageError(
             f"split {split_file} cannot be written ({error.strerror}); "

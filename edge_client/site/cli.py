@@ -20,6 +20,8 @@ ConfigOption = Annotated[
 _DATABASE, _KEY = "site.db", "site.key"
 # What `fedmedclip join` and the federation's roster have put beside them.
 _MEMBERSHIP = ("tls.pem", "ca.pem", "roster")
+# Which images are tested on, and under which names their groups stand there.
+_SPLIT = ("split.csv", "groups.key")
 
 
 @site_app.callback()
@@ -57,8 +59,8 @@ def backup_command(
     to: Annotated[Path, typer.Argument(help="New folder for the copy. It holds key and private head.")],
     config: ConfigOption,
 ) -> None:
-    """Copy keys, certificate, heads and what is owed while the site runs, or not. Features can be computed
-    again.
+    """Copy keys, certificate, split, heads and what is owed while the site runs, or not. Features can be
+    computed again.
     """
     from fedmedclip.edge_client.site.state import SiteState
     from fedmedclip.protocol.backup import back_up
@@ -72,7 +74,9 @@ def backup_command(
         finally:
             state.close()
 
-    files = {name: state_folder / name for name in (_KEY, *_MEMBERSHIP) if (state_folder / name).exists()}
+    files = {
+        name: state_folder / name for name in (_KEY, *_MEMBERSHIP, *_SPLIT) if (state_folder / name).exists()
+    }
     back_up(state_folder, to, _DATABASE, files, copy)
     print(f"{visible(to)}: {', '.join((_DATABASE, *files))}")
 
@@ -85,9 +89,11 @@ def restore_command(
     from fedmedclip.protocol.backup import restore
 
     state_folder = _state_of(config)
-    # A certificate or roster that is in place is as new as the backup's, or newer.
+    # A certificate, roster or split that is in place is as new as the backup's, or newer.
     lacking = [
-        name for name in _MEMBERSHIP if (backup / name).exists() and not (state_folder / name).exists()
+        name
+        for name in (*_MEMBERSHIP, *_SPLIT)
+        if (backup / name).exists() and not (state_folder / name).exists()
     ]
     files = {name: state_folder / name for name in (_KEY, *lacking)}
     aside = restore(state_folder, backup, _DATABASE, files)

@@ -10,6 +10,7 @@ from fedmedclip.edge_client.learning.floors import Floors
 from fedmedclip.protocol.codecs import require_delta_codec
 from fedmedclip.protocol.configuration.annotations import (
     BundleFolder,
+    File,
     FileOrFolder,
     NewFile,
     NewFolder,
@@ -63,14 +64,19 @@ class SiteSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SplitSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The table `[split]`: shares of the images for validation and test, and the seed of the draw.
+    """The table `[split]`: shares of the images for validation and test, the seed of the draw, and what names
+    the groups of images that stay in one part.
 
-    Raises InvalidInputError when nothing would be left to train on.
+    `group_column` is a column of the CSV file that `data` is, by default `group` if it has one; `groups` a
+    CSV of file,group, by default `groups.csv` beside the images if there is one. Raises InvalidInputError
+    when nothing would be left to train on.
     """
 
     validation: Share = 0.1
     test: Share = 0.2
     seed: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)] = 0
+    group_column: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
+    groups: File | None = None
 
     def __post_init__(self) -> None:
         if self.validation + self.test >= 1:

@@ -9,10 +9,13 @@ from pathlib import Path
 from fedmedclip.edge_client.features.feature_store import FeatureStore
 from fedmedclip.edge_client.features.labelled import SiteFeatures, load_site_features
 from fedmedclip.edge_client.features.self_test import require_self_test_once
+from fedmedclip.edge_client.images.grouping import GroupNaming
+from fedmedclip.edge_client.images.split import SPLIT_FILE
 from fedmedclip.edge_client.progress import progress_bar
 from fedmedclip.edge_client.site.agent import SiteAgent
 from fedmedclip.edge_client.site.configuration import SiteConfiguration, SiteSettings
 from fedmedclip.edge_client.site.credentials import Credentials
+from fedmedclip.edge_client.site.group_key import GROUP_KEY, load_or_create_group_key
 from fedmedclip.edge_client.site.learner import LearnerFiles, SiteLearner
 from fedmedclip.edge_client.site.membership import Membership
 from fedmedclip.edge_client.site.patience import Patience
@@ -169,6 +172,12 @@ def _features(
     configuration: SiteConfiguration, configuration_file: Path, bundle: Bundle, state_folder: Path
 ) -> SiteFeatures:
     settings, split = configuration.site, configuration.split
+    naming = GroupNaming(
+        split.group_column,
+        None if split.groups is None else beside(configuration_file, split.groups),
+        load_or_create_group_key(state_folder / GROUP_KEY),
+    )
+    split_file = state_folder / SPLIT_FILE
     store_path = settings.feature_store and beside(configuration_file, settings.feature_store)
     with (
         FeatureStore(store_path or state_folder / "features.db") as store,
@@ -178,7 +187,7 @@ def _features(
             beside(configuration_file, settings.data),
             bundle,
             store,
-            split_file=state_folder / "split.csv",
+            split_file=split_file,
             seed=derive_seed(split.seed, site=settings.name, purpose="split"),
             fractions={
                 "train": 1 - split.validation - split.test,
@@ -186,6 +195,7 @@ def _features(
                 "test": split.test,
             },
             settings=configuration.images,
+            naming=naming,
             strict=configuration.images.strict,
             batch_size=configuration.resources.feature_batch,
             threads=configuration.resources.threads,
@@ -195,6 +205,8 @@ def _features(
         log.info("%s", line)
     for image in features.report.skipped:
         log.warning("skipped %s: %s", image.path, image.reason)
+    if features.leak is not None and (reservation := features.leak.line(str(split_file))):
+        log.warning("%s", reservation)
     for line in configuration.privacy.lines(features.train.labels, bundle.manifest.class_names):
         log.warning("%s", line)
     return features

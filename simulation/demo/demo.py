@@ -232,6 +232,7 @@ def _federate(
             broker=broker,
             # On one machine nothing leaves, and sites of one's own data may be as small as they like.
             floors=DEFAULT_FLOORS if settings.data is None else NO_FLOORS,
+            groups=folder.group_file,
         )
         commands[site] = ["site", "--config", str(configuration), "--once"]
     joined = steps.begin(f"features: {len(folder.sites)} sites run the encoder once")

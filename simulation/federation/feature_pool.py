@@ -1,7 +1,7 @@
 """What the benchmark learns from: the embeddings of all sites, computed once, in memory."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,13 +12,13 @@ import numpy.typing as npt
 
 from fedmedclip.edge_client.features.extraction import extract_features, summarize_skipped
 from fedmedclip.edge_client.features.feature_store import FeatureStore
-from fedmedclip.edge_client.features.labelled import LabelledFeatures
+from fedmedclip.edge_client.features.labelled import LabelledFeatures, group_dataset
 from fedmedclip.edge_client.images.dataset import load_dataset
-from fedmedclip.edge_client.images.groups import GROUP_FILE, read_groups
 from fedmedclip.edge_client.images.split import DEFAULT_FRACTIONS, Part
 from fedmedclip.protocol.bundle.bundle import Bundle
 from fedmedclip.protocol.errors import InvalidInputError
-from fedmedclip.simulation.federation.folder import GLOBAL_TEST, open_federation_folder
+from fedmedclip.simulation.federation.folder import GLOBAL_TEST, FederationFolder, open_federation_folder
+from fedmedclip.simulation.federation.pool_groups import PoolGroups, naming_in
 from fedmedclip.simulation.federation.virtual_sites import (
     Images,
     VirtualSites,
@@ -103,46 +103,45 @@ def pool_of_folder(
     """
     folder = open_federation_folder(data)
     names = bundle.manifest.class_names
-    group_file = data / GROUP_FILE
-    named = read_groups(group_file) if group_file.exists() else {}
-    embeddings, labels, sites, groups = [], [], [], []
+    groups = PoolGroups(store, progress)
+    embeddings, labels, sites, kept = [], [], [], []
     hashes: dict[bytes, None] = {}
     notes: list[str] = []
-    copies = 0
+    seen = 0
     for number, (site, path) in enumerate(folder.sites.items()):
         dataset = load_dataset(path, names, minimum_per_class=1)
         found = extract_features([image.path for image in dataset.images], bundle, store, progress=progress)
         if found.skipped:
             notes.append(f"{site}: {summarize_skipped(found.skipped)}")
+        groups.add(site, dataset, found, naming_in(folder, site))
         for row, position in enumerate(found.positions):
+            seen += 1
             if found.content_hashes[row] in hashes:
-                copies += 1
                 continue
+            kept.append(seen - 1)
             hashes[found.content_hashes[row]] = None
             embeddings.append(found.embeddings[row])
             labels.append(names.index(dataset.images[position].label))
             sites.append(number)
-            groups.append(named.get(f"{site}/{dataset.images[position].name}", ""))
     if not embeddings:
         raise InvalidInputError(f"data {data} has no image that can be read")
-    if copies:
-        notes.append(f"{copies} copies of another image left out")
+    if seen > len(kept):
+        notes.append(f"{seen - len(kept)} copies of another image left out")
     global_test, global_groups = None, None
     if folder.global_test is not None:
-        global_test, global_names = _global_test(folder.global_test, bundle, store)
-        global_groups = _numbered([named.get(f"{GLOBAL_TEST}/{name}", "") for name in global_names])
+        global_test, global_groups = _global_test(folder, folder.global_test, bundle, store)
     return FeaturePool(
         np.stack(embeddings),
         np.array(labels, dtype=np.int64),
         tuple(hashes),
         np.array(sites, dtype=np.int64),
-        _numbered(groups),
+        groups.numbers(kept),
         tuple(folder.sites),
         bundle.class_embeddings,
         bundle.manifest.logit_scale,
         global_test,
         global_groups,
-        tuple(notes),
+        (*notes, *groups.notes),
     )
 
 
@@ -192,15 +191,6 @@ def pool_of_file(path: Path) -> FeaturePool:
     )
 
 
-def _numbered(groups: Sequence[str]) -> npt.NDArray[np.int64]:
-    """Return a number for each name; whoever has none has a number alone."""
-    numbers: dict[str, int] = {}
-    return np.array(
-        [numbers.setdefault(group or f"\0{row}", len(numbers)) for row, group in enumerate(groups)],
-        dtype=np.int64,
-    )
-
-
 def _groups(
     arrays: Mapping[str, npt.NDArray[np.generic]], name: str, images: int, path: Path
 ) -> npt.NDArray[np.int64]:
@@ -213,20 +203,21 @@ def _groups(
     return numbers
 
 
-def _global_test(path: Path, bundle: Bundle, store: FeatureStore) -> tuple[LabelledFeatures, list[str]]:
-    """Return the features of the images of no site, and their names."""
+def _global_test(
+    folder: FederationFolder, path: Path, bundle: Bundle, store: FeatureStore
+) -> tuple[LabelledFeatures, npt.NDArray[np.int64]]:
+    """Return the features of the images of no site, and their groups."""
     dataset = load_dataset(path, bundle.manifest.class_names, minimum_per_class=1)
-    images = [image for image in dataset.images if image.part == "test"] or list(dataset.images)
-    found = extract_features([image.path for image in images], bundle, store)
+    found = extract_features([image.path for image in dataset.images], bundle, store)
     if not found.positions:
         raise InvalidInputError(
             f"data {path} has no image that can be read: {summarize_skipped(found.skipped)}"
         )
-    read = [images[position] for position in found.positions]
-    labels = [bundle.manifest.class_names.index(image.label) for image in read]
-    return LabelledFeatures(found.embeddings, np.array(labels, dtype=np.int64)), [
-        image.name for image in read
+    labels = [
+        bundle.manifest.class_names.index(dataset.images[position].label) for position in found.positions
     ]
+    grouping = group_dataset(dataset, found, store, naming=naming_in(folder, GLOBAL_TEST))
+    return LabelledFeatures(found.embeddings, np.array(labels, dtype=np.int64)), grouping.rows
 
 
 def _matrix(array: npt.NDArray[np.generic], path: Path) -> npt.NDArray[np.float32]:

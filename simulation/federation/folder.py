@@ -10,6 +10,7 @@ folder/groups.csv               optional: columns file (SITE/CLASS/image.jpg) an
 from dataclasses import dataclass
 from pathlib import Path
 
+from fedmedclip.edge_client.images.dataset import GROUP_FILE
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.topics import check_name
 
@@ -19,11 +20,12 @@ SERVER_REFERENCE = "server_reference"
 
 @dataclass(frozen=True)
 class FederationFolder:
-    """The sites' folders by name, and the global test folder if there is one."""
+    """The sites' folders by name, and the global test folder and groups file if there are any."""
 
     path: Path
     sites: dict[str, Path]
     global_test: Path | None
+    group_file: Path | None = None
 
 
 def open_federation_folder(path: Path) -> FederationFolder:
@@ -46,4 +48,7 @@ def open_federation_folder(path: Path) -> FederationFolder:
             raise InvalidInputError(
                 f"site folder {folder} has no class folders; expected SITE/CLASS/image files"
             )
-    return FederationFolder(path, sites, folders.get(GLOBAL_TEST))
+    group_file = path / GROUP_FILE
+    return FederationFolder(
+        path, sites, folders.get(GLOBAL_TEST), group_file if group_file.exists() else None
+    )

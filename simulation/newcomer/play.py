@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from fedmedclip.edge_client.learning.floors import LEAST_TO_TRAIN
+from fedmedclip.edge_client.learning.private_state import head_of
 from fedmedclip.protocol.heads.head import NamedArrays
 from fedmedclip.simulation.federation.engine import ExperimentRun
 from fedmedclip.simulation.federation.trainer import Trainer
@@ -57,4 +58,4 @@ def train_beside(
     for number, head in enumerate(shared[:-1], start=1):
         _, private = trainer.train(newcomer, head, private, number)
         on_round()
-    return private
+    return head_of(private)

@@ -24,10 +24,12 @@ def write_aggregator_configuration(
     broker: LinkSettings,
     codec: str | None = None,
     settings: Mapping[str, object] | None = None,
+    training: Mapping[str, object] | None = None,
 ) -> None:
     """Write `aggregator.toml` for a federation in which every round waits for every site.
 
-    `codec` is that of both directions; None leaves the default. `settings` are more of `[federation]`.
+    `codec` is that of both directions; None leaves the default. `settings` are more of `[federation]`,
+    `training` the table of that name.
     """
     codecs = {} if codec is None else {"uplink_codec": codec, "downlink_codec": codec}
     tables: Tables = {
@@ -43,6 +45,7 @@ def write_aggregator_configuration(
             **codecs,
             **(settings or {}),
         },
+        "training": dict(training or {}),
         "broker": _broker(broker),
     }
     _write(path, tables)
@@ -59,8 +62,9 @@ def write_site_configuration(
     broker: LinkSettings,
     insecure: bool = True,
     floors: Floors = DEFAULT_FLOORS,
+    groups: Path | None = None,
 ) -> None:
-    """Write `site.toml` with all of the site's state beside it.
+    """Write `site.toml` with all of the site's state beside it; `groups` is a groups file.
 
     With `insecure` the site takes a bundle that nobody signed, as whoever wrote both knows where it is from.
     """
@@ -73,7 +77,7 @@ def write_site_configuration(
             "state": ".",
             **({"insecure": True} if insecure else {}),
         },
-        "split": {"seed": seed},
+        "split": {"seed": seed, **({} if groups is None else {"groups": str(groups.resolve())})},
     }
     if floors != DEFAULT_FLOORS:
         tables["privacy"] = msgspec.to_builtins(floors)

@@ -9,6 +9,7 @@ import logging
 import struct
 import warnings
 import zlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, cast
 
@@ -99,18 +100,9 @@ def open_dicom(file: BinaryIO) -> DicomFile:
     accepted. Other exceptions are
     pydicom's, about damage; they may quote the header and must not be shown.
     """
-    file = cast(BinaryIO, _BoundedReader(file))
-    transfer_syntax = _read_transfer_syntax(file)
+    file, transfer_syntax = _open_data_set(file)
     check_transfer_syntax(transfer_syntax)
-    if transfer_syntax == DeflatedExplicitVRLittleEndian:
-        file = _inflated(file)
-    header = read_dataset(
-        file,
-        is_implicit_VR=transfer_syntax == ImplicitVRLittleEndian,
-        is_little_endian=transfer_syntax != ExplicitVRBigEndian,
-        stop_when=lambda tag, vr, length: tag in _PIXEL_ELEMENTS,
-        specific_tags=list(_HEADER_TAGS),
-    )
+    header = _read_elements(file, transfer_syntax, _HEADER_TAGS, lambda tag: tag in _PIXEL_ELEMENTS)
     keyword, vr, length = _read_pixel_element(file, transfer_syntax)
     found = DicomFile(header, file, transfer_syntax, keyword, vr, length)
     check_size(*found.size)
@@ -120,6 +112,37 @@ def open_dicom(file: BinaryIO) -> DicomFile:
     if number(header, "SamplesPerPixel", 1) not in (1, 3):
         raise RefusedFileError("unusual colours")
     return found
+
+
+def read_elements(file: BinaryIO, keywords: Sequence[str]) -> Dataset:
+    """Read the named elements alone, and nothing behind the last of them.
+
+    Raises RefusedFileError and pydicom's exceptions, as `open_dicom` does.
+    """
+    tags = [tag for keyword in keywords if (tag := tag_for_keyword(keyword)) is not None]
+    file, transfer_syntax = _open_data_set(file)
+    return _read_elements(file, transfer_syntax, tags, lambda tag: tag > max(tags))
+
+
+def _open_data_set(file: BinaryIO) -> tuple[BinaryIO, UID]:
+    """Return the file behind its preamble and meta information, inflated where need be."""
+    file = cast(BinaryIO, _BoundedReader(file))
+    transfer_syntax = _read_transfer_syntax(file)
+    if transfer_syntax == DeflatedExplicitVRLittleEndian:
+        file = _inflated(file)
+    return file, transfer_syntax
+
+
+def _read_elements(
+    file: BinaryIO, transfer_syntax: UID, tags: Sequence[int], is_behind: Callable[[int], bool]
+) -> Dataset:
+    return read_dataset(
+        file,
+        is_implicit_VR=transfer_syntax == ImplicitVRLittleEndian,
+        is_little_endian=transfer_syntax != ExplicitVRBigEndian,
+        stop_when=lambda tag, vr, length: is_behind(tag),
+        specific_tags=list(tags),
+    )
 
 
 def _read_transfer_syntax(file: BinaryIO) -> UID:

@@ -70,6 +70,12 @@ def text(dataset: Dataset, keyword: str) -> str:
     return "" if element is None else element.content.decode("ascii", "replace").strip(" \0").upper()
 
 
+def raw_bytes(dataset: Dataset, keyword: str) -> bytes:
+    """Return an element as it is in the file, b"" when it is missing."""
+    element = _element(dataset, keyword)
+    return b"" if element is None else element.content
+
+
 def words(dataset: Dataset, keyword: str) -> npt.NDArray[np.uint16] | None:
     """Return the unsigned 16-bit values of an element, whatever sign its VR gives them; None without it."""
     element = _element(dataset, keyword)

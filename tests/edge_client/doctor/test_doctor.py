@@ -6,6 +6,7 @@ import re
 import shutil
 import socket
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -20,8 +21,9 @@ from fedmedclip.edge_client.doctor.finding import State, bad, good
 from fedmedclip.edge_client.doctor.machine import disk, memory, processor, secrets
 from fedmedclip.edge_client.doctor.table import print_table
 from fedmedclip.edge_client.doctor.training import training
-from fedmedclip.edge_client.doctor.work import features
+from fedmedclip.edge_client.doctor.work import features, split
 from fedmedclip.edge_client.features.feature_store import FeatureStore
+from fedmedclip.edge_client.images.split import ContentLabel, split_images
 from fedmedclip.protocol.errors import BundleError
 from fedmedclip.protocol.link.settings import LinkSettings
 from fedmedclip.simulation.processes.brokers import MosquittoBroker
@@ -175,6 +177,22 @@ def test_the_feature_store_is_counted_and_not_made(tmp_path):
     assert features(path).words.startswith("0 embeddings")
     path.write_text("something else")
     assert features(path).state is State.NOTE
+
+
+def test_a_split_that_tests_on_look_alikes_of_training_is_named(tmp_path):
+    record = tmp_path / "split.csv"
+    assert split(record) is None
+    images = [
+        ContentLabel("a", f"{row}.png", bytes([row]) * 32, f"g{row // 2}", "patient") for row in range(40)
+    ]
+    split_images(images, record, seed=1)
+    assert split(record).state is State.OK
+    split_images([replace(image, group="p") for image in images], record, seed=1)
+    found = split(record)
+    assert found.state is State.NOTE
+    assert "8 of 8 test" in found.words
+    record.write_text("something else")
+    assert split(record).state is State.BAD
 
 
 def test_a_build_for_graphics_cards_without_one_is_larger_than_need_be(tmp_path):

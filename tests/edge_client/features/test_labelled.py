@@ -2,6 +2,8 @@
 
 import gc
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -10,6 +12,7 @@ import pytest
 from PIL import Image
 
 from fedmedclip.edge_client.features.encoder import Encoder
+from fedmedclip.edge_client.features.extraction import extract_features
 from fedmedclip.edge_client.features.feature_store import FeatureStore
 from fedmedclip.edge_client.features.labelled import (
     LabelledFeatures,
@@ -85,6 +88,9 @@ def test_reports_everything_left_out(
         "1 other files ignored",
         "2 copies of another image; a copy is always in the same part",
         "1 images occur under more than one label; check them",
+        "18 groups, 2 of them of several images, the largest of 2 (images by source: look-alike 4); "
+        "a group is always in one part",
+        "2 pairs: the same pixels in two files; 1 of them under two labels",
     ]
     assert len(read_split(tmp_path / "split.csv")) == 18
 
@@ -201,6 +207,85 @@ def test_the_frames_of_a_file_stay_together(tmp_path: Path, class_folders: Path,
         assert counts["stroke"] >= 1
     recorded = read_split(tmp_path / "split.csv")
     assert len(recorded) == 21 + 6
+
+
+def test_look_alikes_are_in_one_part_whatever_their_files_are(tmp_path: Path, tiny_bundle: Bundle) -> None:
+    data = tmp_path / "data"
+    for label in ("glioma", "healthy"):
+        (data / label).mkdir(parents=True)
+        for number in range(20):
+            image = Image.fromarray(random_pixels(100 * len(label) + number, 40, 40)).resize((160, 160))
+            image.save(data / label / f"{number}.png")
+            image.save(data / label / f"{number}-saved-again.jpg", quality=80)
+    with FeatureStore(tmp_path / "features") as store:
+        site = load_site_features(data, tiny_bundle, store, tmp_path / "split.csv", seed=1)
+    part_of: dict[str, set[str]] = {}
+    for image, part in read_split(tmp_path / "split.csv").values():
+        assert image.reason == "look-alike"
+        part_of.setdefault(image.name.split(".")[0].removesuffix("-saved-again"), set()).add(part)
+    assert len(part_of) == 40
+    assert all(len(parts) == 1 for parts in part_of.values())
+    assert site.leak is not None
+    assert site.leak.line("split.csv") is None
+    assert "40 pairs: copies, re-saved or edited; 0 of them under two labels" in site.report.lines()
+
+
+def test_what_an_older_feature_store_lacks_is_seen_once(
+    tmp_path: Path, class_folders: Path, tiny_bundle: Bundle
+) -> None:
+    path = tmp_path / "features"
+    with FeatureStore(path) as store:
+        first = load_site_features(class_folders, tiny_bundle, store, tmp_path / "1.csv", seed=1)
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("DROP TABLE appearance")
+    for seen in (21, 0):
+        told: list[tuple[int, int]] = []
+        with FeatureStore(path) as store:
+            again = load_site_features(
+                class_folders, tiny_bundle, store, tmp_path / "2.csv", seed=1,
+                progress=lambda done, total, told=told: told.append((done, total)),
+            )  # fmt: skip
+        assert again.report.encoded == 0
+        assert told.count((1, 21)) == bool(seen)
+        assert again.grouping is not None
+        assert first.grouping is not None
+        assert again.grouping.names == first.grouping.names
+    with closing(sqlite3.connect(path)) as database, database:
+        assert database.execute("SELECT count(*) FROM appearance").fetchone() == (21,)
+        database.execute("UPDATE appearance SET seen = zeroblob(1044)")
+    with FeatureStore(path) as store:
+        assert (
+            store.get_appearances(extract_features(list_images([class_folders]), tiny_bundle, store).keys)
+            == {}
+        )
+
+
+def test_a_groups_file_that_changes_moves_no_image(
+    tmp_path: Path, class_folders: Path, tiny_bundle: Bundle
+) -> None:
+    groups, record = class_folders / "groups.csv", tmp_path / "split.csv"
+
+    def parts() -> dict[str, str]:
+        return {image.name: part for image, part in read_split(record).values()}
+
+    groups.write_text("file,group\nglioma/00.png,Ms Quillfeather\nglioma/01.png,Ms Quillfeather\n")
+    with FeatureStore(tmp_path / "features") as store:
+        first = load_site_features(class_folders, tiny_bundle, store, record, seed=1)
+        drawn = parts()
+        assert drawn["glioma/00.png"] == drawn["glioma/01.png"]
+        assert "Quillfeather" not in record.read_text()
+        assert first.leak is not None
+        assert first.leak.line("split.csv") is None
+        trained, tested = (
+            next(name for name, part in drawn.items() if part == wanted and name.startswith("glioma"))
+            for wanted in ("train", "test")
+        )
+        groups.write_text(f"file,group\n{trained},p\n{tested},p\n")
+        second = load_site_features(class_folders, tiny_bundle, store, record, seed=1)
+    assert parts() == drawn
+    assert second.leak is not None
+    assert second.leak.test == 1
+    assert "drawn before these groups were known" in str(second.leak.line("split.csv"))
 
 
 def write_archive(path: Path, **changes: np.ndarray) -> Path:

@@ -5,6 +5,7 @@ import random
 import resource
 import signal
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from fedmedclip.edge_client.images.split import (
     ContentLabel,
     Part,
     draw_parts,
+    leak_of,
     read_split,
     split_images,
 )
@@ -239,3 +241,86 @@ def test_a_new_image_joins_the_recorded_images_of_its_group() -> None:
     both = draw_parts(images, first, 1, DEFAULT_FRACTIONS)
     for image, other in zip(images[::2], images[1::2], strict=True):
         assert both[other.content_hash] == first[image.content_hash]
+
+
+def in_pairs(members: list[ContentLabel], reason: str = "look-alike") -> list[ContentLabel]:
+    return [replace(image, group=f"g{row // 2}", reason=reason) for row, image in enumerate(members)]
+
+
+def as_of_old(record: Path) -> None:
+    """Take away what records of before there were groups did not have."""
+    lines = [line.split(",")[:4] for line in record.read_text().splitlines()]
+    record.write_text("".join(",".join(cells) + "\n" for cells in lines))
+
+
+def test_the_record_says_group_and_reason(tmp_path: Path) -> None:
+    record = tmp_path / "split.csv"
+    members = in_pairs(images("a", 6), "patient") + images("b", 3)
+    parts = split_images(members, record, seed=1)
+    assert record.read_text().splitlines()[0] == "sha256,path,label,split,group,reason"
+    assert {tuple(line.split(",")[4:]) for line in record.read_text().splitlines()[1:]} == {
+        *((f"g{number}", "patient") for number in range(3)), ("", "seed")
+    }  # fmt: skip
+    assert read_split(record) == {image.content_hash: (image, parts[image.content_hash]) for image in members}
+    assert leak_of(read_split(record).values()).line("split.csv") is None
+
+
+def test_a_record_of_before_groups_goes_on_and_says_what_is_wrong(tmp_path: Path) -> None:
+    record = tmp_path / "split.csv"
+    parts = split_images(images("a", 60), record, seed=1)
+    as_of_old(record)
+    for _ in range(2):
+        assert split_images(in_pairs(images("a", 60)), record, seed=2) == parts
+        leak = leak_of(read_split(record).values())
+        assert leak.by_file
+        assert (leak.tests, leak.validations) == (12, 6)
+        expected = sum(
+            parts[image.content_hash] == "test"
+            and "train" in (parts[first.content_hash], parts[second.content_hash])
+            for first, second in zip(images("a", 60)[::2], images("a", 60)[1::2], strict=True)
+            for image in (first, second)
+        )
+        assert leak.test == expected > 0
+        line = leak.line("split.csv")
+        assert line is not None
+        assert line.startswith(f"split.csv was drawn by file: {leak.test} of 12 test and ")
+        assert "delete split.csv to draw a new split by group" in line
+    grown = split_images(in_pairs(images("a", 80)), record, seed=3)
+    assert parts.items() <= grown.items()
+    assert {image.reason for image, _ in read_split(record).values()} == {"file", "look-alike"}
+    record.unlink()
+    split_images(in_pairs(images("a", 60)), record, seed=1)
+    assert leak_of(read_split(record).values()).line("split.csv") is None
+
+
+def test_groups_that_change_move_nothing(tmp_path: Path) -> None:
+    record = tmp_path / "split.csv"
+    members = images("a", 40)
+    parts = split_images(in_pairs(members), record, seed=1)
+    shifted = in_pairs(members[1:] + members[:1], "groups file")
+    assert split_images(shifted, record, seed=1) == parts
+    recorded = read_split(record)
+    assert {image.group for image, _ in recorded.values()} == {image.group for image in shifted}
+    assert {image.reason for image, _ in recorded.values()} == {"look-alike"}
+    line = leak_of(recorded.values()).line("split.csv")
+    assert line is not None
+    assert line.startswith("split.csv was drawn before these groups were known: ")
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 8)), min_size=1, max_size=40), st.integers(0, 9)
+)
+def test_no_draw_tests_on_a_group_that_it_trains_on(members: list[tuple[str, int]], seed: int) -> None:
+    grouped = [
+        ContentLabel(label, str(row), hashlib.sha256(bytes([row])).digest(), f"g{group}" if group else "")
+        for row, (label, group) in enumerate(members)
+    ]
+    parts = draw_parts(grouped, {}, seed, DEFAULT_FRACTIONS)
+    leak = leak_of((image, parts[image.content_hash]) for image in grouped)
+    assert (leak.test, leak.validation) == (0, 0)
+    # A later image of a group joins it, so nothing leaks afterwards either.
+    first = grouped[: len(grouped) // 2]
+    recorded = draw_parts(first, {}, seed, DEFAULT_FRACTIONS)
+    parts = draw_parts(grouped, recorded, seed, DEFAULT_FRACTIONS)
+    assert leak_of((image, parts[image.content_hash]) for image in grouped).test == 0

@@ -1,6 +1,7 @@
 """From nothing to a member that trains, and to one that is revoked: commands alone, over a real Mosquitto."""
 
 import signal
+import stat
 import time
 from pathlib import Path
 
@@ -144,8 +145,12 @@ def test_a_hospital_joins_trains_follows_a_new_key_is_revoked_and_comes_back(tri
         trial.run("site", "backup", str(backup), "--config", configuration)
         a.process.send_signal(signal.SIGKILL)
         a.process.wait()
+        site_state = trial.folder / "site-a" / "site-state"
+        kept = {name: (site_state / name).read_bytes() for name in ("split.csv", "groups.key")}
+        assert stat.S_IMODE((site_state / "groups.key").stat().st_mode) == 0o600
         for path in (trial.folder / "site-a" / "site-state").iterdir():
             path.unlink()
         trial.run("site", "restore", str(backup), "--config", configuration)
+        assert kept == {name: (site_state / name).read_bytes() for name in kept}
         restored = trial.start("restored", "site", "--config", configuration)
         said(restored, "trained on")

@@ -14,6 +14,7 @@ import pytest
 import zstandard
 from pydicom.data import get_testdata_file
 
+from fedmedclip.edge_client.images.split import read_split
 from fedmedclip.edge_client.inference.evaluation import run_evaluation
 from fedmedclip.edge_client.inference.prediction import run_prediction
 from fedmedclip.edge_client.learning.floors import NO_FLOORS
@@ -66,7 +67,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
     for label, name in enumerate(CLASS_NAMES):
         for number in range(4):
-            plant(folder / name / f"{FILE_NAME}-{number}.dcm", 10 * label + number)
+            patient = f"{PLANTED['PatientID']}-{label}-{number // 2}"
+            plant(folder / name / f"{FILE_NAME}-{number}.dcm", 10 * label + number, PatientID=patient)
     # Files whose refusal could quote what they hold.
     damaged = folder / CLASS_NAMES[0]
     plant(damaged / "window.dcm", 91, WindowCenter="Quillfeather", WindowWidth="Ottoline")
@@ -158,6 +160,16 @@ def test_a_federation_gives_nothing_of_a_header_away(
             time.sleep(0.05)
     log = (tmp_path / "logs" / "site.log").read_text()
     assert "5 skipped" in log or "6 skipped" in log or "7 skipped" in log, log
+    recorded = read_split(tmp_path / "site" / "split.csv")
+    assert {image.reason for image, _ in recorded.values()} == {"patient"}
+    parts: dict[str, set[str]] = {}
+    for image, part in recorded.values():
+        parts.setdefault(image.group, set()).add(part)
+    assert all(len(found) == 1 for found in parts.values())
+    key = (tmp_path / "site" / "groups.key").read_bytes()
+    assert len(key) == 32
+    assert key not in bytes(wire)
+    assert not any(group.encode() in bytes(wire) for group in parts)
     assert len(wire) > 1000
     assert_silent("the wire", unpacked(bytes(wire)), [*SECRETS, FILE_NAME])
     files = [path for folder in ("logs", "site", "aggregator") for path in (tmp_path / folder).rglob("*")]
