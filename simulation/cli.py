@@ -315,3 +315,58 @@ def robustness_command(
         alpha, maximum_update_norm, visible(shlex.join(["fedmedclip", *sys.argv[1:]])),
     )  # fmt: skip
     run_robustness(settings, Console())
+
+
+@bench_app.command("newcomer")
+def newcomer_command(
+    out: Out,
+    data: Data = None,
+    bundle: BundleFolder = None,
+    features: Features = None,
+    methods: Annotated[
+        str, typer.Option(help="How the heads train: names with commas between them, or `all`.")
+    ] = "fedmedclip,whitened-memory,linear-probe",
+    pooled: Annotated[
+        str, typer.Option(help="Methods that also train on all images in one place; the first is `pooled`.")
+    ] = "fedmedclip,whitened-memory,linear-probe",
+    labels: Annotated[
+        str,
+        typer.Option(
+            help="How many labelled images of each class the newcomer has: numbers with commas, or all."
+        ),
+    ] = "0,1,2,4,8,16,all",
+    codec: Annotated[
+        str, typer.Option(help="How heads are encoded; UP/DOWN for two directions.")
+    ] = "lowrank",
+    rule: Annotated[
+        str | None, typer.Option(help="Aggregation rule. Default: that of a federation that names none.")
+    ] = None,
+    rounds: Rounds = 30,
+    seeds: Seeds = "0,1,2",
+    missing_class: Annotated[
+        bool,
+        typer.Option(
+            help="Also let the newcomer never have seen one of its classes, with the most of --labels."
+        ),
+    ] = True,
+    floors: KeepFloors = True,
+) -> None:
+    """Let each hospital in turn join with few labelled images, and measure what the others give it.
+
+    The others are the federation with all of their training images. A newcomer below the floors trains its
+    private head beside it and sends nothing, as a real site does. The same command gives the same numbers;
+    stopped, it goes on where it was.
+    """
+    import shlex
+    import sys
+
+    from rich.console import Console
+
+    from fedmedclip.simulation.federation.source import Source
+    from fedmedclip.simulation.newcomer.benchmark import NewcomerSettings, run_newcomer
+
+    settings = NewcomerSettings(
+        out, Source(data, bundle, features), methods, pooled, labels, seeds, codec, rule, rounds,
+        missing_class, floors, visible(shlex.join(["fedmedclip", *sys.argv[1:]])),
+    )  # fmt: skip
+    run_newcomer(settings, Console())

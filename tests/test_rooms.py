@@ -52,6 +52,8 @@ FLOORS = {
         "doctor",
         "enrolment",
     ],
+    "simulation": ["phantoms processes", "federation", "accuracy bandwidth demo robustness", "newcomer"],
+    "edge_client": ["heads images", "features learning", "bundles inference", "site", "doctor", "enrolment"],
 }
 # What puts the parts of a large room together.
 ROOF = {f"{large}/cli.py" for large in FLOORS} | {"aggregator/service.py", "aggregator/loop.py"}

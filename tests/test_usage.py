@@ -23,6 +23,7 @@ COMMANDS = [
     ["bundle", "verify"],
     ["bench", "accuracy"],
     ["bench", "bandwidth"],
+    ["bench", "newcomer"],
     ["bench", "robustness"],
 ]
 

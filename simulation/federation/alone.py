@@ -81,7 +81,7 @@ class PooledTraining:
 
     def private_head(self, site: str) -> NamedArrays:
         """Return the one private head."""
-        return self._private
+        return head_of(self._private)
 
     def close(self) -> None:
         """Nothing is held open."""
