@@ -46,13 +46,15 @@ def export_bundle(
     with_text: bool = False,
     calibrate: Path | None = None,
     limits: Limits = DEFAULT_LIMITS,
+    own_length: bool = False,
 ) -> Bundle:
     """Export an open_clip model as a bundle, and return the bundle opened.
 
     `model` and `pretrained` are as for `export.model.load_model`. `report` is told each step before it
     begins. `images` is a folder to measure the parity on; without it, generated images are used. With
     `force`, a bundle at `out` is replaced. `with_text` adds the text tower and its tokenizer. `calibrate` is
-    a folder of images to choose the form of an int8 encoder by, and `limits` say what that may lose. The
+    a folder of images to choose the form of an int8 encoder by, and `limits` say what that may lose. With
+    `own_length` embeddings keep the length that the model gives them, as the papers' code feeds them. The
     same inputs, versions and kind of processor give the same bytes.
 
     Raises InvalidInputError when an input cannot be used or the bundle not written, and ParityError when
@@ -61,6 +63,10 @@ def export_bundle(
     check_target(out, force=force)
     if calibrate and precision != "int8":
         raise InvalidInputError(f"--calibrate is for --precision int8, not {precision}; leave it out")
+    if own_length and precision == "int8":
+        raise InvalidInputError(
+            "--own-length is for --precision fp32 or fp16: how 8 bits change a length is not measured"
+        )
     report(f"loading {model}")
     loaded = load_model(model, pretrained)
     report(f"embedding the prompts of {len(prompts.classes)} classes")
@@ -72,7 +78,9 @@ def export_bundle(
         names = list(prompts.classes)
         calibration = read_calibration(calibrate, loaded.preprocessing, names, class_embeddings)
     report("writing the image encoder as ONNX")
-    encoder, quantization = in_precision(encoder_to_onnx(loaded), precision, calibration, limits, report)
+    encoder, quantization = in_precision(
+        encoder_to_onnx(loaded, own_length=own_length), precision, calibration, limits, report
+    )
     with new_bundle(out, force=force) as folder:
         write_model(encoder, folder / IMAGE_ENCODER)
         (folder / CLASS_EMBEDDINGS).write_bytes(encode_array(class_embeddings))
@@ -94,11 +102,14 @@ def export_bundle(
             class_names=list(prompts.classes),
             prompts=prompts,
             preprocessing=loaded.preprocessing,
-            parity=measure_parity(loaded, folder / IMAGE_ENCODER, compared, precision, limits.min_cosine),
+            parity=measure_parity(
+                loaded, folder / IMAGE_ENCODER, compared, precision, limits.min_cosine, own_length=own_length
+            ),
             versions=_versions() | (text_versions() if text else {}),
             files={path.name: _sha256(path) for path in sorted(folder.iterdir())},
             quantization=quantization,
             text=text,
+            own_length=True if own_length else msgspec.UNSET,
         )
         (folder / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest)) + b"\n")
     return open_bundle(out)

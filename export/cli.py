@@ -88,6 +88,14 @@ def export_command(
     with_text: Annotated[
         bool, typer.Option("--with-text", help="Add the text tower, for new prompts on the edge.")
     ] = False,
+    own_length: Annotated[
+        bool,
+        typer.Option(
+            "--own-length",
+            help="Leave embeddings at the model's own length, as the papers' code feeds them to heads; "
+            "for fp32 and fp16.",
+        ),
+    ] = False,
     key: Annotated[
         Path | None,
         typer.Option(
@@ -131,6 +139,7 @@ def export_command(
             with_text=with_text,
             calibrate=calibrate,
             limits=Limits(min_cosine, min_agreement),
+            own_length=own_length,
         )
     signed_by = "nobody"
     if signing_key is not None:
@@ -185,6 +194,7 @@ def _summary(bundle: "Bundle") -> str:
     manifest, parity = bundle.manifest, bundle.manifest.parity
     model = f"{manifest.model} ({manifest.pretrained})" if manifest.pretrained else manifest.model
     size = bundle.image_encoder_bytes / 1e6
+    own_length = ", of the model's own length" if manifest.own_length is True else ""
     eight_bit = ""
     if manifest.quantization:
         counts = ", ".join(f"{count} {name}" for name, count in manifest.quantization.quantized.items())
@@ -204,7 +214,7 @@ def _summary(bundle: "Bundle") -> str:
         (
             f"bundle   {visible(bundle.folder)}",
             f"model    {model}, {manifest.precision}{eight_bit}",
-            f"encoder  {size:.1f} MB, {manifest.embedding_size} values per image",
+            f"encoder  {size:.1f} MB, {manifest.embedding_size} values per image{own_length}",
             f"classes  {visible(', '.join(manifest.class_names))}",
             f"parity   largest error {parity.embedding_max_abs_error:g}, least cosine {parity.cosine_min:g} "
             f"on {parity.images} images; pixels equal",

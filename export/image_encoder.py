@@ -1,4 +1,4 @@
-"""The image tower as an ONNX graph: uint8 images in, unit-length embeddings out.
+"""The image tower as an ONNX graph: uint8 images in, embeddings out, of unit length unless asked otherwise.
 
 Normalisation and layout are part of the graph, so that the edge hands over the pixels that
 `protocol.bundle.preprocessing.fit` gives and nothing else.
@@ -17,26 +17,27 @@ INPUT_NAME = "image"
 OUTPUT_NAME = "embedding"
 
 
-def encoder_to_onnx(loaded: LoadedModel) -> Any:
+def encoder_to_onnx(loaded: LoadedModel, *, own_length: bool = False) -> Any:
     """Return the image encoder as an `onnx.ModelProto`, the same for the same weights.
 
     Input `image`: uint8 (batch, height, width, 3), RGB. Output `embedding`: float32 (batch, D), rows of unit
-    length. The batch is free. Raises InvalidInputError when the tower has an operation that ONNX lacks.
+    length, or with `own_length` of the length that the tower gives them. The batch is free. Raises
+    InvalidInputError when the tower has an operation that ONNX lacks.
     """
     import torch
 
     height, width = loaded.preprocessing.height, loaded.preprocessing.width
     example = torch.zeros(2, height, width, 3, dtype=torch.uint8)
     tower = f"the image tower of {loaded.source.shown_name}"
-    return module_to_onnx(_tower(loaded), example, INPUT_NAME, OUTPUT_NAME, tower)
+    return module_to_onnx(_tower(loaded, own_length), example, INPUT_NAME, OUTPUT_NAME, tower)
 
 
-def _tower(loaded: LoadedModel) -> "torch.nn.Module":
-    """Return the image tower between uint8 pixels and unit embedding, in its form for inference."""
+def _tower(loaded: LoadedModel, own_length: bool) -> "torch.nn.Module":
+    """Return the image tower between uint8 pixels and embedding, in its form for inference."""
     import torch
 
     class ImageEncoder(torch.nn.Module):
-        """uint8 (batch, height, width, 3) -> float32 (batch, D) of unit length."""
+        """uint8 (batch, height, width, 3) -> float32 (batch, D)."""
 
         scale: torch.Tensor
         shift: torch.Tensor
@@ -54,6 +55,6 @@ def _tower(loaded: LoadedModel) -> "torch.nn.Module":
             features = self.visual(pixels * self.scale + self.shift)
             # CoCa's tower also gives the tokens for its text decoder.
             embedding = features[0] if isinstance(features, tuple) else features
-            return torch.nn.functional.normalize(embedding, dim=-1)
+            return embedding if own_length else torch.nn.functional.normalize(embedding, dim=-1)
 
     return ImageEncoder(inference_form(loaded.network.visual), loaded.preprocessing).eval()

@@ -41,8 +41,13 @@ def measure_parity(
     images: Iterable["Image"],
     precision: Precision,
     min_cosine: float = INT8_COSINE_MIN,
+    *,
+    own_length: bool = False,
 ) -> Parity:
     """Return how far the ONNX file `encoder` is from the loaded model on these images.
+
+    Embeddings of `own_length` are compared as fractions of the original's length, which is then held as
+    closely as the direction.
 
     Figures are rounded to the digits that say something. Raises ParityError when a pixel differs,
     when an fp32 embedding differs by more than 1e-4 in one value, or when the cosine between an fp16
@@ -54,13 +59,18 @@ def measure_parity(
     exported: list[npt.NDArray[np.float32]] = []
     for batch in _batches(images):
         fitted = np.stack([fit(image, loaded.preprocessing) for image in batch])
-        normalized, embeddings = _with_open_clip(loaded, batch)
+        normalized, embeddings = _with_open_clip(loaded, batch, own_length=own_length)
         pixels = _to_levels(normalized, loaded)
         pixel_max_difference = max(pixel_max_difference, int(np.abs(pixels - fitted).max()))
         references.append(embeddings)
         exported.append(session.run([OUTPUT_NAME], {INPUT_NAME: fitted})[0])
     reference, result = np.concatenate(references), np.concatenate(exported)
-    cosines = np.minimum(np.sum(reference * result, axis=1, dtype=np.float64), 1.0)
+    lengths: npt.NDArray[np.float32] | float = 1.0
+    if own_length:
+        originals = np.linalg.norm(reference, axis=1, keepdims=True)
+        reference, result = reference / originals, result / originals
+        lengths = np.linalg.norm(result, axis=1)
+    cosines = np.minimum(np.sum(reference * result, axis=1, dtype=np.float64) / lengths, 1.0)
     parity = Parity(
         images=len(reference),
         pixel_max_difference=pixel_max_difference,
@@ -125,14 +135,17 @@ def _batches(images: Iterable["Image"]) -> Iterator[list["Image"]]:
 
 
 def _with_open_clip(
-    loaded: LoadedModel, images: list["Image"]
+    loaded: LoadedModel, images: list["Image"], *, own_length: bool = False
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Return open_clip's input, float32 (batch, 3, height, width), and its unit embeddings (batch, D)."""
+    """Return open_clip's input, float32 (batch, 3, height, width), and its embeddings (batch, D).
+
+    They are unit rows, or with `own_length` of the length that the model gives them.
+    """
     import torch
 
     with one_thread(), torch.no_grad():
         batch = torch.stack([loaded.transform(image) for image in images])
-        embeddings = loaded.network.encode_image(batch, normalize=True)
+        embeddings = loaded.network.encode_image(batch, normalize=not own_length)
     return batch.numpy(), embeddings.numpy()
 
 

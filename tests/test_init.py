@@ -21,7 +21,7 @@ STRUCTURES = {"site": SiteConfiguration, "aggregator": AggregatorConfiguration}
 SHOWN = {
     "feature_store", "uplink_codec", "aggregator_key", "port", "ca_file", "certificate_file", "key_file",
     "username", "password_file", "client_id", "proxy", "sites_per_round", "buffer_size", "key", "roster",
-    "rule", "authority_passphrase_file",
+    "rule", "authority_passphrase_file", "adaptation_weight",
 }  # fmt: skip
 
 

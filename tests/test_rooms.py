@@ -32,7 +32,9 @@ HEAVY = {
     "pydantic",
 }
 LEARNING = "edge_client/learning"
-MAY_USE_TORCH = {f"{LEARNING}/{name}.py" for name in ("layers", "losses", "masked_linear", "settled_norms")}
+MAY_USE_TORCH = {
+    f"{LEARNING}/{name}.py" for name in ("layers", "losses", "masked_linear", "optimizers", "settled_norms")
+}
 MAY_USE_TORCH |= {f"{LEARNING}/training.py", f"{LEARNING}/methods"}
 
 

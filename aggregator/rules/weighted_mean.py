@@ -23,8 +23,8 @@ def mean_of(
 ) -> NamedArrays:
     """Return sum(weight * factor * delta) / sum(weight), accumulated in float64 in the order given.
 
-    One update is in memory at a time. `factors` are by site, 1 where none is given. Raises ValueError when
-    there is no update.
+    No value of a delta counts for more than its array's `largest_change`. One update is in memory at a time.
+    `factors` are by site, 1 where none is given. Raises ValueError when there is no update.
     """
     total_weight = 0.0
     total = arithmetic.zeros(specification)
@@ -32,8 +32,11 @@ def mean_of(
         total_weight += update.weight
         counted = update.weight * (1.0 if factors is None else factors.get(update.site, 1.0))
         delta = update.delta()
-        for name, array in total.items():
-            array += counted * delta[name].astype(np.float64)
+        for tensor in specification.tensors:
+            change = delta[tensor.name].astype(np.float64)
+            if tensor.largest_change < np.inf:
+                np.clip(change, -tensor.largest_change, tensor.largest_change, out=change)
+            total[tensor.name] += counted * change
     if total_weight <= 0.0:
         raise ValueError("a round cannot be aggregated without updates")
     return {name: (array / total_weight).astype(np.float32) for name, array in total.items()}

@@ -89,8 +89,8 @@ class Trial:
             )
 
         trained = train_within(self.floors, method, pool.embeddings[images], labels, train)
-        delta = change_to_send(method, trained.shared, before, None)
         specification = shared_head_specification(method, size, classes)
+        delta = change_to_send(method, trained.shared, before, None, specification)
         number = int(self.floors.shared_images(method, labels).sum())
         return {
             codec: Observed(

@@ -26,13 +26,14 @@ def show(folder: Path) -> list[tuple[str, str]]:
     """
     bundle = open_bundle(folder)
     manifest, parity = bundle.manifest, bundle.manifest.parity
+    length = "the model's own length" if manifest.own_length is True else "unit length"
     rows = [
         ("bundle", str(folder)),
         ("sha256", bundle.digest.hex()),
         ("signed by", words_of_signer(signer(folder))),
         ("model", f"{manifest.model} ({manifest.pretrained})" if manifest.pretrained else manifest.model),
         ("precision", _precision(bundle)),
-        ("embedding", f"{manifest.embedding_size} values, logit scale {manifest.logit_scale:.4g}"),
+        ("embedding", f"{manifest.embedding_size} values, {length}, logit scale {manifest.logit_scale:.4g}"),
         ("images", preprocessing_words(manifest.preprocessing)),
         (
             "parity",

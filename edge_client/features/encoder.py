@@ -65,7 +65,9 @@ class Encoder:
         self._check_interface()
 
     def encode(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Return the unit embeddings, float32 (N, D), of images uint8 (N, height, width, 3).
+        """Return the embeddings, float32 (N, D), of images uint8 (N, height, width, 3).
+
+        They are of unit length unless the bundle's manifest says `own_length`.
 
         Raises BundleError when the encoder fails or gives values that are not finite, ValueError for images
         of another shape or dtype.

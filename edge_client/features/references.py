@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import Meta
 
-from fedmedclip.edge_client.heads.layers import unit_rows
+from fedmedclip.edge_client.heads.layers import are_unit_rows, unit_rows
 from fedmedclip.protocol.bundle.bundle import REFERENCE_FILE, Bundle
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.malformed import MALFORMED
@@ -28,20 +28,28 @@ Floats = npt.NDArray[np.float32]
 Size = Annotated[int, Meta(ge=1, le=1 << 16)]
 
 
-class ReferenceEmbeddings(msgspec.Struct, frozen=True, tag="embeddings", forbid_unknown_fields=True):
-    """Unit vectors in 8 bits: row i is `values[i] * scales[i]`; `values` int8 (rows, D), `scales` float32."""
+class ReferenceEmbeddings(
+    msgspec.Struct, frozen=True, tag="embeddings", forbid_unknown_fields=True, omit_defaults=True
+):
+    """Vectors in 8 bits: row i is `values[i] * scales[i]`; `values` int8 (rows, D), `scales` float32.
+
+    Of unit length, or with `own_length` of that of a bundle whose manifest says so.
+    """
 
     format: int
     rows: Size
     embedding_size: Size
     scales: bytes
     values: bytes
+    own_length: bool = False
 
 
-class ReferenceStatistics(msgspec.Struct, frozen=True, tag="statistics", forbid_unknown_fields=True):
+class ReferenceStatistics(
+    msgspec.Struct, frozen=True, tag="statistics", forbid_unknown_fields=True, omit_defaults=True
+):
     """Mean (D,), covariance factors (rank, D) and the deviation per value of what they leave out: float32.
 
-    Of no class, and of no single image once `noise` was added to them.
+    Of no class, and of no single image once `noise` was added to them; `own_length` as of the embeddings.
     """
 
     format: int
@@ -49,57 +57,73 @@ class ReferenceStatistics(msgspec.Struct, frozen=True, tag="statistics", forbid_
     embedding_size: Size
     mean: bytes
     factors: bytes
-    remainder: Annotated[float, Meta(ge=0, le=1)]
+    remainder: Annotated[float, Meta(ge=0, le=1e6)]
+    own_length: bool = False
 
 
 Reference = ReferenceEmbeddings | ReferenceStatistics
 
 
 def quantised(embeddings: Floats) -> ReferenceEmbeddings:
-    """Return the unit rows of embeddings (N, D) in 8 bits."""
-    unit = unit_rows(embeddings)
-    scales = (np.abs(unit).max(axis=1, keepdims=True) / _STEPS).astype("<f4")
-    values = np.rint(unit / np.maximum(scales, np.float32(1e-12))).astype(np.int8)
-    return ReferenceEmbeddings(FORMAT, len(unit), unit.shape[1], scales.tobytes(), values.tobytes())
+    """Return embeddings (N, D) in 8 bits, at unit length unless they have another."""
+    own_length = not are_unit_rows(embeddings)
+    rows = embeddings if own_length else unit_rows(embeddings)
+    scales = (np.abs(rows).max(axis=1, keepdims=True) / _STEPS).astype("<f4")
+    values = np.rint(rows / np.maximum(scales, np.float32(1e-12))).astype(np.int8)
+    return ReferenceEmbeddings(
+        FORMAT, len(rows), rows.shape[1], scales.tobytes(), values.tobytes(), own_length
+    )
 
 
 def summarised(embeddings: Floats, rank: int, noise: float, seed: int) -> ReferenceStatistics:
-    """Return mean and the `rank` largest covariance factors of the unit rows of (N, D).
+    """Return mean and the `rank` largest covariance factors of (N, D), at unit length or the rows' own.
 
     Gaussian noise of deviation `noise` times the embeddings' own mean deviation per value, divided by the
     root of N, is added to each value of mean and factors. That hides an image's part, without a formal
     guarantee. Raises InvalidInputError when there are too few images.
     """
-    unit = unit_rows(embeddings).astype(np.float64)
-    images, size = unit.shape
+    own_length = not are_unit_rows(embeddings)
+    rows = (embeddings if own_length else unit_rows(embeddings)).astype(np.float64)
+    images, size = rows.shape
     if images < 2:
         raise InvalidInputError(f"statistics need at least 2 images, there are {images}")
     rank = min(rank, size, images - 1)
-    mean = unit.mean(axis=0)
-    _, lengths, directions = np.linalg.svd((unit - mean) / np.sqrt(images - 1), full_matrices=False)
+    mean = rows.mean(axis=0)
+    _, lengths, directions = np.linalg.svd((rows - mean) / np.sqrt(images - 1), full_matrices=False)
     factors = lengths[:rank, None] * directions[:rank]
     remainder = float(np.sqrt((lengths[rank:] ** 2).sum() / size))
     draw = np.random.Generator(np.random.Philox(seed))
-    deviation = noise * float(unit.std(axis=0).mean()) / np.sqrt(images)
+    deviation = noise * float(rows.std(axis=0).mean()) / np.sqrt(images)
     mean = mean + deviation * draw.standard_normal(mean.shape)
     factors = factors + deviation * draw.standard_normal(factors.shape)
     return ReferenceStatistics(
-        FORMAT, rank, size, mean.astype("<f4").tobytes(), factors.astype("<f4").tobytes(), remainder
+        FORMAT,
+        rank,
+        size,
+        mean.astype("<f4").tobytes(),
+        factors.astype("<f4").tobytes(),
+        remainder,
+        own_length,
     )
 
 
 def target_embeddings(reference: Reference, number: int, seed: int) -> Floats:
-    """Return unit rows (n, D) of the target domain: all embeddings, or `number` drawn from the statistics."""
+    """Return rows (n, D) of the target domain: all embeddings, or `number` drawn from the statistics.
+
+    At unit length, or at their own where the set says so.
+    """
     size = reference.embedding_size
     if isinstance(reference, ReferenceEmbeddings):
         values = np.frombuffer(reference.values, np.int8).reshape(-1, size).astype(np.float32)
-        return unit_rows(values * np.frombuffer(reference.scales, "<f4")[:, None])
+        rows = values * np.frombuffer(reference.scales, "<f4")[:, None]
+        return rows if reference.own_length else unit_rows(rows)
     mean = np.frombuffer(reference.mean, "<f4")
     factors = np.frombuffer(reference.factors, "<f4").reshape(-1, size)
     draw = np.random.Generator(np.random.Philox(seed))
     along = draw.standard_normal((number, len(factors))) @ factors
     across = reference.remainder * draw.standard_normal((number, size))
-    return unit_rows((mean + along + across).astype(np.float32))
+    rows = (mean + along + across).astype(np.float32)
+    return rows if reference.own_length else unit_rows(rows)
 
 
 def encode_reference(reference: Reference) -> bytes:

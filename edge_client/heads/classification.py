@@ -7,11 +7,15 @@ from fedmedclip.edge_client.heads.ensemble import softmax
 from fedmedclip.edge_client.heads.heads import Predictions, predict_probabilities
 from fedmedclip.edge_client.heads.heads_file import Heads
 from fedmedclip.edge_client.heads.layers import unit_rows
+from fedmedclip.edge_client.heads.method import site_method
 from fedmedclip.protocol.bundle.bundle import Bundle
 
 
 def predict(heads: Heads, bundle: Bundle, embeddings: npt.NDArray[np.float32]) -> Predictions:
-    """Classify embeddings, float32 (N, D), with a site's heads."""
+    """Classify embeddings, float32 (N, D) as the bundle's encoder gives them, with a site's heads."""
+    # By what the manifest says, not by looking at values: deployment records these steps without any.
+    if bundle.manifest.own_length is True and not site_method(heads.method).own_length:
+        embeddings = unit_rows(embeddings)
     return predict_probabilities(
         heads.method,
         heads.shared,

@@ -49,10 +49,10 @@ def predict_probabilities(
 ) -> Predictions:
     """Classify embeddings.
 
-    `embeddings` float32 (N, D) as the bundle's encoder gives them, `class_embeddings` float32 (C, D) of unit
-    rows, `logit_scale` the bundle's. The arrays of the heads are those of `shared_head_specification` and
-    `private_head_specification`; they are not checked here (`load_heads` does). Without a `rule` the heads
-    vote as the method has it.
+    `embeddings` float32 (N, D) as the method takes them (`SiteMethod.taken`), `class_embeddings` float32
+    (C, D) of unit rows, `logit_scale` the bundle's. The arrays of the heads are those of
+    `shared_head_specification` and `private_head_specification`; they are not checked here (`load_heads`
+    does). Without a `rule` the heads vote as the method has it.
 
     Raises InvalidInputError for an unknown method.
     """

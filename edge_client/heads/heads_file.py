@@ -165,7 +165,10 @@ def _check_layout(file: Any, shared: HeadSpecification, private: HeadSpecificati
     names = set(file.keys())
     if names != expected.keys():
         differing = sorted(names ^ expected.keys())[:4]
-        raise HeadError(f"its arrays are not the method's (missing or unknown: {', '.join(differing)[:200]})")
+        raise HeadError(
+            f"its arrays are not the method's (missing or unknown: {', '.join(differing)[:200]}); use the "
+            "fedmedclip that wrote it, or train anew"
+        )
     for name, shape in expected.items():
         part = file.get_slice(name)
         if tuple(part.get_shape()) != shape or part.get_dtype() != "F32":

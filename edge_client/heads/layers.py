@@ -73,6 +73,11 @@ def tanh(x: Floats) -> Floats:
     return np.tanh(x)
 
 
+def are_unit_rows(x: Floats) -> bool:
+    """Whether each row of (N, D) has unit length, to a thousandth; true of no rows."""
+    return bool(np.abs(np.linalg.norm(x, axis=1) - 1).max(initial=0) <= 1e-3)
+
+
 def unit_rows(x: Floats) -> Floats:
     """Return a new array with each row of (N, D) scaled to unit length; zero rows stay zero."""
     lengths = np.linalg.norm(x, axis=1, keepdims=True)

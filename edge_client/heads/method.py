@@ -8,7 +8,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
+import numpy.typing as npt
+
 from fedmedclip.edge_client.heads.ensemble import ENTROPY, EnsembleRule
+from fedmedclip.edge_client.heads.layers import are_unit_rows, unit_rows
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.heads.methods import Arrays, Method, method_named
 
@@ -50,6 +54,8 @@ class SiteMethod(Method):
     `private_arrays(D, C)` are what a site keeps between rounds, None when there is nothing; they may serve
     training only, such as FAA-CLIP's discriminator. With a `private_pass` the private head classifies, and
     the heads vote by `ensemble`. `adapts`: training uses a reference set of the domain to adapt to.
+    `own_length`: embeddings that a bundle leaves at the model's own length reach the heads like that, as in
+    the papers; otherwise they are scaled to unit length first.
     """
 
     shared_pass: SharedPass
@@ -57,6 +63,11 @@ class SiteMethod(Method):
     private_pass: PrivatePass | None = None
     ensemble: EnsembleRule = ENTROPY
     adapts: bool = False
+    own_length: bool = False
+
+    def taken(self, embeddings: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Return embeddings float32 (N, D) as the heads take them; unit rows keep their bits."""
+        return embeddings if self.own_length or are_unit_rows(embeddings) else unit_rows(embeddings)
 
 
 def site_method(name: str) -> SiteMethod:

@@ -16,8 +16,8 @@ from fedmedclip.protocol.heads.head import NamedArrays
 Floats = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
 
-SHRINKAGE = 0.3
-"""Added to the scatter's eigenvalues, in units of their mean."""
+SHRINKAGES = (0.1, 0.3, 1.0, 3.0)
+"""What may be added to the scatter's eigenvalues, in units of their mean."""
 _SMALLEST_SHARE = 1e-3
 _TOLERANCE = 0.1
 
@@ -40,6 +40,30 @@ class Whitening:
         """Whiten rows (N, D)."""
         whitened: Floats = (embeddings - self.centre.astype(np.float32)) @ self.transform.astype(np.float32)
         return whitened
+
+
+@dataclass(frozen=True)
+class Axes:
+    """The scatter's axes, float64: whitening for any shrinkage without solving for them again.
+
+    `values` (D,) are its eigenvalues in units of their mean, `vectors` (D, D) its eigenvectors as columns,
+    `unit` their mean. `means` (C, D), `centre` (D,) and `present` (C,) are as of `Whitening`, not whitened.
+    """
+
+    values: npt.NDArray[np.float64]
+    vectors: npt.NDArray[np.float64]
+    unit: float
+    means: npt.NDArray[np.float64]
+    centre: npt.NDArray[np.float64]
+    present: npt.NDArray[np.bool_]
+
+    def whitening(self, shrinkage: float) -> Whitening:
+        """Return the whitening by scatter + shrinkage times its mean eigenvalue."""
+        lengths = np.sqrt((self.values + shrinkage) * self.unit * len(self.values))
+        transform = self.vectors / lengths
+        prototypes = (self.means - self.centre) @ transform
+        expected = max(float((self.values / (self.values + shrinkage)).mean()), 1e-3)
+        return Whitening(self.centre, transform, prototypes, self.present, expected)
 
 
 def statistics(embeddings: Floats, labels: Labels, classes: int) -> NamedArrays:
@@ -73,8 +97,8 @@ def arrived(shared: Mapping[str, Floats]) -> bool:
     )
 
 
-def whitening(shared: Mapping[str, Floats]) -> Whitening:
-    """Return what the shared arrays say; they hold at least one class.
+def axes_of(shared: Mapping[str, Floats]) -> Axes:
+    """Return the scatter's axes of shared arrays that hold at least one class.
 
     A scatter that went through a lossy codec is made a covariance again: symmetric, no negative eigenvalue,
     and what its trace lacks of the spread (low-rank updates bring the large directions first) put in evenly.
@@ -84,14 +108,11 @@ def whitening(shared: Mapping[str, Floats]) -> Whitening:
     means = shared["class_sums"].astype(np.float64) / np.maximum(shares, _SMALLEST_SHARE)[:, None]
     centre = means[present].mean(axis=0)
     scatter = shared["scatter"].astype(np.float64)
-    size = len(scatter)
-    unit = max(float(shared["spread"][0]), 1e-3) / size
+    unit = max(float(shared["spread"][0]), 1e-3) / len(scatter)
     values, vectors = np.linalg.eigh((scatter + scatter.T) / (2 * unit))
     values = np.maximum(values, 0)
     values += max(1 - float(values.mean()), 0)
-    transform = (vectors / np.sqrt(values + SHRINKAGE)) @ vectors.T / np.sqrt(unit * size)
-    expected = max(float((values / (values + SHRINKAGE)).mean()), 1e-3)
-    return Whitening(centre, transform, (means - centre) @ transform, present, expected)
+    return Axes(values, vectors, unit, means, centre, present)
 
 
 def one_hot(labels: Labels, classes: int) -> npt.NDArray[np.float64]:

@@ -91,7 +91,7 @@ class Classifier:
             return list(self._predictions(ready))
 
     def embed(self, images: Images, *, skip_unreadable: bool = False) -> npt.NDArray[np.float32]:
-        """Return the encoder's unit embeddings, float32 (N, D), of images as `predict` takes them.
+        """Return the encoder's embeddings, float32 (N, D), of images as `predict` takes them.
 
         Raises what `predict` does.
         """

@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from fedmedclip.edge_client.heads.heads import initial_private_head
+from fedmedclip.edge_client.learning.private_state import head_of, initial_private_state
 from fedmedclip.edge_client.learning.settings import TrainingSettings
 from fedmedclip.edge_client.learning.training import TrainedHeads, train_round
 from fedmedclip.protocol.heads.head import NamedArrays
@@ -32,7 +32,7 @@ def train_alone(
     classes, size = class_embeddings.shape
     heads = TrainedHeads(
         initial_shared_head(METHOD, size, seed),
-        initial_private_head(METHOD, size, classes, seed, site),
+        initial_private_state(METHOD, size, classes, settings, seed, site),
         0.0,
         {},
     )
@@ -49,4 +49,4 @@ def train_alone(
             round_number=number,
             seed=derive_seed(seed, site=site, round_number=number, purpose="training"),
         )
-    return heads.shared, heads.private
+    return heads.shared, head_of(heads.private)

@@ -23,10 +23,18 @@ Terms = dict[str, "Tensor"]
 """The named parts of a loss, scalars."""
 Loss = Callable[[Layers, Tensors, Tensors, "Batch", TrainingSettings], Terms]
 Fit = Callable[
-    [NamedArrays, npt.NDArray[np.float32], npt.NDArray[np.int64], int, int],
+    [
+        NamedArrays,
+        npt.NDArray[np.float32],
+        npt.NDArray[np.int64],
+        npt.NDArray[np.float32],
+        float,
+        int,
+    ],
     tuple[NamedArrays, NamedArrays, float],
 ]
-"""(shared head, embeddings (N, D), labels (N,), classes, seed) to shared head, private head and loss."""
+"""(shared head, embeddings (N, D), labels (N,), class embeddings (C, D), logit scale, seed)
+to shared head, private head and loss."""
 
 
 @dataclass(frozen=True)

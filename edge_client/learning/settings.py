@@ -1,5 +1,7 @@
 """The numbers of local training, as a site's configuration names them. Read without torch."""
 
+from typing import Literal
+
 import msgspec
 
 from fedmedclip.protocol.errors import InvalidInputError
@@ -22,7 +24,10 @@ class TrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     site; `focal_gamma` > 0 makes the losses over classes focal; with `early_stopping_patience` > 0 the
     heads of the epoch with the lowest loss on the validation split are kept, and training ends after so many
     epochs without a lower one. `adaptation_weight` is that of FACMIC's and FAA-CLIP's adaptation term, which
-    needs a reference set.
+    needs a reference set; None: the method's own, 1 of FACMIC and 0.5 of FAA-CLIP. `optimizer` is "adamw",
+    whose weight decay stands beside the gradient, or "adam", whose weight decay is L2 within it;
+    with `keep_optimizer_state` its moments go on from round to round of a run, at the site, instead of
+    beginning afresh. `drop_last` leaves out an epoch's last batch where it is smaller than the others.
 
     Raises InvalidInputError when a value is out of its range.
     """
@@ -46,15 +51,22 @@ class TrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     class_balanced: bool = False
     focal_gamma: float = 0.0
     early_stopping_patience: int = 0
-    adaptation_weight: float = 1.0
+    adaptation_weight: float | None = None
+    optimizer: Literal["adamw", "adam"] = "adamw"
+    keep_optimizer_state: bool = False
+    drop_last: bool = False
 
     def __post_init__(self) -> None:
         for name, (low, high) in _RANGES.items():
             value = getattr(self, name)
-            if not low <= value <= high:
+            if value is not None and not low <= value <= high:
                 raise InvalidInputError(
                     f"training setting {name} is {value}, it must be from {low} to {high}"
                 )
+
+    def weight_of_adaptation(self, usual: float) -> float:
+        """Return the weight of an adaptation term: `usual` is the method's own."""
+        return usual if self.adaptation_weight is None else self.adaptation_weight
 
 
 _RANGES: dict[str, tuple[float, float]] = {

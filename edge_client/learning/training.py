@@ -9,10 +9,16 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from fedmedclip.edge_client.heads.heads import predict_probabilities, private_head_specification
+from fedmedclip.edge_client.heads.heads import predict_probabilities
 from fedmedclip.edge_client.learning.layers import TorchLayers
 from fedmedclip.edge_client.learning.local_steps import class_weights, epochs
 from fedmedclip.edge_client.learning.method import Batch, ClosedFormMethod, TrainedMethod, trainable_method
+from fedmedclip.edge_client.learning.optimizers import memory_of, new_optimizer, restore, weights_of
+from fedmedclip.edge_client.learning.private_state import (
+    head_of,
+    head_specification_of,
+    private_state_specification,
+)
 from fedmedclip.edge_client.learning.settings import TrainingSettings
 from fedmedclip.edge_client.learning.settled_norms import settle
 from fedmedclip.protocol.errors import HeadError, InvalidInputError
@@ -27,7 +33,7 @@ _LAYERS = TorchLayers()
 
 @dataclass(frozen=True)
 class TrainedHeads:
-    """What one round of local training gives.
+    """What one round of local training gives; `private` is all that the site keeps for the next.
 
     `loss` is the mean loss per image over the last epoch, `loss_terms` its named parts.
     """
@@ -57,7 +63,7 @@ class _Training:
     start: list[torch.Tensor] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.start = [weight.detach().clone() for weight in _weights(self.shared)]
+        self.start = [weight.detach().clone() for weight in weights_of(self.shared)]
 
     def epoch(self, batches: list[npt.NDArray[np.int64]]) -> dict[str, float]:
         """Take one step per batch; return the mean of each term per image."""
@@ -84,7 +90,7 @@ class _Training:
         self.optimizer.zero_grad()
         torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
         if self.settings.gradient_clip > 0:
-            weights = [*_weights(self.shared), *_weights(self.private)]
+            weights = [*weights_of(self.shared), *weights_of(self.private)]
             nn.utils.clip_grad_norm_(weights, self.settings.gradient_clip)
         self.optimizer.step()
         return {name: term.item() for name, term in terms.items()}
@@ -96,7 +102,7 @@ class _Training:
         return self.target[self.target_order.choice(len(self.target), number, replace=False)]
 
     def _squared_distance(self) -> torch.Tensor:
-        weights = zip(_weights(self.shared), self.start, strict=True)
+        weights = zip(weights_of(self.shared), self.start, strict=True)
         return torch.stack([(weight - before).pow(2).sum() for weight, before in weights]).sum()
 
 
@@ -122,10 +128,11 @@ def train_round(
     `embeddings` float32 (N, D), `labels` int64 (N,) in [0, C), `class_embeddings` float32 (C, D) of unit
     rows, `logit_scale` the bundle's. `round_number` counts from 1 and sets the learning rates; `seed` is
     this site's and round's own and sets the order of the images. `validation` (embeddings, labels) is for
-    early stopping, `target` float32 (T, D) what facmic and faa-clip adapt to. The optimiser starts afresh
-    each round. The given arrays are not changed. Same input, same bits on the same machine, if with as many
-    `threads`: sums in another order have other last bits. `progress(done, total)` counts epochs, or the steps
-    where `settings` counts those.
+    early stopping, `target` float32 (T, D) what facmic and faa-clip adapt to. `private` is the private head;
+    with `keep_optimizer_state` the optimiser's memory stands beside it (see `private_state`), otherwise the
+    optimiser starts afresh. The given arrays are not changed. Same input, same bits on the same machine, if
+    with as many `threads`: sums in another order have other last bits. `progress(done, total)` counts epochs,
+    or the steps where `settings` counts those.
 
     Raises InvalidInputError for data or a round number that cannot be trained on, HeadError for heads that do
     not match the method or when training diverges.
@@ -134,16 +141,24 @@ def train_round(
     if round_number < 1:
         raise InvalidInputError(f"round {round_number} cannot be trained; rounds count from 1")
     found = trainable_method(method)
+    embeddings = found.taken(embeddings)
     classes, size = class_embeddings.shape
     shared_specification = shared_head_specification(method, size, classes)
-    private_specification = private_head_specification(method, size, classes) or HeadSpecification(())
+    state_specification = private_state_specification(method, size, classes, settings)
+    private_specification = head_specification_of(state_specification)
     if isinstance(found, ClosedFormMethod):
         shared_specification.check(shared)
-        fitted_shared, fitted_private, loss = found.fit(shared, embeddings, labels, classes, seed)
+        fitted_shared, fitted_private, loss = found.fit(
+            shared, embeddings, labels, class_embeddings, logit_scale, seed
+        )
         return TrainedHeads(fitted_shared, fitted_private, loss, {"left_out": loss})
     with _fixed_threads(threads):
         shared_head = _tensors(shared, shared_specification)
-        private_head = _tensors(private, private_specification)
+        state_specification.check(private)
+        private_head = _tensors(head_of(private), private_specification)
+        optimizer = new_optimizer(shared_head, private_head, settings, round_number)
+        if settings.keep_optimizer_state:
+            restore(optimizer, shared_head, private_head, private)
         training = _Training(
             found,
             shared_head,
@@ -153,7 +168,7 @@ def train_round(
             torch.tensor(class_embeddings),
             logit_scale,
             settings,
-            _optimizer(shared_head, private_head, settings, round_number),
+            optimizer,
             torch.from_numpy(class_weights(labels)) if settings.class_balanced else None,
             None if target is None else torch.tensor(target),
             np.random.Generator(np.random.Philox(key=[seed, 1])),
@@ -162,16 +177,19 @@ def train_round(
 
         def finished(terms: dict[str, float]) -> TrainedHeads:
             settle(found, shared_head, private_head, training.embeddings, training.captions, common_means)
+            kept = _arrays(private_head, private_specification)
+            if settings.keep_optimizer_state:
+                kept |= memory_of(optimizer, shared_head, private_head)
             return TrainedHeads(
                 _arrays(shared_head, shared_specification),
-                _arrays(private_head, private_specification),
+                kept,
                 sum(terms.values()),
                 terms,
             )
 
         def unlikelihood(heads: TrainedHeads, held_out: tuple[Floats, Labels]) -> float:
             probabilities = predict_probabilities(
-                method, heads.shared, heads.private, held_out[0], class_embeddings, logit_scale
+                method, heads.shared, heads.private, found.taken(held_out[0]), class_embeddings, logit_scale
             ).ensemble
             return float(-np.log(probabilities[np.arange(len(held_out[1])), held_out[1]] + 1e-12).mean())
 
@@ -180,7 +198,12 @@ def train_round(
         best: TrainedHeads | None = None
         lowest, epochs_since, done = np.inf, 0, 0
         for batches in epochs(
-            order, len(labels), settings.batch_size, settings.local_epochs, settings.local_steps
+            order,
+            len(labels),
+            settings.batch_size,
+            settings.local_epochs,
+            settings.local_steps,
+            settings.drop_last,
         ):
             terms = training.epoch(batches)
             done += len(batches) if settings.local_steps else 1
@@ -219,25 +242,6 @@ def _check_data(embeddings: Floats, labels: npt.NDArray[np.int64], class_embeddi
         raise InvalidInputError("an embedding has a NaN or infinite value; compute the features again")
 
 
-def _optimizer(
-    shared: dict[str, torch.Tensor],
-    private: dict[str, torch.Tensor],
-    settings: TrainingSettings,
-    round_number: int,
-) -> torch.optim.Optimizer:
-    decay = settings.learning_rate_decay ** (round_number - 1)
-    groups = [
-        {"params": _weights(shared), "lr": settings.shared_learning_rate * decay},
-        {"params": _weights(private), "lr": settings.private_learning_rate * decay},
-    ]
-    return torch.optim.AdamW(
-        groups,
-        betas=(settings.beta1, settings.beta2),
-        eps=settings.epsilon,
-        weight_decay=settings.weight_decay,
-    )
-
-
 def _tensors(arrays: NamedArrays, specification: HeadSpecification) -> dict[str, torch.Tensor]:
     """Return copies of the arrays, in the specification's order; from_numpy would warn of decoded ones."""
     specification.check(arrays)
@@ -245,11 +249,6 @@ def _tensors(arrays: NamedArrays, specification: HeadSpecification) -> dict[str,
         tensor.name: torch.tensor(arrays[tensor.name]).requires_grad_(not tensor.measured)
         for tensor in specification.tensors
     }
-
-
-def _weights(head: dict[str, torch.Tensor]) -> list[torch.Tensor]:
-    """Return what the optimiser moves: all but what each round measures anew."""
-    return [tensor for tensor in head.values() if tensor.requires_grad]
 
 
 def _arrays(head: dict[str, torch.Tensor], specification: HeadSpecification) -> NamedArrays:

@@ -16,13 +16,17 @@ from fedmedclip.edge_client.features.labelled import LabelledFeatures, SiteFeatu
 from fedmedclip.edge_client.features.references import SURROGATES, reference_of, target_embeddings
 from fedmedclip.edge_client.heads.classification import predict
 from fedmedclip.edge_client.heads.ensemble import ENTROPY, fit_calibrated
-from fedmedclip.edge_client.heads.heads import ensemble_of, initial_private_head, private_head_specification
+from fedmedclip.edge_client.heads.heads import ensemble_of
 from fedmedclip.edge_client.heads.heads_file import Heads
 from fedmedclip.edge_client.heads.method import site_method
 from fedmedclip.edge_client.heads.metrics import Metrics
 from fedmedclip.edge_client.inference.evaluation import evaluate
 from fedmedclip.edge_client.learning.floors import DEFAULT_FLOORS, Floors, train_within
-from fedmedclip.edge_client.learning.method import trainable_method
+from fedmedclip.edge_client.learning.private_state import (
+    head_of,
+    initial_private_state,
+    private_state_specification,
+)
 from fedmedclip.edge_client.learning.settings import TrainingSettings
 from fedmedclip.edge_client.learning.training import Floats, Labels, TrainedHeads, train_round
 from fedmedclip.edge_client.site.guard import Guard
@@ -97,25 +101,21 @@ class SiteLearner:
         self.samples = len(features.train.labels)
 
     def private_specification(self, plan: Plan) -> HeadSpecification:
-        """Return the private head's specification; an empty one for a method without private head.
+        """Return the specification of what the site keeps: the private head, and Adam's memory if asked for.
 
         Raises InvalidInputError for a method that is unknown or cannot train, and for an unknown training
         setting.
         """
-        self._settings(plan)
-        trainable_method(plan.method)
-        manifest = self._bundle.manifest
-        specification = private_head_specification(
-            plan.method, manifest.embedding_size, len(manifest.class_names)
-        )
-        return specification or HeadSpecification(())
+        return private_state_specification(plan.method, *self._sizes, self._settings(plan))
 
     def initial_private_head(self, plan: Plan) -> NamedArrays:
-        """Return the private head before the first round."""
+        """Return what the site keeps before the first round."""
+        return initial_private_state(plan.method, *self._sizes, self._settings(plan), plan.seed, self._site)
+
+    @property
+    def _sizes(self) -> tuple[int, int]:
         manifest = self._bundle.manifest
-        return initial_private_head(
-            plan.method, manifest.embedding_size, len(manifest.class_names), plan.seed, self._site
-        )
+        return manifest.embedding_size, len(manifest.class_names)
 
     def train(
         self, plan: Plan, shared: NamedArrays, private: NamedArrays, round_number: int
@@ -196,7 +196,8 @@ class SiteLearner:
     ) -> None:
         """Evaluate a new version on the validation split, keep the best heads, and write the journal."""
         rule = ENTROPY if self._ensemble == "entropy" else ensemble_of(plan.method)
-        heads = Heads(plan.method, shared, private or None, self._federation, self._site, version, rule)
+        private_head = head_of(private) or None
+        heads = Heads(plan.method, shared, private_head, self._federation, self._site, version, rule)
         if self._ensemble == "calibrated":
             heads = self._calibrated(heads)
         is_known = self._state.has_report(version)

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 
+from fedmedclip.edge_client.learning.private_state import head_of, head_specification_of
 from fedmedclip.edge_client.site.roles import Identity, Learner
 from fedmedclip.edge_client.site.state import StoredSite
 from fedmedclip.protocol.codecs import delta_codec_named
@@ -90,13 +91,21 @@ def _advice(identity: Identity) -> str:
 
 
 def first_private_head(plan: Plan, before: StoredSite | None, learner: Learner) -> bytes:
-    """Return the private head to begin with: that of the run before where it has the same arrays."""
+    """Return the private head to begin with: that of the run before where it has the same arrays.
+
+    What the optimiser remembers is of one run: the next begins without.
+    """
     specification = learner.private_specification(plan)
-    if before is not None and before.plan.method == plan.method:
-        same = learner.private_specification(before.plan) == specification
-        if same and before.plan.embedding_size == plan.embedding_size:
-            return before.private_head
-    return specification.to_bytes(learner.initial_private_head(plan))
+    first = learner.initial_private_head(plan)
+    if (
+        before is not None
+        and before.plan.method == plan.method
+        and before.plan.embedding_size == plan.embedding_size
+    ):
+        known = learner.private_specification(before.plan)
+        if head_specification_of(known) == head_specification_of(specification):
+            first |= head_of(known.from_bytes(before.private_head))
+    return specification.to_bytes(first)
 
 
 def first_shared_head(

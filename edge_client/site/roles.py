@@ -22,7 +22,10 @@ class Learner(Protocol):
     samples: int
 
     def private_specification(self, plan: Plan) -> HeadSpecification:
-        """Return the specification of the private head. Raises InvalidInputError for a plan it cannot do."""
+        """Return the specification of the private head, and of what else is kept beside it between rounds.
+
+        Raises InvalidInputError for a plan it cannot do.
+        """
 
     def initial_private_head(self, plan: Plan) -> NamedArrays:
         """Return the private head before the first round, drawn from the plan's seed and the site's name."""

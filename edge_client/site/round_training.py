@@ -89,7 +89,7 @@ class RoundTraining:
         """Put into the outbox, compressed, what training has changed of the shared head."""
         plan, specification = stored.plan, self._run.specification(stored.plan)
         residual = None if stored.residual is None else specification.from_bytes(stored.residual)
-        delta = change_to_send(plan.method, trained, before, residual)
+        delta = change_to_send(plan.method, trained, before, residual, specification)
         codec = self._own_codec or delta_codec_named(plan.uplink_codec)
         compressed = compress_within(
             plan.maximum_update_norm, codec, delta, residual, stored.codec_memory, specification

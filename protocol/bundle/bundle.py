@@ -140,7 +140,11 @@ class TextTower(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What `manifest.json` holds."""
+    """What `manifest.json` holds.
+
+    `own_length` true: the encoder leaves embeddings at the length that the model gives them. Where it is not
+    there they are of unit length.
+    """
 
     format: int
     model: str
@@ -156,6 +160,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     files: dict[str, str]
     quantization: Quantization | None = None
     text: TextTower | None = None
+    own_length: bool | msgspec.UnsetType = msgspec.UNSET
 
 
 @dataclass(frozen=True)

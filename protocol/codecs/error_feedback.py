@@ -57,8 +57,8 @@ def compress(
     decoded + new residual = delta + old residual, up to float32 rounding, but for arrays that are `measured`
     anew in each round, whose residual is 0.
 
-    A codec with a `carry` below 1 adds only that share of the old residual, unless the delta is zero: where
-    nothing new was learnt, all of it is still wanted.
+    A codec with a `carry` below 1 adds only that share of the old residual, but all of it to an array whose
+    delta is zero: where nothing new was learnt, all of it is still wanted.
 
     Our codecs never leave out more energy than there is. One from elsewhere that does, so that residuals
     would grow without bound, is replaced by `int8` in this round, and keeps its memory.
@@ -87,10 +87,11 @@ def what_to_send(codec: Codec, delta: NamedArrays, residual: NamedArrays | None)
     """Return this round's delta and what the codec carries of the old residual, in float32."""
     if residual is None:
         return delta
-    if codec.carry == 1 or not any(array.any() for array in delta.values()):
-        return {name: delta[name] + residual[name] for name in delta}
     carry = np.float32(codec.carry)
-    return {name: delta[name] + carry * residual[name] for name in delta}
+    return {
+        name: array + (carry * residual[name] if codec.carry < 1 and array.any() else residual[name])
+        for name, array in delta.items()
+    }
 
 
 def require_carrying_codec(method: str, downlink: str) -> None:
@@ -145,15 +146,23 @@ def apply_delta(head: NamedArrays, delta: NamedArrays, specification: HeadSpecif
 
 
 def change_to_send(
-    method: str, trained: NamedArrays, head: NamedArrays, residual: NamedArrays | None
+    method: str,
+    trained: NamedArrays,
+    head: NamedArrays,
+    residual: NamedArrays | None,
+    specification: HeadSpecification,
 ) -> NamedArrays:
     """Return what a site's round adds to what it still owes: trained - head, in float32.
 
-    Nothing, when the method sends statistics and they were sent before: the residual is all that is owed.
+    When the method sends statistics and they were sent before, only of what is `measured` anew in each round:
+    of the rest the residual is all that is owed.
     """
+    change = difference(trained, head)
     if sends_statistics(method) and residual is not None:
-        return {name: np.zeros_like(array) for name, array in head.items()}
-    return difference(trained, head)
+        for tensor in specification.tensors:
+            if not tensor.measured:
+                change[tensor.name] = np.zeros(tensor.shape, np.float32)
+    return change
 
 
 def difference(new: NamedArrays, old: NamedArrays) -> NamedArrays:

@@ -21,7 +21,9 @@ class TensorSpecification:
     0 means that they all equal `initial_value`. No value is ever below `lowest`: `apply_delta` sees to that,
     so that a delta from a lossy codec cannot make a batch norm's running variance negative. `measured` says
     that each round measures the array anew instead of moving it on: its next difference holds what a lossy
-    codec left out, so error feedback would count that twice and `compress` keeps no residual of it.
+    codec left out, so error feedback would count that twice and `compress` keeps no residual of it. An
+    update counts for at most `largest_change` in each value where updates are averaged, however large it is:
+    whoever lies about a number of a known range moves it by no more than its share of that range.
     """
 
     name: str
@@ -30,6 +32,7 @@ class TensorSpecification:
     initial_value: float = 0.0
     lowest: float = -math.inf
     measured: bool = False
+    largest_change: float = math.inf
 
     @property
     def size(self) -> int:
@@ -86,7 +89,10 @@ class HeadSpecification:
     def from_bytes(self, stored: bytes) -> NamedArrays:
         """Return the arrays that `to_bytes` stored. Raises HeadError when the length does not fit."""
         if len(stored) != 4 * self.size:
-            raise HeadError(f"a stored head has {len(stored)} bytes, expected {4 * self.size}")
+            raise HeadError(
+                f"a stored head has {len(stored)} bytes, expected {4 * self.size}; it is of another method "
+                "or version of it: go on with the fedmedclip that stored it, or begin with an empty state"
+            )
         values = np.frombuffer(stored, dtype="<f4").astype(np.float32)
         arrays: NamedArrays = {}
         position = 0

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from fedmedclip.edge_client.learning.private_state import head_of
 from fedmedclip.protocol.heads.head import NamedArrays
 from fedmedclip.simulation.federation.traffic import Traffic
 from fedmedclip.simulation.federation.trainer import Trainer
@@ -35,7 +36,7 @@ class LocalTraining:
 
     def private_head(self, site: str) -> NamedArrays:
         """Return a site's private head."""
-        return self._of(site)[1]
+        return head_of(self._of(site)[1])
 
     def close(self) -> None:
         """Nothing is held open."""
@@ -80,7 +81,7 @@ class PooledTraining:
 
     def private_head(self, site: str) -> NamedArrays:
         """Return the one private head."""
-        return self._private
+        return head_of(self._private)
 
     def close(self) -> None:
         """Nothing is held open."""

@@ -116,7 +116,7 @@ class DeltaCoder:
         self, trained: NamedArrays, base: NamedArrays, kept: Kept, measurements: CodecMeasurements | None
     ) -> Coded:
         """See `Coder`."""
-        delta = change_to_send(self._method, trained, base, kept.residual)
+        delta = change_to_send(self._method, trained, base, kept.residual, self._specification)
         if measurements is not None:
             wanted = what_to_send(self._uplink, delta, kept.residual)
             measurements.take(self._uplink, wanted, kept.memory, self._specification)

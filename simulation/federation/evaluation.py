@@ -11,6 +11,7 @@ from fedmedclip.edge_client.features.labelled import LabelledFeatures
 from fedmedclip.edge_client.heads.ensemble import EnsembleRule, softmax
 from fedmedclip.edge_client.heads.heads import Predictions, predict_probabilities
 from fedmedclip.edge_client.heads.layers import unit_rows
+from fedmedclip.edge_client.heads.method import site_method
 from fedmedclip.protocol.heads.head import NamedArrays
 from fedmedclip.simulation.federation.feature_pool import FeaturePool
 from fedmedclip.simulation.federation.traffic import Traffic
@@ -56,10 +57,10 @@ class Examiner:
         if self.method == ZERO_SHOT:
             found = softmax(pool.logit_scale * (unit_rows(embeddings) @ pool.class_embeddings.T))
             return Predictions(found, found, None, found, np.zeros(len(found), np.float32))
+        taken = site_method(self.method).taken(embeddings)
         return predict_probabilities(
-            self.method, shared, private or None, embeddings, pool.class_embeddings, pool.logit_scale,
-            self.rule,
-        )  # fmt: skip
+            self.method, shared, private or None, taken, pool.class_embeddings, pool.logit_scale, self.rule
+        )
 
     def at_site(self, heads: Heads, site: str, embeddings: Floats) -> Predictions:
         """Classify embeddings float32 (n, D) with the heads that a site has."""

@@ -16,6 +16,7 @@ from fedmedclip.aggregator.rules.names import NamedRule, rule_for, rule_named
 from fedmedclip.aggregator.rules.rule import Remark, RuleState, SiteUpdate
 from fedmedclip.aggregator.store import Store, StoredHead, StoredVersion
 from fedmedclip.aggregator.weights import weights_of
+from fedmedclip.edge_client.learning.private_state import head_of
 from fedmedclip.edge_client.site.head_follower import ASK_AGAIN_SECONDS, HeadFollower, Request
 from fedmedclip.protocol import topics
 from fedmedclip.protocol.codecs import codec_named, decode_head
@@ -122,7 +123,9 @@ class Federation:
         self._require_senders(number, sites)
         delivered = self._deliveries(number, sites)
         weights = weights_of(
-            {site: samples for site, (samples, _) in delivered.items()}, "samples", self._plan.maximum_share
+            {site: samples for site, (samples, _) in delivered.items()},
+            self._plan.weighting,
+            self._plan.maximum_share,
         )
         updates = [
             SiteUpdate(site, weights[site], partial(decode_head, payload, self._specification))
@@ -139,6 +142,10 @@ class Federation:
 
     def private_head(self, site: str) -> NamedArrays:
         """Return a site's private head; empty for a method without one."""
+        return head_of(self.kept_at(site))
+
+    def kept_at(self, site: str) -> NamedArrays:
+        """Return what a site keeps for its next round: the private head, and Adam's memory if asked for."""
         return self._states.load(site)[0]
 
     def close(self) -> None:

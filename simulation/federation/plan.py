@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from fedmedclip.aggregator.weights import Weighting
 from fedmedclip.edge_client.learning.floors import DEFAULT_FLOORS, Floors
 from fedmedclip.edge_client.learning.settings import TrainingSettings
 from fedmedclip.protocol.errors import InvalidInputError
@@ -22,7 +23,7 @@ AGGREGATOR = "aggregator"
 
 @dataclass(frozen=True)
 class FederationPlan:
-    """A run's plan. Codecs, rule, share and norm are as in the aggregator's configuration.
+    """A run's plan. Codecs, rule, weighting, share and norm are as in the aggregator's configuration.
 
     `floors` are those of every site, which in truth no plan says.
     """
@@ -37,6 +38,7 @@ class FederationPlan:
     maximum_share: float = 0.5
     floors: Floors = DEFAULT_FLOORS
     maximum_update_norm: float = math.inf
+    weighting: Weighting = "samples"
 
 
 def settings_of(values: Mapping[str, Any], label: str) -> TrainingSettings:

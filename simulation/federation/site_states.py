@@ -10,7 +10,10 @@ from fedmedclip.simulation.federation.trainer import Trainer
 
 
 class SiteStates:
-    """Private heads and what the encoders keep, by site; and for sites that are away, the head they hold."""
+    """Private heads with what stands beside them, and what the encoders keep, by site.
+
+    And for sites that are away, the head they hold.
+    """
 
     def __init__(self, folder: Path, trainer: Trainer) -> None:
         self._folder = folder

@@ -53,7 +53,7 @@ class PublishedTarget:
         self._reference = decode_reference(encoded, chosen.shape[1])
 
     def draw(self, seed: int) -> Floats:
-        """Return unit rows (n, D): all of them, or for statistics surrogates drawn with this seed."""
+        """Return rows (n, D): all of them, or for statistics surrogates drawn with this seed."""
         return target_embeddings(self._reference, SURROGATES, seed)
 
 

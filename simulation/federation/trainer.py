@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from fedmedclip.edge_client.heads.heads import initial_private_head, private_head_specification
 from fedmedclip.edge_client.learning.floors import train_within
+from fedmedclip.edge_client.learning.private_state import initial_private_state, private_state_specification
 from fedmedclip.edge_client.site.roles import Contribution
 from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays
 from fedmedclip.protocol.heads.shared_heads import initial_shared_head, shared_head_specification
@@ -43,9 +43,10 @@ class Trainer:
 
     @property
     def private_specification(self) -> HeadSpecification:
-        """The private head's specification; an empty one for a method without private head."""
-        found = private_head_specification(self.plan.method, self.pool.embedding_size, self._classes)
-        return found or HeadSpecification(())
+        """The specification of what a site keeps: the private head, and Adam's memory if asked for."""
+        return private_state_specification(
+            self.plan.method, self.pool.embedding_size, self._classes, self.plan.settings
+        )
 
     def initial_shared(self) -> NamedArrays:
         """Return version 0 of the shared head."""
@@ -53,9 +54,10 @@ class Trainer:
         return self._masked(head)
 
     def initial_private(self, site: str) -> NamedArrays:
-        """Return a site's first private head; empty for a method without one."""
-        size = self.pool.embedding_size
-        return self._masked(initial_private_head(self.plan.method, size, self._classes, self.plan.seed, site))
+        """Return what a site keeps before its first round; empty for a method without private head."""
+        plan, size = self.plan, self.pool.embedding_size
+        first = initial_private_state(plan.method, size, self._classes, plan.settings, plan.seed, site)
+        return self._masked(first)
 
     def train(
         self, site: VirtualSite, shared: NamedArrays, private: NamedArrays, round_number: int

@@ -24,10 +24,12 @@ def write_aggregator_configuration(
     broker: LinkSettings,
     codec: str | None = None,
     settings: Mapping[str, object] | None = None,
+    training: Mapping[str, object] | None = None,
 ) -> None:
     """Write `aggregator.toml` for a federation in which every round waits for every site.
 
-    `codec` is that of both directions; None leaves the default. `settings` are more of `[federation]`.
+    `codec` is that of both directions; None leaves the default. `settings` are more of `[federation]`,
+    `training` the table of that name.
     """
     codecs = {} if codec is None else {"uplink_codec": codec, "downlink_codec": codec}
     tables: Tables = {
@@ -43,6 +45,7 @@ def write_aggregator_configuration(
             **codecs,
             **(settings or {}),
         },
+        "training": dict(training or {}),
         "broker": _broker(broker),
     }
     _write(path, tables)

@@ -9,6 +9,8 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
+from fedmedclip.edge_client.features.self_test import run_self_test
+from fedmedclip.edge_client.heads.layers import are_unit_rows
 from fedmedclip.export.bundle import export_bundle
 from fedmedclip.export.model import load_model
 from fedmedclip.export.parity import INT8_COSINE_MIN, ParityError
@@ -90,6 +92,36 @@ def test_trained_residual_network_equals_open_clip(shared: Path, tmp_path: Path,
     bundle = export_bundle(model, None, prompts, tmp_path / "bundle", precision)
     assert bundle.manifest.model == "local-dir:bench-clip"
     require_equal_to_open_clip(bundle, model)
+
+
+def test_embeddings_can_keep_the_length_that_the_model_gives_them(
+    tiny_model: str, prompts: ClassPrompts, tmp_path: Path
+) -> None:
+    import open_clip
+    import torch
+
+    bundle = export_bundle(tiny_model, None, prompts, tmp_path / "bundle", "fp32", own_length=True)
+    assert bundle.manifest.own_length is True
+    network, _, transform = open_clip.create_model_and_transforms(tiny_model)
+    with torch.no_grad():
+        batch = torch.stack([transform(image) for image in images()])
+        expected = network.eval().encode_image(batch, normalize=False).numpy()
+    assert not are_unit_rows(expected)
+    found = run_encoder(bundle, np.stack([fit(image, bundle.manifest.preprocessing) for image in images()]))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    agreement = run_self_test(bundle)
+    assert agreement is not None
+    assert agreement.passed
+    with pytest.raises(InvalidInputError, match="--own-length is for --precision fp32 or fp16"):
+        export_bundle(tiny_model, None, prompts, tmp_path / "b", "int8", own_length=True)
+
+
+def test_a_bundle_of_unit_embeddings_says_nothing_of_their_length(tiny_bundle: Bundle) -> None:
+    assert b"own_length" not in (tiny_bundle.folder / "manifest.json").read_bytes()
+    embeddings = run_encoder(
+        tiny_bundle, np.stack([fit(image, tiny_bundle.manifest.preprocessing) for image in images()])
+    )
+    assert are_unit_rows(embeddings)
 
 
 @pytest.mark.parametrize("batch", [1, 2, 5])

@@ -39,5 +39,9 @@ def loss(
 
 
 METHOD = TrainedMethod(
-    name="clip-adapter", shared_arrays=shared_arrays, shared_pass=by_cosines(adapt), loss=loss
+    name="clip-adapter",
+    shared_arrays=shared_arrays,
+    shared_pass=by_cosines(adapt),
+    loss=loss,
+    own_length=True,
 )

@@ -1,10 +1,12 @@
 """FAA-CLIP: FACMIC's shared head, trained against a discriminator that tells source from target.
 
-Source: Wu et al., "FAA-CLIP: Federated Adversarial Adaptation of CLIP" (IEEE Internet of Things Journal 2025,
-arXiv:2503.05776). Departures from its published code: the discriminator stays at the site, where it is kept
-between rounds; source and target pass its batch norms as one batch, for each normalised by itself would lose
-the very difference that it is to find; the target is a reference set, and without one the adversarial term is
-absent.
+Source: Wu et al., "FAA-CLIP: Federated Adversarial Adaptation of CLIP" (IEEE Internet of Things Journal
+2025, arXiv:2503.05776), and its published code (github.com/AIPMLab/FAA-CLIP, commit 62c07c6). As there, the
+discriminator stays at the site and is kept between rounds, its batch norms see source and target one after
+the other, each normalised by itself, no gradient passes through the target's features, and the adversarial
+term weighs 0.5. Departures are FACMIC's: the target is a reference set in place of the test site's images,
+and without one the adversarial term is absent; the head's running statistics are settled at the end of a
+round.
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 DISCRIMINATOR_WIDTH = 512
+ADAPTATION_WEIGHT = 0.5
+"""Of the adversarial term, unless the settings say another."""
 
 
 def private_arrays(size: int, classes: int, width: int = DISCRIMINATOR_WIDTH) -> HeadSpecification:
@@ -40,9 +44,10 @@ def private_arrays(size: int, classes: int, width: int = DISCRIMINATOR_WIDTH) ->
 def loss(
     layers: Layers, shared: Tensors, private: Tensors, batch: Batch, settings: TrainingSettings
 ) -> Terms:
-    """Return the contrastive term and, where there is a reference set, the adversarial term."""
-    import torch
+    """Return the contrastive term and, where there is a reference set, the adversarial term.
 
+    The target's features are what the discriminator learns from and nothing else: no gradient passes them.
+    """
     from fedmedclip.edge_client.learning.losses import image_text_loss
 
     adapted = adapt(layers, shared, batch.embeddings)
@@ -52,18 +57,20 @@ def loss(
             cosines, batch.labels, batch.logit_scale, batch.weights, settings.focal_gamma
         )
     }
-    if batch.target is not None and settings.adaptation_weight > 0:
-        features = torch.cat([adapted, adapt(layers, shared, batch.target)])
-        logits = discriminate(layers, private, features)
-        source, target = logits[: len(adapted)], logits[len(adapted) :]
-        terms["adaptation"] = settings.adaptation_weight * adversarial_loss(source, target)
+    weight = settings.weight_of_adaptation(ADAPTATION_WEIGHT)
+    if batch.target is not None and weight > 0:
+        target = adapt(layers, shared, batch.target).detach()
+        terms["adaptation"] = weight * adversarial_loss(
+            discriminate(layers, private, adapted), discriminate(layers, private, target)
+        )
     return terms
 
 
 def discriminate(layers: Layers, private: Tensors, features: Tensor) -> Tensor:
-    """Adapted features (B, D) to the logit (B,) of coming from the source.
+    """Adapted features (B, D) of one domain to the logit (B,) of coming from the source.
 
-    What reaches `features` backwards has its sign reversed.
+    Batch norms normalise the rows given, so that each domain is normalised by itself. What reaches `features`
+    backwards has its sign reversed.
     """
     from fedmedclip.edge_client.learning.layers import reverse_gradient
 
@@ -91,4 +98,5 @@ METHOD = TrainedMethod(
     shared_pass=by_cosines(adapt),
     loss=loss,
     adapts=True,
+    own_length=True,
 )

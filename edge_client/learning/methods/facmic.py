@@ -1,9 +1,10 @@
 """FACMIC: a shared attention head, drawn towards a target domain by LMMD.
 
 Source: Wu et al., "FACMIC: Federated Adaptative CLIP Model for Medical Image Classification" (MICCAI 2024,
-arXiv:2410.14707). Departures from its published code: the number of classes comes from the data; the target
+arXiv:2410.14707), and its published code (github.com/AIPMLab/FACMIC, commit 514c500). Departures: the target
 is a reference set of embeddings (`edge_client.features.references`) in place of images of the test site, and
-without one the head trains on the contrastive term alone; running statistics are aggregated like weights.
+without one the head trains on the contrastive term alone; running statistics, averaged over the sites in
+both, are those of all training images (`learning.settled_norms`) and not moving averages over the batches.
 """
 
 from fedmedclip.edge_client.heads.method import Head, Layers, Rows, by_cosines
@@ -11,6 +12,9 @@ from fedmedclip.edge_client.learning.method import Batch, Tensors, Terms, Traine
 from fedmedclip.edge_client.learning.settings import TrainingSettings
 from fedmedclip.protocol.heads.head import HeadSpecification
 from fedmedclip.protocol.heads.layers import batch_norm_tensors, linear_tensors
+
+ADAPTATION_WEIGHT = 1.0
+"""Of the adaptation term, unless the settings say another."""
 
 
 def shared_arrays(size: int, classes: int) -> HeadSpecification:
@@ -46,16 +50,22 @@ def loss(
             cosines, batch.labels, batch.logit_scale, batch.weights, settings.focal_gamma
         )
     }
-    if batch.target is not None and settings.adaptation_weight > 0:
+    weight = settings.weight_of_adaptation(ADAPTATION_WEIGHT)
+    if batch.target is not None and weight > 0:
         adapted_target = adapt(layers, shared, batch.target)
         guessed = layers.softmax(batch.logit_scale * (adapted_target @ batch.class_embeddings.T))
         discrepancy = local_maximum_mean_discrepancy(
             adapted, batch.labels, layers.unit_rows(batch.target), guessed
         )
-        terms["adaptation"] = settings.adaptation_weight * discrepancy
+        terms["adaptation"] = weight * discrepancy
     return terms
 
 
 METHOD = TrainedMethod(
-    name="facmic", shared_arrays=shared_arrays, shared_pass=by_cosines(adapt), loss=loss, adapts=True
+    name="facmic",
+    shared_arrays=shared_arrays,
+    shared_pass=by_cosines(adapt),
+    loss=loss,
+    adapts=True,
+    own_length=True,
 )

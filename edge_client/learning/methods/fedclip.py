@@ -1,7 +1,9 @@
 """FedCLIP: a shared attention head of two linear layers with tanh between them.
 
 Source: Lu et al., "FedCLIP: Fast Generalization and Personalization for CLIP in Federated Learning" (IEEE
-Data Engineering Bulletin 2023, arXiv:2302.13485).
+Data Engineering Bulletin 2023, arXiv:2302.13485), and its published code
+(github.com/microsoft/PersonalizedFL, commit 441670e, folder fedclip). No departure: where a last batch has
+one image they take no step, and `local_steps.batches` lets it join the one before.
 """
 
 from fedmedclip.edge_client.heads.method import Head, Layers, Rows, by_cosines
@@ -35,4 +37,6 @@ def loss(
     return {"image_text": image_text}
 
 
-METHOD = TrainedMethod(name="fedclip", shared_arrays=shared_arrays, shared_pass=by_cosines(adapt), loss=loss)
+METHOD = TrainedMethod(
+    name="fedclip", shared_arrays=shared_arrays, shared_pass=by_cosines(adapt), loss=loss, own_length=True
+)

@@ -1,9 +1,11 @@
 """FedMedCLIP: a shared feature adaptation module (FAM) and a private MLP that teach each other.
 
 Source: Wu and Chaddad, "Federated CLIP for Resource-Efficient Heterogeneous Medical Image Classification"
-(AAAI 2026, arXiv:2511.07929). Two departures from its published code, where that defeats its own formulas:
-thresholds receive a gradient (see `masked_linear`), and entropies are those of the predicted probabilities
-(the code takes the logarithm of a second softmax).
+(AAAI 2026, arXiv:2511.07929), and its published code (github.com/AIPMLab/FedMedCLIP, commit df4bf02).
+Departures where that code defeats the paper's formulas: thresholds receive a gradient (see `masked_linear`)
+and are sent, and entropies are those of the predicted probabilities (the code takes the logarithm of a
+second softmax). Running statistics of the MLP are settled at the end of a round. Adaptive distillation is
+the paper's; the code that was run weighs both directions 0.5, which is `adaptive_distillation = false`.
 """
 
 from __future__ import annotations
@@ -112,4 +114,5 @@ METHOD = TrainedMethod(
     shared_pass=by_cosines(adapt),
     private_pass=classify,
     loss=loss,
+    own_length=True,
 )

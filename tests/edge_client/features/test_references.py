@@ -30,6 +30,17 @@ def test_embeddings_come_back_within_a_hundredth():
     np.testing.assert_allclose(found, EMBEDDINGS, atol=0.01)
 
 
+def test_a_reference_of_embeddings_at_their_own_length_keeps_it_and_says_so():
+    long = EMBEDDINGS * np.linspace(5, 12, len(EMBEDDINGS), dtype=np.float32)[:, None]
+    found = target_embeddings(decode_reference(encode_reference(quantised(long)), SIZE), 0, 0)
+    np.testing.assert_allclose(found, long, atol=0.1)
+    reference = decode_reference(encode_reference(summarised(long, SIZE, 0.0, 0)), SIZE)
+    drawn = target_embeddings(reference, 20_000, 1)
+    np.testing.assert_allclose(drawn.mean(0), long.mean(0), atol=0.2)
+    for reference in (quantised(EMBEDDINGS), summarised(EMBEDDINGS, 4, 0.0, 0)):
+        assert b"own_length" not in encode_reference(reference)
+
+
 def test_surrogates_have_mean_and_covariance_of_the_embeddings():
     reference = decode_reference(encode_reference(summarised(EMBEDDINGS, SIZE, 0.0, 0)), SIZE)
     drawn = target_embeddings(reference, 20_000, 1)

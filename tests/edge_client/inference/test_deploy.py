@@ -14,6 +14,7 @@ from PIL import Image
 
 from fedmedclip.edge_client.features.encoder import Encoder
 from fedmedclip.edge_client.heads.classification import predict, zero_shot
+from fedmedclip.edge_client.heads.discriminant import choice_by, pooled
 from fedmedclip.edge_client.heads.ensemble import EnsembleRule
 from fedmedclip.edge_client.heads.heads import initial_private_head
 from fedmedclip.edge_client.heads.heads_file import Heads, save_heads
@@ -195,8 +196,12 @@ def test_the_heads_of_every_method_can_be_recorded(tiny_bundle, method, opset):
     shared = initial_shared_head(method, size, 1, classes)
     private = initial_private_head(method, size, classes, 1, "site-a")
     if method == "whitened-memory":
-        seen = unit_rows(np.random.default_rng(1).normal(size=(40, size)).astype(np.float32))
-        shared, private, _ = fit_memory(shared, seen, np.arange(40) % classes, classes, seed=0)
+        generator, labels = np.random.default_rng(1), np.arange(40) % classes
+        rows = 3 * generator.normal(size=(classes, size))[labels] + generator.normal(size=(40, size))
+        seen = unit_rows(rows.astype(np.float32))
+        shared, private, _ = fit_memory(shared, seen, labels, tiny_bundle.class_embeddings, 10.0, seed=0)
+        # What a site alone would begin its next round with: what is tested is not zero-shot.
+        assert choice_by(pooled(shared)).discriminant > 0
     heads = Heads(method, shared, private or None, "trial", "site-a", 1)
     encoder = onnx.load(tiny_bundle.image_encoder)
     encoder.opset_import[0].version = opset

@@ -1,4 +1,8 @@
-"""FACMIC, FAA-CLIP, FedCLIP and the baselines in float64 numpy, from their description alone."""
+"""FACMIC, FAA-CLIP, FedCLIP and the baselines in float64 numpy, from their description alone.
+
+FAA-CLIP's adversarial term is from its authors' code: AIPMLab/FAA-CLIP, commit 62c07c6, `adaptation.py` lines
+184 to 237 and `utils/training.py` lines 40 to 64.
+"""
 
 import numpy as np
 
@@ -85,6 +89,11 @@ def discriminate(head, features):
 
 
 def adversarial(head, source, target):
-    p = discriminate(head, np.concatenate([source, target]))
-    n = len(source)
-    return (-np.log(p[:n]).mean() - np.log(1 - p[n:]).mean()) / 2
+    """Each domain passes the discriminator alone; half the sum of both cross entropies."""
+    return -np.log(discriminate(head, source)).mean() / 2 - np.log(1 - discriminate(head, target)).mean() / 2
+
+
+def faa_clip_of_the_head(head, discriminator, e, labels, captions, target, s):
+    """What the shared head descends: the adversarial term reversed, `target` adapted and held fixed."""
+    source = normalised_attention(head, e)
+    return image_text(source @ captions.T, labels, s) - 0.5 * adversarial(discriminator, source, target)

@@ -1,10 +1,15 @@
 """Each trained method against its formulas, and against its numpy forward pass."""
 
+from dataclasses import replace
+
+import msgspec
 import numpy as np
 import pytest
 import torch
 
-from fedmedclip.edge_client.heads.heads import initial_private_head, predict_probabilities
+from fedmedclip.edge_client.heads.classification import predict
+from fedmedclip.edge_client.heads.heads import ensemble_of, initial_private_head, predict_probabilities
+from fedmedclip.edge_client.heads.heads_file import Heads
 from fedmedclip.edge_client.heads.method import site_method
 from fedmedclip.edge_client.learning.layers import TorchLayers
 from fedmedclip.edge_client.learning.losses import (
@@ -20,7 +25,7 @@ from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.heads.head import HeadSpecification
 from fedmedclip.protocol.heads.layers import batch_norm_tensors
 from fedmedclip.protocol.heads.shared_heads import initial_shared_head, shared_head_specification
-from tests.edge_client.heads.heads_examples import CLASSES, SCALE, SIZE, example_data
+from tests.edge_client.heads.heads_examples import CLASSES, SCALE, SIZE, example_bundle, example_data
 from tests.edge_client.learning import reference_methods as reference
 from tests.edge_client.learning.tensors import tensors_of
 
@@ -147,23 +152,59 @@ def test_lmmd_without_a_common_class_is_zero_and_has_a_gradient():
     assert not mine.grad.any()
 
 
-def test_adversarial_term_is_the_formula_and_its_gradient_is_reversed():
-    head = doubles(faa_clip.private_arrays(6, CLASSES, width=5).initial(0))
-    generator = np.random.default_rng(1)
-    source, target = generator.normal(size=(5, 6)), generator.normal(size=(4, 6)) + 1
-    mine = torch.tensor(source, requires_grad=True)
-    features = torch.cat([mine, torch.tensor(target)])
-    logits = faa_clip.discriminate(TorchLayers(), tensors_of(head), features)
-    loss = faa_clip.adversarial_loss(logits[:5], logits[5:])
-    assert loss.item() == pytest.approx(reference.adversarial(head, source, target), rel=1e-9)
-    loss.backward()
-    for index in ((0, 0), (2, 3)):
-        values = []
-        for step in (1e-6, -1e-6):
-            moved = source.copy()
-            moved[index] += step
-            values.append(reference.adversarial(head, moved, target))
-        assert mine.grad[index].item() == pytest.approx(-(values[0] - values[1]) / 2e-6, rel=1e-4)
+def numeric_gradient(function, arrays, names, step=1e-6):
+    """Central differences of a function of named arrays, one vector of all values of these arrays."""
+    found = []
+    for name in names:
+        for index in np.ndindex(arrays[name].shape):
+            moved = [{**arrays, name: arrays[name].copy()} for _ in range(2)]
+            moved[0][name][index] += step
+            moved[1][name][index] -= step
+            found.append((function(moved[0]) - function(moved[1])) / (2 * step))
+    return np.array(found)
+
+
+def flat_gradient(tensors, names):
+    return np.concatenate([tensors[name].grad.numpy().ravel() for name in names])
+
+
+def assert_same_direction_and_length(found, expected):
+    length = np.linalg.norm(expected)
+    assert np.linalg.norm(found) / length == pytest.approx(1, abs=5e-4)
+    assert found @ expected / (np.linalg.norm(found) * length) == pytest.approx(1, abs=5e-5)
+
+
+def test_faa_clip_descends_as_its_authors_code_does():
+    """All arrays of both heads, at the method's own weight; the target's features move nothing."""
+    size, classes = 6, 3
+    e, labels, captions = (array.astype(np.float64) for array in example_data(9, 0, size, classes))
+    labels = labels.astype(np.int64)
+    target = example_data(7, 5, size, classes)[0].astype(np.float64)
+    generator = np.random.default_rng(2)
+    head = {
+        name: array + 0.3 * generator.normal(size=array.shape)
+        for name, array in doubles(initial_shared_head("faa-clip", size, 3, classes)).items()
+    }
+    own = doubles(faa_clip.private_arrays(size, classes, width=5).initial(0))
+    shared, private = tensors_of(head), tensors_of(own)
+    batch = Batch(
+        torch.tensor(e), torch.tensor(labels), torch.tensor(captions), SCALE, None, torch.tensor(target)
+    )
+    terms = loss_terms("faa-clip", shared, private, batch)
+    sum(terms.values()).backward()
+    adapted, held = (reference.normalised_attention(head, rows) for rows in (e, target))
+    assert terms["adaptation"].item() == pytest.approx(0.5 * reference.adversarial(own, adapted, held))
+
+    def of_the_head(moved):
+        return reference.faa_clip_of_the_head(moved, own, e, labels, captions, held, SCALE)
+
+    weights = [name for name in head if "running" not in name]
+    assert_same_direction_and_length(
+        flat_gradient(shared, weights), numeric_gradient(of_the_head, head, weights)
+    )
+    weights = [name for name in own if "running" not in name]
+    expected = numeric_gradient(lambda moved: 0.5 * reference.adversarial(moved, adapted, held), own, weights)
+    assert_same_direction_and_length(flat_gradient(private, weights), expected)
 
 
 @pytest.mark.parametrize("method", ["facmic", "faa-clip"])
@@ -199,6 +240,25 @@ def test_weighted_and_focal_losses_are_the_formulas():
     focal = image_text_loss(cosines, torch.tensor(labels), 5.0, None, 2.0)
     assert same.item() == pytest.approx(plain.item())
     assert focal.item() < plain.item()
+
+
+@pytest.mark.parametrize("method", ["whitened-memory", "fedmedclip", *TRAINED])
+def test_the_length_of_embeddings_reaches_the_heads_that_the_papers_feed_it_to_and_no_others(method):
+    e, labels, captions = example_data(30, noise=0.3)
+    long = e * np.linspace(5, 12, len(e), dtype=np.float32)[:, None]
+    heads = initial_shared_head(method, SIZE, 3, CLASSES), initial_private_head(method, SIZE, CLASSES, 3, "a")
+    settings = TrainingSettings(shared_learning_rate=0.01)
+    unit, own = example_bundle(), example_bundle()
+    own = replace(own, manifest=msgspec.structs.replace(own.manifest, own_length=True))
+    answers = []
+    for bundle, rows in ((unit, e), (own, long)):
+        trained = train_round(method, *heads, rows, labels, captions, SCALE, settings, round_number=1, seed=1)
+        made = Heads(method, trained.shared, trained.private or None, "trial", "a", 1, ensemble_of(method))
+        answers.append(predict(made, replace(bundle, class_embeddings=captions), rows))
+    np.testing.assert_allclose(answers[0].zero_shot, answers[1].zero_shot, atol=1e-5)
+    differs = np.abs(answers[0].ensemble - answers[1].ensemble).max() > 1e-3
+    assert differs == (method not in ("linear-probe", "whitened-memory"))
+    assert site_method(method).taken(e) is e
 
 
 @pytest.mark.parametrize("method", [*TRAINED, "fedmedclip"])

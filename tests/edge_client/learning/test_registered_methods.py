@@ -23,7 +23,7 @@ rows = np.random.default_rng(0).normal(size=(12, 16)).astype(np.float32)
 for method in known_methods():
     shared, private = initial_shared_head(method, 16, 1, 3), initial_private_head(method, 16, 3, 1, "a")
     if isinstance(site_method(method), ClosedFormMethod):
-        shared, private, _ = site_method(method).fit(shared, rows, np.arange(12) % 3, 3, 1)
+        shared, private, _ = site_method(method).fit(shared, rows, np.arange(12) % 3, rows[:3], 10.0, 1)
     found = predict_probabilities(method, shared, private, rows, rows[:3], 10.0).ensemble
     assert found.shape == (12, 3) and np.isfinite(found).all()
     print(method)

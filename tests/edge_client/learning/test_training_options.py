@@ -7,14 +7,20 @@ import torch
 from fedmedclip.edge_client.heads.heads import initial_private_head
 from fedmedclip.edge_client.learning.layers import TorchLayers
 from fedmedclip.edge_client.learning.local_only import train_alone
-from fedmedclip.edge_client.learning.local_steps import class_weights, epochs
+from fedmedclip.edge_client.learning.local_steps import batches, class_weights, epochs
 from fedmedclip.edge_client.learning.methods.facmic import METHOD
+from fedmedclip.edge_client.learning.private_state import (
+    head_of,
+    initial_private_state,
+    private_state_specification,
+)
 from fedmedclip.edge_client.learning.settings import TrainingSettings
 from fedmedclip.edge_client.learning.settled_norms import settle
 from fedmedclip.edge_client.learning.training import train_round
 from fedmedclip.protocol.heads.head import head_digest
 from fedmedclip.protocol.heads.shared_heads import initial_shared_head
 from tests.edge_client.heads.heads_examples import CLASSES, SCALE, SIZE, example_data
+from tests.edge_client.learning import reference_methods as reference
 from tests.edge_client.learning.tensors import tensors_of
 
 
@@ -63,6 +69,94 @@ def test_steps_in_place_of_epochs():
     assert found == [[16, 16, 8], [16, 16, 8], [16]]
     assert [len(epoch) for epoch in epochs(order, 40, 16, 2, 0)] == [3, 3]
     assert distance(train(local_steps=1)) < distance(train(local_steps=6))
+
+
+def test_a_last_batch_that_is_smaller_can_be_left_out():
+    order = np.random.default_rng(0)
+    assert [list(map(len, epoch)) for epoch in epochs(order, 40, 16, 1, 3, drop_last=True)] == [
+        [16, 16],
+        [16],
+    ]
+    assert [len(batch) for batch in batches(np.arange(33), 16, drop_last=True)] == [16, 16]
+    assert [len(batch) for batch in batches(np.arange(9), 16, drop_last=True)] == [9]
+    assert np.isfinite(train(drop_last=True).loss)
+
+
+def whole_batch_rounds(rounds, epochs_each, **settings):
+    """The shared head of a linear probe and what is kept, after rounds of steps on all images at once."""
+    embeddings, labels, captions = example_data(40, noise=0.3)
+    chosen = TrainingSettings(
+        batch_size=64, local_epochs=epochs_each, learning_rate_decay=1.0, weight_decay=0.2, **settings
+    )
+    shared = initial_shared_head("linear-probe", SIZE, 0, CLASSES)
+    kept = initial_private_state("linear-probe", SIZE, CLASSES, chosen, 0, "a")
+    for number in range(1, rounds + 1):
+        trained = train_round(
+            "linear-probe", shared, kept, embeddings, labels, captions, SCALE, chosen,
+            round_number=number, seed=1,
+        )  # fmt: skip
+        shared, kept = trained.shared, trained.private
+    return shared, kept
+
+
+def adam(steps, coupled):
+    """Kingma and Ba 2015, algorithm 1, and Loshchilov and Hutter 2019, algorithm 2, on the same loss."""
+    rows, labels, _ = example_data(40, noise=0.3)
+    rows, settings = rows.astype(np.float64), TrainingSettings()
+    weights = {"classifier.weight": np.zeros((CLASSES, SIZE)), "classifier.bias": np.zeros(CLASSES)}
+    first, second = ({name: 0.0 * array for name, array in weights.items()} for _ in range(2))
+    for step in range(1, steps + 1):
+        logits = SCALE * reference.linear(weights, "classifier", rows)
+        wrong = SCALE * (reference.softmax(logits) - np.eye(CLASSES)[labels]) / len(labels)
+        gradients = {"classifier.weight": wrong.T @ rows, "classifier.bias": wrong.sum(0)}
+        for name, gradient in gradients.items():
+            if coupled:
+                gradient = gradient + 0.2 * weights[name]
+            else:
+                weights[name] = weights[name] * (1 - settings.shared_learning_rate * 0.2)
+            first[name] = settings.beta1 * first[name] + (1 - settings.beta1) * gradient
+            second[name] = settings.beta2 * second[name] + (1 - settings.beta2) * gradient**2
+            mean = first[name] / (1 - settings.beta1**step)
+            deviation = np.sqrt(second[name] / (1 - settings.beta2**step)) + settings.epsilon
+            weights[name] = weights[name] - settings.shared_learning_rate * mean / deviation
+    return weights
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw"])
+def test_the_optimiser_is_the_formula_and_goes_on_over_rounds_where_its_state_is_kept(optimizer):
+    expected = adam(30, coupled=optimizer == "adam")
+    for rounds in (1, 3):
+        found, _ = whole_batch_rounds(rounds, 30 // rounds, optimizer=optimizer, keep_optimizer_state=True)
+        for name, weights in expected.items():
+            np.testing.assert_allclose(found[name], weights, atol=2e-5)
+    afresh, kept = whole_batch_rounds(3, 10, optimizer=optimizer)
+    assert kept == {}
+    assert np.abs(afresh["classifier.bias"] - expected["classifier.bias"]).max() > 1e-4
+    other = adam(30, coupled=optimizer != "adam")
+    assert np.abs(other["classifier.weight"] - expected["classifier.weight"]).max() > 2e-4
+
+
+@pytest.mark.parametrize("method", ["faa-clip", "fedmedclip"])
+def test_what_the_optimiser_remembers_goes_through_storage_with_the_same_bits(method):
+    """The discriminator without a target has not moved: there is nothing to remember of it."""
+    settings = TrainingSettings(batch_size=16, keep_optimizer_state=True)
+    specification = private_state_specification(method, SIZE, CLASSES, settings)
+    data = *example_data(40, noise=0.3), SCALE, settings
+    start = initial_shared_head(method, SIZE, 0, CLASSES)
+    kept = initial_private_state(method, SIZE, CLASSES, settings, 0, "a")
+    first = initial_private_head(method, SIZE, CLASSES, 0, "a")
+    assert head_digest(head_of(kept)) == head_digest(first)
+    one = train_round(method, start, kept, *data, round_number=1, seed=1)
+    stored = specification.from_bytes(specification.to_bytes(one.private))
+    assert head_digest(stored) == head_digest(one.private)
+    steps = {name: array[0] for name, array in stored.items() if name.endswith(".steps")}
+    assert {count for name, count in steps.items() if ".shared." in name} == {3}
+    assert {count for name, count in steps.items() if ".private." in name} == {3 * (method == "fedmedclip")}
+    two = [
+        train_round(method, one.shared, private, *data, round_number=2, seed=2)
+        for private in (one.private, stored)
+    ]
+    assert head_digest(two[0].shared | two[0].private) == head_digest(two[1].shared | two[1].private)
 
 
 def test_early_stopping_keeps_the_best_epoch():

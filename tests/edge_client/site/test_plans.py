@@ -7,6 +7,8 @@ import msgspec
 import numpy as np
 import pytest
 
+from fedmedclip.edge_client.learning.private_state import head_of, private_state_specification
+from fedmedclip.edge_client.learning.settings import TrainingSettings
 from fedmedclip.edge_client.site.plans import check_plan, first_private_head, first_shared_head, reason_not_to
 from fedmedclip.edge_client.site.roles import Identity
 from fedmedclip.edge_client.site.state import StoredSite
@@ -126,6 +128,34 @@ def test_the_private_head_of_the_run_before_is_kept_where_it_fits():
     assert first_private_head(changed(method="facmic", **later), BEFORE, Learner()) == ones
     # Of the same arrays, but it was trained on another encoder's embeddings.
     assert first_private_head(changed(embedding_size=9, **later), BEFORE, Learner()) == ones
+
+
+class RememberingLearner(Learner):
+    """Beside the private head it keeps what the plan's settings ask for."""
+
+    def private_specification(self, plan):
+        return private_state_specification("fedmedclip", 8, 2, TrainingSettings(**plan.training))
+
+    def initial_private_head(self, plan):
+        return self.private_specification(plan).initial(1)
+
+
+@pytest.mark.parametrize(("kept", "next_kept"), [(True, True), (True, False), (False, True)])
+def test_the_next_run_has_the_private_head_and_not_what_the_optimiser_remembers(kept, next_kept):
+    plan = changed(training={"keep_optimizer_state": kept})
+    specification = RememberingLearner().private_specification(plan)
+    trained = {tensor.name: np.full(tensor.shape, 7, np.float32) for tensor in specification.tensors}
+    before = StoredSite(plan, 3, 3, bytes(4), specification.to_bytes(trained), None, b"")
+    later = changed(number=6, identity=b"i" * 16, training={"keep_optimizer_state": next_kept})
+    found = (
+        RememberingLearner()
+        .private_specification(later)
+        .from_bytes(first_private_head(later, before, RememberingLearner()))
+    )
+    assert all((array == 7).all() for array in head_of(found).values())
+    memory = [array for name, array in found.items() if name not in head_of(found)]
+    assert bool(memory) == next_kept
+    assert not any(array.any() for array in memory)
 
 
 def test_the_first_shared_head_is_drawn_from_the_seed():

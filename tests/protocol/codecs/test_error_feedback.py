@@ -10,6 +10,7 @@ from fedmedclip.protocol.codecs.error_feedback import (
     difference,
     norm_of,
     require_carrying_codec,
+    what_to_send,
 )
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.heads.head import HeadSpecification, TensorSpecification, head_digest
@@ -180,9 +181,20 @@ def test_nothing_to_send_leaves_nothing_out_and_worries_nobody(name, caplog):
 
 def test_statistics_are_sent_once_and_then_only_what_is_still_owed():
     trained, head = one_value(5.0), one_value(2.0)
-    zero = one_value(0.0)
+    once = HeadSpecification((TensorSpecification("weight", ()),))
+    anew = HeadSpecification((TensorSpecification("weight", (), measured=True),))
     for residual in (None, one_value(1.0)):
-        assert change_to_send("fedmedclip", trained, head, residual)["weight"] == 3.0
-    assert change_to_send("whitened-memory", trained, head, None)["weight"] == 3.0
-    again = change_to_send("whitened-memory", trained, head, one_value(1.0))
-    assert head_digest(again) == head_digest(zero)
+        assert change_to_send("fedmedclip", trained, head, residual, once)["weight"] == 3.0
+        assert change_to_send("whitened-memory", trained, head, residual, anew)["weight"] == 3.0
+    assert change_to_send("whitened-memory", trained, head, None, once)["weight"] == 3.0
+    assert change_to_send("whitened-memory", trained, head, one_value(1.0), once)["weight"] == 0.0
+
+
+def test_statistics_owed_are_carried_whole_beside_what_is_measured_anew():
+    """Whatever the codec forgets of a residual where there is something new to send."""
+    codec = codec_named("lowrank:carry=0.5")
+    delta = {"statistics": np.zeros(2, np.float32), "measured": np.ones(2, np.float32)}
+    residual = {"statistics": np.full(2, 4, np.float32), "measured": np.full(2, 4, np.float32)}
+    wanted = what_to_send(codec, delta, residual)
+    np.testing.assert_array_equal(wanted["statistics"], 4)
+    np.testing.assert_array_equal(wanted["measured"], 3)

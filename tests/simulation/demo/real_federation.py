@@ -58,6 +58,7 @@ class Federation:
             folder / "aggregator" / "aggregator.toml",
             federation="trial", bundle=self.bundle, method="fedmedclip", rounds=rounds,
             sites=len(sites), seed=3, broker=self.broker, codec=codec,
+            training={"keep_optimizer_state": True},
         )  # fmt: skip
         for site in sites:
             self.configure_site(site, data / site)

@@ -7,7 +7,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from fedmedclip.edge_client.heads.heads import private_head_specification
+from fedmedclip.edge_client.heads.heads_file import load_heads
 from fedmedclip.edge_client.site.state import SiteState
+from fedmedclip.protocol.bundle.bundle import open_bundle
 from fedmedclip.simulation.demo.summary import newest_version
 from fedmedclip.simulation.processes.brokers import MosquittoBroker
 from fedmedclip.simulation.processes.commands import start_command
@@ -45,6 +48,16 @@ def test_every_process_ends_well_and_leaves_heads_and_figures(undisturbed):
         assert (undisturbed.folder / site / "heads.safetensors").exists()
         figures = msgspec.json.decode((undisturbed.folder / site / "evaluation.json").read_bytes())
         assert set(figures) == {"zero_shot", "shared", "private", "ensemble"}
+
+
+def test_no_heads_file_holds_what_the_optimiser_remembers(undisturbed):
+    bundle = open_bundle(undisturbed.bundle)
+    specification = private_head_specification("fedmedclip", bundle.manifest.embedding_size, 3)
+    for site in SITES:
+        heads = load_heads(undisturbed.folder / site / "heads.safetensors", bundle)
+        assert {tensor.name for tensor in specification.tensors} == set(heads.private)
+        stored = SiteState(undisturbed.folder / site / "site.db").load().private_head
+        assert len(stored) > 3 * 4 * specification.size
 
 
 def test_no_round_runs_the_encoder(undisturbed):

@@ -126,6 +126,7 @@ class ProductionFederation:
         settings = FederationSettings(
             FEDERATION, bundle="", rounds=plan.rounds, method=plan.method, minimum_sites=participants,
             round_timeout_seconds=float("inf"), maximum_update_norm=float("inf"),
+            weighting=plan.weighting,
         )  # fmt: skip
         return Coordinator(AggregatorConfiguration(settings), self._announced, self._store, global_head, NOW)
 

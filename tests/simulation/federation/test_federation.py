@@ -8,6 +8,8 @@ import pytest
 
 import fedmedclip.simulation.federation.federation as module
 from fedmedclip.edge_client.learning.floors import DEFAULT_FLOORS, NO_FLOORS, Floors
+from fedmedclip.edge_client.learning.private_state import head_of
+from fedmedclip.edge_client.learning.settings import TrainingSettings
 from fedmedclip.edge_client.site.state import SiteState
 from fedmedclip.protocol.envelope import seal
 from fedmedclip.protocol.errors import InvalidInputError
@@ -21,10 +23,12 @@ COMMON_LIMIT = 131_072
 
 
 def trainer(
-    pool, uplink="int8", downlink=None, *, method="fedmedclip", rounds=3, seed=0, floors=NO_FLOORS, **options
+    pool, uplink="int8", downlink=None, *, method="fedmedclip", rounds=3, seed=0, masked=True, **options
 ):
-    plan = FederationPlan(method, uplink, downlink or uplink, rounds, seed, floors=floors)
-    return Trainer(plan, pool, **options)
+    plan = FederationPlan(
+        method, uplink, downlink or uplink, rounds, seed, **{"floors": NO_FLOORS, **options}
+    )
+    return Trainer(plan, pool, masked=masked)
 
 
 @pytest.mark.parametrize(
@@ -62,6 +66,33 @@ def test_bits_and_bytes_are_those_of_the_production_agents(
         trained_from = production.trained_from
         assert [version for version, _ in trained_from] == sorted([*range(1, rounds + 1)] * number)
         assert len(set(trained_from)) == rounds
+
+
+@pytest.mark.parametrize("method", ["facmic", "fedmedclip", "whitened-memory"])
+def test_what_the_optimiser_remembers_is_kept_as_the_production_agents_keep_it(pool, tmp_path, method):
+    """Each site's state rests on disk while others train, and goes on from the same bits."""
+    settings = TrainingSettings(optimizer="adam", keep_optimizer_state=True, drop_last=True, batch_size=8)
+    training = trainer(
+        pool, method=method, rounds=5, settings=settings, weighting="equal", rule="weighted_mean"
+    )
+    dealt = pool.deal(3, 4, 5.0)
+    with (
+        closing(ProductionFederation(training, 2, tmp_path, COMMON_LIMIT)) as production,
+        closing(Federation(training)) as federation,
+    ):
+        for version in range(1, 6):
+            chosen = dealt.participants(2, 3, version)
+            expected = production.play_round(version, chosen)
+            found = federation.play_round(version, chosen)
+            assert (found.uplink, found.downlink) == (expected.uplink, expected.downlink)
+            assert head_digest(federation.head) == production.digest
+        for path in (tmp_path / "sites").glob("*.db"):
+            stored = SiteState(path).load().private_head
+            kept = federation.kept_at(path.stem)
+            assert stored == training.private_specification.to_bytes(kept)
+            remembered = [array for name, array in kept.items() if name not in head_of(kept)]
+            assert all(array.any() for array in remembered)
+            assert bool(remembered) == (method != "whitened-memory")
 
 
 @pytest.mark.parametrize(
