@@ -43,7 +43,7 @@ MAY_USE_TORCH |= {f"{LEARNING}/training.py", f"{LEARNING}/methods"}
 FLOORS = {
     "aggregator": ["authority rules", ".", "enrolment"],
     "protocol": ["configuration", "bundle heads link roster", "codecs enrolment trust"],
-    "simulation": ["phantoms processes", "federation", "accuracy bandwidth demo robustness"],
+    "simulation": ["phantoms processes", "federation", "accuracy bandwidth demo robustness", "newcomer"],
     "edge_client": [
         "heads images",
         "features learning",
@@ -52,8 +52,6 @@ FLOORS = {
         "doctor",
         "enrolment",
     ],
-    "simulation": ["phantoms processes", "federation", "accuracy bandwidth demo robustness", "newcomer"],
-    "edge_client": ["heads images", "features learning", "bundles inference", "site", "doctor", "enrolment"],
 }
 # What puts the parts of a large room together.
 ROOF = {f"{large}/cli.py" for large in FLOORS} | {"aggregator/service.py", "aggregator/loop.py"}
