@@ -1,0 +1,44 @@
+"""All pages with tables that are filled in, and the index, which says when each result was made."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from benchmarks.results.entries import read_entries
+from benchmarks.results.inputs import ROOT
+from benchmarks.results.markdown_tables import Table, from_rows, to_markdown
+from benchmarks.results.pages import fill_file
+from benchmarks.results.records import Record, read_records
+
+_MADE = re.compile(r"(?<=<!-- made -->\n).*?(?=<!-- end -->)", re.DOTALL)
+
+
+def fill_pages(pages: Path) -> None:
+    """Fill in every marked table of the pages, of README where the pages are the repository's, and the index.
+
+    Raises KeyError for a table that a record does not have.
+    """
+    records = read_records(pages)
+    files = sorted(pages.glob("*.md"))
+    if pages == ROOT / "docs" / "results":
+        files += [ROOT / "README.md", ROOT / "docs" / "reference" / "images.md"]
+    for file in files:
+        fill_file(file, records)
+    index = pages / "index.md"
+    text = index.read_text(encoding="utf-8")
+    index.write_text(_MADE.sub(lambda _: to_markdown(made(records)), text), encoding="utf-8")
+
+
+def made(records: Mapping[str, Record]) -> Table:
+    """Return a row for each result: its page, commit and date, and how long it took."""
+    rows = []
+    for name, entry in read_entries().items():
+        record = records.get(name)
+        page = f"[{Path(entry.page).name}]({entry.page})"
+        if record is None:
+            rows.append([name, page, "not since results are recorded", "", ""])
+        else:
+            minutes = f"{record.seconds / 60:,.1f}"
+            digest = record.inputs.data or record.data_made
+            rows.append([name, page, f"{record.commit}, {record.date}", digest, minutes])
+    return from_rows(["result", "page", "made at", "data", "minutes"], rows, words=4)
