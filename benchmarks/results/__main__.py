@@ -20,13 +20,11 @@ from pathlib import Path
 
 from benchmarks.results import surroundings
 from benchmarks.results.entries import Entry, read_entries, select
-from benchmarks.results.index import fill_pages
-from benchmarks.results.inputs import ROOT
+from benchmarks.results.index import PAGES, fill_pages
 from benchmarks.results.making import FailedError, Workshop, make
 from benchmarks.results.records import read_record
 from fedmedclip.protocol.errors import FedMedClipError, InvalidInputError
 
-PAGES = ROOT / "docs" / "results"
 _DATA, _MODEL = Path("../shared/data/brain_tumor"), Path("../shared/models/bench-clip")
 
 

@@ -14,12 +14,16 @@ from fedmedclip.simulation.bandwidth.results import DEFAULT, PAPERS, UNCOMPRESSE
 from fedmedclip.simulation.differences import Difference
 
 _WAYS = ("uplink_bytes_per_round", "downlink_bytes_per_round")
+_BRIEF = (
+    "zero-shot", "local-only", "pooled", "fedclip", "facmic", "faa-clip", "fedmedclip", "whitened-memory",
+    "whitened-memory-alone", "linear-probe-alone", "local-only-whitened-memory", "local-only-linear-probe",
+)  # fmt: skip
 _DEMO_KINDS = ("zero_shot", "shared", "private", "ensemble")
 _REFERENCES = re.compile(r"plain mean ([\d.]+) %, [^%]*?([\d.]+) %, zero-shot ([\d.]+) %")
 
 
 def accuracy(out: Path) -> Tables:
-    """Return the summary for a reader in a hurry, `summary`: accuracy, bytes and what was found."""
+    """Return `summary`: accuracy, bytes and what was found; and `brief`, some of its rows, for README."""
     content = _json(out / "accuracy.json")
     with_global = "global_test" in content["comparisons"]
     rows = []
@@ -29,7 +33,9 @@ def accuracy(out: Path) -> Tables:
         cells += [_spread(method, "global_test", "shared")] if with_global else []
         rows.append(cells)
     headings = ["method", "bytes a round", "mean of the sites, %", f"beside {content['reference']}"]
-    return {"summary": from_rows([*headings, *(["global test, %"] if with_global else [])], rows)}
+    headings += ["global test, %"] if with_global else []
+    brief = [row for row in rows if row[0] in _BRIEF]
+    return {"summary": from_rows(headings, rows), "brief": from_rows(headings, brief)}
 
 
 def bandwidth(out: Path) -> Tables:
@@ -120,6 +126,20 @@ def _finding(comparison: Mapping[str, Any] | None) -> str:
     return f"{100 * comparison['difference']:+.1f}, p = {comparison['p_corrected']:.2g}: {finding}"
 
 
+def _verdicts(out: Path) -> Table:
+    verdicts = _json(out / "robustness.json")["verdicts"]
+    rows = [
+        [
+            str(verdict["sites"]), f"`{verdict['rule']}`", verdict["worst_attack"],
+            *(msgspec.convert(verdict[name], Difference).in_points() for name in ("lost", "cost")),
+            "yes" if verdict["withstands"] else "no", "yes" if verdict["cheap"] else "no",
+        ]
+        for verdict in verdicts
+    ]  # fmt: skip
+    headings = ["sites", "rule", "worst attack", "lost there", "cost", "withstands", "cheap"]
+    return from_rows(headings, rows, words=3)
+
+
 def _both_ways(row: Mapping[str, Any]) -> float:
     return float(sum(row[name] for name in _WAYS))
 
@@ -135,7 +155,7 @@ def _json(path: Path) -> Any:
 
 
 def robustness(out: Path) -> Tables:
-    """Return a table for each heading of `report.md`, and `references`: what nobody attacks."""
+    """Return a table for each heading of `report.md`, `references` (nobody hostile) and `verdicts`."""
     text = (out / "report.md").read_text(encoding="utf-8")
     found = under_headings(out, "report.md")
     sections = re.findall(r"^## (.+)$", text, re.MULTILINE)
@@ -143,11 +163,11 @@ def robustness(out: Path) -> Tables:
         [section, *figures] for section, figures in zip(sections, _REFERENCES.findall(text), strict=False)
     ]
     headings = ["nobody hostile", "plain mean %", "every site for itself %", "zero-shot %"]
-    return found | {"references": from_rows(headings, rows)}
+    return found | {"references": from_rows(headings, rows), "verdicts": _verdicts(out)}
 
 
 def demo(out: Path) -> Tables:
-    """Return `sites` and `bytes` of the summaries `CODEC-SEED/summary.json`."""
+    """Return `sites`, `brief` (one row of it) and `bytes` of the summaries `CODEC-SEED/summary.json`."""
     runs: dict[str, list[Any]] = {}
     for file in sorted(out.glob("*-*/summary.json")):
         runs.setdefault(file.parent.name.rpartition("-")[0], []).append(_json(file))
@@ -161,8 +181,10 @@ def demo(out: Path) -> Tables:
     rows.append(
         ["global test", *(f"{fmean(run[kind] for run in on_global):.3f}" for kind in _DEMO_KINDS[:2]), "", ""]
     )
+    headings = ["images of", "zero-shot", "shared head", "private head", "ensemble"]
     return {
-        "sites": from_rows(["images of", "zero-shot", "shared head", "private head", "ensemble"], rows),
+        "sites": from_rows(headings, rows),
+        "brief": from_rows(headings, rows[len(sites) : len(sites) + 1]),
         "bytes": from_rows(
             ["codec", "bytes sent", "bytes received", "seconds in all"],
             [[codec, *_demo_bytes(runs[codec])] for codec in codecs],

@@ -6,7 +6,8 @@ from typing import Any
 
 import msgspec
 
-from benchmarks.results.readers import Tables, tables_in
+from benchmarks.results.readers import tables_in
+from benchmarks.results.text_readers import Tables
 from fedmedclip.protocol.errors import InvalidInputError
 
 FILE = Path(__file__).with_name("results.toml")

@@ -10,20 +10,17 @@ from benchmarks.results.markdown_tables import Table, from_rows, to_markdown
 from benchmarks.results.pages import fill_file
 from benchmarks.results.records import Record, read_records
 
+PAGES = ROOT / "docs" / "results"
 _MADE = re.compile(r"(?<=<!-- made -->\n).*?(?=<!-- end -->)", re.DOTALL)
 
 
 def fill_pages(pages: Path) -> None:
-    """Fill in every marked table of the pages, of README where the pages are the repository's, and the index.
-
-    Raises KeyError for a table that a record does not have.
-    """
+    """Fill in marked tables of the pages, of README where the pages are the repository's, and the index."""
     records = read_records(pages)
-    files = sorted(pages.glob("*.md"))
-    if pages == ROOT / "docs" / "results":
-        files += [ROOT / "README.md", ROOT / "docs" / "reference" / "images.md"]
-    for file in files:
+    for file in sorted(pages.glob("*.md")):
         fill_file(file, records)
+    if pages == PAGES:
+        fill_file(ROOT / "README.md", records, quoted=True)
     index = pages / "index.md"
     text = index.read_text(encoding="utf-8")
     index.write_text(_MADE.sub(lambda _: to_markdown(made(records)), text), encoding="utf-8")

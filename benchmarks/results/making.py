@@ -16,7 +16,7 @@ import msgspec
 from benchmarks.results import surroundings
 from benchmarks.results.entries import EXPORT, EXPORT_MODULES, Entry
 from benchmarks.results.inputs import ROOT, code_digest, data_digest, text_digest
-from benchmarks.results.pages import mark_whole_page
+from benchmarks.results.pages import astray, mark_whole_page
 from benchmarks.results.records import Inputs, Record, write_record
 from fedmedclip.protocol.bundle.bundle import open_bundle
 from fedmedclip.protocol.errors import FedMedClipError, InvalidInputError
@@ -108,6 +108,12 @@ def make(workshop: Workshop, entry: Entry) -> Record:
     )
     _publish(workshop, entry, record, out, places)
     write_record(workshop.pages, record)
+    lost = [] if workshop.quick else _lost_tables(workshop.pages, record)
+    if lost:
+        raise FailedError(
+            f"{entry.name}: pages ask for {', '.join(lost)}, which its output no longer has; "
+            f"there are: {', '.join(tables)}"
+        )
     return record
 
 
@@ -141,11 +147,9 @@ def _run(
         _add_seconds(out, time.monotonic() - started)
     if done.returncode != 0:
         last = [*_last_lines(partial), *_last_lines(log)]
-        raise FailedError(
-            f"{name}: exit code {done.returncode} of: {command}\n  "
-            + "\n  ".join(last)
-            + f"\n  more in {log}"
-        )
+        print("\n".join(last), file=sys.stderr)
+        why = f"; {last[-1]}" if last else ""
+        raise FailedError(f"{name}: exit code {done.returncode} of: {command}{why} (more in {log})")
     partial.replace(printed)
 
 
@@ -196,6 +200,11 @@ def _publish(
                 text = text.replace(str(place), name)
         page = mark_whole_page(text, entry.name, record.line())
         (workshop.pages / entry.page).write_text(page, encoding="utf-8")
+
+
+def _lost_tables(pages: Path, record: Record) -> list[str]:
+    texts = [file.read_text(encoding="utf-8") for file in (*sorted(pages.glob("*.md")), ROOT / "README.md")]
+    return sorted({name for text in texts for name in astray(text, {record.entry: record})})
 
 
 def _digest_of(path: Path) -> str:

@@ -49,9 +49,17 @@ class Record(msgspec.Struct, frozen=True):
         """False where the work tree had changes that no commit has."""
         return "+" not in self.commit
 
+    def brief_line(self) -> str:
+        """Return the small line below a table that is quoted on another page."""
+        data = self.inputs.data or self.data_made
+        digest = f", data {data}" if data else ""
+        return f"<small>Commit {self.commit}{digest}, {self.date}: `make results ONLY={self.entry}`.</small>"
+
     def line(self) -> str:
         """Return the small line that stands below each of its tables."""
-        commands = "; ".join(f"`{command}`" for command in self.inputs.commands)
+        first, *others = self.inputs.commands
+        more = f" and {len(others)} more" if len(others) > 1 else "".join(f"; `{other}`" for other in others)
+        commands = f"`{first}`{more}"
         digests = {
             "data": self.inputs.data or self.data_made,
             "model": self.inputs.model,

@@ -14,6 +14,9 @@ Tables = dict[str, Table]
 
 _GUARD = re.compile(r"^(.+?), (.+): ([\d.]+), ([\d.]+); zero-shot answers at (\d+) %$", re.MULTILINE)
 _LOSS = re.compile(r"^D = (\d+), (\S+): sites (.+), global (.+), mean of (\d+) configurations$", re.MULTILINE)
+_CONFIGURATION = re.compile(r"^(\d+-\d+)(?: \(held out\))?: ")
+_UNCOMPRESSED = re.compile(r"^  lossless: ([\d.]+) % on the global test$")
+_OF_CONFIGURATION = re.compile(r"^  (\S+): sites (.+), global (.+), ([\d,]+) bytes$")
 # Lines kept of what has no table of its own.
 _LAST_LINES = 8
 
@@ -35,11 +38,24 @@ def under_headings(out: Path, file: str) -> Tables:
 
 
 def codec_loss(out: Path) -> Tables:
-    """Return `means`: what each codec costs, in points, mean over the configurations."""
+    """Return `means` over the configurations, and `configurations`, each by itself."""
     text = _words(out, 1)
-    rows = [list(found) for found in _LOSS.findall(text)]
-    headings = ["D", "codec", "sites, less lossless", "global test, less lossless"]
-    return {"means": from_rows([*headings, "configurations"], rows, words=2)}
+    means = [list(found) for found in _LOSS.findall(text)]
+    rows = []
+    name = without_loss = ""
+    for line in text.splitlines():
+        if beginning := _CONFIGURATION.match(line):
+            name = beginning[1]
+        elif uncompressed := _UNCOMPRESSED.match(line):
+            without_loss = uncompressed[1]
+        elif found := _OF_CONFIGURATION.match(line):
+            rows.append([name, found[1], without_loss, *found.groups()[1:]])
+    headings = ["sites, less lossless", "global test, less lossless"]
+    of_one = ["configuration", "codec", "lossless, global test %", *headings, "bytes, both ways"]
+    return {
+        "means": from_rows(["D", "codec", *headings, "configurations"], means, words=2),
+        "configurations": from_rows(of_one, rows, words=2),
+    }
 
 
 def guard_cost(out: Path) -> Tables:
