@@ -3,38 +3,49 @@
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
 
 import msgspec
 
 from benchmarks.results.markdown_tables import Table, from_rows
 from benchmarks.results.text_readers import Tables, under_headings
+from fedmedclip.simulation.accuracy.significance import Comparison
 from fedmedclip.simulation.bandwidth.results import DEFAULT, PAPERS, UNCOMPRESSED
 from fedmedclip.simulation.differences import Difference
 
 _WAYS = ("uplink_bytes_per_round", "downlink_bytes_per_round")
-_BRIEF = (
-    "zero-shot", "local-only", "pooled", "fedclip", "facmic", "faa-clip", "fedmedclip", "whitened-memory",
-    "whitened-memory-alone", "linear-probe-alone", "local-only-whitened-memory", "local-only-linear-probe",
-)  # fmt: skip
+_BRIEF = frozenset(
+    {"zero-shot", "local-only", "pooled", "fedclip", "facmic", "faa-clip", "fedmedclip", "whitened-memory"}
+)
+_CHOSEN_HERE = "†"
 _DEMO_KINDS = ("zero_shot", "shared", "private", "ensemble")
 _REFERENCES = re.compile(r"plain mean ([\d.]+) %, [^%]*?([\d.]+) %, zero-shot ([\d.]+) %")
 
 
 def accuracy(out: Path) -> Tables:
-    """Return `summary`: accuracy, bytes and what was found; and `brief`, some of its rows, for README."""
+    """Return `summary`: accuracy, bytes and what was found; and `brief`, some of its rows, for README.
+
+    Methods whose constants were chosen on this data are marked, as in the report.
+    """
     content = _json(out / "accuracy.json")
     with_global = "global_test" in content["comparisons"]
-    rows = []
+    rows, brief = [], []
     for method in content["methods"]:
-        cells = [method["label"], f"{_both_ways(method):,.0f}", _spread(method, "sites", "ensemble")]
-        cells += [_finding(content["comparisons"]["sites"].get(method["label"]))]
+        label = method["label"]
+        chosen_here = label in content.get("chosen_here", ())
+        cells = [f"{label} {_CHOSEN_HERE}" if chosen_here else label, f"{_both_ways(method):,.0f}"]
+        cells += [
+            _spread(method, "sites", "ensemble", metric) for metric in ("accuracy", "balanced_accuracy")
+        ]
+        cells.append(_finding(content["comparisons"]["sites"].get(label)))
         cells += [_spread(method, "global_test", "shared")] if with_global else []
         rows.append(cells)
-    headings = ["method", "bytes a round", "mean of the sites, %", f"beside {content['reference']}"]
+        if label in _BRIEF or label.startswith(("local-only:", "pooled:")):
+            brief.append(cells)
+    headings = ["method", "bytes a round", "mean of the sites, %", "balanced, %"]
+    headings.append(f"beside {content['reference']}, points")
     headings += ["global test, %"] if with_global else []
-    brief = [row for row in rows if row[0] in _BRIEF]
     return {"summary": from_rows(headings, rows), "brief": from_rows(headings, brief)}
 
 
@@ -63,40 +74,6 @@ def bandwidth(out: Path) -> Tables:
     return {"codecs": from_rows(headings, rows)}
 
 
-def newcomer(out: Path) -> Tables:
-    """Return `accuracy` and `balanced`: each method by labels per class, mean over the newcomers.
-
-    The standard deviation is between the seeds' means. `global_test`, a newcomer without labels, has a table
-    of its own, `elsewhere`. Other studies of the file (rows with further keys) are left to its plot.
-    """
-    rows = [row for row in _json(out / "newcomer.json")["rows"] if not row.get("missing_class")]
-    at_hospitals = [row for row in rows if row["site"] != "global_test"]
-    found = {
-        "accuracy": _by_labels(at_hospitals, "accuracy"),
-        "balanced": _by_labels(at_hospitals, "balanced_accuracy"),
-    }
-    if elsewhere := [row for row in rows if row["site"] == "global_test"]:
-        found["elsewhere"] = _by_labels(elsewhere, "accuracy")
-    return found
-
-
-def _by_labels(rows: Sequence[Mapping[str, Any]], figure: str) -> Table:
-    labels = list(dict.fromkeys(str(row["labels_per_class"]) for row in rows))
-    lines = []
-    for method in dict.fromkeys(row["method"] for row in rows):
-        cells = [method]
-        for count in labels:
-            of_seeds: dict[int, list[float]] = {}
-            for row in rows:
-                if (row["method"], str(row["labels_per_class"])) == (method, count):
-                    of_seeds.setdefault(row["seed"], []).append(row[figure])
-            means = [100 * fmean(values) for values in of_seeds.values()]
-            spread = f" ± {stdev(means):.1f}" if len(means) > 1 else ""
-            cells.append(f"{fmean(means):.1f}{spread}" if means else "")
-        lines.append(cells)
-    return from_rows(["method", *(f"{count} labels a class" for count in labels)], lines)
-
-
 def _demo_cells(runs: Sequence[Any], sites: Sequence[str]) -> list[str]:
     found = [run["final"]["sites"][site]["accuracy"] for run in runs for site in sites]
     return [f"{fmean(one[kind] for one in found):.3f}" if kind in found[0] else "" for kind in _DEMO_KINDS]
@@ -108,22 +85,19 @@ def _demo_bytes(runs: Sequence[Any]) -> list[str]:
     return [*(f"{way:,.0f}" for way in ways), f"{fmean(sum(run['phases'].values()) for run in runs):.1f}"]
 
 
-def _spread(method: Mapping[str, Any], test_set: str, classifier: str) -> str:
-    found = method["scores"].get(test_set, {}).get(classifier)
-    if found is None:
-        return "-"
-    mean, std = 100 * found["accuracy"]["mean"], 100 * found["accuracy"]["std"]
-    return f"{mean:.1f} ± {std:.1f}"
+def _spread(method: Mapping[str, Any], test_set: str, classifier: str, metric: str = "accuracy") -> str:
+    found = method["scores"].get(test_set, {}).get(classifier, {}).get(metric)
+    return "-" if found is None else f"{100 * found['mean']:.1f} ± {100 * found['std']:.1f}"
 
 
 def _finding(comparison: Mapping[str, Any] | None) -> str:
     """Return a paired comparison in words: better and worse only where the corrected p allows it."""
     if comparison is None:
         return ""
-    direction = "better" if comparison["difference"] > 0 else "worse"
-    significant = comparison["p_corrected"] <= 0.05
-    finding = direction if significant else "no difference shown"
-    return f"{100 * comparison['difference']:+.1f}, p = {comparison['p_corrected']:.2g}: {finding}"
+    found = msgspec.convert(comparison, Comparison)
+    direction = "better" if found.difference > 0 else "worse"
+    finding = direction if found.significant else "no difference shown"
+    return f"{100 * found.difference:+.1f}, p = {found.p_corrected:.2g}: {finding}"
 
 
 def _verdicts(out: Path) -> Table:

@@ -31,9 +31,10 @@ def made(records: Mapping[str, Record]) -> Table:
     rows = []
     for name, entry in read_entries().items():
         record = records.get(name)
-        page = f"[{Path(entry.page).name}]({entry.page})"
+        file = Path(entry.page).name
+        page = f"[{file}]({entry.page})"
         if record is None:
-            rows.append([name, page, "not since results are recorded", "", ""])
+            rows.append([name, file, "not since results are recorded", "", ""])
         else:
             minutes = f"{record.seconds / 60:,.1f}"
             digest = record.inputs.data or record.data_made

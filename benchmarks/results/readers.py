@@ -17,7 +17,6 @@ READERS: Mapping[str, Callable[..., Tables]] = MappingProxyType(
         "headings": text_readers.under_headings,
         "last-object": text_readers.last_object,
         "markdown": text_readers.markdown,
-        "newcomer": benchmark_readers.newcomer,
         "printed": text_readers.printed,
         "robustness": benchmark_readers.robustness,
     }
