@@ -70,7 +70,8 @@ def _make_all(workshop: Workshop, entries: Sequence[Entry], keep_going: bool, ag
             failed.append(entry.name)
             continue
         fill_pages(workshop.pages)
-        print(f"{entry.name}: made in {_duration(record.seconds)}", flush=True)
+        processor = _duration(record.processor_seconds)
+        print(f"{entry.name}: made in {_duration(record.seconds)}, {processor} of processor", flush=True)
     return failed
 
 
@@ -79,8 +80,8 @@ def _list(workshop: Workshop, entries: Sequence[Entry]) -> None:
         record = read_record(workshop.pages, entry.name)
         reason = workshop.why_not(entry)
         state = f"cannot be made here: {reason}" if reason else workshop.state(entry, record)
-        took = "" if record is None else f"took {_duration(record.seconds)}"
-        print(f"{entry.name:20} {entry.page:22} {_duration(entry.seconds):>7} {took:>14}  {state}")
+        took = "" if record is None else f"took {_duration(record.processor_seconds)} of processor"
+        print(f"{entry.name:20} {entry.page:22} {_duration(entry.seconds):>7} {took:>24}  {state}")
 
 
 def _duration(seconds: float) -> str:
@@ -94,7 +95,10 @@ def _workshop(options: argparse.Namespace) -> Workshop:
     pages = PAGES
     if options.quick:
         pages = work / "pages"
-        shutil.copytree(PAGES, pages, dirs_exist_ok=True, ignore=shutil.ignore_patterns("made"))
+        # What an earlier try wrote as a whole page stays with its record.
+        own = [entry.page for entry in read_entries().values() if entry.whole_page]
+        kept = [page for page in own if (pages / page).exists()]
+        shutil.copytree(PAGES, pages, dirs_exist_ok=True, ignore=shutil.ignore_patterns("made", *kept))
     elif not options.list and not options.dirty and (changes := surroundings.changes()):
         raise InvalidInputError(
             f"the work tree has changes that no commit has ({', '.join(changes[:3])}); commit them, "

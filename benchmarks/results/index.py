@@ -36,7 +36,7 @@ def made(records: Mapping[str, Record]) -> Table:
         if record is None:
             rows.append([name, file, "not since results are recorded", "", ""])
         else:
-            minutes = f"{record.seconds / 60:,.1f}"
+            minutes = f"{record.seconds / 60:,.1f}, {record.processor_seconds / 60:,.1f}"
             digest = record.inputs.data or record.data_made
             rows.append([name, page, f"{record.commit}, {record.date}", digest, minutes])
-    return from_rows(["result", "page", "made at", "data", "minutes"], rows, words=4)
+    return from_rows(["result", "page", "made at", "data", "minutes, of processor"], rows, words=4)

@@ -2,6 +2,7 @@
 
 import os
 import re
+import resource
 import shlex
 import shutil
 import subprocess
@@ -99,12 +100,12 @@ def make(workshop: Workshop, entry: Entry) -> Record:
         workshop.commit,
         f"{datetime.now(UTC):%Y-%m-%d}",
         inputs,
-        round(_seconds(out), 1),
+        *(round(seconds, 1) for seconds in _seconds(out)),
         surroundings.machine(),
         surroundings.versions(),
         tables,
         bundle="" if bundle is None else open_bundle(bundle).digest.hex()[:12],
-        data_made=data_digest(made) if (made := out / "phantoms").is_dir() else "",
+        data_made="" if entry.uses_data else _data_made(out),
     )
     _publish(workshop, entry, record, out, places)
     write_record(workshop.pages, record)
@@ -135,7 +136,7 @@ def _run(
     printed, log = out / f"step-{step}.txt", out / f"step-{step}.log"
     if printed.exists():
         return
-    started = time.monotonic()
+    started, processor = time.monotonic(), _processor_seconds()
     print(f"{name}: {command}", flush=True)
     words, environment = _words(command, places)
     partial = printed.with_suffix(".partial")
@@ -144,7 +145,7 @@ def _run(
             surrounding = _environment(work) | environment
             done = subprocess.run(words, cwd=ROOT, env=surrounding, stdout=output, stderr=errors, check=False)
     finally:
-        _add_seconds(out, time.monotonic() - started)
+        _add_seconds(out, time.monotonic() - started, _processor_seconds() - processor)
     if done.returncode != 0:
         last = [*_last_lines(partial), *_last_lines(log)]
         print("\n".join(last), file=sys.stderr)
@@ -202,6 +203,14 @@ def _publish(
         (workshop.pages / entry.page).write_text(page, encoding="utf-8")
 
 
+def _data_made(out: Path) -> str:
+    """Return a digest of the images or features that the commands made themselves, empty without any."""
+    patterns = ("phantoms", "*/images", "features.npz")
+    places = [place for pattern in patterns for place in sorted(out.glob(pattern))]
+    digests = [data_digest(place) for place in places]
+    return text_digest(*digests) if len(digests) > 1 else "".join(digests)
+
+
 def _lost_tables(pages: Path, record: Record) -> list[str]:
     texts = [file.read_text(encoding="utf-8") for file in (*sorted(pages.glob("*.md")), ROOT / "README.md")]
     return sorted({name for text in texts for name in astray(text, {record.entry: record})})
@@ -219,13 +228,23 @@ def _digest_of(path: Path) -> str:
 _DIGESTS: dict[Path, str] = {}
 
 
-def _add_seconds(out: Path, seconds: float) -> None:
-    (out / "seconds").write_text(f"{_seconds(out) + seconds}\n")
+def _add_seconds(out: Path, seconds: float, processor_seconds: float) -> None:
+    before, processor_before = _seconds(out)
+    (out / "seconds").write_text(f"{before + seconds} {processor_before + processor_seconds}\n")
 
 
-def _seconds(out: Path) -> float:
+def _seconds(out: Path) -> tuple[float, float]:
+    """Return what the commands took over all attempts, by the clock and of processor time."""
     file = out / "seconds"
-    return float(file.read_text()) if file.exists() else 0.0
+    if not file.exists():
+        return 0.0, 0.0
+    seconds, processor_seconds = map(float, file.read_text().split())
+    return seconds, processor_seconds
+
+
+def _processor_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _last_lines(path: Path) -> Sequence[str]:

@@ -30,7 +30,7 @@ class Inputs(msgspec.Struct, frozen=True):
 
 
 class Record(msgspec.Struct, frozen=True):
-    """A result. `seconds` is what it took, over all attempts; `data_made` is over images made by the run."""
+    """A result. Seconds are of all attempts together; `data_made` is over images that the run made."""
 
     entry: str
     page: str
@@ -38,6 +38,7 @@ class Record(msgspec.Struct, frozen=True):
     date: str
     inputs: Inputs
     seconds: float
+    processor_seconds: float
     machine: str
     versions: dict[str, str]
     tables: dict[str, Table]

@@ -15,6 +15,7 @@ from tests import ROOT
 ENTRIES = read_entries()
 RECORDS = read_records(PAGES)
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+FILL = "python -m benchmarks.results --fill --dirty fills in what the records say"
 FILES = [*sorted(PAGES.glob("*.md")), ROOT / "README.md"]
 
 
@@ -22,7 +23,7 @@ FILES = [*sorted(PAGES.glob("*.md")), ROOT / "README.md"]
 def test_tables_say_what_their_records_say_with_their_lines(file):
     text = file.read_text(encoding="utf-8")
     assert astray(text, RECORDS) == []
-    assert fill(text, RECORDS, quoted=file.name == "README.md") == text
+    assert fill(text, RECORDS, quoted=file.name == "README.md") == text, FILL
     for name, body in marked_tables(text).items():
         assert name.partition("/")[0] in ENTRIES, name
         assert len(re.findall(r"^<small>.*make results ONLY=.*</small>$", body, re.MULTILINE)) == 1, name
@@ -53,7 +54,8 @@ def test_records_are_of_results_that_there_are_and_say_where_they_come_from():
 
 
 def test_the_index_says_when_each_result_was_made():
-    assert f"<!-- made -->\n{to_markdown(made(RECORDS))}<!-- end -->" in (PAGES / "index.md").read_text()
+    index = (PAGES / "index.md").read_text()
+    assert f"<!-- made -->\n{to_markdown(made(RECORDS))}<!-- end -->" in index, FILL
 
 
 def test_what_results_are_made_by_exists():
