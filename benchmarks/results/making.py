@@ -94,13 +94,15 @@ def make(workshop: Workshop, entry: Entry) -> Record:
         tables = entry.tables(out)
     except (OSError, LookupError, ValueError, msgspec.MsgspecError) as error:
         raise FailedError(f"{entry.name}: what it wrote into {out} cannot be read: {error!r}") from error
+    seconds, processor_seconds = _seconds(out)
     record = Record(
         entry.name,
         entry.page,
         workshop.commit,
         f"{datetime.now(UTC):%Y-%m-%d}",
         inputs,
-        *(round(seconds, 1) for seconds in _seconds(out)),
+        round(seconds, 1),
+        round(processor_seconds, 1),
         surroundings.machine(),
         surroundings.versions(),
         tables,
