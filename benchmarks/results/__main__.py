@@ -21,8 +21,9 @@ from pathlib import Path
 from benchmarks.results import surroundings
 from benchmarks.results.entries import Entry, read_entries, select
 from benchmarks.results.index import PAGES, fill_pages
-from benchmarks.results.making import FailedError, Workshop, make
+from benchmarks.results.making import Workshop, make
 from benchmarks.results.records import read_record
+from benchmarks.results.steps import FailedError
 from fedmedclip.protocol.errors import FedMedClipError, InvalidInputError
 
 _DATA, _MODEL = Path("../shared/data/brain_tumor"), Path("../shared/models/bench-clip")
@@ -62,7 +63,7 @@ def _make_all(workshop: Workshop, entries: Sequence[Entry], keep_going: bool, ag
             continue
         print(f"{entry.name}: {state}, takes about {_duration(entry.seconds)}", flush=True)
         try:
-            record = make(workshop, entry)
+            record = make(workshop, entry, again=again)
         except FailedError as error:
             if not keep_going:
                 raise

@@ -13,10 +13,11 @@ from benchmarks.results.__main__ import _make_all
 from benchmarks.results.entries import Entry, read_entries, select
 from benchmarks.results.index import PAGES, made
 from benchmarks.results.inputs import code_digest, data_digest, source_files
-from benchmarks.results.making import FailedError, Workshop, make
+from benchmarks.results.making import Workshop, make
 from benchmarks.results.markdown_tables import tables_of
 from benchmarks.results.pages import fill, mark_whole_page, marked_tables
 from benchmarks.results.records import read_record
+from benchmarks.results.steps import FailedError
 from fedmedclip.protocol.errors import InvalidInputError
 from tests import ROOT
 
@@ -77,6 +78,9 @@ def test_a_result_is_made_once_recorded_and_filled_in(workshop, capsys):
     assert "/data" not in record.line()
     assert ["0123456789" in row[2] for row in made({"leakage": record}).rows].count(True) == 1
     assert "small: up to date" in capsys.readouterr().out
+    assert _make_all(workshop, [small], keep_going=False, again=True) == []
+    assert "runs" in os.listdir(next(workshop.work.glob("small-*")))
+    assert runs(workshop) == 1
 
 
 def test_other_data_and_another_command_make_it_anew(workshop):
