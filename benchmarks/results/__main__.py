@@ -18,13 +18,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.results import surroundings
 from benchmarks.results.entries import Entry, read_entries, select
 from benchmarks.results.index import PAGES, fill_pages
 from benchmarks.results.making import Workshop, make
 from benchmarks.results.records import read_record
 from benchmarks.results.steps import FailedError
-from fedmedclip.protocol.errors import FedMedClipError, InvalidInputError
+from fedmedclip.protocol.errors import FedMedClipError
 
 _DATA, _MODEL = Path("../shared/data/brain_tumor"), Path("../shared/models/bench-clip")
 
@@ -100,13 +99,14 @@ def _workshop(options: argparse.Namespace) -> Workshop:
         own = [entry.page for entry in read_entries().values() if entry.whole_page]
         kept = [page for page in own if (pages / page).exists()]
         shutil.copytree(PAGES, pages, dirs_exist_ok=True, ignore=shutil.ignore_patterns("made", *kept))
-    elif not options.list and not options.dirty and (changes := surroundings.changes()):
-        raise InvalidInputError(
-            f"the work tree has changes that no commit has ({', '.join(changes[:3])}); commit them, "
-            "or give --dirty: the tables will say so, and be made again later"
-        )
     return Workshop(
-        options.data, options.model, work, pages, surroundings.commit(), options.quick, options.network
+        options.data,
+        options.model,
+        work,
+        pages,
+        quick=options.quick,
+        network=options.network,
+        dirty=options.dirty,
     )
 
 

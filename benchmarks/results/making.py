@@ -19,16 +19,18 @@ from fedmedclip.protocol.errors import InvalidInputError
 class Workshop(msgspec.Struct, frozen=True):
     """Where results are made: data, model, the folder of work, and the pages that are filled in.
 
-    `quick` says that only the plumbing is tried. `commit` is HEAD when the work began.
+    `quick` says that only the plumbing is tried, `dirty` that the work tree may have changes. `commit` is
+    what a result is made of; None: HEAD, when it is begun.
     """
 
     data: Path
     model: Path
     work: Path
     pages: Path
-    commit: str
+    commit: str | None = None
     quick: bool = False
     network: bool = False
+    dirty: bool = False
 
     def commands(self, entry: Entry) -> tuple[str, ...]:
         """Return the commands with placeholders; of a try those of a try."""
@@ -68,6 +70,13 @@ def make(workshop: Workshop, entry: Entry, *, again: bool = False) -> Record:
     one line with the place of the log, when a command fails, when what it wrote is not as expected, or when
     the code changed meanwhile.
     """
+    commit = workshop.commit or surroundings.commit()
+    if commit.endswith("+") and not (workshop.dirty or workshop.quick):
+        raise FailedError(
+            f"{entry.name}: the work tree has changes that no commit has "
+            f"({', '.join(surroundings.changes()[:3])}); commit them, or give --dirty: the tables will "
+            "say so, and be made again later"
+        )
     inputs = workshop.inputs(entry)
     out = workshop.work / f"{entry.name}-{text_digest(repr(inputs))}"
     if again:
@@ -87,7 +96,7 @@ def make(workshop: Workshop, entry: Entry, *, again: bool = False) -> Record:
     record = Record(
         entry.name,
         entry.page,
-        workshop.commit,
+        commit,
         f"{datetime.now(UTC):%Y-%m-%d}",
         inputs,
         round(seconds, 1),

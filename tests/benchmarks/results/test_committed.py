@@ -15,7 +15,7 @@ from tests import ROOT
 ENTRIES = read_entries()
 RECORDS = read_records(PAGES)
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-FILL = "python -m benchmarks.results --fill --dirty fills in what the records say"
+FILL = "python -m benchmarks.results --fill fills in what the records say"
 FILES = [*sorted(PAGES.glob("*.md")), ROOT / "README.md"]
 
 

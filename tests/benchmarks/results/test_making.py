@@ -1,6 +1,7 @@
 """Results are made once for each state of code, command and data; what failed or was killed goes on."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -118,6 +119,16 @@ def test_after_a_failure_others_are_made_where_that_is_asked(workshop, capsys):
     assert "exit code 3" in capsys.readouterr().err
     with pytest.raises(FailedError):
         _make_all(workshop, [bad], keep_going=False, again=False)
+
+
+def test_changes_that_no_commit_has_are_refused_or_marked(workshop, monkeypatch):
+    monkeypatch.setattr("benchmarks.results.surroundings.changes", lambda: ["simulation/cli.py"])
+    small, of_head = entry(printing(TABLE)), msgspec.structs.replace(workshop, commit=None)
+    with pytest.raises(FailedError, match=r"^small: the work tree has changes .*\(simulation/cli\.py\)"):
+        make(of_head, small)
+    marked = make(msgspec.structs.replace(of_head, dirty=True), small)
+    assert re.fullmatch(r"[0-9a-f]{10}\+", marked.commit)
+    assert of_head.state(small, marked) == "made of what no commit has"
 
 
 def test_output_without_the_table_is_a_failure(workshop):
