@@ -2,14 +2,16 @@
 
     python -m benchmarks.full_encoder --data DATA --model local-dir:PATH --out full-encoder
 
-Methods: `fedavg-full`, `fedprox-full` and `moon` train the whole image encoder, `lora` low-rank differences
-of its weights, `promptfl` the words before the classes' names through the bundle's text tower; `zero-shot`
-and our own methods (`fedmedclip`, `whitened-memory`, ...) work on the frozen encoder. The model is exported
-into the folder of results. All have the same splits of a seed. Rounds are kept as they finish: the same
-command goes on where it was stopped, more rounds or seeds extend it; `state/` in the folder has what they go
-on from. `--rounds` are those of what trains an encoder, `--head-rounds` of what works on the
-frozen one: ours and `promptfl`. Writes `full-encoder.json` and `full-encoder.md` into the
-folder.
+Methods: `fedavg-full`, `fedprox-full` and `moon` train the whole image encoder; as `fedavg-frozen-norm` and
+so on they leave batch norm's statistics as they were pretrained. `lora` trains low-rank differences of its
+weights, `promptfl` the words before the classes' names, through the bundle's text tower. `zero-shot` and our
+own methods (`fedmedclip`, `whitened-memory`, ...) work on the frozen encoder. All have the same splits of a
+seed. `--rounds` are those of what trains an encoder, `--head-rounds` of what works on the frozen one: ours
+and `promptfl`.
+
+The model is exported into the folder of results. Rounds are kept as they finish: the same command goes on
+where it was stopped, and more rounds, seeds or methods extend it. `state/` in the folder, up to 280 MB for
+each method and seed, is what they go on from. Writes `full-encoder.json` and `full-encoder.md`.
 """
 
 import argparse

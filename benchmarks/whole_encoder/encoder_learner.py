@@ -54,7 +54,9 @@ METHODS = {
         EncoderMethod("fedavg-full"),
         EncoderMethod("fedavg-frozen-norm", frozen_norm=True),
         EncoderMethod("fedprox-full", proximal=0.01),
+        EncoderMethod("fedprox-frozen-norm", proximal=0.01, frozen_norm=True),
         EncoderMethod("moon", contrastive=1.0),
+        EncoderMethod("moon-frozen-norm", contrastive=1.0, frozen_norm=True),
         EncoderMethod("lora", learning_rate=5e-4, weight_decay=0.02, rank=3, frozen_norm=True),
     )
 }
