@@ -63,11 +63,10 @@ class Content(msgspec.Struct, frozen=True):
 
 def main() -> None:
     """Play what the folder lacks, and write the tables."""
-    console = Console()
     try:
-        run(arguments(), console)
+        run(arguments(), Console())
     except FedMedClipError as error:
-        console.print(f"error: {error}", style="red", markup=False)
+        print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
 
 

@@ -130,6 +130,16 @@ def test_fedprox_pulls_towards_the_shared_encoder(learner, pool):
     assert any(not torch.equal(far[name], nearer[name]) for name in shared)
 
 
+def test_frozen_norms_statistics_stay_and_do_not_travel(learner, pool):
+    frozen, free = learner("fedavg-frozen-norm"), learner("fedavg-full")
+    statistics = free.initial(0).keys() - frozen.initial(0).keys()
+    assert statistics
+    assert {name.rpartition(".")[2] for name in statistics} == {"running_mean", "running_var"}
+    before = {name: frozen._model.visual.state_dict()[name].clone() for name in statistics}
+    frozen.train(frozen.initial(0), Kept(), Turn(pool.deal(0).sites[0].train, 1, 0))
+    assert all(torch.equal(frozen._model.visual.state_dict()[name], before[name]) for name in statistics)
+
+
 def test_moons_loss_is_its_formula():
     draw = np.random.default_rng(0)
     own, towards, away = draw.normal(size=(3, 5, 7))
@@ -192,6 +202,12 @@ def test_the_tables_have_every_method_and_honest_comparisons(options, tmp_path):
 
 
 @pytest.mark.parametrize("method", ["nothing", "facmic"])
-def test_a_method_that_cannot_be_is_refused(options, tmp_path, method):
-    with pytest.raises(InvalidInputError, match=method):
-        full_encoder.run(options(tmp_path / "out", methods=method), Console(quiet=True))
+def test_a_method_that_cannot_be_is_refused_in_one_line(data, model, tmp_path, monkeypatch, capsys, method):
+    words = ["--data", str(data), "--model", model, "--out", str(tmp_path / "out"), "--methods", method]
+    monkeypatch.setattr("sys.argv", ["full_encoder", *words])
+    with pytest.raises(SystemExit) as stopped:
+        full_encoder.main()
+    assert stopped.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert method in line
+    assert not (tmp_path / "out").exists()
