@@ -15,7 +15,6 @@ each method and seed, is what they go on from. Writes `full-encoder.json` and `f
 """
 
 import argparse
-import shlex
 import sys
 from pathlib import Path
 
@@ -31,7 +30,7 @@ from fedmedclip.edge_client.progress import progress_bar
 from fedmedclip.export.bundle import export_bundle
 from fedmedclip.export.prompts import read_class_prompts
 from fedmedclip.protocol.bundle.bundle import Bundle, open_bundle
-from fedmedclip.protocol.errors import FedMedClipError
+from fedmedclip.protocol.errors import FedMedClipError, InvalidInputError
 from fedmedclip.protocol.new_files import write_new_file
 from fedmedclip.simulation.accuracy.origin import Origin, origin
 from fedmedclip.simulation.federation.feature_pool import FeaturePool
@@ -104,17 +103,20 @@ def run(options: argparse.Namespace, console: Console) -> None:
     )
     chosen.check()
     seeds = parse_seeds(options.seeds)
+    if options.device == "cuda" and not torch.cuda.is_available():
+        raise InvalidInputError("PyTorch finds no GPU here; leave --device out")
     torch.set_num_threads(options.threads)
     with claim_output(options.out):
         bundle = _bundle(options)
         pool = load_features(Source(options.data, bundle.folder), options.out, console, reference=False).pool
-        kept: Kept = RunFile(
-            options.out / "rounds.jsonl", {"features": pool.digest.hex()}, Round, lambda one: one.key
-        )
+        # A GPU rounds otherwise than a CPU, so a run goes on where it began.
+        common = {"features": pool.digest.hex(), "device": options.device}
+        kept: Kept = RunFile(options.out / "rounds.jsonl", common, Round, lambda one: one.key)
         sites = {seed: pool.deal(seed).sites for seed in seeds}
         maker = LearnerMaker(options.data, options.model, options.pretrained, bundle, pool, options.device)
         chosen.play_missing(maker, sites, kept, options.out / "state")
-        _write(options.out, chosen, sites, pool, kept, name_of_data(pool, bundle.manifest.class_names))
+        data_set = name_of_data(pool, bundle.manifest.class_names)
+        _write(options.out, chosen, sites, pool, kept, data_set, _command(options))
         console.print(
             (options.out / "full-encoder.md").read_text(), markup=False, highlight=False, soft_wrap=True
         )
@@ -136,7 +138,17 @@ def _bundle(options: argparse.Namespace) -> Bundle:
         )
 
 
-def _write(out: Path, chosen: Chosen, sites: Sites, pool: FeaturePool, kept: Kept, data_set: str) -> None:
+def _command(options: argparse.Namespace) -> str:
+    """Return what gives the same, with words for what lies elsewhere on another machine."""
+    words = "python -m benchmarks.full_encoder --data DATA --model MODEL --out full-encoder"
+    for option in ("methods", "rounds", "head_rounds", "seeds", "device"):
+        words += f" --{option.replace('_', '-')} {getattr(options, option)}"
+    return f"{words} --no-floors" if options.no_floors else words
+
+
+def _write(
+    out: Path, chosen: Chosen, sites: Sites, pool: FeaturePool, kept: Kept, data_set: str, command: str
+) -> None:
     rows: list[Row] = []
     last: dict[tuple[str, int], Round] = {}
     for method in chosen.methods:
@@ -146,10 +158,9 @@ def _write(out: Path, chosen: Chosen, sites: Sites, pool: FeaturePool, kept: Kep
             last[method, seed] = played[-1]
     references = [method for method in REFERENCES if method in chosen.methods]
     found = comparisons(last, sites, pool, chosen.methods, references)
-    words = ["python", "-m", "benchmarks.full_encoder", *sys.argv[1:]]
     ours = [method for method in chosen.methods if method not in TRAINED_HERE]
     chosen_here = [method for method in ours if data_set in chosen_on(method)]
-    content = Content(shlex.join(words), origin(), pool.digest.hex()[:12], data_set, chosen_here, rows, found)
+    content = Content(command, origin(), pool.digest.hex()[:12], data_set, chosen_here, rows, found)
     encoded = msgspec.json.format(msgspec.json.encode(content), indent=1)
     write_new_file(out / "full-encoder.json", encoded + b"\n")
     tables = [accuracy_table(rows, chosen_here), cost_table(rows), comparison_table(found)]
