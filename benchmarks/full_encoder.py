@@ -22,8 +22,9 @@ import msgspec
 import torch
 from rich.console import Console
 
+from benchmarks.whole_encoder.comparisons import Versus, comparisons
 from benchmarks.whole_encoder.federation import Round
-from benchmarks.whole_encoder.results import Row, Sites, Versus, comparisons, row_of
+from benchmarks.whole_encoder.results import Row, Sites, row_of
 from benchmarks.whole_encoder.runs import TRAINED_HERE, Chosen, Kept, LearnerMaker
 from benchmarks.whole_encoder.tables import accuracy_table, comparison_table, cost_table
 from fedmedclip.edge_client.progress import progress_bar

@@ -1,4 +1,4 @@
-"""From finished rounds to rows: accuracies, bytes, seconds, and comparisons by group."""
+"""From finished rounds to rows: accuracies, bytes and seconds."""
 
 from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
@@ -8,16 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.whole_encoder.federation import VALIDATION, Round
-from fedmedclip.protocol.seeds import derive_seed
-from fedmedclip.simulation.accuracy.significance import Comparison, compare, holm
 from fedmedclip.simulation.federation.feature_pool import FeaturePool
 from fedmedclip.simulation.federation.folder import GLOBAL_TEST
 from fedmedclip.simulation.federation.virtual_sites import VirtualSite
 
-Right = npt.NDArray[np.bool_]
 Sites = Mapping[int, Sequence[VirtualSite]]
-
-SITES = "sites"
 
 
 class Accuracies(msgspec.Struct, frozen=True):
@@ -66,16 +61,6 @@ class Figure(msgspec.Struct, frozen=True):
         return f"{100 * self.mean:.1f}{deviation}"
 
 
-class Versus(msgspec.Struct, frozen=True):
-    """A method against a reference on one test set, over the seeds that both have."""
-
-    method: str
-    reference: str
-    test_set: str
-    seeds: tuple[int, ...]
-    found: Comparison
-
-
 def row_of(rounds: Sequence[Round], sites: Sequence[VirtualSite], pool: FeaturePool) -> Row:
     """Return the row of one run's rounds, in the order of their numbers."""
     accuracies = [_accuracies(one, sites, pool) for one in rounds]
@@ -102,44 +87,6 @@ def figure(values: Sequence[float]) -> Figure:
     return Figure(fmean(values), stdev(values) if len(values) > 1 else None)
 
 
-def comparisons(
-    last_rounds: Mapping[tuple[str, int], Round],
-    sites: Sites,
-    pool: FeaturePool,
-    methods: Sequence[str],
-    references: Sequence[str],
-) -> list[Versus]:
-    """Compare each method with each reference; Holm's correction is over a reference's methods on a set.
-
-    `last_rounds` are by method and seed. Groups are the unit: images of one group count together.
-    """
-    found = []
-    for reference in references:
-        for test_set in (SITES, GLOBAL_TEST):
-            of_set: dict[str, tuple[tuple[int, ...], Comparison]] = {}
-            for method in methods:
-                seeds = tuple(
-                    seed for seed in sites if {(method, seed), (reference, seed)} <= last_rounds.keys()
-                )
-                if method == reference or not seeds or (test_set == GLOBAL_TEST and pool.global_test is None):
-                    continue
-                right, other = (
-                    np.concatenate(
-                        [_right(last_rounds[name, seed], test_set, sites[seed], pool) for seed in seeds]
-                    )
-                    for name in (method, reference)
-                )
-                units = np.concatenate([_units(test_set, sites[seed], pool) for seed in seeds])
-                bootstrap = derive_seed(0, purpose=f"bootstrap of {method} against {reference} on {test_set}")
-                of_set[method] = seeds, compare(right, other, units, bootstrap)
-            corrected = holm({method: comparison for method, (_, comparison) in of_set.items()})
-            found += [
-                Versus(method, reference, test_set, seeds, corrected[method])
-                for method, (seeds, _) in of_set.items()
-            ]
-    return found
-
-
 def _accuracies(one: Round, sites: Sequence[VirtualSite], pool: FeaturePool) -> Accuracies:
     tested = [(site.name, pool.labels[site.test]) for site in sites if len(site.test)]
     validated = [
@@ -157,33 +104,19 @@ def _accuracies(one: Round, sites: Sequence[VirtualSite], pool: FeaturePool) -> 
     )
 
 
-def _classes(one: Round, part: str) -> npt.NDArray[np.uint8]:
+def classes_of(one: Round, part: str) -> npt.NDArray[np.uint8]:
+    """Return what the round's model says of each image of a part."""
     return np.frombuffer(one.predictions[part], dtype=np.uint8)
 
 
 def _accuracy(one: Round, part: str, labels: npt.NDArray[np.int64]) -> float:
-    return float(np.mean(_classes(one, part) == labels))
+    return float(np.mean(classes_of(one, part) == labels))
 
 
 def _balanced(one: Round, part: str, labels: npt.NDArray[np.int64]) -> float:
-    right = _classes(one, part) == labels
+    right = classes_of(one, part) == labels
     return fmean(float(right[labels == label].mean()) for label in np.unique(labels))
 
 
 def _mean(values: Sequence[float]) -> float:
     return round(fmean(values), 6)
-
-
-def _right(one: Round, test_set: str, sites: Sequence[VirtualSite], pool: FeaturePool) -> Right:
-    if test_set == GLOBAL_TEST:
-        assert pool.global_test is not None
-        return np.asarray(_classes(one, GLOBAL_TEST) == pool.global_test.labels)
-    return np.concatenate([_classes(one, site.name) == pool.labels[site.test] for site in sites])
-
-
-def _units(test_set: str, sites: Sequence[VirtualSite], pool: FeaturePool) -> npt.NDArray[np.int64]:
-    """Return the group of each image, in the order of `_right`."""
-    if test_set == GLOBAL_TEST:
-        assert pool.global_groups is not None
-        return pool.global_groups
-    return np.concatenate([pool.groups[site.test] for site in sites])

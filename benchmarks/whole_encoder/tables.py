@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from statistics import fmean
 
-from benchmarks.whole_encoder.results import SITES, Row, Versus, figure
+from benchmarks.whole_encoder.comparisons import SITES, Versus
+from benchmarks.whole_encoder.results import Row, figure
 from fedmedclip.simulation.accuracy.significance import Comparison
 from fedmedclip.simulation.accuracy.verdict import MARK
 
@@ -56,11 +57,11 @@ def cost_table(rows: Sequence[Row]) -> str:
 
 
 def comparison_table(found: Sequence[Versus]) -> str:
-    """Return a line for each comparison, in points of accuracy over the images of all its seeds."""
+    """Return a line for each comparison, in points over the images of all its seeds."""
     lines = [
-        "| method | against | on | difference | 95 % interval | groups better, worse | p | p after Holm "
+        "| method | against | on | in | difference | 95 % interval | groups better, worse | p | p after Holm "
         "| finding |",
-        "|---|---|---|---:|---:|---:|---:|---:|---|",
+        "|---|---|---|---|---:|---:|---:|---:|---:|---|",
     ]
     for one in found:
         comparison = one.found
@@ -68,6 +69,7 @@ def comparison_table(found: Sequence[Versus]) -> str:
             one.method,
             one.reference,
             "the sites' tests" if one.test_set == SITES else "the global test",
+            one.metric,
             f"{100 * comparison.difference:+.1f}",
             f"{100 * comparison.low:+.1f} to {100 * comparison.high:+.1f}",
             f"{comparison.better}, {comparison.worse}",
