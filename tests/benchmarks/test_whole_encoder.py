@@ -8,6 +8,7 @@ import torch
 from rich.console import Console
 
 from benchmarks import full_encoder
+from benchmarks.whole_encoder.comparisons import ACCURACY, BALANCED
 from benchmarks.whole_encoder.encoder_learner import (
     METHODS,
     EncoderLearner,
@@ -199,6 +200,19 @@ def test_the_tables_have_every_method_and_honest_comparisons(options, tmp_path):
     assert {one["method"] for one in content["comparisons"]} == set(chosen.split(",")) - {"fedmedclip"}
     text = (tmp_path / "out" / "full-encoder.md").read_text()
     assert all(f"| {method} |" in text for method in by_method)
+
+    full_encoder.run(options(tmp_path / "out", methods=chosen, seeds="0"), Console(quiet=True))
+    content = json.loads((tmp_path / "out" / "full-encoder.json").read_text())
+    last = {row["method"]: row["last"] for row in content["rows"]}
+    differences = {
+        (one["method"], one["test_set"], one["metric"]): one["found"]["difference"]
+        for one in content["comparisons"]
+    }
+    for method in set(chosen.split(",")) - {"fedmedclip"}:
+        for metric, name in ((BALANCED, "balanced"), (ACCURACY, "global_test")):
+            test_set = "sites" if name == "balanced" else "global_test"
+            expected = last[method][name] - last["fedmedclip"][name]
+            assert differences[method, test_set, metric] == pytest.approx(expected, abs=2e-6)
 
 
 @pytest.mark.parametrize("method", ["nothing", "facmic"])
