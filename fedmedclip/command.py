@@ -16,6 +16,7 @@ from fedmedclip.aggregator.cli import aggregator_app, control_app
 from fedmedclip.aggregator.enrolment.cli import federation_app
 from fedmedclip.edge_client.bundles.cli import bundle_app
 from fedmedclip.edge_client.cli import evaluate_command, predict_command, reference_command
+from fedmedclip.edge_client.data_report.cli import data_command
 from fedmedclip.edge_client.doctor.cli import doctor_command
 from fedmedclip.edge_client.enrolment.cli import join_command
 from fedmedclip.edge_client.heads.cli import heads_app
@@ -47,6 +48,7 @@ app.add_typer(federation_app, name="federation")
 app.add_typer(site_app, name="site")
 app.command("predict")(predict_command)
 app.command("evaluate")(evaluate_command)
+app.command("data")(data_command)
 app.command("reference")(reference_command)
 app.command("deploy")(deploy_command)
 app.command("doctor")(doctor_command)

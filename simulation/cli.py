@@ -102,6 +102,15 @@ KeepFloors = Annotated[
         "sites that are small by design.",
     ),
 ]
+Sites = Annotated[
+    int | None, typer.Option(help="Deal all images out again among this many sites, at most 10000.")
+]
+Alpha = Annotated[
+    float, typer.Option(help="Concentration of the Dirichlet distribution with --sites: small is uneven.")
+]
+SitesPerRound = Annotated[
+    int | None, typer.Option(help="How many sites, drawn anew, take part in a round. Default: all.")
+]
 Rounds = Annotated[int, typer.Option(help="Number of rounds.")]
 Seeds = Annotated[str, typer.Option(help="Whole numbers with commas between them.")]
 
@@ -120,15 +129,9 @@ def bandwidth_command(
     data: Data = None,
     bundle: BundleFolder = None,
     features: Features = None,
-    sites: Annotated[
-        int | None, typer.Option(help="Deal all images out again among this many sites, at most 10000.")
-    ] = None,
-    alpha: Annotated[
-        float, typer.Option(help="Concentration of the Dirichlet distribution with --sites: small is uneven.")
-    ] = 0.5,
-    sites_per_round: Annotated[
-        int | None, typer.Option(help="How many sites, drawn anew, take part in a round. Default: all.")
-    ] = None,
+    sites: Sites = None,
+    alpha: Alpha = 0.5,
+    sites_per_round: SitesPerRound = None,
     method: Annotated[str, typer.Option(help="How the heads train.")] = "fedmedclip",
     codecs: Annotated[
         str,
@@ -170,7 +173,13 @@ def accuracy_command(
     bundle: BundleFolder = None,
     features: Features = None,
     methods: Annotated[
-        str, typer.Option(help="Names with commas between them: methods, or tables of --training.")
+        str,
+        typer.Option(
+            help="Names with commas between them: methods, or tables of --training; zero-shot; and of either "
+            "local-only:NAME, trained at each site alone, and pooled:NAME, trained on all sites' images in "
+            "one place. local-only and pooled alone are fedmedclip's. `all`: every method and table, with "
+            "the usual baselines."
+        ),
     ] = "all",
     training: Annotated[
         Path | None,
@@ -188,9 +197,31 @@ def accuracy_command(
     ] = "lowrank",
     rounds: Rounds = 30,
     seeds: Seeds = "0,1,2",
+    sites: Sites = None,
+    alpha: Alpha = 0.5,
+    sites_per_round: SitesPerRound = None,
+    fractions: Annotated[
+        str,
+        typer.Option(help="Per cents of a site's images to train, validate and test, such as 60/20/20."),
+    ] = "70/10/20",
+    rule: Annotated[
+        str | None, typer.Option(help="Aggregation rule. Default: a federation's that names none.")
+    ] = None,
+    select: Annotated[
+        str,
+        typer.Option(
+            help="Whose heads are scored: those of the `last` round, or of the round with the best mean "
+            "accuracy on the sites' validation images, `best-validation`."
+        ),
+    ] = "last",
     leave_one_out: Annotated[
-        bool, typer.Option(help="Also train without each hospital in turn, and test on all of its images.")
-    ] = True,
+        bool | None,
+        typer.Option(
+            "--leave-one-out/--no-leave-one-out",
+            help="Also train without each hospital in turn, and test on all of its images. Default: unless "
+            "there are more than 10, or --sites deals them out.",
+        ),
+    ] = None,
     ablations: Annotated[
         bool, typer.Option(help="Also switch off each part of the reference method.")
     ] = True,
@@ -207,13 +238,15 @@ def accuracy_command(
 
     from rich.console import Console
 
-    from fedmedclip.simulation.accuracy.benchmark import AccuracySettings, run_accuracy
+    from fedmedclip.simulation.accuracy.benchmark import run_accuracy
+    from fedmedclip.simulation.accuracy.settings import AccuracySettings
     from fedmedclip.simulation.federation.source import Source
 
     settings = AccuracySettings(
         out, Source(data, bundle, features), methods, training, reference_method, codec, rounds, seeds,
-        leave_one_out and not quick, ablations and not quick,
-        visible(shlex.join(["fedmedclip", *sys.argv[1:]])), floors,
+        False if quick else leave_one_out, ablations and not quick,
+        visible(shlex.join(["fedmedclip", *sys.argv[1:]])), floors, sites, alpha, sites_per_round, fractions,
+        rule, select,
     )  # fmt: skip
     run_accuracy(settings, Console())
 

@@ -44,7 +44,14 @@ FLOORS = {
     "aggregator": ["authority rules", ".", "enrolment"],
     "protocol": ["configuration", "bundle heads link roster", "codecs enrolment trust"],
     "simulation": ["phantoms processes", "federation", "accuracy bandwidth demo robustness", "newcomer"],
-    "edge_client": ["heads images", "features learning", "bundles inference", "site", "doctor", "enrolment"],
+    "edge_client": [
+        "heads images",
+        "features learning",
+        "bundles data_report inference",
+        "site",
+        "doctor",
+        "enrolment",
+    ],
 }
 # What puts the parts of a large room together.
 ROOF = {f"{large}/cli.py" for large in FLOORS} | {"aggregator/service.py", "aggregator/loop.py"}
@@ -166,6 +173,7 @@ COMMANDS = [
     "aggregator",
     "bench",
     "bundle",
+    "data",
     "demo",
     "deploy",
     "doctor",

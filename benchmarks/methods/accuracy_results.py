@@ -20,9 +20,10 @@ from pathlib import Path
 import msgspec
 from rich.console import Console
 
-from fedmedclip.simulation.accuracy.benchmark import AccuracySettings, run_accuracy
+from fedmedclip.simulation.accuracy.benchmark import run_accuracy
 from fedmedclip.simulation.accuracy.content import Content
 from fedmedclip.simulation.accuracy.results import SITES, MethodResult
+from fedmedclip.simulation.accuracy.settings import AccuracySettings
 from fedmedclip.simulation.federation.folder import GLOBAL_TEST
 from fedmedclip.simulation.federation.source import Source
 

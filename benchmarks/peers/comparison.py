@@ -15,7 +15,6 @@ import argparse
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -26,9 +25,10 @@ from benchmarks.peers.flower_peer import run_flower
 from benchmarks.peers.nncodec_peer import run_nncodec
 from fedmedclip.protocol.errors import FedMedClipError
 from fedmedclip.simulation.bandwidth.results import Row, make_rows, target_accuracy
-from fedmedclip.simulation.bandwidth.runs import Experiment, Run, codec_choices, open_runs, run_federation
+from fedmedclip.simulation.bandwidth.runs import CodecTrial, Run, codec_choices, open_runs, run_federation
 from fedmedclip.simulation.bandwidth.table import print_rows
 from fedmedclip.simulation.bandwidth.thin_link import parse_link
+from fedmedclip.simulation.federation.experiment import Experiment
 from fedmedclip.simulation.federation.run_loop import Job, claim_output, run_missing
 from fedmedclip.simulation.federation.source import Source, load_features
 from fedmedclip.simulation.seed_lists import parse_seeds
@@ -51,14 +51,14 @@ def run_peers(options: argparse.Namespace, console: Console) -> None:
     out = options.out
     with claim_output(out):
         pool = load_features(source, out, console, reference=False).pool
-        experiment = Experiment(pool, options.method, options.rounds, None, 0.0, None)
-        players = {codec: partial(_run_ours, experiment, codec, out) for codec in codecs}
+        trial = CodecTrial(pool, Experiment(method=options.method, rounds=options.rounds))
+        players = {codec: partial(run_federation, trial, codec, folder=out) for codec in codecs}
         if nncodec := options.nncodec_python or install("nncodec", out, options.pip_options, console):
             for qp in map(int, options.qp.split(",")):
-                players[f"nncodec {qp}"] = partial(run_nncodec, experiment, nncodec, qp, out)
+                players[f"nncodec {qp}"] = partial(run_nncodec, trial, nncodec, qp, out)
         if flower := options.flower_python or install("flwr", out, options.pip_options, console):
-            players["flower"] = partial(run_flower, experiment, flower, out)
-        run_file = open_runs(out, experiment)
+            players["flower"] = partial(run_flower, trial, flower, out)
+        run_file = open_runs(out, trial)
         jobs = {
             (label, seed): Job(f"{label}, seed {seed}", options.rounds, partial(player, seed))
             for label, player in players.items()
@@ -66,11 +66,7 @@ def run_peers(options: argparse.Namespace, console: Console) -> None:
         }
         run_missing(jobs, run_file, out, console)
         runs = {label: [run_file.runs[label, seed] for seed in seeds] for label in players}
-        _write(options, experiment, runs, console)
-
-
-def _run_ours(experiment: Experiment, codec: str, out: Path, seed: int, on_round: Callable[[], None]) -> Run:
-    return run_federation(experiment, codec, seed, out, on_round)
+        _write(options, trial, runs, console)
 
 
 def _options() -> argparse.Namespace:
@@ -118,11 +114,11 @@ def install(package: str, out: Path, pip_options: str, console: Console) -> Path
 
 
 def _write(
-    options: argparse.Namespace, experiment: Experiment, runs: dict[str, list[Run]], console: Console
+    options: argparse.Namespace, trial: CodecTrial, runs: dict[str, list[Run]], console: Console
 ) -> None:
     target, source = target_accuracy(runs, None)
     rows = make_rows(runs, parse_link("64kbit/s", "600ms"), target)
-    content = {"settings": experiment.description(), "rows": rows}
+    content = {"settings": trial.description(), "rows": rows}
     encoded = msgspec.json.format(msgspec.json.encode(content), indent=2)
     (options.out / "peers.json").write_bytes(encoded + b"\n")
     (options.out / "peers.md").write_text(_markdown(rows))

@@ -17,22 +17,21 @@ from benchmarks.wire.counting_proxy import CountingProxy
 from fedmedclip.edge_client.features.labelled import LabelledFeatures
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.heads.shared_heads import initial_shared_head
-from fedmedclip.simulation.bandwidth.runs import Experiment, Round, Run
+from fedmedclip.simulation.bandwidth.runs import CodecTrial, Round, Run
 from fedmedclip.simulation.federation.evaluation import Examiner
 
 
-def run_flower(
-    experiment: Experiment, python: Path, out: Path, seed: int, on_round: Callable[[], None]
-) -> Run:
+def run_flower(trial: CodecTrial, python: Path, out: Path, seed: int, on_round: Callable[[], None]) -> Run:
     """Run server and clients as processes, the clients through the counting proxy."""
-    pool, sites = experiment.pool, experiment.deal(seed)
+    pool, experiment = trial.pool, trial.experiment
+    sites = experiment.dealing.deal(pool, seed)
     rounds, worker = experiment.rounds, str(Path(__file__).with_name("flower_worker.py"))
     test = LabelledFeatures(pool.embeddings[sites.test], pool.labels[sites.test])
     examiner = Examiner(pool, experiment.method)
     port = _free_port()
     with TemporaryDirectory(dir=out, prefix="flower-") as work, CountingProxy(port) as proxy:
         folder = Path(work)
-        _write_flower_inputs(experiment, seed, folder)
+        _write_flower_inputs(trial, seed, folder)
         log = out / "flower.log"
         with _process([python, worker, "server", port, len(sites.sites), rounds, folder], log) as server:
             _wait_for_port(port, server, log)
@@ -61,12 +60,12 @@ def run_flower(
     return Run("flower", seed, entries, len(sites.sites), *sums, whole, whole, 0.0, 0.0, "")
 
 
-def _write_flower_inputs(experiment: Experiment, seed: int, folder: Path) -> None:
-    pool = experiment.pool
+def _write_flower_inputs(trial: CodecTrial, seed: int, folder: Path) -> None:
+    pool, experiment = trial.pool, trial.experiment
     head = initial_shared_head(experiment.method, pool.embedding_size, seed, len(pool.class_embeddings))
     np.savez(folder / "head.npz", allow_pickle=False, **head)
     about = {"method": experiment.method, "seed": seed, "logit_scale": pool.logit_scale}
-    for site in experiment.deal(seed).sites:
+    for site in experiment.dealing.deal(pool, seed).sites:
         (folder / f"{site.name}.json").write_text(json.dumps(about))
         np.savez(
             folder / f"{site.name}.npz",

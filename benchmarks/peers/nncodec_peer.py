@@ -8,13 +8,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from benchmarks.peers.peer_environment import peer_environment
 from fedmedclip.protocol.codecs.error_feedback import apply_delta, difference
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays
-from fedmedclip.simulation.bandwidth.runs import Experiment, Run, play_codec
+from fedmedclip.protocol.heads.shared_heads import shared_head_specification
+from fedmedclip.simulation.bandwidth.runs import CodecTrial, Run, play_codec
 from fedmedclip.simulation.federation.coders import CodecMeasurements, Coded, Kept
 
 # What the Plan message says where the payloads are not ours.
@@ -90,13 +92,20 @@ class NNCodecCoder:
 
 
 def run_nncodec(
-    experiment: Experiment, python: Path, qp: int, out: Path, seed: int, on_round: Callable[[], None]
+    trial: CodecTrial, python: Path, qp: int, out: Path, seed: int, on_round: Callable[[], None]
 ) -> Run:
     """Play all rounds with NNCodec at one quantisation parameter."""
     with TemporaryDirectory(dir=out, prefix="nncodec-", ignore_cleanup_errors=True) as folder:
-        trainer = experiment.trainer(seed, _NOT_OURS, _NOT_OURS)
-        coder = NNCodecCoder(python, qp, Path(folder), trainer.shared_specification)
+        pool = trial.pool
+        experiment = msgspec.structs.replace(
+            trial.experiment, uplink_codec=_NOT_OURS, downlink_codec=_NOT_OURS
+        )
+        specification = shared_head_specification(
+            experiment.method, pool.embedding_size, len(pool.class_embeddings)
+        )
+        coder = NNCodecCoder(python, qp, Path(folder), specification)
         try:
-            return play_codec(experiment, f"nncodec {qp}", trainer, Path(folder), on_round, coder)
+            theirs = CodecTrial(pool, experiment)
+            return play_codec(theirs, f"nncodec {qp}", seed, Path(folder), on_round, coder)
         finally:
             coder.close()

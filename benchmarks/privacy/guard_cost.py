@@ -10,7 +10,6 @@ and how often that is zero-shot; and, for comparison, what plain accuracy as the
 
 import argparse
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,12 +17,11 @@ import numpy as np
 import numpy.typing as npt
 from rich.console import Console
 
-from fedmedclip.simulation.federation.evaluation import Examiner, share_right
+from fedmedclip.simulation.federation.engine import begin
+from fedmedclip.simulation.federation.evaluation import share_right
+from fedmedclip.simulation.federation.experiment import Experiment
 from fedmedclip.simulation.federation.feature_pool import FeaturePool
-from fedmedclip.simulation.federation.federation import Federation
-from fedmedclip.simulation.federation.plan import FederationPlan
 from fedmedclip.simulation.federation.source import Source, load_features
-from fedmedclip.simulation.federation.trainer import Trainer
 
 Probabilities = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
@@ -76,18 +74,19 @@ def _play(
     folder: Path,
     found: dict[str, list[tuple[float, float, bool]]],
 ) -> None:
-    trainer = Trainer(FederationPlan(method, "lowrank", "lowrank", rounds, seed), pool)
-    sites, examiner = pool.deal(seed).sites, Examiner(pool, method)
-    versions: dict[str, list[Version]] = {site.name: [] for site in sites}
-    with closing(Federation(trainer, folder)) as federation:
-        for number in range(1, rounds + 1):
-            federation.play_round(number, sites)
+    with begin(Experiment(method=method, rounds=rounds), pool, seed, folder) as run:
+        sites = run.sites.sites
+        versions: dict[str, list[Version]] = {site.name: [] for site in sites}
+
+        def score() -> None:
             for site in sites:
-                held = examiner.at_site(federation, site.name, pool.embeddings[site.validation])
-                test = examiner.at_site(federation, site.name, pool.embeddings[site.test])
+                held = run.examiner.at_site(run.learning, site.name, pool.embeddings[site.validation])
+                test = run.examiner.at_site(run.learning, site.name, pool.embeddings[site.test])
                 versions[site.name].append(
                     Version(held.ensemble, held.zero_shot, test.ensemble, test.zero_shot)
                 )
+
+        run.play(score, lambda: None)
     for site in sites:
         labels, test_labels = pool.labels[site.validation], pool.labels[site.test]
         last = versions[site.name][-1].test

@@ -25,8 +25,9 @@ from fedmedclip.simulation.bandwidth.loss import (
     global_difference_to_uncompressed,
 )
 from fedmedclip.simulation.bandwidth.results import UNCOMPRESSED, final_accuracy_global
-from fedmedclip.simulation.bandwidth.runs import Experiment, Run, open_runs, run_federation
+from fedmedclip.simulation.bandwidth.runs import CodecTrial, Run, open_runs, run_federation
 from fedmedclip.simulation.differences import Difference, mean_difference
+from fedmedclip.simulation.federation.experiment import Experiment
 from fedmedclip.simulation.federation.feature_pool import pool_of_file
 from fedmedclip.simulation.federation.run_loop import Job, claim_output, run_missing
 from fedmedclip.simulation.seed_lists import parse_seeds
@@ -71,13 +72,14 @@ def runs_of(
             shared_learning_rate=wanted.learning_rate, private_learning_rate=wanted.learning_rate / 2
         )
         pool = pool_of_file(features)
-        experiment = Experiment(pool, _METHOD, rounds, None, 0.5, None, settings, NO_FLOORS)
-        file = open_runs(out, experiment)
+        experiment = Experiment(method=_METHOD, rounds=rounds, settings=settings, floors=NO_FLOORS)
+        trial = CodecTrial(pool, experiment)
+        file = open_runs(out, trial)
         jobs = {
             (codec, seed): Job(
                 f"{wanted.name}, {codec}, seed {seed}",
                 rounds,
-                partial(run_federation, experiment, codec, seed, out),
+                partial(run_federation, trial, codec, seed, out),
             )
             for seed in seeds
             for codec in codecs

@@ -85,9 +85,11 @@ def images(data: Path, bundle: Bundle, settings: ReaderSettings, group_column: s
             return bad("data", words + why, "the site needs two: add images, or remove the class")
     shown = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
     words = f"{len(dataset.images)} images ({shown}); two of each class were read"
+    more = f"`fedmedclip data {data}` reads all, and finds copies and label errors"
     if unreadable:
-        return note("data", f"{words}, and {len(unreadable)} on the way there cannot be: {unreadable[0]}")
-    return good("data", words)
+        words += f", and {len(unreadable)} on the way there cannot be: {unreadable[0]}"
+        return note("data", f"{words}; {more}")
+    return good("data", f"{words}; {more}")
 
 
 def split(record: Path) -> Finding | None:

@@ -87,11 +87,22 @@ class DataReport:
 
 
 @dataclass(frozen=True)
+class ReadImages:
+    """Which images of a data set could be read: positions in it, with content hash and key of each."""
+
+    dataset: Dataset
+    positions: tuple[int, ...]
+    content_hashes: tuple[bytes, ...]
+    keys: tuple[bytes, ...]
+    skipped: tuple[SkippedImage, ...]
+
+
+@dataclass(frozen=True)
 class SiteFeatures:
     """A site's features in their three parts. `part_counts` are images per part and class name.
 
-    `grouping` has the group of each readable image, in the order of the data set; `leak` says how much of the
-    test split is no test, because training has its look-alikes.
+    `grouping` has the group of each image in `read`, in order; `leak` says how much of the test split is no
+    test, because training has its look-alikes.
     """
 
     train: LabelledFeatures
@@ -100,6 +111,7 @@ class SiteFeatures:
     part_counts: dict[Part, dict[str, int]]
     report: DataReport
     grouping: Grouping | None = None
+    read: ReadImages | None = None
     leak: SplitLeak | None = None
 
 
@@ -160,6 +172,13 @@ def load_site_features(
         part_counts=part_counts,
         report=replace(report, group_lines=group_lines),
         grouping=grouping,
+        read=ReadImages(
+            dataset,
+            tuple(extraction.positions),
+            tuple(extraction.content_hashes),
+            tuple(extraction.keys),
+            tuple(extraction.skipped),
+        ),
         leak=leak_of(
             reasons.get(image.content_hash) or (image, PARTS[part])
             for image, part in zip(images, parts.tolist(), strict=True)

@@ -85,9 +85,7 @@ def load_dataset(
     elif path.is_file():
         images = _images_in_csv(path, group_column)
     else:
-        raise InvalidInputError(
-            f"data {path} does not exist; give a folder of class folders, a CSV file or an .npz archive"
-        )
+        raise _no_data(path)
     if group_column is not None and (path.is_dir() or path.suffix.lower() == _ARCHIVE_SUFFIX):
         raise InvalidInputError(
             f"data {path} is no CSV file and has no column {group_column!r}; leave group_column out, or name "
@@ -104,6 +102,22 @@ def load_dataset(
             )
     absent = tuple(name for name in class_names if name not in counts)
     return Dataset(path, tuple(sorted(images, key=lambda image: image.name)), ignored_files, absent)
+
+
+def class_names_of(path: Path) -> tuple[str, ...]:
+    """Return the classes that a data set names itself: its folders, its CSV's labels, an archive's numbers.
+
+    Raises InvalidInputError when there is no such data, as `load_dataset` does.
+    """
+    if path.is_dir():
+        entries = sorted(_entries(path))
+        return tuple(entry.name for entry in entries if entry.is_dir() and not _is_system_folder(entry.name))
+    if path.is_file() and path.suffix.lower() == _ARCHIVE_SUFFIX:
+        largest = max((label for _, _, label in _archive_members(path)), default=-1)
+        return tuple(str(label) for label in range(largest + 1))
+    if path.is_file():
+        return tuple(sorted({image.label for image in _images_in_csv(path, None)}))
+    raise _no_data(path)
 
 
 def list_images(
@@ -303,6 +317,12 @@ def _refuse_folder(error: OSError) -> NoReturn:
 
 def _is_system_folder(name: str) -> bool:
     return name.startswith(".") or name in _SYSTEM_FOLDERS
+
+
+def _no_data(path: Path) -> InvalidInputError:
+    return InvalidInputError(
+        f"data {path} does not exist; give a folder of class folders, a CSV file or an .npz archive"
+    )
 
 
 def _shortened(text: str) -> str:

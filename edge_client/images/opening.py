@@ -18,13 +18,14 @@ from PIL import Image
 
 from fedmedclip.edge_client.images import readers
 from fedmedclip.edge_client.images.readers.address import Address, frame_address, parse_address
-from fedmedclip.edge_client.images.readers.archive import PARTS, read_archive_image
-from fedmedclip.edge_client.images.readers.dicom import dicom_frames, is_dicom, read_dicom
-from fedmedclip.edge_client.images.readers.nifti import is_nifti, nifti_frames, read_nifti
-from fedmedclip.edge_client.images.readers.plain import plain_frames, read_plain
+from fedmedclip.edge_client.images.readers.archive import PARTS, archive_form, read_archive_image
+from fedmedclip.edge_client.images.readers.dicom import dicom_form, dicom_frames, is_dicom, read_dicom
+from fedmedclip.edge_client.images.readers.nifti import is_nifti, nifti_form, nifti_frames, read_nifti
+from fedmedclip.edge_client.images.readers.plain import plain_form, plain_frames, read_plain
 from fedmedclip.edge_client.images.readers.refusal import MAX_FILE_BYTES, RefusedFileError
 from fedmedclip.edge_client.images.readers.settings import DEFAULT_READING, ReaderSettings
 from fedmedclip.edge_client.images.readers.source import Source, open_source, read_head, source_of_bytes
+from fedmedclip.edge_client.images.readers.stored_form import StoredForm
 from fedmedclip.protocol.errors import FedMedClipError
 
 PLAIN_SUFFIXES = frozenset(
@@ -153,6 +154,21 @@ def frames_of(path: Path, settings: ReaderSettings) -> list[Path]:
         # What is wrong with the file is said when it is read.
         return [path]
     return [path] if count == 1 else [frame_address(path, number) for number in range(1, count + 1)]
+
+
+def stored_form(path: Path) -> StoredForm | None:
+    """Return how the image of a file or address is stored, by its header; None when that cannot be told."""
+    address = parse_address(path)
+    try:
+        if address.kind in PARTS:
+            return archive_form(address.file, str(address.kind))
+        with open_source(address.file) as source:
+            if is_dicom(source.head) or (_named_dicom(address.file) and not _is_plain(source.head)):
+                return dicom_form(source.file)
+            return nifti_form(source.file) if is_nifti(source.head) else plain_form(source.file)
+    except Exception:
+        # What is wrong with the file is said when it is read.
+        return None
 
 
 class _Quiet:

@@ -24,6 +24,7 @@ from fedmedclip.edge_client.images.readers.settings import DEFAULT_READING, Read
 from fedmedclip.protocol.bundle.bundle import Preprocessing
 from fedmedclip.protocol.bundle.preprocessing import fit
 
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 # More threads do not make the encoder faster, and each may hold one large image.
@@ -51,7 +52,7 @@ def identify_images(
     paths: Iterable[Path], settings: ReaderSettings = DEFAULT_READING
 ) -> Generator[ImageIdentity | UnreadableImageError, None, None]:
     """Yield content hash and key of each image, without decoding it, or why it cannot be read, in order."""
-    return _map_ahead(partial(_identify, settings=settings), paths)
+    return map_ahead(partial(_identify, settings=settings), paths)
 
 
 def decode_images(
@@ -68,7 +69,7 @@ def decode_images(
     """
     decode = partial(_decode, preprocessing=preprocessing, settings=settings, appearances=appearances)
     with quiet_decoders():
-        yield from _map_ahead(decode, paths)
+        yield from map_ahead(decode, paths)
 
 
 def view_images(
@@ -76,7 +77,7 @@ def view_images(
 ) -> Generator[tuple[bytes, Appearance] | UnreadableImageError, None, None]:
     """Yield key and appearance of each image, or why it cannot be used, in order, as `decode_images` does."""
     with quiet_decoders():
-        yield from _map_ahead(partial(_view, settings=settings), paths)
+        yield from map_ahead(partial(_view, settings=settings), paths)
 
 
 def _identify(path: Path, settings: ReaderSettings) -> ImageIdentity | UnreadableImageError:
@@ -113,13 +114,13 @@ def _alone(error: UnreadableImageError) -> UnreadableImageError:
     return UnreadableImageError(error.path, error.reason)
 
 
-def _map_ahead(function: Callable[[Path], Result], paths: Iterable[Path]) -> Generator[Result, None, None]:
-    """Yield function(path) for each path, in order, computed by threads that are never far ahead."""
+def map_ahead(function: Callable[[Item], Result], items: Iterable[Item]) -> Generator[Result, None, None]:
+    """Yield function(item) for each item, in order, computed by threads that are never far ahead."""
     waiting: deque[Future[Result]] = deque()
     pool = ThreadPoolExecutor(min(_THREADS, available_cores()), thread_name_prefix="images")
     try:
-        for path in paths:
-            waiting.append(pool.submit(function, path))
+        for item in items:
+            waiting.append(pool.submit(function, item))
             if len(waiting) >= _AHEAD:
                 yield waiting.popleft().result()
         while waiting:

@@ -40,6 +40,7 @@ _ROWS, _SLOTS = 4, 64
 _MARK = np.float32(0.25)
 _LEAST_OF_OTHERS = 0.02
 _LEAST_LEFT = 0.05
+_ALL_THERE = 0.01
 _STATISTICS = ("class_shares", "spread", "class_sums", "scatter")
 
 
@@ -74,13 +75,46 @@ def others(shared: Mapping[str, Floats], own: Mapping[str, Floats]) -> NamedArra
     weight = np.clip(float(shared["marks"][own["marks"] > 0].min() / _MARK), 0, max(bound, 0))
     if weight > 1 - _LEAST_OF_OTHERS:
         return None
+    directions = _arrived_directions(shared)
+    whole, part = (
+        {name: arrays[name] for name in _STATISTICS}
+        | {"scatter": _even_elsewhere(arrays["scatter"], float(arrays["spread"][0]), directions)}
+        for arrays in (shared, own)
+    )
     left = {
-        name: ((shared[name] - weight * own[name]) / (1 - weight)).astype(np.float32) for name in _STATISTICS
+        name: ((whole[name] - weight * part[name]) / (1 - weight)).astype(np.float32) for name in _STATISTICS
     }
     gone = left["class_shares"] * (1 - weight) < _LEAST_LEFT * shared["class_shares"]
     left["class_shares"][gone] = 0
     left["class_sums"][gone] = 0
     return left if arrived(left) else None
+
+
+def _arrived_directions(shared: Mapping[str, Floats]) -> Doubles | None:
+    """Return the directions (D, K) in which the pooled scatter has arrived; None where all of it has."""
+    scatter, spread = shared["scatter"].astype(np.float64), float(shared["spread"][0])
+    lacking = spread - float(np.trace(scatter))
+    if lacking < _ALL_THERE * spread:
+        return None
+    values, vectors = np.linalg.eigh((scatter + scatter.T) / 2)
+    directions: Doubles = vectors[:, values > lacking / len(values)]
+    return directions
+
+
+def _even_elsewhere(scatter: Floats, spread: float, directions: Doubles | None) -> Doubles:
+    """Return a scatter of this trace as it is in these directions, and even in all others.
+
+    That is how a codec brings the pooled one. Taken out as it is, a site's part would leave less than nothing
+    in directions that have not arrived yet.
+    """
+    doubles = scatter.astype(np.float64)
+    if directions is None:
+        return doubles
+    size, number = directions.shape
+    within = directions.T @ doubles @ directions
+    even = max(spread - float(np.trace(within)), 0) / max(size - number, 1)
+    elsewhere: Doubles = even * np.eye(size) + directions @ (within - even * np.eye(number)) @ directions.T
+    return elsewhere
 
 
 def evidence_of(known: Axes | None, embeddings: Floats, labels: Labels, zero_shot: Floats) -> Evidence | None:

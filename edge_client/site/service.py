@@ -2,10 +2,11 @@
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
+from fedmedclip.edge_client.data_report.at_start import report_at_start
 from fedmedclip.edge_client.features.feature_store import FeatureStore
 from fedmedclip.edge_client.features.labelled import SiteFeatures, load_site_features
 from fedmedclip.edge_client.features.self_test import require_self_test_once
@@ -201,6 +202,8 @@ def _features(
             threads=configuration.resources.threads,
             progress=progress,
         )
+    if features.read is not None and features.grouping is not None:
+        report_at_start(state_folder, features.read, features.grouping, configuration.images)
     for line in features.report.lines():
         log.info("%s", line)
     for image in features.report.skipped:
@@ -209,7 +212,8 @@ def _features(
         log.warning("%s", reservation)
     for line in configuration.privacy.lines(features.train.labels, bundle.manifest.class_names):
         log.warning("%s", line)
-    return features
+    # Lists of all images; nothing that trains needs them.
+    return replace(features, read=None, grouping=None)
 
 
 @dataclass(frozen=True)

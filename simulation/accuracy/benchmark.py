@@ -1,6 +1,6 @@
 """`fedmedclip bench accuracy`: features -> runs (each case with each seed) -> scores -> report."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,52 +11,35 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from fedmedclip.edge_client.learning.floors import DEFAULT_FLOORS, NO_FLOORS
 from fedmedclip.edge_client.progress import progress_bar
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.new_files import write_new_file
 from fedmedclip.protocol.visible import visible
 from fedmedclip.simulation.accuracy.ablations import Ablation, ablations_of
-from fedmedclip.simulation.accuracy.cases import Case, leave_one_out, read_cases
+from fedmedclip.simulation.accuracy.cases import MOST_LEFT_OUT, Case, leave_one_out, read_cases
 from fedmedclip.simulation.accuracy.content import Content, gather
 from fedmedclip.simulation.accuracy.document import to_markdown
 from fedmedclip.simulation.accuracy.figures import draw
 from fedmedclip.simulation.accuracy.page import to_html
 from fedmedclip.simulation.accuracy.report import percent, report_items
 from fedmedclip.simulation.accuracy.results import SITES, Evidence
-from fedmedclip.simulation.accuracy.runs import Run, run_case
+from fedmedclip.simulation.accuracy.row_names import DEFAULT_METHOD
+from fedmedclip.simulation.accuracy.runs import FORMAT, Run, run_case
+from fedmedclip.simulation.accuracy.setting import setting_of
+from fedmedclip.simulation.accuracy.settings import AccuracySettings
 from fedmedclip.simulation.accuracy.verdict import MARK, marked
+from fedmedclip.simulation.federation.attendance import attendance
 from fedmedclip.simulation.federation.folder import GLOBAL_TEST, SERVER_REFERENCE
 from fedmedclip.simulation.federation.run_file import RunFile
 from fedmedclip.simulation.federation.run_loop import (
     Job,
-    at_least_one,
     claim_output,
     run_missing,
 )
-from fedmedclip.simulation.federation.source import Source, load_features
+from fedmedclip.simulation.federation.source import load_features
 from fedmedclip.simulation.federation.targets import Target, target_digest
+from fedmedclip.simulation.federation.virtual_sites import VirtualSites
 from fedmedclip.simulation.seed_lists import parse_seeds
-
-DEFAULT_REFERENCE = "fedmedclip"
-
-
-@dataclass(frozen=True)
-class AccuracySettings:
-    """What the command is asked to do; see its `--help`. `command` is what was typed, for the report."""
-
-    out: Path
-    source: Source
-    methods: str = "all"
-    training: Path | None = None
-    reference: str | None = None
-    codec: str = "lowrank"
-    rounds: int = 30
-    seeds: str = "0,1,2"
-    leave_one_out: bool = True
-    ablations: bool = True
-    command: str = "fedmedclip bench accuracy"
-    floors: bool = True
 
 
 @dataclass(frozen=True)
@@ -80,28 +63,32 @@ def run_accuracy(settings: AccuracySettings, console: Console) -> None:
 
     Raises FedMedClipError for anything that cannot be used; KeyboardInterrupt leaves the finished runs.
     """
-    at_least_one("--rounds", settings.rounds)
     seeds = parse_seeds(settings.seeds)
     settings.source.check()
     # Before any feature is computed, whatever is wrong with the options.
-    _reference(_cases(settings, None), settings.reference)
+    common = settings.common()
+    _reference(read_cases(settings.methods, settings.training, common), settings.reference)
     settings.source.require_packages("bench accuracy", settings.out)
     with claim_output(settings.out):
         features = load_features(settings.source, settings.out, console)
         pool, targets = features.pool, features.unlabelled
-        cases = _cases(settings, Target(SERVER_REFERENCE) if SERVER_REFERENCE in targets else None)
+        to = Target(SERVER_REFERENCE) if SERVER_REFERENCE in targets else None
+        cases = read_cases(settings.methods, settings.training, common, to)
         reference = _reference(cases, settings.reference)
-        sites = {seed: pool.deal(seed).sites for seed in seeds}
-        names = [site.name for site in sites[seeds[0]]]
+        sites = {seed: common.dealing.deal(pool, seed) for seed in seeds}
+        notes = attendance(cases, pool, sites)
+        left_out = _sites_to_leave_out(settings, sites, notes)
+        for note in notes:
+            console.print(visible(note), highlight=False, markup=False)
         programme = _Programme(
             cases,
             reference,
-            leave_one_out(cases, names) if settings.leave_one_out and len(names) > 1 else [],
+            leave_one_out(cases, left_out),
             ablations_of(cases, reference) if settings.ablations else [],
         )
         runs = RunFile(
             settings.out / "runs.jsonl",
-            {"features": pool.digest.hex(), "targets": target_digest(targets)},
+            {"features": pool.digest.hex(), "targets": target_digest(targets), "format": FORMAT},
             Run,
             key_of=lambda run: (run.case, run.seed),
         )
@@ -118,21 +105,30 @@ def run_accuracy(settings: AccuracySettings, console: Console) -> None:
         evidence = Evidence(pool, features.class_names, tuple(seeds), sites, runs.runs)
         with progress_bar("scores, significance and figures"):
             content = gather(
-                evidence, settings.command, cases, reference, programme.left_out, programme.ablations
-            )
+                evidence, settings.command, setting_of(common, sites), notes, cases, reference,
+                programme.left_out, programme.ablations,
+            )  # fmt: skip
             _write(settings.out, content)
         _print(console, content, settings.out)
 
 
-def _cases(settings: AccuracySettings, reference: Target | None) -> list[Case]:
-    floors = DEFAULT_FLOORS if settings.floors else NO_FLOORS
-    return read_cases(settings.methods, settings.training, settings.codec, settings.rounds, reference, floors)
+def _sites_to_leave_out(
+    settings: AccuracySettings, sites: Mapping[int, VirtualSites], notes: list[str]
+) -> list[str]:
+    """Return the hospitals to leave out in turn; adds a note where they are many and nobody asked."""
+    names = [site.name for site in next(iter(sites.values())).sites]
+    if settings.leave_one_out is False or settings.sites is not None or len(names) < 2:
+        return []
+    if len(names) > MOST_LEFT_OUT and settings.leave_one_out is None:
+        notes.append(f"none of {len(names)} hospitals is left out in turn; --leave-one-out asks for it")
+        return []
+    return names
 
 
 def _reference(cases: Sequence[Case], wanted: str | None) -> Case:
     by_label = {case.label: case for case in cases}
     if wanted is None:
-        return by_label.get(DEFAULT_REFERENCE, cases[0])
+        return by_label.get(DEFAULT_METHOD, cases[0])
     if wanted not in by_label:
         raise InvalidInputError(
             f"--reference-method {wanted!r} is not one of --methods: {', '.join(by_label)}"
@@ -162,17 +158,17 @@ def _print(console: Console, content: Content, out: Path) -> None:
     for heading in ("bytes", "sites", "worst site", "vs ref.", *(("global", "vs ref.") * with_global)):
         table.add_column(heading, justify="right")
     for result in content.methods:
-        worst = min(found.mean for site in content.site_names if (found := result.headline(site)))
-        cells = [f"{result.bytes_per_round:,.0f}", percent(result.headline(SITES)), f"{100 * worst:.1f}"]
+        cells = [f"{result.bytes_per_round:,.0f}", percent(result.headline(SITES))]
+        cells.append(f"{100 * result.worst_site.mean:.1f}")
         cells.append(_against(content, SITES, result.label))
         if with_global:
             cells += [percent(result.headline(GLOBAL_TEST)), _against(content, GLOBAL_TEST, result.label)]
         table.add_row(escape(visible(marked(content, result.label))), *cells)
     console.print(table)
     console.print(
-        f"bytes: per site and round, both ways; sites: mean of the sites' tests (ensemble); global: shared "
-        f"head; vs ref.: points to {content.reference} on the same images, * significant (McNemar by group, "
-        "Holm)",
+        f"bytes: per site and round, both ways; sites: mean of the sites' tests (ensemble); worst site: the "
+        f"worst of each seed; global: shared head; vs ref.: points to {content.reference} on the same "
+        "images, * significant (McNemar by group, Holm)",
         style="dim", highlight=False,
     )  # fmt: skip
     if content.chosen_here:

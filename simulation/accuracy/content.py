@@ -24,6 +24,7 @@ from fedmedclip.simulation.accuracy.results import (
     test_parts,
 )
 from fedmedclip.simulation.accuracy.runs import Run
+from fedmedclip.simulation.accuracy.setting import Setting, tested_in_all
 from fedmedclip.simulation.federation.folder import GLOBAL_TEST
 from fedmedclip.simulation.federation.known_data import chosen_on, name_of_data
 
@@ -80,11 +81,14 @@ class Content(msgspec.Struct, frozen=True):
     leave_one_out: list[LeftOut]
     ablations: list[AblationResult]
     notes: tuple[str, ...]
+    setting: Setting
 
 
 def gather(
     evidence: Evidence,
     command: str,
+    setting: Setting,
+    notes: Sequence[str],
     cases: Sequence[Case],
     reference: Case,
     left_out: Sequence[Case],
@@ -98,7 +102,7 @@ def gather(
         origin(),
         command,
         evidence.class_names,
-        tuple(site.name for site in evidence.sites[evidence.seeds[0]]),
+        tuple(tested_in_all(evidence.sites, setting)),
         evidence.seeds,
         reference.rounds,
         reference.uplink_codec
@@ -114,7 +118,8 @@ def gather(
         group_counts(evidence),
         [_left_out(evidence, case) for case in left_out],
         [_ablation(evidence, *ablation) for ablation in ablations],
-        evidence.pool.notes,
+        (*evidence.pool.notes, *notes),
+        setting,
     )
 
 
@@ -135,8 +140,7 @@ def _ablation(evidence: Evidence, ablation: Ablation, case: Case, reference: Cas
         global_before = [_accuracy(evidence, run, GLOBAL_TEST, "shared") for run in whole]
         global_shared, global_change = spread(on_global), _change(on_global, global_before)
     sent = fmean(
-        sum(figures.uplink_bytes + figures.downlink_bytes for figures in run.rounds)
-        / (run.sites * len(run.rounds))
+        sum(figures.uplink_bytes + figures.downlink_bytes for figures in run.rounds) / run.turns
         for run in without
     )
     return AblationResult(

@@ -27,7 +27,7 @@ def report_items(content: Content, figures: Sequence[Figure]) -> list[Item]:
             "Accuracy in %, mean ± standard deviation over the seeds. At the sites each method answers with "
             "all that it has there (its ensemble, where it has a private head), on the global test with its "
             "shared head. Bytes are per site and round, up and down, envelopes included; a reference set "
-            "to adapt to comes once for each site."
+            "to adapt to comes once for each site." + _pooled(content)
         ),
         summary_table(content),
         *_significance(content),
@@ -49,22 +49,28 @@ def report_items(content: Content, figures: Sequence[Figure]) -> list[Item]:
 def summary_table(content: Content) -> Table:
     """Return one row per method."""
     with_global = GLOBAL_TEST in content.comparisons
+    chosen = content.setting.select != "last"
     headings = [
         "method",
+        *(["rounds chosen"] if chosen else []),
         "bytes up",
         "bytes down",
         "reference set, once",
         "mean of sites",
         "balanced",
+        "worst site",
         *content.site_names,
         "zero-shot, sites",
     ]
     headings += ["global", "global, sites' ensembles"] if with_global else []
     rows = []
     for result in content.methods:
-        cells = [marked(content, result.label), f"{result.uplink_bytes_per_round:,.0f}"]
+        cells = [marked(content, result.label)]
+        cells += [", ".join(map(str, result.selected_rounds))] if chosen else []
+        cells += [f"{result.uplink_bytes_per_round:,.0f}"]
         cells += [f"{result.downlink_bytes_per_round:,.0f}", f"{result.target_bytes:,}"]
         cells += [percent(result.headline(SITES)), percent(result.headline(SITES, "balanced_accuracy"))]
+        cells += [percent(result.worst_site)]
         cells += [percent(result.headline(site)) for site in content.site_names]
         cells += [percent(_of(result, SITES, "zero_shot"))]
         if with_global:
@@ -84,6 +90,15 @@ def _of(result: MethodResult, test_set: str, classifier: str, metric: str = "acc
     return result.scores.get(test_set, {}).get(classifier, {}).get(metric)
 
 
+def _pooled(content: Content) -> str:
+    if all(result.regime != "pooled" for result in content.methods):
+        return ""
+    return (
+        " A pooled row is trained on all sites' training images in one place, and tested like the others: "
+        "an upper bound, for which no message but the images would have to travel."
+    )
+
+
 def _setting(content: Content) -> str:
     seeds = ", ".join(map(str, content.seeds))
     counted = content.groups
@@ -92,7 +107,7 @@ def _setting(content: Content) -> str:
         grouped += f", global test {counted.global_images} in {counted.global_groups}"
     return (
         f"{len(content.methods)} methods on the same embeddings, splits and seeds ({seeds}); "
-        f"rounds: {content.rounds}, sites: {len(content.site_names)}, codec {content.codec}, "
+        f"rounds: {content.rounds}, codec {content.codec}, {content.setting.in_words()}, "
         f"{grouped}, {len(content.class_names)} classes: {', '.join(content.class_names)}."
     )
 

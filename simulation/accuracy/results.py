@@ -22,9 +22,10 @@ from fedmedclip.simulation.accuracy.scores import (
 )
 from fedmedclip.simulation.accuracy.significance import Comparison, compare, compare_balanced, holm
 from fedmedclip.simulation.federation.evaluation import CLASSIFIERS
+from fedmedclip.simulation.federation.experiment import Regime
 from fedmedclip.simulation.federation.feature_pool import FeaturePool
 from fedmedclip.simulation.federation.folder import GLOBAL_TEST
-from fedmedclip.simulation.federation.virtual_sites import VirtualSite
+from fedmedclip.simulation.federation.virtual_sites import VirtualSites
 
 SITES = "sites"
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "auroc", "ece")
@@ -75,11 +76,13 @@ class CurvePoint(msgspec.Struct, frozen=True):
 
 
 class MethodResult(msgspec.Struct, frozen=True):
-    """All of a method. `scores` is by test set: each site, `sites` (their mean) and `global_test`.
+    """All of a method. `scores` is by test set: each natural site, `sites` (their mean) and `global_test`.
 
     Private head and ensemble on the global test are the mean over the sites whose heads they are. Bytes are
-    per site and round, joining spread over the rounds; `target_bytes` are those of the reference set, once
-    for each site. `seconds` is the mean of a run's.
+    per site that takes part and round, joining spread over the rounds; `target_bytes` are those of the
+    reference set, once for each site. `seconds` is the mean of a run's. `regime` says who trains, `rule` how
+    updates are averaged (None: nothing is). `selected_rounds` are those whose heads are scored, one per seed.
+    `worst_site` is the accuracy at the site where it is lowest, which may be another one under every seed.
     """
 
     label: str
@@ -91,6 +94,10 @@ class MethodResult(msgspec.Struct, frozen=True):
     downlink_bytes_per_round: float
     target_bytes: int
     seconds: float
+    regime: Regime
+    rule: str | None
+    selected_rounds: tuple[int, ...]
+    worst_site: Spread
 
     @property
     def bytes_per_round(self) -> float:
@@ -110,7 +117,7 @@ class Evidence:
     pool: FeaturePool
     class_names: tuple[str, ...]
     seeds: tuple[int, ...]
-    sites: Mapping[int, Sequence[VirtualSite]]
+    sites: Mapping[int, VirtualSites]
     runs: Mapping[tuple[str, int], Run]
 
     def of(self, case: Case) -> list[Run]:
@@ -123,7 +130,7 @@ class Evidence:
             images = self.pool.global_test
             assert images is not None
             return self._global_groups, images.labels
-        site = next(site for site in self.sites[seed] if site.name == part)
+        site = next(site for site in self.sites[seed].sites if site.name == part)
         chosen = site.test if left_out is None else site.images
         return self.pool.groups[chosen], self.pool.labels[chosen]
 
@@ -167,22 +174,21 @@ def test_parts(run: Run, test_set: str) -> list[str]:
 def method_result(evidence: Evidence, case: Case) -> MethodResult:
     """Return all figures of a case."""
     runs = evidence.of(case)
-    per_round = [run.sites * len(run.rounds) for run in runs]
     test_sets = [SITES, *([GLOBAL_TEST] if GLOBAL_TEST in runs[0].parts else [])]
     return MethodResult(
         case.label,
         case.method,
-        _score_tables(evidence, runs),
+        _score_tables(evidence, runs, by_site=case.dealing.sites is None),
         {name: _test_set(evidence, case, name) for name in test_sets},
         _curve(runs),
-        fmean(
-            sum(run.uplink_by_message.values()) / count for run, count in zip(runs, per_round, strict=True)
-        ),
-        fmean(
-            sum(run.downlink_by_message.values()) / count for run, count in zip(runs, per_round, strict=True)
-        ),
+        fmean(sum(run.uplink_by_message.values()) / run.turns for run in runs),
+        fmean(sum(run.downlink_by_message.values()) / run.turns for run in runs),
         runs[0].target_bytes,
         fmean(run.seconds for run in runs),
+        case.regime,
+        case.rule_name,
+        tuple(run.selected_round for run in runs),
+        _worst_site(evidence, runs),
     )
 
 
@@ -265,16 +271,34 @@ def group_counts(evidence: Evidence) -> GroupCounts:
 _RunScores = dict[str, Scores]
 
 
-def _score_tables(evidence: Evidence, runs: Sequence[Run]) -> dict[str, ScoreTable]:
-    parts = {part: [_scores(evidence, run, part) for run in runs] for part in runs[0].parts}
-    sites = [part for part in parts if not part.startswith(GLOBAL_TEST)]
-    tables = {part: _over_seeds(parts[part]) for part in sites}
-    tables[SITES] = _mean_over_parts([parts[part] for part in sites])
-    of_sites = [parts[part] for part in parts if part.startswith(f"{GLOBAL_TEST}@")]
-    if GLOBAL_TEST in parts or of_sites:
-        alone = _over_seeds(parts[GLOBAL_TEST]) if GLOBAL_TEST in parts else {}
-        tables[GLOBAL_TEST] = alone | (_mean_over_parts(of_sites) if of_sites else {})
+def _score_tables(evidence: Evidence, runs: Sequence[Run], *, by_site: bool) -> dict[str, ScoreTable]:
+    """Return the tables of all test sets; `by_site` also of each site that every seed tests."""
+    of_seeds = [{part: _scores(evidence, run, part) for part in run.parts} for run in runs]
+    tables = {
+        part: _over_seeds([parts[part] for parts in of_seeds])
+        for part in test_parts(runs[0], SITES)
+        if by_site and all(part in parts for parts in of_seeds)
+    }
+    tables[SITES] = _mean_over_parts(
+        [[parts[part] for part in test_parts(run, SITES)] for run, parts in zip(runs, of_seeds, strict=True)]
+    )
+    of_sites = [
+        [scores for part, scores in parts.items() if part.startswith(f"{GLOBAL_TEST}@")] for parts in of_seeds
+    ]
+    with_global = GLOBAL_TEST in of_seeds[0]
+    if with_global or of_sites[0]:
+        shared = _over_seeds([parts[GLOBAL_TEST] for parts in of_seeds]) if with_global else {}
+        tables[GLOBAL_TEST] = shared | (_mean_over_parts(of_sites) if of_sites[0] else {})
     return tables
+
+
+def _worst_site(evidence: Evidence, runs: Sequence[Run]) -> Spread:
+    return spread(
+        [
+            min(_scores(evidence, run, part)[HEADLINE[SITES]].accuracy for part in test_parts(run, SITES))
+            for run in runs
+        ]
+    )
 
 
 def _scores(evidence: Evidence, run: Run, part: str, left_out: str | None = None) -> _RunScores:
@@ -305,16 +329,13 @@ def _over_seeds(of_seeds: Sequence[_RunScores]) -> ScoreTable:
     }
 
 
-def _mean_over_parts(parts: Sequence[Sequence[_RunScores]]) -> ScoreTable:
-    """Return the seeds' spread of the mean over parts, each part counting alike."""
+def _mean_over_parts(of_seeds: Sequence[Sequence[_RunScores]]) -> ScoreTable:
+    """Return the seeds' spread of the mean over a seed's parts, each part counting alike."""
     table: ScoreTable = {}
-    for classifier in parts[0][0]:
+    for classifier in of_seeds[0][0]:
         table[classifier] = {}
         for metric in METRICS:
-            values = [
-                [getattr(scores[classifier], metric) for scores in of_parts]
-                for of_parts in zip(*parts, strict=True)
-            ]
+            values = [[getattr(scores[classifier], metric) for scores in of_parts] for of_parts in of_seeds]
             if not any(None in of_seed for of_seed in values):
                 table[classifier][metric] = spread([fmean(of_seed) for of_seed in values])
     return table

@@ -1,8 +1,7 @@
 """One run: a case with one seed, played to its end. It keeps probabilities, so that any figure can follow."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -10,35 +9,27 @@ import numpy as np
 import numpy.typing as npt
 
 from fedmedclip.edge_client.heads.heads import Predictions
-from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.simulation.accuracy.cases import Case
-from fedmedclip.simulation.federation.alone import LocalTraining
-from fedmedclip.simulation.federation.evaluation import (
-    CLASSIFIERS,
-    ZERO_SHOT,
-    Examiner,
-    Learning,
-    mean_over_sites,
-    tested,
-)
+from fedmedclip.simulation.federation.alone import POOLED
+from fedmedclip.simulation.federation.engine import ExperimentRun, begin
+from fedmedclip.simulation.federation.evaluation import CLASSIFIERS, Heads, mean_over_sites, tested
 from fedmedclip.simulation.federation.feature_pool import FeaturePool
-from fedmedclip.simulation.federation.federation import Federation
 from fedmedclip.simulation.federation.folder import GLOBAL_TEST
-from fedmedclip.simulation.federation.plan import FederationPlan
-from fedmedclip.simulation.federation.rounds import play
-from fedmedclip.simulation.federation.targets import PublishedTarget
-from fedmedclip.simulation.federation.trainer import Trainer
-from fedmedclip.simulation.federation.virtual_sites import VirtualSite
 
 Probabilities = npt.NDArray[np.float32]
 
+FORMAT = 2
+"""Of kept runs; another number where their fields differ."""
+
 
 class RoundFigures(msgspec.Struct, frozen=True):
-    """After a round: bytes of all sites in it, mean accuracy over the sites' tests, accuracy on global test.
+    """After a round: bytes of the sites in it, mean accuracy over the sites' tests, accuracy on global test.
 
-    Joining counts to the first round. `global_shared` is None where there is no global test.
+    Joining counts to the first round. `participants` is how many sites took part. `global_shared` is None
+    where there is no global test.
     """
 
+    participants: int
     uplink_bytes: int
     downlink_bytes: int
     ensemble: float
@@ -50,8 +41,9 @@ class Run(msgspec.Struct, frozen=True):
     """A finished run. `parts` has float32 probabilities (images, classes) as bytes, by part and classifier.
 
     A part is a site's test split, `global_test`, or `global_test@SITE`: what that site's private head and
-    ensemble make of the global test. `target_bytes` are those of the reference set, once per site. With
-    a hospital left out the only part is all of its images.
+    ensemble make of the global test (`global_test@pooled` for heads that are trained in one place).
+    `selected_round` is the round whose heads these are. `target_bytes` are those of the reference set, once
+    per site. With a hospital left out the only part is all of its images.
     """
 
     case: str
@@ -60,11 +52,17 @@ class Run(msgspec.Struct, frozen=True):
     seed: int
     sites: int
     rounds: list[RoundFigures]
+    selected_round: int
     parts: dict[str, dict[str, bytes]]
     uplink_by_message: dict[str, int]
     downlink_by_message: dict[str, int]
     target_bytes: int
     seconds: float
+
+    @property
+    def turns(self) -> int:
+        """How often a site took part in a round."""
+        return sum(figures.participants for figures in self.rounds)
 
     def probabilities(self, part: str, classifier: str, classes: int) -> Probabilities | None:
         """Return float32 (images, classes), None where the method has no such classifier."""
@@ -80,60 +78,46 @@ def run_case(
     folder: Path,
     on_round: Callable[[], None],
 ) -> Run:
-    """Play a federation and keep what its heads say of the test images; working state lies below `folder`.
+    """Play a case and keep what its heads say of the test images; working state lies below `folder`.
 
     `targets` are unlabelled embeddings float32 (n, D) by name, for cases that adapt to some. Raises
-    InvalidInputError when the case leaves out a site that there is not, or the only one, or adapts to images
-    that there are not.
+    InvalidInputError as `begin` and `ExperimentRun.play` do.
     """
     started = time.monotonic()
-    sites = pool.deal(seed).sites
-    training = [site for site in sites if site.name != case.left_out]
-    if not training or (case.left_out is not None and len(training) == len(sites)):
-        raise InvalidInputError(f"site {case.left_out!r} cannot be left out of {len(sites)} sites")
-    trains = case.method != ZERO_SHOT
-    target = PublishedTarget(case.target, targets) if case.target is not None and trains else None
-    examiner = Examiner(pool, case.method, case.ensemble)
-    with closing(_begin(case, Trainer(_plan(case, seed), pool, target, case.masked), folder)) as learning:
+    with begin(case, pool, seed, folder, targets=targets, ensemble=case.ensemble) as run:
 
         def score() -> tuple[float, float, float | None]:
-            means = mean_over_sites([examiner.of_site(learning, site) for site in tested(training)])
-            on_global = examiner.on_global_test(learning.shared_head())
+            means = mean_over_sites(
+                [run.examiner.of_site(run.learning, site) for site in tested(run.training.sites)]
+            )
+            on_global = run.examiner.on_global_test(run.learning.shared_head())
             return means["ensemble"], means["shared"], None if on_global is None else round(on_global, 6)
 
-        played = play(learning, case.rounds, lambda _: training, score, on_round)
-        parts = _parts(case, examiner, learning, pool, sites)
+        played = run.play(score, on_round)
+        parts = _parts(case, run, played.heads)
+    rounds = played.rounds
     return Run(
         case.identity,
         case.label,
         case.left_out,
         seed,
-        len(training),
-        [RoundFigures(entry.uplink_bytes, entry.downlink_bytes, *entry.score) for entry in played.rounds],
+        len(run.training.sites),
+        [
+            RoundFigures(entry.sites, entry.uplink_bytes, entry.downlink_bytes, *entry.score)
+            for entry in rounds.rounds
+        ],
+        played.selected,
         parts,
-        played.uplink_by_message,
-        played.downlink_by_message,
-        target.size if target is not None and case.federated else 0,
+        rounds.uplink_by_message,
+        rounds.downlink_by_message,
+        run.target.size if run.target is not None and case.federated else 0,
         round(time.monotonic() - started, 2),
     )
 
 
-def _plan(case: Case, seed: int) -> FederationPlan:
-    codecs = case.uplink_codec, case.downlink_codec
-    return FederationPlan(case.method, *codecs, case.rounds, seed, case.settings, floors=case.floors)
-
-
-def _begin(case: Case, trainer: Trainer, folder: Path) -> Learning:
-    """Return what is played, before its first round."""
-    if case.method == ZERO_SHOT:
-        return LocalTraining(None)
-    return Federation(trainer, folder) if case.federated else LocalTraining(trainer)
-
-
-def _parts(
-    case: Case, examiner: Examiner, learning: Learning, pool: FeaturePool, sites: Sequence[VirtualSite]
-) -> dict[str, dict[str, bytes]]:
-    head = learning.shared_head()
+def _parts(case: Case, run: ExperimentRun, heads: Heads) -> dict[str, dict[str, bytes]]:
+    pool, examiner, sites = run.pool, run.examiner, run.sites.sites
+    head = heads.shared_head()
     if case.left_out is not None:
         site = next(site for site in sites if site.name == case.left_out)
         assert head is not None
@@ -141,16 +125,16 @@ def _parts(
         return {site.name: _kept(found, ("zero_shot", "shared"))}
     parts = {}
     for site in tested(sites):
-        found = examiner.at_site(learning, site.name, pool.embeddings[site.test])
+        found = examiner.at_site(heads, site.name, pool.embeddings[site.test])
         parts[site.name] = _kept(found, CLASSIFIERS)
     if (images := pool.global_test) is not None:
         if head is not None:
             found = examiner.predict(head, {}, images.embeddings)
             parts[GLOBAL_TEST] = _kept(found, ("zero_shot", "shared"))
-        for site in sites:
-            found = examiner.at_site(learning, site.name, images.embeddings)
+        for name in [POOLED] if case.regime == "pooled" else [site.name for site in sites]:
+            found = examiner.at_site(heads, name, images.embeddings)
             if found.private is not None:
-                parts[f"{GLOBAL_TEST}@{site.name}"] = _kept(found, ("private", "ensemble"))
+                parts[f"{GLOBAL_TEST}@{name}"] = _kept(found, ("private", "ensemble"))
     return parts
 
 

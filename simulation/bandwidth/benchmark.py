@@ -25,9 +25,11 @@ from fedmedclip.simulation.bandwidth.results import (
     target_accuracy,
     write_curves,
 )
-from fedmedclip.simulation.bandwidth.runs import Experiment, Run, codec_choices, open_runs, run_federation
+from fedmedclip.simulation.bandwidth.runs import CodecTrial, Run, codec_choices, open_runs, run_federation
 from fedmedclip.simulation.bandwidth.table import print_rows
 from fedmedclip.simulation.bandwidth.thin_link import ThinLink, parse_link
+from fedmedclip.simulation.federation.dealing import Dealing
+from fedmedclip.simulation.federation.experiment import Experiment
 from fedmedclip.simulation.federation.run_loop import (
     Job,
     at_least_one,
@@ -71,21 +73,20 @@ def run_bandwidth(settings: BandwidthSettings, console: Console) -> None:
         pool = features.pool
         shared_head_specification(settings.method, pool.embedding_size, len(pool.class_embeddings))
         experiment = Experiment(
-            pool,
-            settings.method,
-            settings.rounds,
-            settings.sites,
-            settings.alpha,
-            settings.sites_per_round,
+            method=settings.method,
+            rounds=settings.rounds,
             floors=DEFAULT_FLOORS if settings.floors else NO_FLOORS,
+            dealing=Dealing(settings.sites, settings.alpha),
+            sites_per_round=settings.sites_per_round,
         )
-        run_file = open_runs(settings.out, experiment)
-        _say_sites(experiment, seeds[0], console)
+        trial = CodecTrial(pool, experiment)
+        run_file = open_runs(settings.out, trial)
+        _say_sites(trial, seeds[0], console)
         jobs = {
             (codec, seed): Job(
                 f"{codec}, seed {seed}",
                 settings.rounds,
-                partial(run_federation, experiment, codec, seed, settings.out),
+                partial(run_federation, trial, codec, seed, settings.out),
             )
             for codec in codecs
             for seed in seeds
@@ -94,7 +95,7 @@ def run_bandwidth(settings: BandwidthSettings, console: Console) -> None:
         runs = {codec: [run_file.runs[codec, seed] for seed in seeds] for codec in codecs}
         bundle = features.bundle
         full_model = None if bundle is None else encoder_parameter_bytes(bundle.image_encoder)
-        _write_results(settings, experiment, link, runs, full_model, console)
+        _write_results(settings, trial, link, runs, full_model, console)
 
 
 def _check(settings: BandwidthSettings) -> None:
@@ -106,8 +107,9 @@ def _check(settings: BandwidthSettings) -> None:
         raise InvalidInputError(f"--target is {settings.target}; give an accuracy between 0 and 1")
 
 
-def _say_sites(experiment: Experiment, seed: int, console: Console) -> None:
-    pool, sites = experiment.pool, experiment.deal(seed)
+def _say_sites(trial: CodecTrial, seed: int, console: Console) -> None:
+    pool, experiment = trial.pool, trial.experiment
+    sites = experiment.dealing.deal(pool, seed)
     line = f"{len(pool.labels)} images of {pool.embedding_size} values at {len(sites.sites)} sites"
     if sites.left_out:
         line += f" (seed {seed}; {sites.left_out} more have fewer than 2 training images and take no part)"
@@ -118,7 +120,7 @@ def _say_sites(experiment: Experiment, seed: int, console: Console) -> None:
 
 def _write_results(
     settings: BandwidthSettings,
-    experiment: Experiment,
+    trial: CodecTrial,
     link: ThinLink,
     runs: dict[str, list[Run]],
     full_model: int | None,
@@ -136,7 +138,7 @@ def _write_results(
         "target": {"accuracy": target, "source": target_source},
         "link": link,
         "full_model_fp32_bytes": full_model,
-        "settings": {**experiment.description(), "seeds": seeds},
+        "settings": {**trial.description(), "seeds": seeds},
         "accuracy_less_uncompressed": losses,
         "accuracy_global_less_uncompressed": global_losses,
         "details": {codec: breakdown(of_seeds) for codec, of_seeds in runs.items()},

@@ -1,7 +1,7 @@
 """Whole federations from a notebook: data and a method in, tables and heads out."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -15,21 +15,20 @@ from fedmedclip.protocol.bundle.bundle import open_bundle
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.heads.head import NamedArrays
 from fedmedclip.simulation.federation.coders import codecs_of
+from fedmedclip.simulation.federation.dealing import Dealing
+from fedmedclip.simulation.federation.engine import ExperimentRun, begin
 from fedmedclip.simulation.federation.evaluation import (
     CLASSIFIERS,
-    Examiner,
     accuracies,
     mean_over_sites,
     tested,
 )
+from fedmedclip.simulation.federation.experiment import Experiment, with_codec
 from fedmedclip.simulation.federation.feature_pool import FeaturePool, pool_of_file
-from fedmedclip.simulation.federation.federation import Federation
 from fedmedclip.simulation.federation.folder import SERVER_REFERENCE
-from fedmedclip.simulation.federation.plan import FederationPlan, settings_of
-from fedmedclip.simulation.federation.rounds import play
+from fedmedclip.simulation.federation.plan import settings_of
 from fedmedclip.simulation.federation.source import Features, features_of_folder, features_of_pool
-from fedmedclip.simulation.federation.targets import PublishedTarget, Target
-from fedmedclip.simulation.federation.trainer import Trainer
+from fedmedclip.simulation.federation.targets import Target
 from fedmedclip.simulation.federation.virtual_sites import VirtualSite
 
 
@@ -129,7 +128,7 @@ def simulate(
     for want of PyTorch; BundleError for a bundle that is damaged.
     """
     chosen = site_method(method)
-    codecs = codecs_of(codec)
+    codecs_of(codec)
     seeds = _seeds(seed)
     if rounds < 1:
         raise InvalidInputError(f"rounds is {rounds}; give at least 1")
@@ -138,7 +137,16 @@ def simulate(
     with _work_folder(work) as folder:
         features = _features(data, bundle, folder, reference=chosen.adapts)
         adapts = SERVER_REFERENCE in features.unlabelled
-        target = PublishedTarget(Target(SERVER_REFERENCE), features.unlabelled) if adapts else None
+        experiment = Experiment(
+            method=method,
+            rounds=rounds,
+            settings=settings,
+            rule=rule,
+            floors=DEFAULT_FLOORS if floors else NO_FLOORS,
+            target=Target(SERVER_REFERENCE) if adapts else None,
+            dealing=Dealing(sites, alpha),
+        )
+        experiment = with_codec(experiment, codec)
         done = count(1)
 
         def on_round() -> None:
@@ -149,37 +157,32 @@ def simulate(
         site_rows: list[SimulatedSite] = []
         heads = {}
         for one_seed in seeds:
-            floor = DEFAULT_FLOORS if floors else NO_FLOORS
-            plan = FederationPlan(method, *codecs, rounds, one_seed, settings, rule, floors=floor)
-            trainer = Trainer(plan, features.pool, target)
-            dealt = features.pool.deal(one_seed, sites, alpha).sites
-            with closing(Federation(trainer, folder)) as federation:
-                round_rows += _play(federation, trainer, dealt, on_round)
-                site_rows += [_site_row(federation, trainer, site) for site in dealt]
-                private = {site.name: federation.private_head(site.name) for site in dealt}
-                heads[one_seed] = SimulatedHeads(federation.head, private)
+            with begin(experiment, features.pool, one_seed, folder, targets=features.unlabelled) as run:
+                round_rows += _play(run, on_round)
+                site_rows += [_site_row(run, site) for site in run.sites.sites]
+                private = {site.name: run.learning.private_head(site.name) for site in run.sites.sites}
+                shared = run.learning.shared_head()
+                assert shared is not None
+                heads[one_seed] = SimulatedHeads(shared, private)
     return SimulationResult(method, codec, features.class_names, tuple(round_rows), tuple(site_rows), heads)
 
 
-def _play(
-    federation: Federation, trainer: Trainer, sites: Sequence[VirtualSite], on_round: Callable[[], None]
-) -> list[SimulatedRound]:
-    plan, images = trainer.plan, trainer.pool.global_test
-    examiner = Examiner(trainer.pool, plan.method)
+def _play(run: ExperimentRun, on_round: Callable[[], None]) -> list[SimulatedRound]:
+    images, examiner = run.pool.global_test, run.examiner
 
     def score() -> tuple[dict[str, float], dict[str, float]]:
-        means = mean_over_sites([examiner.of_site(federation, site) for site in tested(sites)])
-        if images is None:
+        means = mean_over_sites([examiner.of_site(run.learning, site) for site in tested(run.sites.sites)])
+        shared = run.learning.shared_head()
+        if images is None or shared is None:
             return means, {}
-        return means, accuracies(examiner.predict(federation.head, {}, images.embeddings), images.labels)
+        return means, accuracies(examiner.predict(shared, {}, images.embeddings), images.labels)
 
     rows = []
-    played = play(federation, plan.rounds, lambda _: sites, score, on_round).rounds
-    for number, entry in enumerate(played, start=1):
+    for number, entry in enumerate(run.play(score, on_round).rounds.rounds, start=1):
         means, on_global = entry.score
         rows.append(
             SimulatedRound(
-                seed=plan.seed,
+                seed=run.seed,
                 number=number,
                 uplink_bytes=entry.uplink_bytes,
                 downlink_bytes=entry.downlink_bytes,
@@ -194,10 +197,10 @@ def _play(
     return rows
 
 
-def _site_row(federation: Federation, trainer: Trainer, site: VirtualSite) -> SimulatedSite:
-    found = Examiner(trainer.pool, trainer.plan.method).of_site(federation, site) if len(site.test) else {}
+def _site_row(run: ExperimentRun, site: VirtualSite) -> SimulatedSite:
+    found = run.examiner.of_site(run.learning, site) if len(site.test) else {}
     counts = len(site.train), len(site.validation), len(site.test)
-    return SimulatedSite(trainer.plan.seed, site.name, *counts, *map(found.get, CLASSIFIERS))
+    return SimulatedSite(run.seed, site.name, *counts, *map(found.get, CLASSIFIERS))
 
 
 def _features(

@@ -22,7 +22,7 @@ from fedmedclip.simulation.robustness.attacks import NO_ATTACK, attack_choices
 from fedmedclip.simulation.robustness.plots import draw
 from fedmedclip.simulation.robustness.report import print_tables, to_markdown
 from fedmedclip.simulation.robustness.results import make_rows, reference_cases, summarise, verdicts
-from fedmedclip.simulation.robustness.runs import Case, Experiment, Run, run_case
+from fedmedclip.simulation.robustness.runs import Arena, Case, Run, arena, run_case
 from fedmedclip.simulation.seed_lists import parse_seeds
 
 
@@ -55,21 +55,19 @@ def run_robustness(settings: RobustnessSettings, console: Console) -> None:
     settings.source.require_packages("bench robustness", settings.out)
     with claim_output(settings.out):
         features = load_features(settings.source, settings.out, console, reference=False)
-        experiment = Experiment(
+        shared = arena(
             features.pool, settings.codec, settings.rounds, settings.alpha, settings.maximum_update_norm
         )
         for sites, seed in dict.fromkeys((case.sites, case.seed) for case in cases):
-            experiment.deal(sites, seed)
-        runs = RunFile(
-            settings.out / "runs.jsonl", experiment.description(), Run, key_of=lambda run: run.case
-        )
+            shared.deal(sites, seed)
+        runs = RunFile(settings.out / "runs.jsonl", shared.description(), Run, key_of=lambda run: run.case)
         every = dict.fromkeys([*(other for case in cases for other in reference_cases(case)), *cases])
         jobs = {
-            case: Job(_in_words(case), settings.rounds, partial(run_case, experiment, case, settings.out))
+            case: Job(_in_words(case), settings.rounds, partial(run_case, shared, case, settings.out))
             for case in every
         }
         run_missing(jobs, runs, settings.out, console)
-        _write(settings, experiment, cases, runs.runs, console)
+        _write(settings, shared, cases, runs.runs, console)
 
 
 def _cases(settings: RobustnessSettings) -> list[Case]:
@@ -128,7 +126,7 @@ def _in_words(case: Case) -> str:
 
 def _write(
     settings: RobustnessSettings,
-    experiment: Experiment,
+    shared: Arena,
     cases: list[Case],
     runs: dict[Case, Run],
     console: Console,
@@ -144,7 +142,8 @@ def _write(
             for verdict in found
         ],
         "settings": {
-            **experiment.description(),
+            **shared.description(),
+            "codec": settings.codec,
             "attackers": settings.attackers,
             "command": settings.command,
         },

@@ -1,26 +1,20 @@
 """One run: a method, so many sites, a rule, an attack and a seed, played to its end."""
 
 from collections.abc import Callable
-from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
 from fedmedclip.edge_client.learning.floors import NO_FLOORS
-from fedmedclip.edge_client.learning.settings import TrainingSettings
 from fedmedclip.protocol.errors import AggregationError, HeadError
-from fedmedclip.simulation.federation.alone import LocalTraining
-from fedmedclip.simulation.federation.coders import codecs_of
-from fedmedclip.simulation.federation.evaluation import Examiner, Learning
+from fedmedclip.simulation.federation.dealing import Dealing
+from fedmedclip.simulation.federation.engine import Extras, begin
+from fedmedclip.simulation.federation.experiment import Experiment, shared_by_runs, with_codec
 from fedmedclip.simulation.federation.feature_pool import FeaturePool
 from fedmedclip.simulation.federation.federation import Federation
-from fedmedclip.simulation.federation.plan import FederationPlan
-from fedmedclip.simulation.federation.resplit import resplit_sites
-from fedmedclip.simulation.federation.rounds import play
-from fedmedclip.simulation.federation.trainer import Trainer
-from fedmedclip.simulation.federation.virtual_sites import VirtualSite
+from fedmedclip.simulation.federation.virtual_sites import VirtualSites
 from fedmedclip.simulation.robustness.attacks import NO_ATTACK, Attackers, attack_named, hostile_sites
 
 ALONE = "local-only"
@@ -57,83 +51,85 @@ class Run(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True)
-class Experiment:
-    """What all runs of a benchmark share."""
+class Arena:
+    """What all runs of a benchmark share: the images, and a federation as every case begins with it."""
 
     pool: FeaturePool
-    codec: str
-    rounds: int
-    alpha: float
-    maximum_update_norm: float
-    settings: TrainingSettings = field(default_factory=TrainingSettings)
+    common: Experiment
 
-    def deal(self, sites: int, seed: int) -> tuple[VirtualSite, ...]:
+    def deal(self, sites: int, seed: int) -> VirtualSites:
         """Return the sites of a seed, each with training and test images."""
-        hospitals = self.pool.deal(seed)
-        return resplit_sites(hospitals, self.pool.labels, self.pool.groups, sites, self.alpha, seed).sites
+        return self._dealing(sites).deal(self.pool, seed)
+
+    def experiment(self, case: Case) -> Experiment:
+        """Return what a case plays, beside its attack."""
+        return msgspec.structs.replace(
+            self.common,
+            method=case.method,
+            rule=None if case.rule == ALONE else case.rule,
+            regime="local-only" if case.rule == ALONE else "federated",
+            dealing=self._dealing(case.sites),
+        )
 
     def description(self) -> dict[str, object]:
         """Return everything that a run's numbers depend on, except its case."""
         return {
             "features": self.pool.digest.hex(),
-            "codec": self.codec,
-            "rounds": self.rounds,
-            "alpha": self.alpha,
-            "maximum_update_norm": self.maximum_update_norm,
-            "training": msgspec.to_builtins(self.settings),
+            **shared_by_runs(self.common, "method", "rule", "regime", "sites"),
         }
 
+    def _dealing(self, sites: int) -> Dealing:
+        return msgspec.structs.replace(self.common.dealing, sites=sites)
 
-def run_case(experiment: Experiment, case: Case, folder: Path, on_round: Callable[[], None]) -> Run:
+
+def arena(pool: FeaturePool, codec: str, rounds: int, alpha: float, maximum_update_norm: float) -> Arena:
+    """Return what these options stand for.
+
+    The sites are small by design, and what a floor keeps back attacks nobody: there are no floors.
+    """
+    common = Experiment(
+        method="fedmedclip",
+        rounds=rounds,
+        maximum_update_norm=maximum_update_norm,
+        floors=NO_FLOORS,
+        # `sites` is each case's own.
+        dealing=Dealing(1, alpha, within="parts"),
+    )
+    return Arena(pool, with_codec(common, codec))
+
+
+def run_case(arena: Arena, case: Case, folder: Path | None, on_round: Callable[[], None]) -> Run:
     """Play all rounds of a case; working state lies below `folder` while it lasts.
 
     Where the aggregator or the sites cannot go on, the rounds end, and the heads stay what they were.
     """
-    sites = experiment.deal(case.sites, case.seed)
-    examiner = Examiner(experiment.pool, case.method)
-    hostile = hostile_sites([site.name for site in sites], case.attackers, case.seed)
-    shared: dict[str, list[float]] = {site.name: [] for site in sites}
-    ensemble: dict[str, list[float]] = {site.name: [] for site in sites}
+    sites = arena.deal(case.sites, case.seed)
+    names = [site.name for site in sites.sites]
+    hostile = hostile_sites(names, case.attackers, case.seed)
+    shared: dict[str, list[float]] = {name: [] for name in names}
+    ensemble: dict[str, list[float]] = {name: [] for name in names}
     zero_shot: dict[str, float] = {}
     stopped = ""
-    with closing(_begin(experiment, case, hostile, folder)) as learning:
+    experiment, limit = arena.experiment(case), arena.common.maximum_update_norm
+    attacked = case.attack != NO_ATTACK
+    adversary = Attackers(attack_named(case.attack), hostile, case.seed, limit) if attacked else None
+    extras = Extras(adversary=adversary)
+    with begin(experiment, arena.pool, case.seed, folder, sites=sites, extras=extras) as run:
 
         def score() -> None:
-            for site in sites:
-                found = examiner.of_site(learning, site)
+            for site in sites.sites:
+                found = run.examiner.of_site(run.learning, site)
                 shared[site.name].append(found["shared"])
                 ensemble[site.name].append(found["ensemble"])
                 zero_shot[site.name] = found["zero_shot"]
 
         try:
-            play(learning, experiment.rounds, lambda _: sites, score, on_round)
+            run.play(score, on_round)
         except (AggregationError, HeadError) as error:
-            done = len(shared[sites[0].name])
+            done = len(shared[names[0]])
             stopped = f"round {done + 1}: {error}"
             for _ in range(done, experiment.rounds):
                 score()
                 on_round()
-        refused = learning.refused if isinstance(learning, Federation) else 0
+        refused = run.learning.refused if isinstance(run.learning, Federation) else 0
     return Run(case, sorted(hostile), shared, ensemble, zero_shot, refused, stopped)
-
-
-def _begin(experiment: Experiment, case: Case, hostile: frozenset[str], folder: Path) -> Learning:
-    """Return what is played, before its first round."""
-    limit = experiment.maximum_update_norm
-    plan = FederationPlan(
-        case.method,
-        *codecs_of(experiment.codec),
-        experiment.rounds,
-        case.seed,
-        experiment.settings,
-        None if case.rule == ALONE else case.rule,
-        maximum_update_norm=limit,
-        # The sites are small by design, and what a floor keeps back attacks nobody.
-        floors=NO_FLOORS,
-    )
-    trainer = Trainer(plan, experiment.pool)
-    if case.rule == ALONE:
-        return LocalTraining(trainer)
-    attacked = case.attack != NO_ATTACK
-    adversary = Attackers(attack_named(case.attack), hostile, case.seed, limit) if attacked else None
-    return Federation(trainer, folder, adversary=adversary)

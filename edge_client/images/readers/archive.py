@@ -19,6 +19,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from fedmedclip.edge_client.images.readers.refusal import RefusedFileError, check_size
+from fedmedclip.edge_client.images.readers.stored_form import StoredForm
 
 PARTS = ("train", "val", "test")
 
@@ -77,6 +78,16 @@ def read_archive_image(path: Path, part: str, index: int) -> ArchiveImage:
     return ArchiveImage(Image.fromarray(pixels).convert("RGB"), digest.digest())
 
 
+def archive_form(path: Path, part: str) -> StoredForm:
+    """Return how an archive stores the images of a part.
+
+    Raises RefusedFileError, and what zipfile and numpy raise about damage.
+    """
+    with zipfile.ZipFile(path) as archive, archive.open(f"{part}_images.npy") as file:
+        shape = _of_one_channel(_read_header(file)[0])
+    return StoredForm("archive", 8, "colour" if len(shape) == 4 else "grey", (shape[2], shape[1]))
+
+
 class _ArrayReader:
     """Reads the images of one array forwards; to go back further than `_KEPT` images it starts anew."""
 
@@ -111,9 +122,7 @@ class _ArrayReader:
             raise RefusedFileError(f"an archive of {dtype.name} values")
         if fortran_order:
             raise RefusedFileError("an archive in Fortran order")
-        if len(self._shape) == 4 and 1 in (self._shape[1], self._shape[3]):
-            # An axis of one channel, first or last: the bytes are those of images without it.
-            self._shape = tuple(np.delete(self._shape, 3 if self._shape[3] == 1 else 1).tolist())
+        self._shape = _of_one_channel(self._shape)
         if len(self._shape) not in (3, 4) or self._shape[3:] not in ((), (3,)):
             raise RefusedFileError("an archive of volumes")
         check_size(self._shape[2], self._shape[1])
@@ -150,6 +159,13 @@ def _reader(path: Path, part: str, identity: tuple[int, ...]) -> _ArrayReader:
                 _readers.popitem(last=False)
         _readers.move_to_end(key)
         return _readers[key]
+
+
+def _of_one_channel(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """A shape without its axis of one channel, first or last: the bytes are those of images without it."""
+    if len(shape) == 4 and 1 in (shape[1], shape[3]):
+        return tuple(np.delete(shape, 3 if shape[3] == 1 else 1).tolist())
+    return shape
 
 
 def _read_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any], bool]:

@@ -9,6 +9,7 @@ from PIL import Image
 
 from fedmedclip.edge_client.images.readers.refusal import RefusedFileError, reason_of_decoding_error
 from fedmedclip.edge_client.images.readers.settings import ReaderSettings
+from fedmedclip.edge_client.images.readers.stored_form import StoredForm
 
 _ADVICE = "DICOM: pip install 'fedmedclip-edge[dicom]'"
 
@@ -56,6 +57,22 @@ def dicom_frames(file: BinaryIO) -> int:
     except Exception:
         # What is wrong with the file is said when it is read.
         return 1
+
+
+def dicom_form(file: BinaryIO) -> StoredForm:
+    """Return how a DICOM file stores its pixels, by its header alone.
+
+    Raises RefusedFileError, and whatever pydicom raises about damage, which may quote the header.
+    """
+    _require_pydicom()
+    from fedmedclip.edge_client.images.readers.dicom_file import open_dicom
+    from fedmedclip.edge_client.images.readers.dicom_values import number, text
+
+    source = open_dicom(file)
+    colours = "grey" if number(source.header, "SamplesPerPixel", 1) == 1 else "colour"
+    if text(source.header, "PhotometricInterpretation").startswith("PALETTE"):
+        colours = "palette"
+    return StoredForm("DICOM", number(source.header, "BitsStored"), colours, source.size)
 
 
 def _require_pydicom() -> None:

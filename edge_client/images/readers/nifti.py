@@ -26,6 +26,7 @@ from fedmedclip.edge_client.images.readers.grey_values import (
 )
 from fedmedclip.edge_client.images.readers.refusal import RefusedFileError, check_size
 from fedmedclip.edge_client.images.readers.settings import ReaderSettings
+from fedmedclip.edge_client.images.readers.stored_form import StoredForm
 
 _HEADER_BYTES = 348
 # Behind the header and the mark of an extension, which may follow (nifti1.h: NIFTI-1 file storage).
@@ -93,6 +94,15 @@ def nifti_frames(file: BinaryIO) -> int:
     except (RefusedFileError, OSError, EOFError, zlib.error):
         # What is wrong with the file is said when it is read.
         return 1
+
+
+def nifti_form(file: BinaryIO) -> StoredForm:
+    """Return how a volume stores its slices. Raises RefusedFileError, and what unpacking damage raises."""
+    with _unpacked(file) as volume:
+        header = _read_header(volume)
+    if header.type == "rgb":
+        return StoredForm("NIfTI", 8, "colour", header.shape[:2])
+    return StoredForm("NIfTI", 8 * np.dtype(header.type).itemsize, "grey", header.shape[:2])
 
 
 @contextmanager

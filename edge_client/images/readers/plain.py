@@ -25,6 +25,7 @@ from fedmedclip.edge_client.images.readers.refusal import (
     reason_of_decoding_error,
 )
 from fedmedclip.edge_client.images.readers.settings import ReaderSettings
+from fedmedclip.edge_client.images.readers.stored_form import StoredForm
 from fedmedclip.edge_client.images.readers.tiff import (
     DEEP_GREY_MODES,
     EIGHT_BIT_MODES,
@@ -35,6 +36,10 @@ from fedmedclip.edge_client.images.readers.tiff import (
 
 # Only these decoders ever see a file: others that Pillow has start programs or fetch further files.
 FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+
+# Pillow's modes that are no colours, and those that have not 8 bits.
+_COLOURS = {**dict.fromkeys(("1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "F"), "grey"), "P": "palette"}
+_DEPTHS = {"1": 1, "I;16": 16, "I;16B": 16, "I;16L": 16, "F": 32}
 
 # How an image is turned upright, by its EXIF orientation (CIPA DC-008, 4.6.4.1).
 _TURNS = {
@@ -89,6 +94,18 @@ def plain_frames(file: BinaryIO) -> int:
     except Exception:
         # What is wrong with the file is said when it is read.
         return 1
+
+
+def plain_form(file: BinaryIO) -> StoredForm:
+    """Return how an image file stores its pixels, by its header alone.
+
+    Raises RefusedFileError, and whatever a decoder raises about damage.
+    """
+    with Image.open(_essential(file, _head(file))[0], formats=FORMATS) as image:
+        raw = str(image.tile[0][3]) if image.tile else ""
+        colours = _COLOURS.get(image.mode, "colour")
+        depth = 16 if image.mode == "I" or "16" in raw else _DEPTHS.get(image.mode, 8)
+        return StoredForm(str(image.format), depth, colours, image.size)
 
 
 def _head(file: BinaryIO) -> bytes:

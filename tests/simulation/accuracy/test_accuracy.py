@@ -19,7 +19,7 @@ from fedmedclip.command import app
 from fedmedclip.edge_client.learning.floors import NO_FLOORS
 from fedmedclip.edge_client.learning.settings import TrainingSettings
 from fedmedclip.protocol.errors import InvalidInputError
-from fedmedclip.simulation.accuracy.benchmark import AccuracySettings, run_accuracy
+from fedmedclip.simulation.accuracy.benchmark import run_accuracy
 from fedmedclip.simulation.accuracy.cases import Case, read_cases
 from fedmedclip.simulation.accuracy.results import joined
 from fedmedclip.simulation.accuracy.runs import run_case
@@ -30,6 +30,7 @@ from fedmedclip.simulation.accuracy.scores import (
     net_benefit,
     reliability,
 )
+from fedmedclip.simulation.accuracy.settings import AccuracySettings
 from fedmedclip.simulation.accuracy.significance import (
     Comparison,
     clustered_mcnemar,
@@ -39,6 +40,7 @@ from fedmedclip.simulation.accuracy.significance import (
     paired_bootstrap,
     random_sign_flips,
 )
+from fedmedclip.simulation.federation.experiment import Experiment, with_codec
 from fedmedclip.simulation.federation.feature_pool import pool_of_file
 from fedmedclip.simulation.federation.source import Source
 from fedmedclip.simulation.federation.targets import Target
@@ -110,6 +112,10 @@ def case(**changes):
             "uplink_codec": "lowrank", "downlink_codec": "lowrank", "floors": NO_FLOORS, **changes,
         }
     )  # fmt: skip
+
+
+def common(codec="lowrank", **changes):
+    return with_codec(Experiment(method="fedmedclip", rounds=5, **changes), codec)
 
 
 def test_the_report_has_every_section_and_stands_alone(finished):
@@ -208,7 +214,7 @@ def test_ablations_change_what_they_say(features, tmp_path):
 def test_a_case_is_known_by_what_it_does_not_by_its_name(training):
     reference = Target("server_reference")
     first, second, third, alone = read_cases(
-        "fedmedclip, eager, facmic, local-only", training, "lowrank/int8", 5, reference
+        "fedmedclip, eager, facmic, local-only", training, common("lowrank/int8"), reference
     )
     assert (third.target, first.target) == (reference, None)
     assert (alone.method, alone.federated, first.federated) == ("fedmedclip", False, True)
@@ -231,7 +237,7 @@ def test_a_case_is_known_by_what_it_does_not_by_its_name(training):
         (["--reference-method", "eager"], "--reference-method 'eager'"),
         (["--training", "missing.toml"], "missing.toml"),
         (["--data", "docs"], "--features alone"),
-        (["--training", "{folder}/target.toml"], "no images 'moon'"),
+        (["--training", "{folder}/target.toml", "--no-floors"], "no images 'moon'"),
     ],
 )
 def test_bad_input_is_one_line(features, tmp_path, arguments, problem):
@@ -273,7 +279,7 @@ def test_training_settings_that_do_not_exist_are_refused(tmp_path):
     for text, words in lines.items():
         path.write_text(text)
         with pytest.raises(InvalidInputError) as caught:
-            read_cases("new" if "new" in text else "fedmedclip", path, "lowrank", 1)
+            read_cases("new" if "new" in text else "fedmedclip", path, common())
         assert words in str(caught.value)
 
 

@@ -15,9 +15,11 @@ from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.heads.shared_heads import shared_head_specification
 from fedmedclip.simulation.bandwidth.benchmark import BandwidthSettings, run_bandwidth
 from fedmedclip.simulation.bandwidth.results import Row, compare
-from fedmedclip.simulation.bandwidth.runs import Experiment, codec_choices, play_codec, run_federation
+from fedmedclip.simulation.bandwidth.runs import CodecTrial, codec_choices, play_codec, run_federation
 from fedmedclip.simulation.bandwidth.thin_link import ThinLink, parse_link
 from fedmedclip.simulation.federation.coders import WholeHeadCoder, codecs_of
+from fedmedclip.simulation.federation.dealing import Dealing
+from fedmedclip.simulation.federation.experiment import Experiment
 from fedmedclip.simulation.federation.feature_pool import pool_of_file
 from fedmedclip.simulation.federation.source import Source
 from tests import ROOT
@@ -66,13 +68,9 @@ def finished(folder, tmp_path_factory):
     return out, *run(folder, out)
 
 
-def experiment(pool, **changes):
-    return Experiment(
-        **{
-            "pool": pool, "method": "fedmedclip", "rounds": 3, "sites": None, "alpha": 0.5,
-            "sites_per_round": None, "floors": NO_FLOORS, **changes,
-        }
-    )  # fmt: skip
+def trial(pool, **changes):
+    experiment = Experiment(**{"method": "fedmedclip", "rounds": 3, "floors": NO_FLOORS, **changes})
+    return CodecTrial(pool, experiment)
 
 
 def test_it_writes_a_row_per_codec_curves_plots_and_a_sentence(finished):
@@ -144,27 +142,27 @@ def test_runs_of_another_benchmark_are_not_mixed_in(finished, folder):
 
 def test_large_heads_are_counted_with_their_blocks(pool, tmp_path, monkeypatch):
     monkeypatch.setattr(federation, "SMALLEST_COMMON_LIMIT", 1280)
-    found = run_federation(experiment(pool), "lossless", 0, tmp_path, lambda: None)
-    whole = run_federation(experiment(pool, rounds=1), "lossless", 0, tmp_path, lambda: None)
+    found = run_federation(trial(pool), "lossless", 0, tmp_path, lambda: None)
+    whole = run_federation(trial(pool, rounds=1), "lossless", 0, tmp_path, lambda: None)
     assert min(found.uplink_by_message["Block"], found.downlink_by_message["Block"]) > 3 * 2000
     assert found.rounds[0].accuracy == whole.rounds[0].accuracy
 
 
 def test_who_was_away_asks_for_what_it_missed(pool, tmp_path):
-    setting = experiment(pool, sites=60, alpha=5.0, sites_per_round=2, rounds=6)
+    setting = trial(pool, dealing=Dealing(60, 5.0), sites_per_round=2, rounds=6)
     found = run_federation(setting, "int8", 0, tmp_path, lambda: None)
-    chosen = {site.name for n in range(1, 7) for site in setting.deal(0).participants(2, 0, n)}
+    dealt = setting.experiment.dealing.deal(pool, 0)
+    chosen = {site.name for n in range(1, 7) for site in dealt.participants(2, 0, n)}
     assert found.sites_reached == len(chosen) > 4
     assert found.uplink_by_message["HeadRequest"] > 0
 
 
 def test_lossless_whole_heads_learn_what_lossless_deltas_do(pool, tmp_path):
     """Local training, participation, weights: the same; only what travels differs."""
-    setting = experiment(pool)
+    setting = trial(pool)
     ours = run_federation(setting, "lossless", 0, tmp_path, lambda: None)
-    trainer = setting.trainer(0, "lossless", "lossless")
-    coder = WholeHeadCoder("lossless", "lossless", trainer.shared_specification)
-    theirs = play_codec(setting, "whole", trainer, tmp_path, lambda: None, coder)
+    coder = WholeHeadCoder("lossless", "lossless", shared_head_specification("fedmedclip", 16))
+    theirs = play_codec(setting, "whole", 0, tmp_path, lambda: None, coder)
     assert [entry.accuracy for entry in theirs.rounds] == pytest.approx(
         [entry.accuracy for entry in ours.rounds], abs=0.02
     )
@@ -174,14 +172,14 @@ def test_lossless_whole_heads_learn_what_lossless_deltas_do(pool, tmp_path):
 
 
 def test_whole_heads_reach_sites_that_come_and_go(pool, tmp_path):
-    setting = experiment(pool, sites=8, alpha=5.0, sites_per_round=2, rounds=4)
+    setting = trial(pool, dealing=Dealing(8, 5.0), sites_per_round=2, rounds=4)
     found = run_federation(setting, "paper-fp16-zlib", 0, tmp_path, lambda: None)
     assert set(found.uplink_by_message) == {"Join", "Status", "Update"}
     assert [entry.participants for entry in found.rounds] == [2, 2, 2, 2]
 
 
 def test_the_papers_compression_sends_whole_heads_in_half_precision(pool, tmp_path):
-    setting = experiment(pool)
+    setting = trial(pool)
     found = run_federation(setting, "paper-fp16-zlib", 0, tmp_path, lambda: None)
     values = shared_head_specification("fedmedclip", 16).size
     assert 1.5 * values < found.payload_bytes < 2.2 * values
@@ -192,7 +190,7 @@ def test_the_papers_compression_sends_whole_heads_in_half_precision(pool, tmp_pa
 
 
 def test_two_directions_may_have_two_codecs(pool, tmp_path):
-    found = run_federation(experiment(pool), "int8/lossless", 0, tmp_path, lambda: None)
+    found = run_federation(trial(pool), "int8/lossless", 0, tmp_path, lambda: None)
     assert found.downlink_by_message["Announcement"] > 1.5 * found.uplink_by_message["Update"]
 
 

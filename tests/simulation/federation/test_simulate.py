@@ -10,7 +10,8 @@ from rich.console import Console
 
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.heads.head import head_digest
-from fedmedclip.simulation.accuracy.benchmark import AccuracySettings, run_accuracy
+from fedmedclip.simulation.accuracy.benchmark import run_accuracy
+from fedmedclip.simulation.accuracy.settings import AccuracySettings
 from fedmedclip.simulation.federation.simulate import simulate
 from fedmedclip.simulation.federation.source import Source
 from tests.edge_client.conftest import CLASS_NAMES, write_image, write_tiny_bundle

@@ -13,7 +13,7 @@ from fedmedclip.simulation.federation.source import Source
 from fedmedclip.simulation.robustness.benchmark import RobustnessSettings, run_robustness
 from fedmedclip.simulation.robustness.report import in_words, to_markdown
 from fedmedclip.simulation.robustness.results import Row, summarise, verdicts
-from fedmedclip.simulation.robustness.runs import ALONE, Case, Experiment, run_case
+from fedmedclip.simulation.robustness.runs import ALONE, Case, arena, run_case
 from tests import ROOT
 
 NAMES = {"attack", "rule", "sites", "attackers", "seed", "accuracy", "clean_accuracy", "local_accuracy"}
@@ -40,7 +40,7 @@ def finished(pool_file, tmp_path_factory):
 
 @pytest.fixture
 def experiment(pool):
-    return Experiment(pool, "int8", 3, 1.0, 1000.0)
+    return arena(pool, "int8", 3, 1.0, 1000.0)
 
 
 def case(**changes):
@@ -109,7 +109,7 @@ def test_an_interrupted_benchmark_goes_on_where_it_was(finished, pool_file, tmp_
 
 def test_a_clean_run_is_held_against_the_same_honest_sites(finished, pool):
     _, content, _ = finished
-    experiment = Experiment(pool, "int8", 2, 1.0, 1000.0)
+    experiment = arena(pool, "int8", 2, 1.0, 1000.0)
     row = next(row for row in content["rows"] if row["attack"] == "ipm" and row["seed"] == 0)
     attacked = run_case(experiment, case(attack="ipm", attackers=1), None, lambda: None)
     clean = run_case(experiment, case(), None, lambda: None)
@@ -164,7 +164,7 @@ def test_an_attack_on_the_plain_mean_is_felt(experiment):
 
 def test_what_is_above_the_norm_limit_is_refused_in_every_round(experiment):
     found = run_case(experiment, case(attack="scale:strength=1.1", attackers=1), None, lambda: None)
-    assert (found.refused, found.stopped) == (experiment.rounds, "")
+    assert (found.refused, found.stopped) == (experiment.common.rounds, "")
 
 
 def test_rounds_that_cannot_go_on_leave_the_head_as_it_was(experiment, monkeypatch):
