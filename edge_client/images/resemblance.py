@@ -13,9 +13,10 @@ covariance and no copies among them (random combinations of its images), and a t
 images reach it hardly ever, `_CHANCE` of what the set does. Where the made-up images reach 0.90 plainly, that
 is the anatomy, and only the whitened measure is used.
 
-The thresholds were chosen on made-up sets whose copies are known, aligned chest-like images and the phantoms,
-and their copies as JPEG, smaller, brighter, noisier, blurred and turned by a degree: in the whitened measure
-the copies are above 0.8 but for the most blurred, and different images below 0.5 but for one in a hundred.
+The whitened measure's constants were chosen on made-up sets, aligned chest-like images and the phantoms, with
+copies of some as JPEG, smaller, brighter, noisier, blurred and turned by a degree, and looked at on brain
+MRI, where near-copies of 0.90 plainly were first noticed. In the whitened measure such copies are above 0.7,
+and almost all different images below 0.5 (docs/reference/images.md has the figures).
 """
 
 from dataclasses import dataclass

@@ -50,10 +50,10 @@ def read_cases(
     without a name, `local-only` and `pooled` train fedmedclip. `zero-shot` trains nothing. What a case does
     not say itself is as in `common`, whose method counts for nothing. In the file, settings at the top hold
     for every case, those in the table NAME for NAME and what has no table of its own behind a colon. Beside
-    training settings a table may say which `method` it is when NAME is none, its `codec` and `rule`,
-    `federated = false` or `pooled = true`, and `target` (a table with `images`, `form`, `noise`; or false).
-    Adapting methods adapt to `reference` where there is one. Raises InvalidInputError for names, codecs,
-    rules or settings that do not exist, and for a rule that does not suit a method.
+    training settings a table may say which `method` it is when NAME is none, its `codec`, `rule` and
+    `weighting`, `federated = false` or `pooled = true`, and `target` (a table with `images`, `form`,
+    `noise`; or false). Adapting methods adapt to `reference` where there is one. Raises InvalidInputError
+    for names, codecs, rules or settings that do not exist, and for a rule that does not suit a method.
     """
     tables = NO_TABLES if training is None else read_tables(training)
     labels = list(dict.fromkeys(name.strip() for name in methods.split(",") if name.strip()))
@@ -88,6 +88,7 @@ def _case(
             "method": method,
             "settings": settings,
             "rule": row.rule or common.rule,
+            "weighting": row.weighting,
             "regime": own or named_regime or row.regime or "federated",
             "target": row.target or (reference if row.target is None and _adapts(method) else None),
         }

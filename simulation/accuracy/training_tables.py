@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from fedmedclip.aggregator.weights import Weighting
 from fedmedclip.edge_client.learning.settings import TrainingSettings
 from fedmedclip.protocol.configuration import convert, read_toml
 from fedmedclip.protocol.errors import InvalidInputError
@@ -21,6 +22,7 @@ class Row(TrainingSettings, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     method: str | None = None
     codec: str | None = None
     rule: str | None = None
+    weighting: Weighting = "samples"
     federated: bool | None = None
     pooled: bool = False
     target: Target | Literal[False] | None = None

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import msgspec
 
 from fedmedclip.aggregator.rules.names import rule_for
+from fedmedclip.aggregator.weights import Weighting
 from fedmedclip.edge_client.learning.floors import DEFAULT_FLOORS, NO_FLOORS, Floors
 from fedmedclip.edge_client.learning.settings import TrainingSettings
 from fedmedclip.simulation.federation.coders import codecs_of
@@ -25,12 +26,12 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
 
     `method` may also be `zero-shot`, which has nothing to train. In the regime `local-only` each site trains
     on its own and nothing travels; in `pooled` all sites' training images lie in one place and one pair of
-    heads trains on them. Floors, codecs and rule are a federation's: the other two send nothing that could
-    be kept back. `rule` None is the method's default. `target` is what an adapting method adapts to.
-    `masked` False keeps every row of every masked layer. `sites_per_round` of the federation's sites, drawn
-    anew, take part in a round (None: all). `left_out` is a site that does not train. `select` says which
-    round's heads are the result: the last, or those with the best mean accuracy over the sites' validation
-    images.
+    heads trains on them. Floors, codecs, rule and weighting are a federation's: the other two send nothing
+    that could be kept back. `rule` None is the method's default. `target` is what an adapting method adapts
+    to. `masked` False keeps every row of every masked layer. `sites_per_round` of the federation's sites,
+    drawn anew, take part in a round (None: all). `left_out` is a site that does not train. `select` says
+    which round's heads are the result: the last, or those with the best mean accuracy over the sites'
+    validation images.
     """
 
     method: str
@@ -39,6 +40,7 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
     uplink_codec: str = "lowrank"
     downlink_codec: str = "lowrank"
     rule: str | None = None
+    weighting: Weighting = "samples"
     maximum_update_norm: float = math.inf
     floors: Floors = DEFAULT_FLOORS
     target: Target | None = None
@@ -79,6 +81,7 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
             self.rule,
             floors=self.floors if self.federated else NO_FLOORS,
             maximum_update_norm=self.maximum_update_norm,
+            weighting=self.weighting,
         )
 
     def description(self) -> dict[str, Any]:
@@ -86,6 +89,7 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
         federated = {
             "codecs": [self.uplink_codec, self.downlink_codec],
             "rule": self.rule_name,
+            "weighting": self.weighting,
             "maximum_update_norm": None if math.isinf(self.maximum_update_norm) else self.maximum_update_norm,
             "maximum_share": self.plan(0).maximum_share,
             "floors": msgspec.to_builtins(self.floors),

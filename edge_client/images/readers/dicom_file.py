@@ -1,7 +1,8 @@
 """The part of a DICOM file that its pixels need: a few header elements, and where the pixel data begins.
 
-Only the elements listed here are ever parsed, so that names, numbers and dates of patients do not even become
-Python objects. pydicom is told to be silent: its warnings and log lines may quote what a header says.
+Only the elements listed here are parsed for an image, so that names, numbers and dates of patients do not
+even become Python objects; `dicom_patient` alone asks for identifiers, to hash them. pydicom is told to be
+silent: its warnings and log lines may quote what a header says.
 """
 
 import io

@@ -53,6 +53,19 @@ def test_pooled_heads_are_those_of_one_site_that_holds_everything(pool, tmp_path
     assert head_digest(shared["pooled"]) == head_digest(pooled[None])
 
 
+@pytest.mark.parametrize("regime", ["federated", "local-only", "pooled"])
+def test_what_the_optimiser_remembers_is_no_part_of_a_head(pool, tmp_path, regime):
+    forgets, remembers = (
+        play(
+            experiment(regime=regime, settings=TrainingSettings(keep_optimizer_state=keep)), pool, tmp_path,
+            lambda run: run.learning.private_head("site-0"),
+        )[0][-1]
+        for keep in (False, True)
+    )  # fmt: skip
+    assert forgets.keys() == remembers.keys()
+    assert head_digest(forgets) != head_digest(remembers)
+
+
 def test_a_site_alone_is_not_held_back_by_floors_nor_by_whom_the_draw_chooses(pool, tmp_path):
     few = Dealing(sites=8, alpha=0.5)
     free = experiment(method="whitened-memory", regime="local-only", dealing=few)
@@ -112,6 +125,7 @@ def test_a_site_that_is_left_out_trains_nothing(pool, tmp_path):
         {"settings": TrainingSettings(batch_size=16)},
         {"downlink_codec": "int8"},
         {"rule": "krum"},
+        {"weighting": "equal"},
         {"maximum_update_norm": 5.0},
         {"floors": DEFAULT_FLOORS},
         {"target": Target("global_test")},
