@@ -34,6 +34,18 @@ types:
 docs: $(VENV)/.installed-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
+# Everything in docs/results, made again where code, command or data have changed since. Killed, it goes on.
+#   make results ONLY=accuracy-brain,newcomer     some of it
+#   make results OPTIONS=--list                   what there is, how long it takes, what is due
+#   make results OPTIONS=--keep-going             after a failure go on with the others
+#   make results OPTIONS=--quick                  tries the plumbing, in build/results/quick
+DATA ?= ../shared/data/brain_tumor
+MODEL ?= ../shared/models/bench-clip
+ONLY ?=
+OPTIONS ?=
+results: $(VENV)/.installed-dev
+	$(BIN)/python -m benchmarks.results --data '$(DATA)' --model '$(MODEL)' --only '$(ONLY)' $(OPTIONS)
+
 $(VENV)/.installed-%: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_OPTIONS) -c constraints.txt -e '.[$*]'

@@ -5,10 +5,10 @@ r"""Run the accuracy comparison and put its Markdown, figures and the goals' ver
     python -m benchmarks.methods.accuracy_results phantoms --out phantoms \
         [--quick] [--rounds 30] [--seeds 0,1,2]
 
-From the repository's root. Finished runs in --out are used again. Writes docs/results/accuracy-NAME.md, and
-the figures that it shows into docs/results/accuracy-NAME/; `report.html` stays in --out. Rows beside the
-methods' defaults come from docs/results/accuracy-NAME.toml where there is one; rows whose names contain
-`-global` are those that see unlabelled images of the global test.
+From the repository's root. Finished runs in --out are used again. Writes accuracy-NAME.md into --pages
+(docs/results), and the figures that it shows into the folder accuracy-NAME there; `report.html` stays in
+--out. Rows beside the methods' defaults come from docs/results/accuracy-NAME.toml where there is one; rows
+whose names contain `-global` are those that see unlabelled images of the global test.
 """
 
 import argparse
@@ -41,6 +41,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--bundle", type=Path)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--pages", type=Path, default=RESULTS, help="where page and figures go")
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--quick", action="store_true", help="no left-out hospitals, no ablations")
@@ -57,7 +58,7 @@ def main() -> None:
     )
     run_accuracy(replace(settings, command=command(settings)), Console())
     content = msgspec.json.decode((options.out / "accuracy.json").read_bytes(), type=Content)
-    write_page(options.name, options.out, content)
+    write_page(options.name, options.out, options.pages, content)
 
 
 def command(settings: AccuracySettings) -> str:
@@ -72,16 +73,16 @@ def command(settings: AccuracySettings) -> str:
     return shlex.join(words + ([] if settings.ablations else ["--quick"]))
 
 
-def write_page(name: str, out: Path, content: Content) -> None:
-    """Write `docs/results/accuracy-NAME.md`, and copy the figures that it shows."""
-    figures = RESULTS / f"accuracy-{name}"
+def write_page(name: str, out: Path, pages: Path, content: Content) -> None:
+    """Write `accuracy-NAME.md` into `pages`, and copy the figures that it shows."""
+    figures = pages / f"accuracy-{name}"
     shutil.rmtree(figures, ignore_errors=True)
     shutil.copytree(out / "figures", figures)
     title, *rest = (out / "report.md").read_text(encoding="utf-8").partition("\n\n")
     page = f"{title}: {name}" + "".join(rest).replace("](figures/", f"]({figures.name}/")
     before, heading, after = page.partition("## Summary")
     verdicts = "## Goals\n\n" + "\n".join(f"- {line}" for line in goals(content)) + "\n\n"
-    (RESULTS / f"accuracy-{name}.md").write_text(before + verdicts + heading + after, encoding="utf-8")
+    (pages / f"accuracy-{name}.md").write_text(before + verdicts + heading + after, encoding="utf-8")
 
 
 def goals(content: Content) -> list[str]:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from fedmedclip.edge_client.features.encoder import open_session
 from fedmedclip.protocol.bundle.bundle import TOKENIZER, Bundle
-from fedmedclip.protocol.bundle.tokenizer import TextLibraries, open_tokenizer
+from fedmedclip.protocol.bundle.tokenizer import TextLibraries, Tokens, open_tokenizer
 from fedmedclip.protocol.errors import BundleError, InvalidInputError
 
 INPUT = "tokens"
@@ -42,13 +42,17 @@ class TextEncoder:
         self._tokenize = open_tokenizer(content, tower, TextLibraries(_fix_text, _tokenizer_from_json))
         self._session: Any = open_session(self._path, threads)
 
+    def tokenize(self, texts: Sequence[str]) -> Tokens:
+        """Return the tower's input, int64 (N, context length). Raises InvalidInputError as `encode` does."""
+        return self._tokenize(texts)
+
     def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """Return the unit embeddings, float32 (N, D), of N texts, at least one.
 
         Raises InvalidInputError when a text is too long or a library that it needs is missing, and
         BundleError when the tower fails.
         """
-        tokens = self._tokenize(texts)
+        tokens = self.tokenize(texts)
         starts = range(0, len(texts), _TEXTS_PER_RUN)
         return np.concatenate([self._run(tokens[start : start + _TEXTS_PER_RUN]) for start in starts])
 

@@ -1,0 +1,1 @@
+"""How docs/results are made again, and that they are of today's code."""
