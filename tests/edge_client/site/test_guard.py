@@ -119,6 +119,7 @@ def test_without_validation_images_the_newest_answers_and_that_is_said(path, cap
 
 class Features:
     train = validation = test = VALIDATION
+    leak = None
 
 
 def learner(folder, state):
