@@ -63,6 +63,7 @@ def begin_or_resume(
         plan = _next_run(wanted, known, bundle, store, specification, from_newest)
     else:
         plan = _resumed(wanted, known, store, settings.state, former_keys)
+        _check_arrays(store, specification, plan.method, settings.state)
     store.describe(settings.name, _configured(wanted))
     return plan, specification
 
@@ -146,6 +147,16 @@ def _resumed(wanted: Plan, known: Plan, store: Store, state: str, former_keys: C
     plan = msgspec.structs.replace(known, **edited, revision=max(known.revision + 1, int(time.time())))
     store.revise(plan)
     return plan
+
+
+def _check_arrays(store: Store, specification: HeadSpecification, method: str, state: str) -> None:
+    values = len(store.head().head) // 4
+    if values != specification.size:
+        raise InvalidInputError(
+            f"the run in {state} was begun with another version of method {method!r}, whose head has "
+            f"{values} values, not {specification.size}; finish it with the fedmedclip that began it, or "
+            "begin the next run, which the sites follow: fedmedclip aggregator --new-run"
+        )
 
 
 def _configured(plan: Plan) -> dict[str, float]:

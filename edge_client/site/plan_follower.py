@@ -66,11 +66,12 @@ class PlanFollower:
         followed, declined, candidate = self._run.plan, self._application.declined, self.candidate
         if followed is not None and declined is None and _is_of_run(plan, followed):
             self._application.repeat()
-        known = [followed, declined and declined[0], candidate and candidate[0]]
+        last = followed or self._run.left
+        known = [last, declined and declined[0], candidate and candidate[0]]
         check_plan(
             plan,
             [kept for kept in known if kept is not None],
-            None if followed is None else followed.aggregator_key,
+            None if last is None else last.aggregator_key,
             self._identity,
             () if self._membership is None else self._membership.coordinator_keys,
         )

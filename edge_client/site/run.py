@@ -29,8 +29,10 @@ class Run:
         self._delivery = delivery
         self._proof = proof
         self.draw = Draw()
-        self.stored = state.load()
-        """The run as it is on disk; None before the first."""
+        self.left: Plan | None = None
+        """The plan of a stored run with which this version of its method cannot go on; its key counts."""
+        self.stored = self._usable(state.load())
+        """The run as it is on disk; None before the first that can be gone on with."""
         self.follower = None if self.stored is None else self._follow(self.stored)
         """Follows the global head of the run; None before the first."""
         if self.stored is not None:
@@ -45,6 +47,29 @@ class Run:
     def withheld(self) -> str:
         """Why this site sends no updates in the run that it is in; empty when it does."""
         return "" if self.plan is None else self._learner.contribution(self.plan).withheld
+
+    def _usable(self, stored: StoredSite | None) -> StoredSite | None:
+        """Return what was stored, or None when another version of its method has other arrays.
+
+        The run then begins here anew, as at a site that joins late, or the next run does; what was stored is
+        put away with the ended runs.
+        """
+        if stored is None:
+            return None
+        kinds = (
+            ("shared", stored.shared_head, self.specification(stored.plan)),
+            ("private", stored.private_head, self._learner.private_specification(stored.plan)),
+        )
+        for kind, head, specification in kinds:
+            if len(head) != 4 * specification.size:
+                log.warning(
+                    "run %d: the stored %s head of method %r has %d values, in this version of it %d; "
+                    "nothing of that run is used, and what it left is kept",
+                    stored.plan.number, kind, stored.plan.method, len(head) // 4, specification.size,
+                )  # fmt: skip
+                self.left = stored.plan
+                return None
+        return stored
 
     def specification(self, plan: Plan) -> HeadSpecification:
         """Return the arrays of the global head in the run of a plan."""

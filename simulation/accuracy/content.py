@@ -16,6 +16,7 @@ from fedmedclip.simulation.accuracy.results import (
     MethodResult,
     ScoreTable,
     Spread,
+    beside_alone,
     comparisons,
     group_counts,
     left_out_scores,
@@ -59,8 +60,9 @@ class Content(msgspec.Struct, frozen=True):
     """The whole report.
 
     `comparisons` are of accuracy, `balanced_comparisons` of balanced accuracy, by test set (`sites`,
-    `global_test`) and method. `data_digest` names the features; `data_set` is the data's name where it is
-    known, and methods in `chosen_here` have constants, or settings, that were chosen on it.
+    `global_test`) and method. `beside_alone` are those of a federated method with itself at each site alone.
+    `data_digest` names the features; `data_set` is the data's name where it is known, and methods in
+    `chosen_here` have constants, or settings, that were chosen on it.
     """
 
     origin: Origin
@@ -74,6 +76,8 @@ class Content(msgspec.Struct, frozen=True):
     methods: list[MethodResult]
     comparisons: dict[str, Comparisons]
     balanced_comparisons: dict[str, Comparisons]
+    beside_alone: Comparisons
+    balanced_beside_alone: Comparisons
     data_digest: str
     data_set: str
     chosen_here: tuple[str, ...]
@@ -112,6 +116,7 @@ def gather(
         [method_result(evidence, case) for case in cases],
         {name: plain for name, (plain, _) in compared.items()},
         {name: balanced for name, (_, balanced) in compared.items()},
+        *beside_alone(evidence, cases),
         evidence.pool.digest.hex(),
         data_set,
         tuple(case.label for case in cases if data_set in chosen_on(case.method)),

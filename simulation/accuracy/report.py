@@ -31,6 +31,7 @@ def report_items(content: Content, figures: Sequence[Figure]) -> list[Item]:
         ),
         summary_table(content),
         *_significance(content),
+        *_beside_alone(content),
         *_pick(figures, "accuracy-against-bytes", "learning-curves"),
         *_leave_one_out(content),
         *_ablations(content),
@@ -138,6 +139,26 @@ def _significance(content: Content) -> list[Item]:
                 "p, Holm", "finding",
             ]  # fmt: skip
             items.append(Table(headings, rows))
+    return items
+
+
+def _beside_alone(content: Content) -> list[Item]:
+    if not content.beside_alone:
+        return []
+    items: list[Item] = [
+        Heading("What federating gives"),
+        Text(
+            "Each federated method less the same method trained at each site alone, on the sites' tests; "
+            "tested as above, Holm's correction over these rows."
+        ),
+    ]
+    for metric, compared in (
+        ("accuracy", content.beside_alone),
+        ("balanced accuracy", content.balanced_beside_alone),
+    ):
+        rows = [[marked(content, label), *_comparison_cells(found)] for label, found in compared.items()]
+        headings = [metric, "difference", "95 % interval", "better", "worse", "p", "p, Holm", "finding"]
+        items.append(Table(headings, rows))
     return items
 
 

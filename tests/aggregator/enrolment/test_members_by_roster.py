@@ -14,7 +14,7 @@ from fedmedclip.protocol.codecs import codec_named, encode_head
 from fedmedclip.protocol.envelope import NO_IDENTITY, seal
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.heads.evidence import Evidence, encode_evidence
-from fedmedclip.protocol.heads.head import head_digest
+from fedmedclip.protocol.heads.head import HeadSpecification, TensorSpecification, head_digest
 from fedmedclip.protocol.heads.shared_heads import initial_shared_head
 from fedmedclip.protocol.messages import (
     Announcement,
@@ -192,4 +192,20 @@ def test_a_run_goes_on_with_the_key_of_today(folder, tmp_path) -> None:
     )
     assert (plan.aggregator_key, plan.identity) == (B.public_key, begun.identity)
     assert plan.revision > begun.revision
+    store.close()
+
+
+def test_a_run_of_another_version_of_its_method_does_not_go_on_but_the_next_may_begin(
+    folder, tmp_path, monkeypatch
+) -> None:
+    configuration, bundle = folder.aggregator(), open_bundle(folder.bundle)
+    store = Store(tmp_path / "aggregator.db")
+    begun, specification = begin_or_resume(configuration, bundle, store, A.public_key)
+    larger = HeadSpecification((*specification.tensors, TensorSpecification("new", (3,))))
+    monkeypatch.setattr("fedmedclip.aggregator.federation.shared_head_specification", lambda *_: larger)
+    with pytest.raises(InvalidInputError, match=rf"another version of method.* not {larger.size}.*--new-run"):
+        begin_or_resume(configuration, bundle, store, A.public_key)
+    monkeypatch.undo()
+    plan, _ = begin_or_resume(configuration, bundle, store, A.public_key, new_run=True)
+    assert plan.number > begun.number
     store.close()

@@ -18,7 +18,7 @@ from fedmedclip.protocol.codecs.error_feedback import apply_delta, norm_of
 from fedmedclip.protocol.envelope import NO_IDENTITY, seal
 from fedmedclip.protocol.errors import HeadError
 from fedmedclip.protocol.heads.evidence import decode_evidence
-from fedmedclip.protocol.heads.head import head_digest
+from fedmedclip.protocol.heads.head import HeadSpecification, TensorSpecification, head_digest
 from fedmedclip.protocol.heads.shared_heads import initial_shared_head, shared_head_specification
 from fedmedclip.protocol.messages import (
     Abstain,
@@ -238,6 +238,32 @@ def test_a_site_that_is_killed_goes_on_where_it_was(site):
     site.hear_newest(100.0)
     assert site.agent.tick(100.0) == [update]
     assert site.learner.trained == [1]
+
+
+def test_what_another_version_of_the_method_left_is_put_away_and_the_run_begins_anew(site, caplog):
+    site.join()
+    site.agent.tick(0.0)
+    specification = site.learner.private_specification(PLAN)
+    larger = HeadSpecification((*specification.tensors, TensorSpecification("new", (3,))))
+    site.learner.private_specification = lambda plan: larger
+    site.learner.initial_private_head = lambda plan: larger.initial(0)
+    site.start()
+    assert f"in this version of it {larger.size}; nothing of that run is used" in caplog.text
+    (join,) = site.hear_plan(1.0)
+    assert join.cannot == ""
+    site.admit(1.0)
+    assert len(site.state.load().private_head) == 4 * larger.size
+    site.start()
+    assert [plan.number for plan, _ in site.state.ended_runs()] == [PLAN.number]
+
+
+def test_the_key_of_a_run_that_was_put_away_is_still_the_only_one(site):
+    site.join()
+    site.learner.private_specification = lambda plan: HeadSpecification((TensorSpecification("new", (3,)),))
+    site.start()
+    stranger = new_signing_key()
+    changes = {"number": 9, "identity": b"z" * 16, "aggregator_key": stranger.public_key}
+    assert site.hear_plan(1.0, key=stranger, **changes) == []
 
 
 def test_a_new_connection_joins_and_delivers_again_at_once(site):
