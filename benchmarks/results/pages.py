@@ -22,7 +22,8 @@ def not_recorded(entry: str, body: str) -> str:
     """Return the line below a table that was there before results were recorded, or is not there yet."""
     again = f"`make results ONLY={entry}` makes it"
     return (
-        f"<small>From before results were recorded; {again} again.</small>"
+        "<small>From before results were recorded; accuracies are of splits by file and no claim of today's; "
+        f"{again} again.</small>"
         if body.strip()
         else (f"<small>Not made yet; {again}.</small>")
     )

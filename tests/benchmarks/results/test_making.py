@@ -225,7 +225,7 @@ def test_a_table_that_the_output_no_longer_has_is_a_failure(workshop):
 def test_a_table_without_a_record_stays_and_says_so():
     old = PAGE.replace("-->\n<!--", f"-->\n{TABLE}<!--")
     filled = fill(old, {})
-    assert "From before results were recorded; `make results ONLY=small`" in filled
+    assert "no claim of today's; `make results ONLY=small`" in filled
     assert TABLE in filled
     assert fill(filled, {}) == filled
     assert "Not made yet" in fill(PAGE, {})
