@@ -53,7 +53,7 @@ def test_on_real_brain_images_with_a_pretrained_clip(tmp_path, shared, mosquitto
     assert done.returncode == 0, done.stderr + done.stdout
     summary = check_summary(out, 4, ["hospital_0", "hospital_1", "hospital_2"])
     assert mean(summary, "zero_shot") > 0.8
-    assert mean(summary, "private") > mean(summary, "zero_shot") + 0.03
+    assert mean(summary, "private") > mean(summary, "zero_shot")
     assert summary["final"]["global_test"]["accuracy"]["zero_shot"] == pytest.approx(0.464, abs=0.01)
     rows = list(csv.DictReader((out / "predictions.csv").open()))
     assert len(rows) == 394
