@@ -66,7 +66,8 @@ class PlanFollower:
         followed, declined, candidate = self._run.plan, self._application.declined, self.candidate
         if followed is not None and declined is None and _is_of_run(plan, followed):
             self._application.repeat()
-        last = followed or self._run.left
+        left, why_left = self._run.left or (None, "")
+        last = followed or left
         known = [last, declined and declined[0], candidate and candidate[0]]
         check_plan(
             plan,
@@ -80,7 +81,8 @@ class PlanFollower:
             if candidate is None:
                 self._state.keep_sealed(sealed)
             return []
-        if reason := reason_not_to(plan, self._identity, self._learner):
+        gone_by = left is not None and left.identity == plan.identity
+        if reason := why_left if gone_by else reason_not_to(plan, self._identity, self._learner):
             self._application.decline(plan, reason)
             return self._ask(plan, now) if online else []
         self._application.declined = None

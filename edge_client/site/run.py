@@ -29,8 +29,8 @@ class Run:
         self._delivery = delivery
         self._proof = proof
         self.draw = Draw()
-        self.left: Plan | None = None
-        """The plan of a stored run with which this version of its method cannot go on; its key counts."""
+        self.left: tuple[Plan, str] | None = None
+        """The plan of a stored run that cannot go on here, and why; its key counts all the same."""
         self.stored = self._usable(state.load())
         """The run as it is on disk; None before the first that can be gone on with."""
         self.follower = None if self.stored is None else self._follow(self.stored)
@@ -51,8 +51,7 @@ class Run:
     def _usable(self, stored: StoredSite | None) -> StoredSite | None:
         """Return what was stored, or None when another version of its method has other arrays.
 
-        The run then begins here anew, as at a site that joins late, or the next run does; what was stored is
-        put away with the ended runs.
+        This site then declines that run, and begins the next one; what was stored is kept beside it.
         """
         if stored is None:
             return None
@@ -62,12 +61,14 @@ class Run:
         )
         for kind, head, specification in kinds:
             if len(head) != 4 * specification.size:
-                log.warning(
-                    "run %d: the stored %s head of method %r has %d values, in this version of it %d; "
-                    "nothing of that run is used, and what it left is kept",
-                    stored.plan.number, kind, stored.plan.method, len(head) // 4, specification.size,
-                )  # fmt: skip
-                self.left = stored.plan
+                reason = (
+                    f"the run was begun with another version of method {stored.plan.method!r}, whose {kind} "
+                    f"head has {len(head) // 4} values and here {specification.size}; finish it with the "
+                    "fedmedclip that began it, or the coordinator begins the next run (fedmedclip aggregator "
+                    "--new-run)"
+                )
+                log.warning("run %d cannot go on here: %s", stored.plan.number, reason)
+                self.left = (stored.plan, reason)
                 return None
         return stored
 

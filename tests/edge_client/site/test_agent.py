@@ -240,7 +240,8 @@ def test_a_site_that_is_killed_goes_on_where_it_was(site):
     assert site.learner.trained == [1]
 
 
-def test_what_another_version_of_the_method_left_is_put_away_and_the_run_begins_anew(site, caplog):
+def test_a_run_of_another_version_of_its_method_is_declined_and_the_next_is_followed(site, caplog):
+    """Else it would be waited for in each round, while it can read nothing that it is sent."""
     site.join()
     site.agent.tick(0.0)
     specification = site.learner.private_specification(PLAN)
@@ -248,12 +249,14 @@ def test_what_another_version_of_the_method_left_is_put_away_and_the_run_begins_
     site.learner.private_specification = lambda plan: larger
     site.learner.initial_private_head = lambda plan: larger.initial(0)
     site.start()
-    assert f"in this version of it {larger.size}; nothing of that run is used" in caplog.text
+    assert f"and here {larger.size}; finish it with the fedmedclip that began it" in caplog.text
     (join,) = site.hear_plan(1.0)
+    assert "another version of method 'fedmedclip'" in join.cannot
+    assert site.agent.tick(2.0) == []
+    (join,) = site.hear_plan(3.0, number=2, identity=b"j" * 16)
     assert join.cannot == ""
-    site.admit(1.0)
+    site.admit(3.0)
     assert len(site.state.load().private_head) == 4 * larger.size
-    site.start()
     assert [plan.number for plan, _ in site.state.ended_runs()] == [PLAN.number]
 
 
