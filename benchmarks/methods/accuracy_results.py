@@ -22,7 +22,8 @@ from rich.console import Console
 
 from fedmedclip.simulation.accuracy.benchmark import run_accuracy
 from fedmedclip.simulation.accuracy.content import Content
-from fedmedclip.simulation.accuracy.results import SITES, MethodResult
+from fedmedclip.simulation.accuracy.evidence import SITES
+from fedmedclip.simulation.accuracy.results import MethodResult
 from fedmedclip.simulation.accuracy.settings import AccuracySettings
 from fedmedclip.simulation.accuracy.significance import Comparison
 from fedmedclip.simulation.federation.folder import GLOBAL_TEST

@@ -19,10 +19,10 @@ from fedmedclip.simulation.accuracy.ablations import Ablation, ablations_of
 from fedmedclip.simulation.accuracy.cases import MOST_LEFT_OUT, Case, leave_one_out, read_cases
 from fedmedclip.simulation.accuracy.content import Content, gather
 from fedmedclip.simulation.accuracy.document import to_markdown
+from fedmedclip.simulation.accuracy.evidence import SITES, Evidence
 from fedmedclip.simulation.accuracy.figures import draw
 from fedmedclip.simulation.accuracy.page import to_html
 from fedmedclip.simulation.accuracy.report import percent, report_items
-from fedmedclip.simulation.accuracy.results import SITES, Evidence
 from fedmedclip.simulation.accuracy.row_names import DEFAULT_METHOD
 from fedmedclip.simulation.accuracy.runs import FORMAT, Run, run_case
 from fedmedclip.simulation.accuracy.setting import setting_of

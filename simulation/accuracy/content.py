@@ -7,22 +7,18 @@ import msgspec
 
 from fedmedclip.simulation.accuracy.ablations import Ablation
 from fedmedclip.simulation.accuracy.cases import Case
+from fedmedclip.simulation.accuracy.comparisons import Comparisons, beside_alone, comparisons
+from fedmedclip.simulation.accuracy.evidence import SITES, Evidence, test_parts
 from fedmedclip.simulation.accuracy.origin import Origin, origin
 from fedmedclip.simulation.accuracy.results import (
-    SITES,
-    Comparisons,
-    Evidence,
     GroupCounts,
     MethodResult,
     ScoreTable,
     Spread,
-    beside_alone,
-    comparisons,
     group_counts,
     left_out_scores,
     method_result,
     spread,
-    test_parts,
 )
 from fedmedclip.simulation.accuracy.runs import Run
 from fedmedclip.simulation.accuracy.setting import Setting, tested_in_all

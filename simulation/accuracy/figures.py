@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedmedclip.simulation.accuracy.document import Figure
-from fedmedclip.simulation.accuracy.results import SITES, MethodResult, TestSet
+from fedmedclip.simulation.accuracy.evidence import SITES
+from fedmedclip.simulation.accuracy.results import MethodResult, TestSet
 from fedmedclip.simulation.accuracy.scores import THRESHOLDS
 from fedmedclip.simulation.federation.folder import GLOBAL_TEST
 

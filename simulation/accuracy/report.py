@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from fedmedclip.simulation.accuracy.content import Content
 from fedmedclip.simulation.accuracy.document import Figure, Heading, Item, Table, Text
-from fedmedclip.simulation.accuracy.results import METRICS, SITES, MethodResult, Spread
+from fedmedclip.simulation.accuracy.evidence import SITES
+from fedmedclip.simulation.accuracy.results import METRICS, MethodResult, Spread
 from fedmedclip.simulation.accuracy.significance import Comparison
 from fedmedclip.simulation.accuracy.verdict import marked, verdict
 from fedmedclip.simulation.federation.evaluation import CLASSIFIERS, ZERO_SHOT

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from fedmedclip.simulation.accuracy.content import Content
-from fedmedclip.simulation.accuracy.results import SITES
+from fedmedclip.simulation.accuracy.evidence import SITES
 from fedmedclip.simulation.accuracy.significance import Comparison
 from fedmedclip.simulation.federation.folder import GLOBAL_TEST
 

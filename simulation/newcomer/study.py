@@ -9,7 +9,7 @@ from fedmedclip.aggregator.rules.names import DEFAULT, DEFAULT_OF_STATISTICS
 from fedmedclip.edge_client.features.labelled import LabelledFeatures
 from fedmedclip.edge_client.heads.method import site_method
 from fedmedclip.edge_client.learning.floors import DEFAULT_FLOORS, Floors
-from fedmedclip.simulation.accuracy.results import joined
+from fedmedclip.simulation.accuracy.evidence import joined
 from fedmedclip.simulation.federation.experiment import Experiment, Regime, shared_by_runs, with_codec
 from fedmedclip.simulation.federation.feature_pool import FeaturePool
 from fedmedclip.simulation.federation.folder import GLOBAL_TEST, SERVER_REFERENCE

@@ -21,7 +21,7 @@ from fedmedclip.edge_client.learning.settings import TrainingSettings
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.simulation.accuracy.benchmark import run_accuracy
 from fedmedclip.simulation.accuracy.cases import Case, read_cases
-from fedmedclip.simulation.accuracy.results import joined
+from fedmedclip.simulation.accuracy.evidence import joined
 from fedmedclip.simulation.accuracy.runs import run_case
 from fedmedclip.simulation.accuracy.scores import (
     THRESHOLDS,

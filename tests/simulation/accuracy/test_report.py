@@ -9,9 +9,9 @@ import pytest
 
 from fedmedclip import __version__
 from fedmedclip.simulation.accuracy.document import Figure, Heading, Table, Text, to_markdown
+from fedmedclip.simulation.accuracy.evidence import SITES
 from fedmedclip.simulation.accuracy.origin import origin
 from fedmedclip.simulation.accuracy.page import to_html
-from fedmedclip.simulation.accuracy.results import SITES
 from fedmedclip.simulation.accuracy.significance import Comparison
 from fedmedclip.simulation.accuracy.verdict import verdict
 from fedmedclip.simulation.federation.folder import GLOBAL_TEST
