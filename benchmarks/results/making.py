@@ -141,14 +141,24 @@ def _publish(workshop: Workshop, entry: Entry, record: Record, out: Path, places
             shutil.copytree(found[0], target)
         else:
             shutil.copyfile(found[0], target)
+            if target.suffix in _TEXTS:
+                target.write_text(_in_words(target, places), encoding="utf-8")
     if entry.whole_page is not None:
-        text = (out / entry.whole_page).read_text(encoding="utf-8")
-        # Longest first: a bundle may lie in the folder of work.
-        for name, place in sorted(places.items(), key=lambda pair: -len(str(pair[1]))):
-            if place is not None:
-                text = text.replace(str(place), name)
-        page = mark_whole_page(text, entry.name, record.line())
+        page = mark_whole_page(_in_words(out / entry.whole_page, places), entry.name, record.line())
         (workshop.pages / entry.page).write_text(page, encoding="utf-8")
+
+
+_TEXTS = frozenset({".json", ".md", ".svg"})
+
+
+def _in_words(file: Path, places: Places) -> str:
+    """Return a file's text with DATA, BUNDLE and so on for where these lie on this machine."""
+    text = file.read_text(encoding="utf-8")
+    # Longest first: a bundle may lie in the folder of work.
+    for name, place in sorted(places.items(), key=lambda pair: -len(str(pair[1]))):
+        if place is not None:
+            text = text.replace(str(place), name)
+    return text
 
 
 def _data_made(out: Path) -> str:

@@ -84,6 +84,12 @@ def test_a_result_is_made_once_recorded_and_filled_in(workshop, capsys):
     assert runs(workshop) == 1
 
 
+def test_a_file_that_is_published_names_no_place_of_this_machine(workshop):
+    writing = "(out / 'found.json').write_text(' '.join(sys.argv[1:]))"
+    make(workshop, entry(printing(TABLE, writing), files={"small.json": "found.json"}))
+    assert (workshop.pages / "small.json").read_text() == "OUT DATA"
+
+
 def test_other_data_and_another_command_make_it_anew(workshop):
     small = entry(printing(TABLE, COUNTING))
     record = make(workshop, small)
