@@ -92,8 +92,3 @@ def write_content(path: Path, content: Content) -> None:
         else:
             parts.append(f'"{name}": {msgspec.json.encode(value).decode()}')
     write_new_file(path, ("{\n" + ",\n".join(parts) + "\n}\n").encode())
-
-
-def read_content(path: Path) -> Content:
-    """Return what a file holds. Raises msgspec.ValidationError for another file."""
-    return msgspec.json.decode(path.read_bytes(), type=Content)

@@ -26,11 +26,6 @@ class Section:
     words: str
     table: Table
 
-    @property
-    def name(self) -> str:
-        """The heading as one word: `missing-classes`."""
-        return self.heading.lower().replace(",", "").replace(" ", "-")
-
 
 def sections(content: Content) -> list[Section]:
     """Return everything that `newcomer.json` says as tables; those without rows are left out."""
@@ -59,13 +54,6 @@ def sections(content: Content) -> list[Section]:
         ),
     ]
     return [section for section in found if section.table.rows]
-
-
-def markdown_tables(content: Content) -> dict[str, str]:
-    """Return the tables as Markdown, by their sections' names."""
-    return {
-        section.name: to_markdown("", [section.table]).partition("\n\n")[2] for section in sections(content)
-    }
 
 
 def page(content: Content, command: str, figure: Figure) -> str:

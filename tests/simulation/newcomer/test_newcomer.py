@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from benchmarks.results.text_readers import under_headings
 from fedmedclip.edge_client.learning.floors import DEFAULT_FLOORS, NO_FLOORS
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.heads.shared_heads import known_methods
@@ -17,9 +18,7 @@ from fedmedclip.simulation.federation.source import Source
 from fedmedclip.simulation.federation.trainer import Trainer
 from fedmedclip.simulation.federation.virtual_sites import VirtualSite, VirtualSites
 from fedmedclip.simulation.newcomer.benchmark import NewcomerSettings, run_newcomer
-from fedmedclip.simulation.newcomer.content import read_content
 from fedmedclip.simulation.newcomer.play import play_whole, train_beside
-from fedmedclip.simulation.newcomer.report import markdown_tables
 from fedmedclip.simulation.newcomer.runs import Newcomers
 from fedmedclip.simulation.newcomer.study import Case, Study
 from tests import ROOT
@@ -84,12 +83,10 @@ def test_it_writes_every_row_a_page_and_a_plot(finished):
     for words in ("no difference shown", "## Missing classes, paired tests", "Images of no hospital"):
         assert words in page
     assert "Missing classes: " in text
-    of_page = markdown_tables(read_content(out / "newcomer.json"))
-    assert set(of_page) == {
+    assert set(under_headings(out, "newcomer.md")) == {
         "accuracy", "balanced-accuracy", "paired-tests", "elsewhere", "elsewhere-paired-tests",
         "missing-classes", "missing-classes-paired-tests",
     }  # fmt: skip
-    assert all(table in page for table in of_page.values())
 
 
 def test_means_and_tests_are_of_the_rows(finished):
