@@ -55,10 +55,10 @@ class Run:
         """
         if stored is None:
             return None
-        kinds = (
-            ("shared", stored.shared_head, self.specification(stored.plan)),
-            ("private", stored.private_head, self._learner.private_specification(stored.plan)),
-        )
+        kinds = [("private", stored.private_head, self._learner.private_specification(stored.plan))]
+        # One that is damaged, or was never here, is asked for, whatever its bytes are.
+        if stored.version >= 0:
+            kinds.append(("shared", stored.shared_head, self.specification(stored.plan)))
         for kind, head, specification in kinds:
             if len(head) != 4 * specification.size:
                 reason = (
