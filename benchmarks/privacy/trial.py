@@ -74,7 +74,9 @@ class Trial:
         before = initial_shared_head(method, size, _SEED, classes)
         private = initial_private_head(method, size, classes, _SEED, "site")
 
-        def train(embeddings: npt.NDArray[np.float32], of_rows: Indices) -> TrainedHeads:
+        def train(
+            embeddings: npt.NDArray[np.float32], of_rows: Indices, groups: Indices | None
+        ) -> TrainedHeads:
             return train_round(
                 method,
                 before,
@@ -86,9 +88,12 @@ class Trial:
                 self.settings,
                 round_number=1,
                 seed=draw,
+                groups=groups,
             )
 
-        trained = train_within(self.floors, method, pool.embeddings[images], labels, train)
+        trained = train_within(
+            self.floors, method, pool.embeddings[images], labels, train, pool.groups[images]
+        )
         specification = shared_head_specification(method, size, classes)
         delta = change_to_send(method, trained.shared, before, None, specification)
         number = int(self.floors.shared_images(method, labels).sum())

@@ -43,10 +43,14 @@ from fedmedclip.protocol.errors import InvalidInputError
 
 @dataclass(frozen=True)
 class LabelledFeatures:
-    """Embeddings float32 (N, D), and labels int64 (N,): indices into the bundle's class names."""
+    """Embeddings float32 (N, D), and labels int64 (N,): indices into the bundle's class names.
+
+    Equal numbers in `groups` int64 (N,) are of one patient, or look alike; None where that is not known.
+    """
 
     embeddings: npt.NDArray[np.float32]
     labels: npt.NDArray[np.int64]
+    groups: npt.NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True)
@@ -160,8 +164,11 @@ def load_site_features(
     parts = np.array(
         [PARTS.index(part or drawn[image.content_hash]) for part, image in zip(given, images, strict=True)]
     )
+    _, groups = np.unique(np.array(grouping.names), return_inverse=True)
     selected = {
-        part: LabelledFeatures(extraction.embeddings[parts == index], labels[parts == index])
+        part: LabelledFeatures(
+            extraction.embeddings[parts == index], labels[parts == index], groups[parts == index]
+        )
         for index, part in enumerate(PARTS)
     }
     part_counts = {part: _class_counts(features.labels, bundle) for part, features in selected.items()}

@@ -7,7 +7,7 @@ each fold of its images on the statistics of its other folds. No image is tested
 with fewer images than dimensions it would always seem to be told right.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from hashlib import sha256
 
 import numpy as np
@@ -63,10 +63,15 @@ def marks_of(embeddings: Floats, labels: Labels) -> Floats:
     return marks.ravel()
 
 
-def others(shared: Mapping[str, Floats], own: Mapping[str, Floats]) -> NamedArrays | None:
+def others(
+    shared: Mapping[str, Floats],
+    own: Mapping[str, Floats],
+    arrived: Callable[[Mapping[str, Floats]], bool] = arrived,
+) -> NamedArrays | None:
     """Return the pooled statistics without a site's `own`; None where they have not arrived or leave nothing.
 
     A class of which next to nothing is left has only the codec's errors in it, and counts as missing.
+    `arrived` says what counts as there.
     """
     if not arrived(shared):
         return None

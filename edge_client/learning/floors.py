@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
-Train = Callable[[Floats, Labels], "TrainedHeads"]
-"""(embeddings (N, D), labels (N,)) to the heads of a round."""
+Train = Callable[[Floats, Labels, Labels | None], "TrainedHeads"]
+"""(embeddings (N, D), labels (N,), groups (N,) where they are known) to the heads of a round."""
 
 LEAST_TO_TRAIN = 2
 
@@ -94,18 +94,24 @@ NO_FLOORS = Floors(least_images_per_class=1, least_images=LEAST_TO_TRAIN)
 
 
 def train_within(
-    floors: Floors, method: str, embeddings: Floats, labels: Labels, train: Train
+    floors: Floors,
+    method: str,
+    embeddings: Floats,
+    labels: Labels,
+    train: Train,
+    groups: Labels | None = None,
 ) -> TrainedHeads:
     """Train on all images; where the shared head is statistics, on those that may show for it.
 
     The method takes no part in this, so that one of another distribution cannot get it wrong. Where too few
     images may show for training, the shared head is of all of them: it must not be sent (`reason_to_keep`).
     """
-    heads = train(embeddings, labels)
+    heads = train(embeddings, labels, groups)
     chosen = floors.shared_images(method, labels)
     if chosen.all() or chosen.sum() < LEAST_TO_TRAIN:
         return heads
-    return replace(heads, shared=train(embeddings[chosen], labels[chosen]).shared)
+    of_chosen = None if groups is None else groups[chosen]
+    return replace(heads, shared=train(embeddings[chosen], labels[chosen], of_chosen).shared)
 
 
 def _shares_statistics(method: Method) -> bool:

@@ -1,4 +1,4 @@
-"""The two kinds of methods: those that descend to their heads, and those that solve for them."""
+"""The kinds of methods: they descend to their heads, solve for them, or only say what images are like."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedmedclip.edge_client.heads.method import Layers, SiteMethod, site_method
+from fedmedclip.edge_client.learning.own_images import OwnImages
 from fedmedclip.edge_client.learning.settings import DEFAULTS_CHOSEN_ON, TrainingSettings
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.heads.head import NamedArrays
@@ -35,6 +36,31 @@ Fit = Callable[
 ]
 """(shared head, embeddings (N, D), labels (N,), class embeddings (C, D), logit scale, seed)
 to shared head, private head and loss."""
+Statistics = Callable[[NamedArrays, OwnImages, npt.NDArray[np.float32], float, int], NamedArrays]
+"""(shared head, images, class embeddings (C, D), logit scale, seed) to the images' shared arrays."""
+Adapt = Callable[[NamedArrays, OwnImages, npt.NDArray[np.float32], float, int], "Adapted"]
+"""(shared head, images, class embeddings (C, D), logit scale, seed) to the private head, and what it is."""
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """A site's private head, and what can be said of it.
+
+    `kept` names the head that answers, `reason` says why. `shares` (C,) are the classes' among the images.
+    `separation` is how far they lie apart here, in units of how far they do in the federation; `agreement`
+    with zero-shot and with the federation's head as it came, Cohen's kappa; None where there is no federation
+    or no image. `offset` is how far the scanner moves embeddings; `labels` counts the labelled images.
+    """
+
+    private: NamedArrays
+    kept: str
+    reason: str
+    shares: npt.NDArray[np.float64]
+    labels: int
+    separation: float | None = None
+    offset: float | None = None
+    agreement_with_zero_shot: float | None = None
+    agreement_with_federation: float | None = None
 
 
 @dataclass(frozen=True)
@@ -75,10 +101,27 @@ class ClosedFormMethod(SiteMethod):
     fit: Fit
 
 
-def trainable_method(name: str) -> TrainedMethod | ClosedFormMethod:
+@dataclass(frozen=True, kw_only=True)
+class StatisticsMethod(SiteMethod):
+    """One way to say of images what others need, once, and to answer with what all have said. No torch.
+
+    `statistics` are a site's shared arrays. The private head is made anew, by `adapt`, from every version of
+    the shared head and a site's own images (`edge_client.learning.version_head`): they may have no labels,
+    and the site may never have sent anything.
+    """
+
+    statistics: Statistics
+    adapt: Adapt
+    sends_statistics: bool = True
+
+
+Trainable = TrainedMethod | ClosedFormMethod | StatisticsMethod
+
+
+def trainable_method(name: str) -> Trainable:
     """Return a method that says how it trains; InvalidInputError for an unknown one, or one that does not."""
     found = site_method(name)
-    if not isinstance(found, TrainedMethod | ClosedFormMethod):
+    if not isinstance(found, Trainable):
         raise InvalidInputError(
             f"method {name!r} does not say how it trains; its author must give it a loss or a fit"
         )

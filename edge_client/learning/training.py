@@ -12,8 +12,15 @@ from torch import nn
 from fedmedclip.edge_client.heads.heads import predict_probabilities
 from fedmedclip.edge_client.learning.layers import TorchLayers
 from fedmedclip.edge_client.learning.local_steps import class_weights, epochs
-from fedmedclip.edge_client.learning.method import Batch, ClosedFormMethod, TrainedMethod, trainable_method
+from fedmedclip.edge_client.learning.method import (
+    Batch,
+    ClosedFormMethod,
+    StatisticsMethod,
+    TrainedMethod,
+    trainable_method,
+)
 from fedmedclip.edge_client.learning.optimizers import memory_of, new_optimizer, restore, weights_of
+from fedmedclip.edge_client.learning.own_images import OwnImages
 from fedmedclip.edge_client.learning.private_state import (
     head_of,
     head_specification_of,
@@ -120,6 +127,7 @@ def train_round(
     seed: int,
     validation: tuple[Floats, Labels] | None = None,
     target: Floats | None = None,
+    groups: Labels | None = None,
     threads: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> TrainedHeads:
@@ -128,11 +136,12 @@ def train_round(
     `embeddings` float32 (N, D), `labels` int64 (N,) in [0, C), `class_embeddings` float32 (C, D) of unit
     rows, `logit_scale` the bundle's. `round_number` counts from 1 and sets the learning rates; `seed` is
     this site's and round's own and sets the order of the images. `validation` (embeddings, labels) is for
-    early stopping, `target` float32 (T, D) what facmic and faa-clip adapt to. `private` is the private head;
-    with `keep_optimizer_state` the optimiser's memory stands beside it (see `private_state`), otherwise the
-    optimiser starts afresh. The given arrays are not changed. Same input, same bits on the same machine, if
-    with as many `threads`: sums in another order have other last bits. `progress(done, total)` counts epochs,
-    or the steps where `settings` counts those.
+    early stopping, `target` float32 (T, D) what facmic and faa-clip adapt to, `groups` int64 (N,) says which
+    images are of one patient or look alike. `private` is the private head; with `keep_optimizer_state` the
+    optimiser's memory stands beside it (see `private_state`), otherwise the optimiser starts afresh. The
+    given arrays are not changed. Same input, same bits on the same machine, if with as many `threads`: sums in
+    another order have other last bits. `progress(done, total)` counts epochs, or the steps where `settings`
+    counts those.
 
     Raises InvalidInputError for data or a round number that cannot be trained on, HeadError for heads that do
     not match the method or when training diverges.
@@ -146,6 +155,11 @@ def train_round(
     shared_specification = shared_head_specification(method, size, classes)
     state_specification = private_state_specification(method, size, classes, settings)
     private_specification = head_specification_of(state_specification)
+    if isinstance(found, StatisticsMethod):
+        shared_specification.check(shared)
+        images = OwnImages.of(embeddings, labels, groups)
+        said = found.statistics(shared, images, class_embeddings, logit_scale, seed)
+        return TrainedHeads(said, private, 0.0, {})
     if isinstance(found, ClosedFormMethod):
         shared_specification.check(shared)
         fitted_shared, fitted_private, loss = found.fit(

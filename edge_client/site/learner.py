@@ -22,6 +22,7 @@ from fedmedclip.edge_client.heads.method import site_method
 from fedmedclip.edge_client.heads.metrics import Metrics
 from fedmedclip.edge_client.inference.evaluation import evaluate
 from fedmedclip.edge_client.learning.floors import DEFAULT_FLOORS, Floors, train_within
+from fedmedclip.edge_client.learning.own_images import OwnImages
 from fedmedclip.edge_client.learning.private_state import (
     head_of,
     initial_private_state,
@@ -29,6 +30,7 @@ from fedmedclip.edge_client.learning.private_state import (
 )
 from fedmedclip.edge_client.learning.settings import TrainingSettings
 from fedmedclip.edge_client.learning.training import Floats, Labels, TrainedHeads, train_round
+from fedmedclip.edge_client.learning.version_head import adapted, adapts_to_versions
 from fedmedclip.edge_client.site.guard import Guard
 from fedmedclip.edge_client.site.roles import Contribution
 from fedmedclip.edge_client.site.state import SiteState
@@ -129,7 +131,7 @@ class SiteLearner:
             progress_lines(f"round {round_number} of {plan.rounds}: training, epochs") as progress,
         ):
 
-            def train(embeddings: Floats, labels: Labels) -> TrainedHeads:
+            def train(embeddings: Floats, labels: Labels, groups: Labels | None) -> TrainedHeads:
                 return train_round(
                     plan.method,
                     shared,
@@ -145,12 +147,13 @@ class SiteLearner:
                     ),
                     validation=validation,
                     target=target,
+                    groups=groups,
                     threads=self._threads,
                     progress=progress,
                 )
 
             own = self._features.train
-            trained = train_within(self._floors, plan.method, own.embeddings, own.labels, train)
+            trained = train_within(self._floors, plan.method, own.embeddings, own.labels, train, own.groups)
         # Of the newest round only: a site may live for a million of them.
         self._train_seconds = {round_number: time.monotonic() - started}
         log.info(
@@ -196,7 +199,7 @@ class SiteLearner:
     ) -> None:
         """Evaluate a new version on the validation split, keep the best heads, and write the journal."""
         rule = ENTROPY if self._ensemble == "entropy" else ensemble_of(plan.method)
-        private_head = head_of(private) or None
+        private_head = self._private_of_version(plan, shared, head_of(private)) or None
         heads = Heads(plan.method, shared, private_head, self._federation, self._site, version, rule)
         if self._ensemble == "calibrated":
             heads = self._calibrated(heads)
@@ -222,6 +225,19 @@ class SiteLearner:
                 "zero-shot" if answering.zero_shot_answers else f"version {answering.version}",
                 _in_words(test),
             )
+
+    def _private_of_version(self, plan: Plan, shared: NamedArrays, trained: NamedArrays) -> NamedArrays:
+        own, manifest = self._features.train, self._bundle.manifest
+        if not adapts_to_versions(plan.method):
+            return trained
+        # What is held back says nothing, and need not be taken out of what others say.
+        held_back = self._floors.reason_to_keep(plan.method, own.labels)
+        shown = self._floors.shared_images(plan.method, own.labels)
+        images = OwnImages.of(own.embeddings, own.labels, own.groups, shown & (not held_back))
+        seed = derive_seed(plan.seed, site=self._site, purpose="version head")
+        made = adapted(plan.method, shared, images, self._bundle.class_embeddings, manifest.logit_scale, seed)
+        log.info("this site's own head: %s (%s)", made.kept, made.reason)
+        return made.private
 
     def _reservation(self) -> dict[str, int]:
         """Return how many test images have a look-alike or patient-mate in training, if any have."""

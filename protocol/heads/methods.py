@@ -24,6 +24,7 @@ _BUILT_IN = {
     "fedclip": "fedmedclip.edge_client.learning.methods.fedclip:METHOD",
     "fedmedclip": "fedmedclip.edge_client.learning.methods.fedmedclip:METHOD",
     "linear-probe": "fedmedclip.edge_client.learning.methods.linear_probe:METHOD",
+    "one-message": "fedmedclip.edge_client.learning.methods.one_message:METHOD",
     "whitened-memory": "fedmedclip.edge_client.learning.methods.whitened_memory:METHOD",
 }
 _NOT_FEDERATED = frozenset({"zero-shot", "local-only"})

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedmedclip.edge_client.heads.ensemble import EnsembleRule
+from fedmedclip.edge_client.learning.version_head import adapts_to_versions
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.simulation.federation.adversary import Adversary
 from fedmedclip.simulation.federation.alone import LocalTraining, PooledTraining
@@ -31,6 +32,7 @@ from fedmedclip.simulation.federation.rounds import PlayedRounds, play
 from fedmedclip.simulation.federation.selection import BestOnValidation
 from fedmedclip.simulation.federation.targets import PublishedTarget
 from fedmedclip.simulation.federation.trainer import Trainer
+from fedmedclip.simulation.federation.version_heads import VersionHeads
 from fedmedclip.simulation.federation.virtual_sites import VirtualSite, VirtualSites
 
 Embeddings = npt.NDArray[np.float32]
@@ -123,7 +125,10 @@ def begin(
     target = None if published is None else PublishedTarget(published, targets or {})
     trainer = Trainer(experiment.plan(seed), pool, target, experiment.masked)
     examiner = Examiner(pool, experiment.method, ensemble)
-    with closing(_learning(experiment, trainer, training.sites, folder, extras)) as learning:
+    with closing(_learning(experiment, trainer, training.sites, folder, extras)) as begun:
+        learning: Learning = begun
+        if trains and adapts_to_versions(experiment.method):
+            learning = VersionHeads(begun, trainer, sites.sites)
         yield ExperimentRun(experiment, pool, seed, sites, training, learning, examiner, target)
 
 

@@ -6,8 +6,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from fedmedclip.edge_client.heads.scanner_offset import NOT_LABELLED
 from fedmedclip.edge_client.learning.floors import train_within
+from fedmedclip.edge_client.learning.own_images import OwnImages
 from fedmedclip.edge_client.learning.private_state import initial_private_state, private_state_specification
+from fedmedclip.edge_client.learning.version_head import adapted
 from fedmedclip.edge_client.site.roles import Contribution
 from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays
 from fedmedclip.protocol.heads.shared_heads import initial_shared_head, shared_head_specification
@@ -72,7 +75,11 @@ class Trainer:
 
         target = None if self.target is None else self.target.draw(seed_for("reference"))
 
-        def train(embeddings: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> "TrainedHeads":
+        def train(
+            embeddings: npt.NDArray[np.float32],
+            labels: npt.NDArray[np.int64],
+            groups: npt.NDArray[np.int64] | None,
+        ) -> "TrainedHeads":
             return train_round(
                 self.plan.method,
                 shared,
@@ -86,12 +93,46 @@ class Trainer:
                 seed=seed_for("training"),
                 validation=(pool.embeddings[site.validation], pool.labels[site.validation]),
                 target=target,
+                groups=groups,
             )
 
         trained = train_within(
-            self.plan.floors, self.plan.method, pool.embeddings[site.train], pool.labels[site.train], train
+            self.plan.floors,
+            self.plan.method,
+            pool.embeddings[site.train],
+            pool.labels[site.train],
+            train,
+            pool.groups[site.train],
         )
         return trained.shared, trained.private
+
+    def own_head(
+        self,
+        site: VirtualSite,
+        shared: NamedArrays,
+        unlabelled: npt.NDArray[np.int64] | None = None,
+    ) -> NamedArrays:
+        """Return the private head that a method makes of a version and a site's images.
+
+        `unlabelled` are images of the pool (M,) that the site has beside its labelled ones. Raises
+        InvalidInputError for a method that trains its private heads.
+        """
+        plan, pool = self.plan, self.pool
+        labels = pool.labels[site.train]
+        shown = plan.floors.shared_images(plan.method, labels)
+        held_back = bool(plan.floors.reason_to_keep(plan.method, labels))
+        more = np.empty(0, dtype=np.int64) if unlabelled is None else unlabelled
+        indices = np.concatenate([site.train, more])
+        nothing = np.full(len(more), NOT_LABELLED)
+        images = OwnImages.of(
+            pool.embeddings[indices],
+            np.concatenate([labels, nothing]),
+            pool.groups[indices],
+            np.concatenate([shown & (not held_back), nothing == 0]),
+        )
+        seed = derive_seed(plan.seed, site=site.name, purpose="version head")
+        made = adapted(plan.method, shared, images, pool.class_embeddings, pool.logit_scale, seed)
+        return made.private
 
     def contribution(self, site: VirtualSite) -> Contribution:
         """Return how many images a site's update stands for, and whether a floor keeps it there."""

@@ -28,7 +28,7 @@ def train_at(method, floors, embeddings, labels):
     private = initial_private_head(method, SIZE, CLASSES, 1, "site-a")
     captions = unit(np.random.default_rng(1).normal(size=(CLASSES, SIZE)))
 
-    def train(rows, of_rows):
+    def train(rows, of_rows, _):
         return train_round(
             method, shared, private, rows, of_rows, captions, 10.0, TrainingSettings(), round_number=1, seed=4
         )

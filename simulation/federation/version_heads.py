@@ -1,0 +1,40 @@
+"""Private heads of methods that make them anew from every version: those of the newest one."""
+
+from collections.abc import Sequence
+
+from fedmedclip.protocol.heads.head import NamedArrays
+from fedmedclip.simulation.federation.evaluation import Learning
+from fedmedclip.simulation.federation.traffic import Traffic
+from fedmedclip.simulation.federation.trainer import Trainer
+from fedmedclip.simulation.federation.virtual_sites import VirtualSite
+
+
+class VersionHeads:
+    """A `Learning` whose private heads are made of its shared ones and the images of `sites`."""
+
+    def __init__(self, learning: Learning, trainer: Trainer, sites: Sequence[VirtualSite]) -> None:
+        self._learning = learning
+        self._trainer = trainer
+        self._sites = {site.name: site for site in sites}
+        self._made: dict[str, NamedArrays] = {}
+
+    def play_round(self, number: int, sites: Sequence[VirtualSite]) -> Traffic:
+        """See `Learning`."""
+        self._made.clear()
+        return self._learning.play_round(number, sites)
+
+    def shared_head(self, site: str | None = None) -> NamedArrays | None:
+        """See `Heads`."""
+        return self._learning.shared_head(site)
+
+    def private_head(self, site: str) -> NamedArrays:
+        """See `Heads`."""
+        if site not in self._made:
+            shared = self._learning.shared_head(site)
+            assert shared is not None
+            self._made[site] = self._trainer.own_head(self._sites[site], shared)
+        return self._made[site]
+
+    def close(self) -> None:
+        """See `Learning`."""
+        self._learning.close()
