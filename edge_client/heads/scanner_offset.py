@@ -115,7 +115,7 @@ def fit_offset(
         factor * weights,
         factor * (biases - weights @ offset) + np.log(prior),
     )
-    separation = _separation(gaussians, products, probabilities)
+    separation = 1 + damping * (_separation(gaussians, products, probabilities) - 1)
     return Fitted(head, shares, prior, offset, separation, probabilities)
 
 
