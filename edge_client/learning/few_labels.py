@@ -4,8 +4,8 @@
 
 Far from the labelled images the head is left alone; the more labels lie near, the more they say. How far they
 reach, and which of several heads is corrected, is what makes labels most likely that were left out, whole
-groups at a time. Whatever is not the usual way must be better by `CONVINCING` nats: a handful of labels moves
-nothing by chance.
+groups at a time, each with one vote. Whatever is not the usual way must be better by `CONVINCING` nats: a
+handful of labels moves nothing by chance.
 """
 
 from collections.abc import Mapping
@@ -70,19 +70,21 @@ def _choice(
     folds = fold_of_groups(groups, _FOLDS if distinct > _LEAVE_ONE_OUT else distinct, seed)
     logits = {name: candidate.logits[searched] for name, candidate in candidates.items()}
     usual = next(iter(candidates))
+    _, places, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    votes = 1 / sizes[places]
+
+    def worth(kernel: Doubles | None, name: str, ridge: float) -> float:
+        left_out = _left_out(kernel, logits[name], candidates[name].prior, labels, folds, ridge)
+        return float(votes @ gain(left_out, labels))
+
     scores: dict[tuple[str, tuple[float, float] | None], float] = {
-        (name, None): float(
-            gain(_left_out(None, logits[name], candidate.prior, labels, folds, 0), labels).sum()
-        )
-        - CONVINCING * (name != usual)
-        for name, candidate in candidates.items()
+        (name, None): worth(None, name, 0.0) - CONVINCING * (name != usual) for name in candidates
     }
     for boldness, (width, ridge) in enumerate(KERNELS):
         kernel = _kernel(points, points, width)
-        for name, candidate in candidates.items():
-            left_out = _left_out(kernel, logits[name], candidate.prior, labels, folds, ridge)
-            worth = float(gain(left_out, labels).sum())
-            scores[name, (width, ridge)] = worth - CONVINCING * ((name != usual) + boldness)
+        for name in candidates:
+            bold = (name != usual) + boldness
+            scores[name, (width, ridge)] = worth(kernel, name, ridge) - CONVINCING * bold
     return max(scores, key=lambda place: scores[place])
 
 

@@ -139,9 +139,9 @@ def train_round(
     early stopping, `target` float32 (T, D) what facmic and faa-clip adapt to, `groups` int64 (N,) says which
     images are of one patient or look alike. `private` is the private head; with `keep_optimizer_state` the
     optimiser's memory stands beside it (see `private_state`), otherwise the optimiser starts afresh. The
-    given arrays are not changed. Same input, same bits on the same machine, if with as many `threads`: sums in
-    another order have other last bits. `progress(done, total)` counts epochs, or the steps where `settings`
-    counts those.
+    given arrays are not changed. Same input, same bits on the same machine, if with as many `threads`: sums
+    in another order have other last bits. `progress(done, total)` counts epochs, or the steps where
+    `settings` counts those.
 
     Raises InvalidInputError for data or a round number that cannot be trained on, HeadError for heads that do
     not match the method or when training diverges.

@@ -13,7 +13,8 @@ Private, made anew from every version and the site's own images, labelled or not
 
 Where a site's classes lie much closer together along the federation's axes than in the federation, the
 Gaussians see something else there: zero-shot answers nearly alone, or where it is worth little the
-federation's head as it came. The same where the adapted head is the odd one out of three.
+federation's head as it came. The same where nothing is labelled and the adapted head is the odd one out
+of three.
 
 `SEPARATED`, and the numbers of the modules named, are conventions tried on the hospitals of the brain MRI and
 of the phantoms, each left out in turn. That separation tells scanners apart was seen on both global tests.
@@ -223,7 +224,9 @@ def _heads(
         first = CAUTION if zero_shot_is_good else FEDERATION
     else:
         others_alone = unadapted(gaussians, Mixing(0.0, 1.0), zero_shot)
-        first = FEDERATION if _is_odd_one_out(found, alone, others_alone, images.embeddings) else ADAPTED
+        # Labels tell better than agreement does.
+        unsure = not images.labelled.any() and _is_odd_one_out(found, alone, others_alone, images.embeddings)
+        first = FEDERATION if unsure else ADAPTED
     return {first: heads[first], **heads}, found
 
 
