@@ -2,10 +2,10 @@
 
     logits(x) = head(x) + sum_i k(x, x_i) a_i,   a by maximum likelihood with penalty  ridge/2 a' K a
 
-Far from the labelled images the head is left alone; the more labels lie near, the more they say. How far they
-reach, and which of several heads is corrected, is what makes labels most likely that were left out, whole
-groups at a time, each with one vote. Whatever is not the usual way must be better by `CONVINCING` nats: a
-handful of labels moves nothing by chance.
+Far from the labelled images the head is left alone; the more labels lie near, the more they say. Whether they
+are believed, and which of several heads is corrected, is what makes labels most likely that were left out,
+whole groups at a time, each with one vote. A head that is not the usual one must be better by `CONVINCING`
+nats: a handful of labels moves nothing by chance.
 """
 
 from collections.abc import Mapping
@@ -18,9 +18,9 @@ from fedmedclip.edge_client.heads.scanner_offset import softmax_doubles
 from fedmedclip.edge_client.heads.whitening import Labels, one_hot
 from fedmedclip.edge_client.learning.own_folds import fold_of_groups, gain
 
-KERNELS = ((4.0, 1.0), (1.8, 0.3))
-"""Width and ridge, from cautious to bold: the kernel is exp(-width * squared distance) of points."""
-CONVINCING = 10.0
+WIDTH, RIDGE = 1.8, 0.3
+"""The kernel is exp(-width * squared distance) of points."""
+CONVINCING = 5.0
 SEARCHED = 256
 """Images that the choice is made on at most."""
 _FOLDS, _LEAVE_ONE_OUT = 5, 20
@@ -37,10 +37,9 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Correction:
-    """Which candidate is corrected, and by what: (N, C) factors of kernels of `width`; None for nothing."""
+    """Which candidate is corrected, and by what: (N, C) factors of the kernel; None for nothing."""
 
     candidate: str
-    width: float
     factors: Doubles | None
 
 
@@ -51,45 +50,36 @@ def corrected(
 
     The first of the candidates is the usual one.
     """
-    name, kernel = _choice(candidates, points, labels, groups, seed)
-    if kernel is None:
-        return Correction(name, 0.0, None)
-    width, ridge = kernel
+    name, believed = _choice(candidates, points, labels, groups, seed)
+    if not believed:
+        return Correction(name, None)
     chosen = candidates[name]
     targets = one_hot(labels, chosen.logits.shape[1])
     start = chosen.logits + _own_shares(targets, chosen.prior)
-    return Correction(name, width, _fit(_kernel(points, points, width), start, targets, ridge, _STEPS))
+    return Correction(name, _fit(_kernel(points), start, targets, _STEPS))
 
 
 def _choice(
     candidates: Mapping[str, Candidate], points: Doubles, labels: Labels, groups: Labels, seed: int
-) -> tuple[str, tuple[float, float] | None]:
+) -> tuple[str, bool]:
+    """Return the candidate, and whether it is corrected."""
     searched = np.random.Generator(np.random.Philox(seed)).permutation(len(labels))[:SEARCHED]
     points, labels, groups = points[searched], labels[searched], groups[searched]
-    distinct = len(np.unique(groups))
-    folds = fold_of_groups(groups, _FOLDS if distinct > _LEAVE_ONE_OUT else distinct, seed)
-    logits = {name: candidate.logits[searched] for name, candidate in candidates.items()}
-    usual = next(iter(candidates))
     _, places, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     votes = 1 / sizes[places]
-
-    def worth(kernel: Doubles | None, name: str, ridge: float) -> float:
-        left_out = _left_out(kernel, logits[name], candidates[name].prior, labels, folds, ridge)
-        return float(votes @ gain(left_out, labels))
-
-    scores: dict[tuple[str, tuple[float, float] | None], float] = {
-        (name, None): worth(None, name, 0.0) - CONVINCING * (name != usual) for name in candidates
-    }
-    for boldness, (width, ridge) in enumerate(KERNELS):
-        kernel = _kernel(points, points, width)
-        for name in candidates:
-            bold = (name != usual) + boldness
-            scores[name, (width, ridge)] = worth(kernel, name, ridge) - CONVINCING * bold
+    folds = fold_of_groups(groups, _FOLDS if len(sizes) > _LEAVE_ONE_OUT else len(sizes), seed)
+    usual = next(iter(candidates))
+    scores: dict[tuple[str, bool], float] = {}
+    for name, candidate in candidates.items():
+        for kernel in (None, _kernel(points)):
+            left_out = _left_out(kernel, candidate.logits[searched], candidate.prior, labels, folds)
+            worth = float(votes @ gain(left_out, labels))
+            scores[name, kernel is not None] = worth - CONVINCING * (name != usual)
     return max(scores, key=lambda place: scores[place])
 
 
 def _left_out(
-    kernel: Doubles | None, logits: Doubles, prior: Doubles, labels: Labels, folds: Labels, ridge: float
+    kernel: Doubles | None, logits: Doubles, prior: Doubles, labels: Labels, folds: Labels
 ) -> Doubles:
     """Return logits (N, C) of images by the labels of other folds, without a kernel only by their shares."""
     targets = one_hot(labels, logits.shape[1])
@@ -100,7 +90,7 @@ def _left_out(
         found[tested] += own_shares
         if kernel is not None and seen.any():
             start = logits[seen] + own_shares
-            factors = _fit(kernel[np.ix_(seen, seen)], start, targets[seen], ridge, _STEPS_OF_SEARCH)
+            factors = _fit(kernel[np.ix_(seen, seen)], start, targets[seen], _STEPS_OF_SEARCH)
             found[tested] += kernel[np.ix_(tested, seen)] @ factors
     return found
 
@@ -116,7 +106,7 @@ def _own_shares(targets: Doubles, prior: Doubles) -> Doubles:
     return own
 
 
-def _fit(kernel: Doubles, start: Doubles, targets: Doubles, ridge: float, steps: int) -> Doubles:
+def _fit(kernel: Doubles, start: Doubles, targets: Doubles, steps: int) -> Doubles:
     """Return the factors (N, C) of the penalised likelihood's maximum.
 
     Accelerated gradient steps (Nesterov 1983) in the kernel's eigenvectors, each as long as Boehning's bound
@@ -125,11 +115,11 @@ def _fit(kernel: Doubles, start: Doubles, targets: Doubles, ridge: float, steps:
     values, vectors = np.linalg.eigh(kernel)
     roots = np.sqrt(np.maximum(values, 0))
     features = vectors * roots
-    curvature = (0.5 * roots**2 + ridge)[:, None]
+    curvature = (0.5 * roots**2 + RIDGE)[:, None]
     here = np.zeros_like(start)
     ahead, momentum = here, 1.0
     for _ in range(steps):
-        slope = features.T @ (softmax_doubles(start + features @ ahead) - targets) + ridge * ahead
+        slope = features.T @ (softmax_doubles(start + features @ ahead) - targets) + RIDGE * ahead
         there = ahead - slope / curvature
         following = (1 + np.sqrt(1 + 4 * momentum**2)) / 2
         ahead = there + (momentum - 1) / following * (there - here)
@@ -139,7 +129,8 @@ def _fit(kernel: Doubles, start: Doubles, targets: Doubles, ridge: float, steps:
     return factors
 
 
-def _kernel(left: Doubles, right: Doubles, width: float) -> Doubles:
-    squared = (left**2).sum(axis=1, keepdims=True) + (right**2).sum(axis=1) - 2 * (left @ right.T)
-    near: Doubles = np.exp(-width * np.maximum(squared, 0))
+def _kernel(points: Doubles) -> Doubles:
+    squares = (points**2).sum(axis=1)
+    squared = squares[:, None] + squares - 2 * (points @ points.T)
+    near: Doubles = np.exp(-WIDTH * np.maximum(squared, 0))
     return near

@@ -45,7 +45,7 @@ from fedmedclip.edge_client.heads.scanner_offset import (
 )
 from fedmedclip.edge_client.heads.whitening import statistics
 from fedmedclip.edge_client.learning.evidence import marks_array, marks_of, others
-from fedmedclip.edge_client.learning.few_labels import Candidate, Correction, corrected
+from fedmedclip.edge_client.learning.few_labels import WIDTH, Candidate, Correction, corrected
 from fedmedclip.edge_client.learning.method import Adapted, StatisticsMethod
 from fedmedclip.edge_client.learning.own_folds import evidence_array, evidence_of, mixing_by
 from fedmedclip.edge_client.learning.own_images import OwnImages
@@ -153,7 +153,7 @@ def adapt(
     heads, adapted = _heads(gaussians, mixing, zero_shot_is_good, zero_shot, images)
     kept = next(iter(heads))
     labelled = images.chosen(images.labelled)
-    correction = Correction(kept, 0.0, None)
+    correction = Correction(kept, None)
     space = _space(gaussians, labelled, classes)
     if len(labelled.labels) >= _LEAST_LABELS:
         labelled = _remembered(labelled, seed)
@@ -169,7 +169,7 @@ def adapt(
             labelled.groups,
             seed,
         )
-        space = space * (np.sqrt(correction.width) / length)
+        space = space * (np.sqrt(WIDTH) / length)
     head = heads[correction.candidate][0]
     private = _private_head(head, correction, labelled.embeddings, space)
     return _described(private, correction, adapted, heads, zero_shot, images, kept)
