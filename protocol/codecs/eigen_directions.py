@@ -31,7 +31,7 @@ _NEGLIGIBLE = 2.0**-40
 
 @dataclass(frozen=True)
 class Directions:
-    """matrix ~ vectors.T @ diag(values) @ vectors: unit rows (r, n), values (r,), the largest in size first."""
+    """matrix ~ vectors.T @ diag(values) @ vectors: unit rows (r, n), values (r,), largest in size first."""
 
     values: Doubles
     vectors: Doubles

@@ -1,7 +1,7 @@
 """Statistics in one message: as precise as a budget of bytes holds, all arrays alike.
 
 One number, the unit, says how coarse everything is rounded: a matrix's rows in steps of it times the root of
-their size (`predicted_rows.py`), the directions of a symmetric matrix in steps of twice as much
+their size (`predicted_rows.py`), the directions of a symmetric matrix in steps of about as much
 (`symmetric_factor.py`), which also says how many there are. Both are in proportion to the error that the
 statistics of a few hundred images have themselves. The smallest unit that fits the budget is sought. The few
 values of small vectors are sent nearly exactly.
@@ -33,7 +33,7 @@ from fedmedclip.protocol.codecs.moments_format import (
 from fedmedclip.protocol.codecs.predicted_rows import SentRows, no_rows, root_sizes, rows_of
 from fedmedclip.protocol.codecs.scales import round_scales
 from fedmedclip.protocol.codecs.spending import share_and_peak
-from fedmedclip.protocol.codecs.symmetric_factor import LARGEST_RANK, SentFactor, factor_of
+from fedmedclip.protocol.codecs.symmetric_factor import LARGEST_RANK, factor_of
 from fedmedclip.protocol.envelope import OVERHEAD_BYTES
 from fedmedclip.protocol.errors import HeadError
 from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays, TensorSpecification
@@ -77,9 +77,7 @@ class MomentsCodec:
             for vector_limit in _VECTOR_LIMITS:
                 encoded = material.finest(target, vector_limit)
                 if encoded is not None:
-                    log.info(
-                        "%s: %d bytes, at %.0f %% of the budget", self.name, len(encoded), 100 * share
-                    )
+                    log.info("%s: %d bytes, at %.0f %% of the budget", self.name, len(encoded), 100 * share)
                     return Encoded(encoded, peak)
         raise HeadError(f"codec {self.name!r}: not even an empty update fits; state a larger budget")
 
@@ -107,19 +105,17 @@ class _Material:
 
     def finest(self, target: int, vector_limit: int) -> bytes | None:
         """Return the encoded head of the smallest unit that takes at most `target` bytes; None if none."""
-        best, fits, too_fine = self._encoded(0, vector_limit), 0, _GRADES + 1
-        if len(best) > target:
-            return None
-        while too_fine - fits > 1:
+        best, fits, too_fine = self._encoded(0, vector_limit, target), 0, _GRADES + 1
+        while best is not None and too_fine - fits > 1:
             grade = (fits + too_fine) // 2
-            encoded = self._encoded(grade, vector_limit)
-            if len(encoded) <= target:
-                best, fits = encoded, grade
-            else:
+            encoded = self._encoded(grade, vector_limit, target)
+            if encoded is None:
                 too_fine = grade
+            else:
+                best, fits = encoded, grade
         return best
 
-    def _encoded(self, grade: int, vector_limit: int) -> bytes:
+    def _encoded(self, grade: int, vector_limit: int, target: int) -> bytes | None:
         octave, place = divmod(grade, _GRADES_PER_OCTAVE)
         unit = math.ldexp(self._coarsest * (2 - place / _GRADES_PER_OCTAVE), -octave)
         sent: Sent = {}
@@ -135,7 +131,7 @@ class _Material:
             else:
                 directions = directions_for(tensor, self._specification, sent)
                 sent[tensor.name] = rows_of(matrix, directions, unit)
-        return to_bytes(sent, self._specification)
+        return to_bytes(sent, self._specification, target)
 
 
 def _is_fine(tensor: TensorSpecification) -> bool:
@@ -145,7 +141,7 @@ def _is_fine(tensor: TensorSpecification) -> bool:
 def _one_row(values: Floats, step: np.float32) -> SentRows:
     """Return one row of integers, in steps rounded up to a scale."""
     scale = round_scales(np.asarray([step], np.float32))[0]
-    nothing = no_rows(*values.shape, 0)
+    nothing = no_rows(1, values.size, 0)
     if scale == 0:
         return nothing
     integers = np.clip(np.rint(values / scale), -LARGEST_INTEGER, LARGEST_INTEGER).astype(np.int64)

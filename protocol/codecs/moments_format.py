@@ -9,7 +9,7 @@ import numpy as np
 from fedmedclip.protocol.codecs.codec import Decoded
 from fedmedclip.protocol.codecs.integer_models import IntegerModel, Integers
 from fedmedclip.protocol.codecs.predicted_rows import LARGEST_STEP, SentRows, no_rows
-from fedmedclip.protocol.codecs.range_coder import Coder, Decoder, Encoder
+from fedmedclip.protocol.codecs.range_coder import Coder, Decoder, Encoder, FullError
 from fedmedclip.protocol.codecs.reader import Reader, variable_integer
 from fedmedclip.protocol.codecs.scales import scales_from_bytes, scales_to_bytes
 from fedmedclip.protocol.codecs.symmetric_factor import (
@@ -33,11 +33,14 @@ KINDS = ("counts", "weights", "factors", "steps", "mixtures", "follows", "rows",
 Sent = dict[str, SentFactor | SentRows]
 
 
-def to_bytes(sent: Sent, specification: HeadSpecification) -> bytes:
-    """Return the encoded head."""
-    encoder = Encoder()
-    _Coding(encoder).head(specification, sent)
-    data = encoder.finish()
+def to_bytes(sent: Sent, specification: HeadSpecification, most: int) -> bytes | None:
+    """Return the encoded head; None when it takes more than `most` bytes."""
+    encoder = Encoder(most - 1 - len(variable_integer(most)))
+    try:
+        _Coding(encoder).head(specification, sent)
+        data = encoder.finish()
+    except FullError:
+        return None
     return bytes([IDENTIFIER]) + variable_integer(len(data)) + data
 
 
@@ -69,7 +72,7 @@ def expand(sent: Sent, specification: HeadSpecification) -> NamedArrays:
 
 
 def directions_for(tensor: TensorSpecification, specification: HeadSpecification, sent: Sent) -> Integers:
-    """Return the directions (r, columns) that predict an array: of the first symmetric matrix of its width."""
+    """Return what predicts an array: directions (r, columns) of the first symmetric matrix of its width."""
     columns = columns_of(tensor)
     for other in specification.tensors if len(tensor.shape) > 1 else ():
         if other.symmetric and other.shape[0] == columns:
@@ -87,7 +90,6 @@ def rows_of_tensor(tensor: TensorSpecification) -> int:
 def columns_of(tensor: TensorSpecification) -> int:
     """Return the number of values in a row."""
     return tensor.size // max(1, rows_of_tensor(tensor))
-
 
 
 class _Coding:
@@ -131,7 +133,9 @@ class _Coding:
             diagonal = -diagonal
         rank = self._integer("counts", len(sent.weights))
         if not 0 <= rank <= min(LARGEST_RANK, size):
-            raise CodecError(f"an encoded head has {rank} directions for array {tensor.name!r} of {size} rows")
+            raise CodecError(
+                f"an encoded head has {rank} directions for array {tensor.name!r} of {size} rows"
+            )
         weights, rows = np.zeros(rank, np.int64), np.zeros((rank, size), np.int64)
         for direction in range(rank):
             of_it = sent.weights[direction : direction + 1], sent.rows[direction : direction + 1]
@@ -153,7 +157,9 @@ class _Coding:
             values = self._integers(kind, sent.integers, columns)
             one = np.ones(1, np.int64)
             return SentRows(scale, one, nothing.mixtures, nothing.follows, values.reshape(1, -1))
-        coded = SentRows(scale, self._steps(rows, sent.steps), nothing.mixtures, nothing.follows, nothing.integers)
+        coded = SentRows(
+            scale, self._steps(rows, sent.steps), nothing.mixtures, nothing.follows, nothing.integers
+        )
         for number, row in enumerate(coded.order()):
             coded.mixtures[row] = self._integers("mixtures", sent.mixtures[row], directions)
             if number:

@@ -53,7 +53,9 @@ class SentRows:
         parts = _parts(directions)
         for row in self.order():
             step = np.float64(self.scale) * float(self.steps[row])
-            values[row] = _row(step, self.mixtures[row] @ parts + self.integers[row], self.follows[row], before)
+            values[row] = _row(
+                step, self.mixtures[row] @ parts + self.integers[row], self.follows[row], before
+            )
             before = before + values[row]
         return values
 
@@ -84,7 +86,7 @@ def rows_of(matrix: Floats, directions: Integers, unit: float) -> SentRows:
     No row is further from what it should be than zeros are.
     """
     steps, scale = _steps(unit * root_sizes(matrix))
-    sent = no_rows(*matrix.shape, len(directions))
+    sent = no_rows(len(matrix), matrix.shape[1], len(directions))
     if scale == 0:
         return sent
     sent = SentRows(scale, steps, sent.mixtures, sent.follows.copy(), sent.integers)

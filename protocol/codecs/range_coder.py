@@ -44,16 +44,16 @@ class Coder(Protocol):
         """Code the lowest `number` bits of a value, the highest first, each as probable as not."""
 
 
+class FullError(Exception):
+    """What is encoded takes more bytes than it may."""
+
+
 class Encoder:
-    """Writes bits. A `Coder`."""
+    """Writes bits, in at most `most` bytes: beyond them it raises `FullError`. A `Coder`."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
         self._low, self._range = 0, _WHOLE
-        self._written = bytearray()
-
-    def __len__(self) -> int:
-        """Return the number of bytes that `finish` would return now."""
-        return len(self._written) + 1
+        self._written, self._most = bytearray(), most
 
     def bit(self, contexts: Contexts, context: int, bit: int) -> int:
         """See `Coder.bit`."""
@@ -92,6 +92,8 @@ class Encoder:
                 self._written[last] = 0
                 last -= 1
             self._written[last] += 1
+        if len(self._written) == self._most:
+            raise FullError
         self._written.append(self._low >> 24 & 0xFF)
         self._low = (self._low & (_LEAST - 1)) << 8
 
