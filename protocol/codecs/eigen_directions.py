@@ -26,15 +26,20 @@ _PASSES = 8
 _FURTHER = 4
 _UNIT_BITS = 20
 _SWEEPS = 12
-_NEGLIGIBLE = 2.0**-40
+_NEGLIGIBLE = 2.0**-32
 
 
 @dataclass(frozen=True)
 class Directions:
-    """matrix ~ vectors.T @ diag(values) @ vectors: unit rows (r, n), values (r,), largest in size first."""
+    """matrix ~ vectors.T @ diag(values - rest) @ vectors + rest * identity.
+
+    `vectors` (r, n) are unit rows, `values` (r,) their eigenvalues, largest in size first; `rest` is the mean
+    of all others, or the median of all where there are no others.
+    """
 
     values: Doubles
     vectors: Doubles
+    rest: float
 
 
 def leading_directions(matrix: Floats, number: int) -> Directions:
@@ -42,7 +47,7 @@ def leading_directions(matrix: Floats, number: int) -> Directions:
     integers, unit = integer_matrix(matrix)
     sought = min(number + _FURTHER, len(matrix))
     if unit == 0.0 or number == 0:
-        return Directions(np.zeros(0), np.zeros((0, len(matrix))))
+        return Directions(np.zeros(0), np.zeros((0, len(matrix))), 0.0)
     basis = orthonormal(multiplied(drawn_start(len(matrix), sought), integers))
     for _ in range(_PASSES):
         basis = orthonormal(multiplied(scaled_to_integers(basis), integers))
@@ -53,7 +58,11 @@ def leading_directions(matrix: Floats, number: int) -> Directions:
     values, turns = _eigen(_inner(products, rows) * (unit / (1 << _UNIT_BITS) ** 2))
     order = np.argsort(-np.abs(values), kind="stable")[: min(number, sought)]
     turned = np.rint(turns[order] * float(1 << _UNIT_BITS)) @ rows
-    return Directions(values[order], turned / float(1 << 2 * _UNIT_BITS))
+    values = values[order]
+    others = len(matrix) - len(values)
+    trace = float(np.diagonal(integers).astype(np.float64).sum()) * unit
+    rest = (trace - math.fsum(values)) / others if others else float(np.sort(values)[len(values) // 2])
+    return Directions(values, turned / float(1 << 2 * _UNIT_BITS), rest)
 
 
 def quadratic_forms(vectors: Doubles, matrix: Floats) -> Doubles:
@@ -75,12 +84,13 @@ def _inner(products: Doubles, rows: Doubles) -> Doubles:
 def _eigen(matrix: Doubles) -> tuple[Doubles, Doubles]:
     """Return eigenvalues (n,) and eigenvectors as rows (n, n), by Jacobi's method, one pair after another."""
     rest, turns = (matrix + matrix.T) / 2, np.eye(len(matrix))
+    negligible = _NEGLIGIBLE * float(np.abs(rest).max())
     for _ in range(_SWEEPS):
         rotated = False
         for p in range(len(matrix)):
             for q in range(p + 1, len(matrix)):
                 between = float(rest[p, q])
-                if abs(between) > _NEGLIGIBLE * (abs(float(rest[p, p])) + abs(float(rest[q, q]))):
+                if abs(between) > negligible:
                     rotated = True
                     cosine, sine = _rotation((float(rest[q, q]) - float(rest[p, p])) / (2 * between))
                     for turned in (rest, rest.T, turns):

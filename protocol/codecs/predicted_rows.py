@@ -90,10 +90,10 @@ def rows_of(matrix: Floats, directions: Integers, unit: float) -> SentRows:
     if scale == 0:
         return sent
     sent = SentRows(scale, steps, sent.mixtures, sent.follows.copy(), sent.integers)
-    parts, before = _parts(directions), np.zeros(matrix.shape[1])
+    span, before = _Span(directions), np.zeros(matrix.shape[1])
     for row in sent.order():
         step = np.float64(scale) * float(steps[row])
-        values = _predicted(sent, row, matrix[row], step, directions, parts, before)
+        values = _predicted(sent, row, matrix[row], step, span, before)
         before = before + values
         if not (sent.integers[row].any() or sent.mixtures[row].any() or sent.follows[row]):
             steps[row] = 0
@@ -101,20 +101,14 @@ def rows_of(matrix: Floats, directions: Integers, unit: float) -> SentRows:
 
 
 def _predicted(
-    sent: SentRows,
-    row: int,
-    wanted: Floats,
-    step: np.float64,
-    directions: Integers,
-    parts: Doubles,
-    before: Doubles,
+    sent: SentRows, row: int, wanted: Floats, step: np.float64, span: "_Span", before: Doubles
 ) -> Doubles:
     """Fill in one row of what is sent, and return its values."""
     in_steps = wanted.astype(np.float64) / step
-    mixture, follow = _mixture(in_steps, directions, before / step)
-    predicted = _row(step, mixture @ parts, follow, before)
+    mixture, follow = span.mixture(in_steps, before / step)
+    predicted = _row(step, mixture @ span.parts, follow, before)
     integers = _rounded((wanted - predicted) / step)
-    values = _row(step, mixture @ parts + integers, follow, before)
+    values = _row(step, mixture @ span.parts + integers, follow, before)
     if energy(wanted - values.astype(np.float32)) > energy(wanted):
         mixture, follow, integers = np.zeros_like(mixture), 0, _rounded(in_steps)
         values = _row(step, integers, follow, before)
@@ -122,17 +116,32 @@ def _predicted(
     return values
 
 
-def _mixture(wanted: Doubles, directions: Integers, before: Doubles) -> tuple[Integers, int]:
-    """Return the mixture of directions and the multiple of `before` that come nearest, all in steps."""
-    limit = float(1 << _RATIO_BITS)
-    wanted, before = (np.clip(np.rint(values), -limit, limit) for values in (wanted, before))
-    known = directions.astype(np.float64)
-    factor = np.concatenate([known, before[None]])
-    both = solved(factor @ factor.T, (factor @ wanted)[:, None])[:, 0]
-    follow = int(_rounded(both[-1:] * _FOLLOWING)[0])
-    rest = np.rint(wanted - follow / _FOLLOWING * before)
-    mixture = solved(known @ known.T, (known @ rest)[:, None])[:, 0]
-    return _rounded(mixture * _part_sizes(directions)), follow
+class _Span:
+    """What directions can say of a row, in steps."""
+
+    def __init__(self, directions: Integers) -> None:
+        self._directions = directions.astype(np.float64)
+        self._sizes = _part_sizes(directions)
+        self._inverse = solved(self._directions @ self._directions.T, np.eye(len(directions)))
+        self.parts = _parts(directions)
+
+    def mixture(self, wanted: Doubles, before: Doubles) -> tuple[Integers, int]:
+        """Return the mixture of directions and the multiple of `before` that together come nearest."""
+        limit = float(1 << _RATIO_BITS)
+        wanted, before = (np.clip(np.rint(values), -limit, limit) for values in (wanted, before))
+        # What of `before` lies outside the directions decides how much of it there is.
+        outside = np.rint(before - _rounded(self._answer(before) * self._sizes) @ self.parts)
+        length = float(outside @ outside)
+        follow = int(_rounded(np.asarray([outside @ wanted / length * _FOLLOWING]))[0]) if length else 0
+        rest = np.rint(wanted - follow / _FOLLOWING * before)
+        return _rounded(self._answer(rest) * self._sizes), follow
+
+    def _answer(self, row: Doubles) -> Doubles:
+        """Return the multiples of directions that come nearest to a row of integers."""
+        products, answer = self._directions @ row, np.zeros(len(self._directions))
+        for column, product in zip(self._inverse.T, products, strict=True):
+            answer = answer + column * product
+        return answer
 
 
 def _row(step: np.float64, in_steps: Doubles | Integers, follow: int, before: Doubles) -> Doubles:

@@ -18,8 +18,8 @@ from fedmedclip.protocol.codecs.scales import round_scales
 from fedmedclip.protocol.codecs.subspace import solved
 
 LARGEST_RANK = 64
-LARGEST_WEIGHT = 127
-_WHOLE_WEIGHT = 16
+LARGEST_WEIGHT = 255
+_WHOLE_WEIGHT = 64
 # Squared steps in squared units. With 1 more directions are lost than sums gain by it, with 4 it is the other
 # way round: agreement of discriminants from exact and from decoded statistics.
 _SQUARED_STEP = 2.0
@@ -60,7 +60,7 @@ def no_factor(size: int) -> SentFactor:
 
 def coarsest_unit(directions: Directions) -> float:
     """Return the unit from which on `factor_of` finds no direction worth sending."""
-    largest = float(np.abs(directions.values).max(initial=0.0))
+    largest = float(np.abs(directions.values - directions.rest).max(initial=0.0))
     return float(np.sqrt(largest / directions.vectors.shape[1]) / (_LEAST_STEPS * math.sqrt(_SQUARED_STEP)))
 
 
@@ -71,7 +71,7 @@ def factor_of(matrix: Floats, directions: Directions, unit: float) -> SentFactor
     if scale == 0:
         return nothing
     step = np.sqrt(_WHOLE_WEIGHT * np.float64(scale))
-    lengths = np.sqrt(np.abs(directions.values))
+    lengths = np.sqrt(np.abs(directions.values - directions.rest))
     sent = lengths > _LEAST_STEPS * step * np.sqrt(float(len(matrix)))
     scaled = directions.vectors[sent] * (lengths[sent] / step)[:, None]
     rows = np.clip(np.rint(scaled), -LARGEST_INTEGER, LARGEST_INTEGER)
@@ -92,6 +92,9 @@ def _weights(matrix: Floats, rows: Doubles, scale: float) -> tuple[Doubles, np.f
     diagonal = np.diagonal(matrix)
     trace = _exact_sum(diagonal)
     wanted = np.append(quadratic_forms(rows, matrix), trace)
+    if len(rows) == size:
+        # As many directions as there are make up the identity themselves.
+        gram[-1] = gram[:, -1] = wanted[-1] = 0.0
     answer = solved(gram, wanted[:, None])[:, 0]
     size_of_diagonal = round_scales(np.abs(answer[-1:]).astype(np.float32))[0]
     weights = np.clip(np.rint(answer[:-1] / scale), -LARGEST_WEIGHT, LARGEST_WEIGHT)
