@@ -22,7 +22,7 @@ from fedmedclip.protocol.errors import CodecError
 from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays, TensorSpecification
 
 IDENTIFIER = 5
-MOST_INTEGERS = 1 << 16
+MOST_INTEGERS = 1 << 15
 """That a message holds: a bound on a receiver's work."""
 LONGEST_VECTOR = 64
 """Values of an array of fewer than two dimensions that is coded finely."""

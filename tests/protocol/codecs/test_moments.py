@@ -181,7 +181,7 @@ def test_a_stranger_cannot_make_a_receiver_work_long():
 
 def test_more_integers_than_may_be_are_refused():
     specification = HeadSpecification((TensorSpecification("vector", (MOST_INTEGERS + 1,)),))
-    with pytest.raises(CodecError, match="more than 65536 integers"):
+    with pytest.raises(CodecError, match="more than 32768 integers"):
         decode_head(bytes([IDENTIFIER, 4]) + b"\x3f\x80\0\0", specification)
 
 
