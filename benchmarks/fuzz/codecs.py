@@ -1,7 +1,8 @@
 """Encoded heads: every codec, also behind the compressor; and the compressor's own layer.
 
 An input is one byte for the head's specification and then sections: bytes as they are, bytes that are wrapped
-as a codec wraps them (zstd), wrapped with their size before them, or a zlib stream.
+as a codec wraps them (zstd), wrapped with their size before them, a zlib stream, or bytes with their number
+before them.
 """
 
 import zlib
@@ -27,9 +28,9 @@ from fedmedclip.protocol.errors import CodecError, HeadError, InvalidInputError
 from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays
 from fedmedclip.protocol.heads.shared_heads import shared_head_specification
 
-_AS_IT_IS, _WRAPPED, _SIZED, _ZLIB = range(4)
+_AS_IT_IS, _WRAPPED, _SIZED, _ZLIB, _COUNTED = range(5)
 _LARGEST_CONTENT = 1 << 22
-_DENSE, _SPARSE, _LOW_RANK, _PAPER = 1, 2, 3, 4
+_DENSE, _SPARSE, _LOW_RANK, _PAPER, _MOMENTS = 1, 2, 3, 4, 5
 _FULL = shared_head_specification("fedmedclip", 512)
 
 
@@ -46,6 +47,8 @@ def _assembled(section: Section) -> bytes:
         case k if k == _SIZED:
             wrapped = wrap(content)
             return variable_integer(len(wrapped)) + wrapped
+        case k if k == _COUNTED:
+            return variable_integer(len(content)) + content
         case k if k == _ZLIB:
             return zlib.compress(content, 1)
     return content
@@ -57,6 +60,8 @@ def taken_apart(encoded: bytes, specification: HeadSpecification) -> list[Sectio
     identifier = reader.byte()
     if identifier == _PAPER:
         return [(_AS_IT_IS, encoded[:1]), (_ZLIB, zlib.decompress(reader.rest()))]
+    if identifier == _MOMENTS:
+        return [(_AS_IT_IS, encoded[:1]), (_COUNTED, reader.take(reader.variable_integer(len(encoded))))]
     head = bytes([identifier, reader.byte()])
     if identifier == _DENSE:
         return [(_AS_IT_IS, head), (_WRAPPED, unwrap(reader.rest(), _LARGEST_CONTENT))]
@@ -120,7 +125,7 @@ def _inputs(entry: dict[str, str]) -> Iterator[bytes]:
 def _full_seeds() -> list[bytes]:
     delta = {name: np.float32(1e-3) * values for name, values in _FULL.initial(1).items()}
     seeds = []
-    for name in ("int2", "topk", "lowrank:rank=16", "fp16"):
+    for name in ("int2", "topk", "lowrank:rank=16", "fp16", "moments"):
         encoded = encode_head(codec_named(name), delta, _FULL).data
         seeds += [b"\0" + join(taken_apart(encoded, _FULL)), b"\0" + join([(_AS_IT_IS, encoded)])]
     return seeds
@@ -138,7 +143,7 @@ def _take_codec_name(data: bytes) -> None:
     assert codec.name
 
 
-_MUTATE = after(1, by_section(mutated_bytes, kinds=4))
+_MUTATE = after(1, by_section(mutated_bytes, kinds=5))
 
 
 def _target(name: str, codec: str) -> Target:

@@ -69,7 +69,12 @@ def specification_of(entry: dict[str, Any]) -> HeadSpecification:
 
 
 def _specification(shapes: list[list[Any]]) -> HeadSpecification:
-    return HeadSpecification(tuple(TensorSpecification(name, tuple(shape)) for name, shape in shapes))
+    return HeadSpecification(
+        tuple(
+            TensorSpecification(name, tuple(shape), symmetric="symmetric" in marks)
+            for name, shape, *marks in shapes
+        )
+    )
 
 
 def rows(count: int, size: int = SIZE) -> np.ndarray[Any, np.dtype[np.float32]]:

@@ -2,7 +2,9 @@
 
     named arrays -> transform (none, low rank) -> sparsifier (none, top-k) -> quantiser -> packing -> zstd
 
-`presets.py` names the compositions; `dense.py`, `sparse.py` and `low_rank.py` are one each.
+    statistics   -> symmetric factor, predicted rows -> integers -> range coder
+
+`presets.py` names the compositions; `dense.py`, `sparse.py`, `low_rank.py` and `moments.py` are one each.
 """
 
 from fedmedclip.protocol.codecs.codec import Codec, Encoded

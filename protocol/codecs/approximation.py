@@ -18,7 +18,7 @@ from fedmedclip.protocol.codecs.contraction import energy
 from fedmedclip.protocol.codecs.groups import Exponents, Floats, Group, join
 from fedmedclip.protocol.codecs.scales import round_scales
 from fedmedclip.protocol.codecs.sent_group import SentGroup, nothing
-from fedmedclip.protocol.codecs.subspace import Factors, Grid, factorise, integer_matrix
+from fedmedclip.protocol.codecs.subspace import Factors, Grid, drawn_start, factorise, integer_matrix
 from fedmedclip.protocol.errors import CodecError
 from fedmedclip.protocol.heads.head import NamedArrays
 
@@ -115,7 +115,7 @@ def _factors(
     if unit == 0.0 or rank == 0:
         return nothing(group)
     if len(start) < rank:
-        start = np.concatenate([start, _cold_start(group.columns, rank - len(start))])
+        start = np.concatenate([start, drawn_start(group.columns, rank - len(start))])
     factors = factorise(integers, start, grid, warm)
     return _weigh(group, np.flatnonzero(~on), exponents, factors, unit)
 
@@ -146,9 +146,3 @@ def _weigh(
         factors.left[kept].T.astype(np.int16),
         factors.right[kept].T.astype(np.int16),
     )
-
-
-def _cold_start(columns: int, rank: int) -> Doubles:
-    bits = np.random.Philox(key=[columns, rank]).random_raw(columns * rank)
-    odd = 2.0 * (bits >> np.uint64(61)).astype(np.float64) - 7.0
-    return odd.reshape(rank, columns)

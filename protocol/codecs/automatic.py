@@ -1,14 +1,10 @@
 """As much as a budget of bytes holds: rank and bits follow from it and from how fast the head learns.
 
-The size of what is to be sent, against the largest so far, tells how fast that is: deltas shrink as learning
-rates fall and a head settles. A settled head gets down to a quarter of the budget.
-
 A budget that holds every value in 3, 4 or 8 bits is spent so. A smaller one is spent on low rank, where the
 step between the integers decides how many bits a number takes after zstd, in finer grades than whole bits.
 """
 
 import logging
-import struct
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -17,16 +13,13 @@ from fedmedclip.protocol.codecs.dense import IntegerCodec
 from fedmedclip.protocol.codecs.groups import Group, groups_of
 from fedmedclip.protocol.codecs.low_rank import LARGEST_RANK, LowRankCodec
 from fedmedclip.protocol.codecs.quantiser import Quantiser
-from fedmedclip.protocol.codecs.scales import mean_magnitudes
+from fedmedclip.protocol.codecs.spending import PEAK, share_and_peak
 from fedmedclip.protocol.envelope import OVERHEAD_BYTES
 from fedmedclip.protocol.errors import HeadError
 from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays
 
 log = logging.getLogger("fedmedclip.codec")
 
-# The peak is forgotten by a tenth per round, so that one large first step does not starve all others.
-_FORGETTING = 0.9
-_LEAST_SHARE = 0.25
 # Steps to a root mean square, and what a symbol then takes after zstd, in bytes: measured on trained deltas.
 _COSTS = ((0.45, 0.150), (0.6, 0.194), (0.7, 0.212), (0.85, 0.245), (1.1, 0.287), (1.4, 0.328), (1.8, 0.374))
 # A further column keeps more per byte than finer steps, until its own steps get too coarse.
@@ -36,14 +29,13 @@ _BITS = 4
 # (2 bits leave out more of a trained delta than low rank does in as many bytes.)
 _COSTS_OF_ALL = ((8, 0.99), (4, 0.47), (3, 0.35))
 _RETRY = 0.97
-_PEAK = struct.Struct("<d")
 
 
 @dataclass(frozen=True)
 class AutomaticCodec:
     """Messages of at most `budget` bytes, `OVERHEAD_BYTES` of each for the envelope.
 
-    The memory is the peak of the mean magnitudes so far (float64), then that of the low-rank codec.
+    The memory is the peak of the mean magnitudes so far (`spending.py`), then that of the low-rank codec.
     """
 
     name: str
@@ -56,16 +48,14 @@ class AutomaticCodec:
     def encode(self, arrays: NamedArrays, specification: HeadSpecification, memory: bytes) -> Encoded:
         """See `Codec.encode`. Raises HeadError when the budget does not hold even an empty update."""
         limit = self.budget - OVERHEAD_BYTES
-        size = _mean_magnitude(arrays, specification)
-        peak = max(size, _known_peak(memory) * _FORGETTING)
-        share = max(_LEAST_SHARE, size / peak) if peak else _LEAST_SHARE
+        share, peak = share_and_peak(arrays, specification, memory)
         encoded, chosen = self._all_values(arrays, specification, limit * share) or self._low_rank(
-            arrays, specification, memory[_PEAK.size :], limit * share, limit
+            arrays, specification, memory[PEAK.size :], limit * share, limit
         )
         log.info(
             "%s: %s, %d bytes, at %.0f %% of the budget", self.name, chosen, len(encoded.data), 100 * share
         )
-        return Encoded(encoded.data, _PEAK.pack(peak) + encoded.memory)
+        return Encoded(encoded.data, peak + encoded.memory)
 
     def _all_values(
         self, arrays: NamedArrays, specification: HeadSpecification, target: float
@@ -133,15 +123,3 @@ def _steps_at(cost: float) -> float:
         if low <= cost <= high:
             return below + (above - below) * (cost - low) / (high - low)
     return _COSTS[0][0]
-
-
-def _known_peak(memory: bytes) -> float:
-    peak = _PEAK.unpack_from(memory)[0] if len(memory) >= _PEAK.size else 0.0
-    return float(peak) if 0.0 <= peak < float("inf") else 0.0
-
-
-def _mean_magnitude(arrays: NamedArrays, specification: HeadSpecification) -> float:
-    total = 0.0
-    for tensor in specification.tensors:
-        total += float(mean_magnitudes(arrays[tensor.name].reshape(1, -1))[0]) * tensor.size
-    return total / max(1, specification.size)

@@ -9,12 +9,15 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from fedmedclip.protocol.codecs import Codec, codec_named, decode_head, encode_head
 from fedmedclip.protocol.codecs.contraction import energy_of
 from fedmedclip.protocol.errors import InvalidInputError
-from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays
+from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays, TensorSpecification
 from fedmedclip.protocol.heads.shared_heads import sends_statistics
+
+Floats = npt.NDArray[np.float32]
 
 log = logging.getLogger("fedmedclip.codec")
 _ALWAYS_CONTRACTING = "int8"
@@ -55,7 +58,7 @@ def compress(
     """Encode `delta` plus the residual of the round before (None: there is none yet).
 
     decoded + new residual = delta + old residual, up to float32 rounding, but for arrays that are `measured`
-    anew in each round, whose residual is 0.
+    anew in each round, whose residual is 0, and for what a codec changed in only one half of a symmetric one.
 
     A codec with a `carry` below 1 adds only that share of the old residual, but all of it to an array whose
     delta is zero: where nothing new was learnt, all of it is still wanted.
@@ -77,6 +80,7 @@ def compress(
         mended = compress(codec_named(_ALWAYS_CONTRACTING), delta, residual, b"", specification)
         return replace(mended, memory=encoded.memory)
     for tensor in specification.tensors:
+        missing[tensor.name] = _of_its_kind(tensor, missing[tensor.name])
         if tensor.measured:
             missing[tensor.name] = np.zeros(tensor.shape, np.float32)
     norms = map(math.sqrt, (energy_of(delta), wanted_energy, missing_energy))
@@ -136,13 +140,24 @@ def norm_of(arrays: NamedArrays) -> float:
 def apply_delta(head: NamedArrays, delta: NamedArrays, specification: HeadSpecification) -> NamedArrays:
     """Return head + delta in float32: the one operation by which every party moves to the next version.
 
-    Values stay at or above their tensor's `lowest`.
+    Values stay at or above their tensor's `lowest`, and a symmetric array stays so bit by bit, whatever a
+    lossy codec made of its delta.
     """
     moved: NamedArrays = {}
     for tensor in specification.tensors:
-        total = np.add(head[tensor.name], delta[tensor.name], dtype=np.float32)
+        total = np.add(head[tensor.name], _of_its_kind(tensor, delta[tensor.name]), dtype=np.float32)
         moved[tensor.name] = np.maximum(total, np.float32(tensor.lowest))
     return moved
+
+
+def _of_its_kind(tensor: TensorSpecification, array: Floats) -> Floats:
+    """Return an array, or of one that is to be symmetric the symmetric part: its mean with its transpose."""
+    if not tensor.symmetric:
+        return array
+    half = np.float32(0.5)
+    # + 0.0 makes negative zeros positive, so that both halves have the same bits.
+    symmetric: Floats = np.where(array == array.T, array, half * array + half * array.T) + np.float32(0)
+    return symmetric
 
 
 def change_to_send(

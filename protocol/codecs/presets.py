@@ -5,11 +5,12 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from fedmedclip.protocol.codecs import dense, low_rank, paper, sparse
+from fedmedclip.protocol.codecs import dense, low_rank, moments_format, paper, sparse
 from fedmedclip.protocol.codecs.automatic import AutomaticCodec
 from fedmedclip.protocol.codecs.codec import Codec, Decoded, Encoded
 from fedmedclip.protocol.codecs.dense import FloatCodec, IntegerCodec
 from fedmedclip.protocol.codecs.low_rank import GRIDS, LARGEST_RANK, LowRankCodec
+from fedmedclip.protocol.codecs.moments import DEFAULT_BUDGET, MomentsCodec
 from fedmedclip.protocol.codecs.names import CodecName, parse_name
 from fedmedclip.protocol.codecs.paper import PaperCodec
 from fedmedclip.protocol.codecs.quantiser import INTEGER_BITS, Quantiser
@@ -66,6 +67,12 @@ def _auto(name: CodecName) -> Codec:
     return AutomaticCodec(name.name, int(budget), _carry(name))
 
 
+def _moments(name: CodecName) -> Codec:
+    budget = name.take_number("bytes", DEFAULT_BUDGET, _LEAST_BUDGET, 1e9)
+    assert budget is not None
+    return MomentsCodec(name.name, int(budget), _carry(name))
+
+
 def _carry(name: CodecName) -> float:
     carry = name.take_number("carry", 1.0, 0.0, 1.0)
     assert carry is not None
@@ -83,13 +90,14 @@ _PRESETS: dict[str, Preset] = {
     "topk": _topk,
     "lowrank": _lowrank,
     "auto": _auto,
+    "moments": _moments,
     "paper-fp16-zlib": lambda name: PaperCodec(name.name),
 }
 
 # Presets alone come from outside. A decoder is in docs/protocol.md or it is none: every party must have it,
 # and what bytes a stranger sends must not choose which code runs.
 _DECODERS: dict[int, Callable[[Reader, HeadSpecification], Decoded]] = {
-    module.IDENTIFIER: module.decode for module in (dense, sparse, low_rank, paper)
+    module.IDENTIFIER: module.decode for module in (dense, sparse, low_rank, paper, moments_format)
 }
 
 

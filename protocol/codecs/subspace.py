@@ -76,21 +76,21 @@ def factorise(matrix: Floats, start: Doubles, grid: Grid, warm: bool) -> Factors
     `start` (r, n) are any rows of integers up to 127 that are not all zero, best the right factor of the
     round before (`warm`).
     """
-    left = _orthonormal(_products(start, matrix.T))
+    left = orthonormal(multiplied(start, matrix.T))
     for _ in range(0 if warm else _COLD_PASSES - 1):
-        right = _products(_scaled_to_integers(left), matrix)
-        left = _orthonormal(_products(_scaled_to_integers(right), matrix.T))
+        right = multiplied(scaled_to_integers(left), matrix)
+        left = orthonormal(multiplied(scaled_to_integers(right), matrix.T))
     left_integers, _ = grid.round_rows(left)
     for remaining in range(_QUANTISED_PASSES, -1, -1):
-        right_integers, weights = grid.round_rows(_answer(_products(left_integers, matrix), left_integers))
+        right_integers, weights = grid.round_rows(_answer(multiplied(left_integers, matrix), left_integers))
         if remaining:
-            products = _products(right_integers, matrix.T)
+            products = multiplied(right_integers, matrix.T)
             left_integers, _ = grid.round_rows(_answer(products, right_integers))
     used = left_integers.any(axis=1) & right_integers.any(axis=1)
     return Factors(left_integers[used], right_integers[used], weights[used])
 
 
-def _products(integers: Doubles, matrix: Floats) -> Doubles:
+def multiplied(integers: Doubles, matrix: Floats) -> Doubles:
     """Return integers (r, n) @ matrix (n, m) exactly, in float32 where its sums fit."""
     bound = float(np.abs(integers).max(initial=0.0)) * (1 << MATRIX_BITS) * len(matrix)
     if bound < 1 << 24:
@@ -100,9 +100,21 @@ def _products(integers: Doubles, matrix: Floats) -> Doubles:
     return products
 
 
+def drawn_start(columns: int, rank: int) -> Doubles:
+    """Return rows to begin a search with, (rank, columns): odd integers from -7 to 7, drawn."""
+    bits = np.random.Philox(key=[columns, rank]).random_raw(columns * rank)
+    odd = 2.0 * (bits >> np.uint64(61)).astype(np.float64) - 7.0
+    return odd.reshape(rank, columns)
+
+
 def _answer(products: Doubles, factor: Doubles) -> Doubles:
     """Return the X that minimises ||M - factor.T @ X||, given factor @ M (or the same the other way)."""
-    lower = _cholesky(factor @ factor.T)
+    return solved(factor @ factor.T, products)
+
+
+def solved(gram: Doubles, products: Doubles) -> Doubles:
+    """Return the X with gram @ X = products, (r, n); zeros in the row of a dependent row of `gram`."""
+    lower = _cholesky(gram)
     rows = _forwards(lower, products)
     rank = len(rows)
     for i in reversed(range(rank)):
@@ -112,9 +124,9 @@ def _answer(products: Doubles, factor: Doubles) -> Doubles:
     return rows
 
 
-def _orthonormal(rows: Doubles) -> Doubles:
+def orthonormal(rows: Doubles) -> Doubles:
     """Return an orthonormal basis of the rows (r, m); a dependent row gives zeros."""
-    integers = _scaled_to_integers(rows)
+    integers = scaled_to_integers(rows)
     return _forwards(_cholesky(integers @ integers.T), integers)
 
 
@@ -149,7 +161,7 @@ def _cholesky(gram: Doubles) -> list[list[float]]:
     return lower
 
 
-def _scaled_to_integers(rows: Doubles) -> Doubles:
+def scaled_to_integers(rows: Doubles) -> Doubles:
     """Return each row times its own factor, as integers whose squares and products can be summed."""
     bits = min(_VECTOR_BITS, (52 - rows.shape[1].bit_length()) // 2)
     largest = np.abs(rows).max(axis=1, initial=0.0)
@@ -157,7 +169,7 @@ def _scaled_to_integers(rows: Doubles) -> Doubles:
 
 
 def _root_mean_squares(rows: Doubles) -> Doubles:
-    integers = _scaled_to_integers(rows)
+    integers = scaled_to_integers(rows)
     largest = np.abs(rows).max(axis=1, initial=0.0)
     sums = (integers * integers).sum(axis=1)
     lengths = np.abs(integers).max(axis=1, initial=0.0)

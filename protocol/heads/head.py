@@ -23,7 +23,11 @@ class TensorSpecification:
     that each round measures the array anew instead of moving it on: its next difference holds what a lossy
     codec left out, so error feedback would count that twice and `compress` keeps no residual of it. An
     update counts for at most `largest_change` in each value where updates are averaged, however large it is:
-    whoever lies about a number of a known range moves it by no more than its share of that range.
+    whoever lies about a number of a known range moves it by no more than its share of that range. A
+    `symmetric` array is a square matrix that equals its transpose bit by bit in every version, from version 0
+    on, where all values are equal.
+
+    Raises ValueError for a `symmetric` array of another shape or with drawn values.
     """
 
     name: str
@@ -33,6 +37,13 @@ class TensorSpecification:
     lowest: float = -math.inf
     measured: bool = False
     largest_change: float = math.inf
+    symmetric: bool = False
+
+    def __post_init__(self) -> None:
+        if self.symmetric and (len(self.shape) != 2 or self.shape[0] != self.shape[1] or self.initial_bound):
+            raise ValueError(
+                f"array {self.name!r} of shape {self.shape} is not square or is drawn: not symmetric"
+            )
 
     @property
     def size(self) -> int:

@@ -37,6 +37,17 @@ VARIED = HeadSpecification(
     )
 )
 SHARED = shared_head_specification(METHOD, EMBEDDING_SIZE)
+# What a site's images sum to: vectors, rows that are alike, and a symmetric matrix that they lie in.
+STATISTICS = HeadSpecification(
+    (
+        TensorSpecification("shares", (5,), initial_bound=1.0),
+        TensorSpecification("long", (70,), initial_bound=0.5),
+        TensorSpecification("sums", (5, 32), initial_bound=1.0),
+        TensorSpecification("scatter", (32, 32), symmetric=True),
+        TensorSpecification("zero", (4, 4), symmetric=True),
+        TensorSpecification("measured", (3,), initial_bound=0.125, measured=True),
+    )
+)
 # So many symbols that those of two bits are packed more densely.
 LARGE = HeadSpecification((TensorSpecification("matrix", (130, 128), initial_bound=1.0),))
 CODECS = {
@@ -54,6 +65,7 @@ CODECS = {
     "lowrank-2bit": "lowrank:rank=2,bits=2",
     "lowrank-8bit": "lowrank:rank=3,bits=8",
     "auto": "auto:bytes=280",
+    "moments": "moments:bytes=420",
     "paper": "paper-fp16-zlib",
 }
 # Their encoders remember the round before.
@@ -74,6 +86,19 @@ def delta(specification: HeadSpecification, round_number: int) -> NamedArrays:
             scaled = np.float32(2.0**-6) * pattern + np.float32(2.0**-7) * array
             noise[name] = np.where(rows[:, None] % 6 == 5, np.float32(0), scaled)
     return noise
+
+
+def statistics(round_number: int) -> NamedArrays:
+    """Return statistics of a head like `STATISTICS`: rows with much in common, a few large directions."""
+    arrays = STATISTICS.initial(round_number)
+    common = arrays["long"][:32] + np.float32(0.75)
+    sizes = np.array([0.25, 2.0, 0.0, 1.0, 0.5], np.float32)
+    arrays["sums"] = sizes[:, None] * (common + np.float32(0.25) * arrays["sums"])
+    columns = np.arange(32, dtype=np.float32)
+    first, second = (columns % 5) - 2, (columns % 3) - 1
+    scatter = first[:, None] * first - np.float32(0.5) * second[:, None] * second
+    arrays["scatter"] = np.float32(2.0**-4) * (scatter + np.eye(32, dtype=np.float32))
+    return arrays
 
 
 def full_size_digests() -> dict[str, str]:
@@ -116,6 +141,12 @@ def encoded_heads() -> Iterator[tuple[str, str, HeadSpecification, bytes]]:
                 encoded = encode_head(codec, wanted, specification, memory)
                 memory = encoded.memory
                 yield f"heads/{kind}-{label}-{round_number}.bin", name, specification, encoded.data
+    memory = b""
+    for round_number in (1, 2):
+        name = CODECS["moments"]
+        encoded = encode_head(codec_named(name), statistics(round_number), STATISTICS, memory)
+        memory = encoded.memory
+        yield f"heads/statistics-moments-{round_number}.bin", name, STATISTICS, encoded.data
     for name in ("int2", "lowrank"):
         encoded = encode_head(codec_named(name), delta(LARGE, 1), LARGE)
         yield f"heads/large-{name}-1.bin", name, LARGE, encoded.data
@@ -274,8 +305,11 @@ def one_entry_a_line(manifest: dict[str, Any]) -> str:
 
 
 def shapes(specification: HeadSpecification) -> list[list[Any]]:
-    """Return [name, [dimensions]] of each array."""
-    return [[tensor.name, list(tensor.shape)] for tensor in specification.tensors]
+    """Return [name, [dimensions]] of each array, and "symmetric" behind it where it is."""
+    return [
+        [tensor.name, list(tensor.shape), *(["symmetric"] if tensor.symmetric else [])]
+        for tensor in specification.tensors
+    ]
 
 
 def readable(value: Any) -> Any:

@@ -36,9 +36,7 @@ def differences() -> list[str]:
     here = json.loads(made["manifest.json"])
     found = [f"{path}: stored or made, but not both" for path in stored.keys() ^ made.keys()]
     for entry in manifest["heads"]:
-        specification = HeadSpecification(
-            tuple(TensorSpecification(name, tuple(shape)) for name, shape in entry["specification"])
-        )
+        specification = specification_of(entry)
         for how, files in (("read", stored), ("written", made)):
             if head_digest(decode_head(files[entry["file"]], specification)).hex() != entry["head_digest"]:
                 found.append(f"{entry['file']}: {how} differently")
@@ -52,6 +50,16 @@ def differences() -> list[str]:
         found.append("heads of full size: encoded or decoded differently")
     different = {path for path in stored if stored[path] != made.get(path)}
     return found + [f"{path}: other bytes" for path in sorted(different & comparable(manifest, here))]
+
+
+def specification_of(entry: dict[str, Any]) -> HeadSpecification:
+    """Return the specification that the manifest has of a head: of each array name, shape, marks."""
+    return HeadSpecification(
+        tuple(
+            TensorSpecification(name, tuple(shape), symmetric="symmetric" in marks)
+            for name, shape, *marks in entry["specification"]
+        )
+    )
 
 
 def comparable(manifest: dict[str, Any], here: dict[str, Any]) -> set[str]:

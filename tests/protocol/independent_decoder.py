@@ -1,8 +1,8 @@
 """A second decoder, written from the text of docs/protocol.md alone: it imports nothing of this project.
 
-Plain Python, a MessagePack reader and a zstd decompressor, in at most 100 lines of code. Slow, and without a
-check of what it reads: for tests only. `tensors` are [name, dimensions] in the specification's order; a head
-maps a name to (dimensions, values).
+Plain Python, a MessagePack reader and a zstd decompressor, in at most 180 lines of code. Slow, and without a
+check of what it reads: for tests only. `tensors` are [name, dimensions] in the specification's order, with
+"symmetric" behind where an array is that; a head maps a name to (dimensions, values).
 """
 
 import hashlib
@@ -10,7 +10,7 @@ import struct
 import zlib
 from io import BytesIO, StringIO
 from itertools import accumulate
-from math import prod
+from math import isqrt, prod
 
 import msgspec
 import zstandard
@@ -65,8 +65,10 @@ def float32(number):
 
 def decode_head(encoded, tensors):
     """Section "Encoded heads"."""
-    values = iter({1: dense, 2: sparse, 3: low_rank, 4: paper}[encoded[0]](BytesIO(encoded[1:]), tensors))
-    return {name: (shape, [float32(next(values)) for _ in range(prod(shape))]) for name, shape in tensors}
+    values = iter(
+        {1: dense, 2: sparse, 3: low_rank, 4: paper, 5: moments}[encoded[0]](BytesIO(encoded[1:]), tensors)
+    )
+    return {name: (shape, [float32(next(values)) for _ in range(prod(shape))]) for name, shape, *_ in tensors}
 
 
 def content(source):
@@ -108,11 +110,11 @@ def positions(source):
 def dense(source, tensors):
     form, source = source.read(1)[0], BytesIO(content(source))
     if form in (16, 32):
-        planes, count = source.read(), sum(prod(shape) for _, shape in tensors)
+        planes, count = source.read(), sum(prod(shape) for _, shape, *_ in tensors)
         values = b"".join(planes[i::count] for i in range(count))
         return struct.unpack(f"<{count}{'e' if form == 16 else 'f'}", values)
-    counts = [shape[0] if len(shape) > 1 and form < 128 else 1 for _, shape in tensors]
-    lengths = [prod(shape) // n for (_, shape), n in zip(tensors, counts, strict=True) for _ in range(n)]
+    counts = [shape[0] if len(shape) > 1 and form < 128 else 1 for _, shape, *_ in tensors]
+    lengths = [prod(shape) // n for (_, shape, *_), n in zip(tensors, counts, strict=True) for _ in range(n)]
     scales = [unit for length in lengths for unit in [scale(source)] * length]
     sent = iter(integers(source.read(), sum(unit > 0 for unit in scales), form & 127))
     return [unit * next(sent) if unit else 0.0 for unit in scales]
@@ -120,14 +122,14 @@ def dense(source, tensors):
 
 def sparse(source, tensors):
     bits, places = source.read(1)[0], positions(source)
-    values = [unit for _, shape in tensors for unit in [scale(source)] * prod(shape)]
+    values = [unit for _, shape, *_ in tensors for unit in [scale(source)] * prod(shape)]
     sent = dict(zip(places, integers(content(source), len(places), bits), strict=True))
     return [unit * sent[place] if place in sent else 0.0 for place, unit in enumerate(values)]
 
 
 def low_rank(source, tensors):
     bits, groups, headers, head = source.read(1)[0], [], [], {}
-    for name, shape in tensors:
+    for name, shape, *_ in tensors:
         matching = [group for group in groups if len(group[0][1]) > 1 and group[0][1][0] == prod(shape)]
         if len(shape) > 1 or not matching:
             groups += (matching := [[]])
@@ -146,8 +148,96 @@ def low_rank(source, tensors):
         table = [[sum(a * b for a, b in zip(row, column, strict=True)) for column in right] for row in left]
         head[name] = [number for row in table for number in row[: len(row) - len(vectors)]]
         head |= {v: [row[k] for row in table] for k, (v, _) in enumerate(vectors, -len(vectors))}
-    return [number for name, _ in tensors for number in head[name]]
+    return [number for name, *_ in tensors for number in head[name]]
 
 
 def paper(source, tensors):
-    return struct.unpack(f"<{sum(prod(shape) for _, shape in tensors)}e", zlib.decompress(source.read()))
+    return struct.unpack(f"<{sum(prod(shape) for _, shape, *_ in tensors)}e", zlib.decompress(source.read()))
+
+
+class RangeDecoder:
+    """Section "5: statistics": the bits of a range coder, and integers of them."""
+
+    def __init__(self, data):
+        self.data, self.range, self.counts, self.levels = BytesIO(data + bytes(3)), 2**32, {}, {}
+        self.value = int.from_bytes(self.data.read(4), "big")
+
+    def narrow(self, split):
+        bit = int(self.value >= split)
+        self.value, self.range = (self.value - split, self.range - split) if bit else (self.value, split)
+        while self.range < 2**24:
+            self.value, self.range = self.value * 256 + self.data.read(1)[0], self.range * 256
+        return bit
+
+    def bit(self, *context):
+        counts = self.counts.setdefault(context, [1, 1])
+        bit = self.narrow(self.range * counts[0] // sum(counts))
+        counts[bit] += 2
+        if sum(counts) > 1024:
+            counts[:] = [(count + 1) // 2 for count in counts]
+        return bit
+
+    def even(self, number):
+        return sum(self.narrow(self.range // 2) << place for place in reversed(range(number)))
+
+    def integer(self, kind):
+        level, length = self.levels.get(kind, 16), 0
+        while length < 12 and self.bit(kind, "length", level.bit_length(), length):
+            length += 1
+        size = min(length, 1)
+        for place in range(length - 1):
+            context = kind, "digit", length, size if place else 0
+            size = 2 * size + (self.bit(*context) if place < 2 else self.even(1))
+        self.levels[kind] = level + size - level // 16
+        return -size if size and self.bit(kind, "sign") else size
+
+    def integers(self, kind, number):
+        return [self.integer(kind) for _ in range(number)]
+
+    def scale(self):
+        return struct.unpack("<f", struct.pack("<I", self.even(16) << 16))[0]
+
+
+def moments(source, tensors):
+    coder, head, directions = RangeDecoder(source.read(variable_integer(source))), {}, {}
+    for name, shape, *marks in sorted(tensors, key=lambda tensor: len(tensor) < 3):
+        if marks:
+            head[name], factor = symmetric(coder, shape[0])
+            directions.setdefault(shape[0], factor)
+        elif unit := coder.scale():
+            if len(shape) > 1:
+                head[name] = rows(coder, unit, shape[0], directions.get(prod(shape[1:]), []), prod(shape[1:]))
+            else:
+                kind = "vectors" if prod(shape) <= 64 else "rows"
+                head[name] = [unit * number for number in coder.integers(kind, prod(shape))]
+        else:
+            head[name] = [0.0] * prod(shape)
+    return [number for name, *_ in tensors for number in head[name]]
+
+
+def symmetric(coder, size):
+    if not (unit := coder.scale()):
+        return [0.0] * size**2, []
+    diagonal = coder.scale()
+    diagonal = -diagonal if diagonal and coder.even(1) else diagonal
+    factor = [
+        (coder.integer("weights"), coder.integers("factors", size)) for _ in range(coder.integer("counts"))
+    ]
+    table = [[sum(w * row[i] * row[j] for w, row in factor) for j in range(size)] for i in range(size)]
+    values = [unit * table[i][j] + (diagonal if i == j else 0.0) for i in range(size) for j in range(size)]
+    return values, [row for _, row in factor]
+
+
+def rows(coder, unit, count, directions, columns):
+    steps = list(accumulate(coder.integers("steps", count)))
+    lengths = [isqrt(sum(number**2 for number in direction)).bit_length() for direction in directions]
+    parts = [[number / 2 ** max(0, k - 2) for number in d] for d, k in zip(directions, lengths, strict=True)]
+    values, before = {}, [0.0] * columns
+    for place, row in enumerate(sorted((row for row in range(count) if steps[row]), key=lambda r: -steps[r])):
+        mixture = coder.integers("mixtures", len(parts))
+        follow, own = coder.integer("follows") if place else 0, coder.integers("rows", columns)
+        mixed = [sum(a * part[j] for a, part in zip(mixture, parts, strict=True)) for j in range(columns)]
+        step = unit * steps[row]
+        values[row] = [(m + o) * step + follow / 128 * b for m, o, b in zip(mixed, own, before, strict=True)]
+        before = [b + v for b, v in zip(before, values[row], strict=True)]
+    return [number for row in range(count) for number in values.get(row, [0.0] * columns)]

@@ -13,7 +13,7 @@ from fedmedclip.protocol.codecs.contraction import energy, energy_of
 from fedmedclip.protocol.codecs.error_feedback import compress
 from fedmedclip.protocol.heads.head import HeadSpecification, TensorSpecification
 from fedmedclip.protocol.heads.shared_heads import shared_head_specification
-from tests.protocol.codecs.codec_examples import PRESETS, noise
+from tests.protocol.codecs.codec_examples import PRESETS, noise, of_its_kind
 
 METHODS = ["fedmedclip", "facmic", "whitened-memory", "linear-probe"]
 DELTA_CODECS = [name for name in PRESETS if name != "paper-fp16-zlib"]
@@ -64,9 +64,12 @@ def made(specification, kinds, seed):
     """Return arrays of the given kinds in turn."""
     generator = np.random.default_rng(seed)
     return {
-        tensor.name: np.asarray(
-            KINDS[kinds[number % len(kinds)]](tensor.shape or (1,), generator), np.float32
-        ).reshape(tensor.shape)
+        tensor.name: of_its_kind(
+            tensor,
+            np.asarray(
+                KINDS[kinds[number % len(kinds)]](tensor.shape or (1,), generator), np.float32
+            ).reshape(tensor.shape),
+        )
         for number, tensor in enumerate(specification.tensors)
     }
 
@@ -80,13 +83,15 @@ def specifications(draw):
         tensors.append(TensorSpecification(f"{number}.matrix", (rows, columns)))
         vectors = draw(st.integers(0, 2))
         tensors += [TensorSpecification(f"{number}.vector{other}", (rows,)) for other in range(vectors)]
+        if draw(st.booleans()):
+            tensors.append(TensorSpecification(f"{number}.square", (columns, columns), symmetric=True))
     alone = draw(st.integers(1, 50))
     return HeadSpecification((*tensors, TensorSpecification("alone", (alone,), measured=draw(st.booleans()))))
 
 
 def smallest_said(name):
     """Return the largest value that a codec may leave out as if it were zero."""
-    if name in ("auto:bytes=256", "auto:bytes=400"):
+    if name in ("auto:bytes=256", "auto:bytes=400", "moments:bytes=400"):
         return np.inf  # So small a budget may hold nothing of a head.
     return 2.0**-24 if name == "fp16" else 2.0**-60
 
@@ -125,6 +130,7 @@ def test_every_codec_contracts_whatever_it_is_given(specification, name, kinds, 
         *(("lowrank", size) for size in (8, 16, 24, 64)),
         ("lowrank:rank=2,bits=2", 16),
         ("auto:bytes=400", 24),
+        pytest.param("moments:bytes=300", 8, marks=pytest.mark.slow),
         ("sign", 24),
         ("topk", 24),
     ],
@@ -143,7 +149,7 @@ def test_residuals_stay_bounded_over_many_rounds(name, method, size):
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
-@pytest.mark.parametrize("name", ["lowrank", "auto:bytes=1460"])
+@pytest.mark.parametrize("name", ["lowrank", "auto:bytes=1460", "moments"])
 def test_a_lasting_difference_arrives_at_full_size(name, kind):
     """256 x 256: one difference is to be sent, again and again what is missing of it."""
     specification = shared_head_specification("fedmedclip", 256)
