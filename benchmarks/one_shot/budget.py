@@ -17,7 +17,9 @@ def settings_within(budget: int | None, peer: Peer, size: int, message: Size) ->
     """Return the settings whose `message` takes at most `budget` bytes (None: everything, in float32).
 
     For embeddings of `size` values. Of each kind, random directions, low rank, several means, and each number
-    of bits, it is the largest that fits; a kind of which nothing fits is left out.
+    of bits, it is the largest that fits; a kind of which nothing fits is left out. Low ranks and means are
+    turned into as many random directions as there are dimensions: embeddings have a few large values, which
+    few bits would cut off.
     """
     if budget is None:
         return [Setting()]
@@ -25,9 +27,9 @@ def settings_within(budget: int | None, peer: Peer, size: int, message: Size) ->
         (lambda bits, number: Setting(bits, directions=number), size)
     ]
     if peer.has_matrix:
-        kinds.append((lambda bits, number: Setting(bits, rank=number), min(MOST_RANK, size)))
+        kinds.append((lambda bits, number: Setting(bits, size, rank=number), min(MOST_RANK, size)))
     if peer.parts:
-        kinds.append((lambda bits, number: Setting(bits, parts=number), MOST_PARTS))
+        kinds.append((lambda bits, number: Setting(bits, size, parts=number), MOST_PARTS))
     found = [
         _largest_within(budget, [kind(bits, number) for number in range(1, most + 1)], message)
         for bits in BITS

@@ -78,7 +78,7 @@ def compare_all(options: argparse.Namespace, console: Console) -> None:
 
 def _run(row: Contender, key: Key, on_round: Callable[[], None]) -> Run:
     found = row.run(key.case, on_round)
-    return Run(key, list(map(int, found.answers)), found.uplink_bytes, found.sent_as, row.rounds)
+    return Run(key, found.answers, found.uplink_bytes, found.sent_as, row.rounds)
 
 
 def _keys(row: Contender, study: Study, labels: Sequence[Labels], seeds: Sequence[int]) -> list[Key]:
@@ -110,7 +110,7 @@ def _write(options: argparse.Namespace, rows: list[Row], reference: str, console
     )
     write_new_file(options.out / "one-shot.json", encoded + b"\n")
     write_new_file(options.out / "one-shot.md", written.encode())
-    console.print(written, highlight=False, markup=False)
+    console.print(written, highlight=False, markup=False, soft_wrap=True)
     console.print(f"{visible(options.out)}: one-shot.json, one-shot.md", highlight=False, markup=False)
 
 

@@ -30,10 +30,15 @@ _MOST_ROUNDS = 1_000_000
 
 
 class Contender(Protocol):
-    """Who answers. `label` names a row, `rounds` is how often each site sends."""
+    """Who answers."""
 
-    label: str
-    rounds: int
+    @property
+    def label(self) -> str:
+        """The row's name."""
+
+    @property
+    def rounds(self) -> int:
+        """How often each site sends."""
 
     def run(self, case: Case, on_round: Callable[[], None]) -> Answered:
         """Answer the test images of a case, whose way and method count for nothing."""

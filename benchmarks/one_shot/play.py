@@ -6,7 +6,6 @@ from functools import cache
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from benchmarks.one_shot.budget import settings_within
 from benchmarks.one_shot.linear import Doubles, Linear
@@ -20,11 +19,13 @@ from fedmedclip.simulation.federation.virtual_sites import Indices, VirtualSite
 from fedmedclip.simulation.newcomer.labels import Labels
 from fedmedclip.simulation.newcomer.study import Case, Study, everyone_takes_part
 
+CONSTANT = "; constant "
+
 
 class Answered(NamedTuple):
     """The class that each test image is called by, the largest uplink of a site, and how it was sent."""
 
-    answers: npt.NDArray[np.int64]
+    answers: list[int]
     uplink_bytes: int
     sent_as: str
 
@@ -52,14 +53,16 @@ class OneShot:
 
         A newcomer with labelled images joins as one more member: it sends its statistics as the others do.
         """
-        member = case.site != GLOBAL_TEST and everyone_takes_part(case)
         everyone = everyone_takes_part(case)
+        member = everyone and case.site != GLOBAL_TEST
         key = case.seed, *((None, "all") if everyone else (case.site, case.labels)), member
         if key not in self._kept:
             self._kept[key] = self._federation(self.study.members(case), case.seed, for_members=member)
         federation = self._kept[key]
         embeddings = unit_rows(self.study.test(case).embeddings).astype(np.float64)
-        return Answered(federation.classifier.answers(embeddings), federation.uplink_bytes, federation.words)
+        return Answered(
+            federation.classifier.answers(embeddings).tolist(), federation.uplink_bytes, federation.words
+        )
 
     def _federation(self, members: Sequence[VirtualSite], seed: int, *, for_members: bool) -> _Federation:
         """Let the members send, with the setting and the constant that are best for whom they are meant.
@@ -93,7 +96,7 @@ class OneShot:
         return _Federation(
             sender.classifiers(sent(setting), setting)[constant],
             max(one.size for one in sent(setting)),
-            f"{setting.words()}; constant {constant:g}",
+            f"{setting.words()}{CONSTANT}{constant:g}",
         )
 
     def _scores(

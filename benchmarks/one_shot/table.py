@@ -1,5 +1,6 @@
 """From answers to rows: means over sites and seeds, and paired tests by group against one of them."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
@@ -8,6 +9,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.one_shot.play import CONSTANT
 from fedmedclip.protocol.seeds import derive_seed
 from fedmedclip.simulation.accuracy.document import Heading, Item, Table, Text, to_markdown
 from fedmedclip.simulation.accuracy.significance import Comparison, compare, holm
@@ -63,12 +65,12 @@ class Cell(msgspec.Struct, frozen=True):
 
 
 class Row(msgspec.Struct, frozen=True):
-    """A contender: the most that a site sends in bytes, as what, in how many rounds, and cells by column."""
+    """A contender: what a site sends, in how many rounds, how often as what, and the cells by column."""
 
     contender: str
     uplink_bytes: int
     rounds: int
-    sent_as: list[str]
+    sent_as: dict[str, int]
     cells: dict[str, Cell]
 
 
@@ -88,51 +90,33 @@ class Evidence:
 
 def make_rows(evidence: Evidence, reference: str) -> list[Row]:
     """Return a row for each contender; p-values are corrected (Holm) over all rows of a column."""
-    keys = sorted(evidence.runs, key=lambda key: (key.seed, key.site))
-    labels = list(dict.fromkeys(key.contender for key in evidence.runs))
-    places = _places(evidence.runs)
-    comparisons: dict[str, dict[str, Comparison]] = {}
-    for place in places:
-        at_place = [key for key in keys if key.place == place]
-        groups = np.concatenate(
-            [evidence.study.groups(key.case) for key in at_place if key.contender == reference]
-        )
-        right = {
-            label: np.concatenate([evidence.right(key) for key in at_place if key.contender == label])
-            for label in labels
-        }
-        comparisons[place] = holm(
+    keys: dict[tuple[str, str], list[Key]] = {}
+    for key in sorted(evidence.runs, key=lambda key: (key.seed, key.site)):
+        keys.setdefault((key.contender, key.place), []).append(key)
+    contenders = list(dict.fromkeys(key.contender for key in evidence.runs))
+    places = sorted({place for _, place in keys}, key=_order)
+    comparisons = {
+        place: holm(
             {
-                label: compare(
-                    right[label],
-                    right[reference],
-                    groups,
-                    derive_seed(0, purpose=f"bootstrap one-shot {label} {place}"),
-                )
-                for label in labels
-                if label != reference
+                contender: _compared(evidence, keys[contender, place], keys[reference, place])
+                for contender in contenders
+                if contender != reference
             }
         )
-    return [
-        Row(
-            label,
-            max(run.uplink_bytes for key, run in evidence.runs.items() if key.contender == label),
-            next(run.rounds for key, run in evidence.runs.items() if key.contender == label),
-            sorted({run.sent_as for key, run in evidence.runs.items() if key.contender == label} - {""}),
-            {
-                place: _cell(
-                    [
-                        float(evidence.right(key).mean())
-                        for key in keys
-                        if (key.contender, key.place) == (label, place)
-                    ],
-                    comparisons[place].get(label),
-                )
-                for place in places
-            },
+        for place in places
+    }
+    rows = []
+    for contender in contenders:
+        runs = [run for key, run in evidence.runs.items() if key.contender == contender]
+        cells = {
+            place: _cell(evidence, keys[contender, place], comparisons[place].get(contender))
+            for place in places
+        }
+        largest = max(run.uplink_bytes for run in runs)
+        rows.append(
+            Row(contender, largest, runs[0].rounds, dict(Counter(run.sent_as for run in runs)), cells)
         )
-        for label in labels
-    ]
+    return rows
 
 
 def accuracy_table(rows: Sequence[Row]) -> Table:
@@ -150,6 +134,20 @@ def accuracy_table(rows: Sequence[Row]) -> Table:
             for row in rows
         ],
     )
+
+
+def message_table(rows: Sequence[Row]) -> Table:
+    """Return how often each setting of a peer was used, constants aside."""
+    cells = []
+    for row in rows:
+        settings: Counter[str] = Counter()
+        for words, times in row.sent_as.items():
+            setting, _, constant = words.partition(CONSTANT)
+            settings[setting] += times if constant else 0
+        used = [f"{setting} ({times})" for setting, times in settings.most_common() if times]
+        if used:
+            cells.append([row.contender, "; ".join(used)])
+    return Table(["", "sent as"], cells, words=2)
 
 
 def paired_table(rows: Sequence[Row], reference: str) -> Table:
@@ -175,8 +173,14 @@ def page(rows: Sequence[Row], reference: str, command: str) -> str:
     items: list[Item] = [
         Text(command, code=True),
         Heading("Accuracy"),
-        Text("Mean and standard deviation over the sites and seeds; bytes are the most that a site sends."),
+        Text(
+            "Mean and standard deviation over the sites and seeds. Bytes are those of the largest message "
+            "of a site, and of the product's methods what a site's updates take over all rounds, on average."
+        ),
         accuracy_table(rows),
+        Heading("Messages"),
+        Text("How the peers' statistics were sent, and in how many of the federations."),
+        message_table(rows),
         Heading("Paired tests"),
         Text(f"Beside {reference}, on the same images, by group."),
         paired_table(rows, reference),
@@ -188,11 +192,23 @@ def _accuracy(cell: Cell) -> str:
     return f"{100 * cell.accuracy:.1f} ± {100 * cell.accuracy_std:.1f}"
 
 
-def _cell(accuracies: Sequence[float], comparison: Comparison | None) -> Cell:
+def _compared(evidence: Evidence, keys: Sequence[Key], others: Sequence[Key]) -> Comparison:
+    """Compare two contenders on the same images; sites and seeds come in the same order."""
+    first = keys[0]
+    return compare(
+        np.concatenate([evidence.right(key) for key in keys]),
+        np.concatenate([evidence.right(key) for key in others]),
+        np.concatenate([evidence.study.groups(key.case) for key in keys]),
+        derive_seed(0, purpose=f"bootstrap one-shot {first.contender} {first.place}"),
+    )
+
+
+def _cell(evidence: Evidence, keys: Sequence[Key], comparison: Comparison | None) -> Cell:
+    accuracies = [float(evidence.right(key).mean()) for key in keys]
     spread = stdev(accuracies) if len(accuracies) > 1 else 0.0
     return Cell(round(fmean(accuracies), 6), round(spread, 6), len(accuracies), comparison)
 
 
-def _places(runs: Mapping[Key, Run]) -> list[str]:
-    found = dict.fromkeys(key.place for key in runs)
-    return sorted(found, key=lambda place: (place == ELSEWHERE, place != MEMBERS, len(place), place))
+def _order(place: str) -> tuple[bool, bool, int, str]:
+    """Members come first, then newcomers with ever more labels, then images of no site."""
+    return place == ELSEWHERE, place != MEMBERS, len(place), place

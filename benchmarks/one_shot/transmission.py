@@ -6,6 +6,7 @@ Update. Whole numbers go as they are, in two bytes each.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 
 import msgspec
 import numpy as np
@@ -25,7 +26,7 @@ from fedmedclip.protocol.seeds import derive_seed
 from fedmedclip.simulation.federation.plan import FEDERATION, derived_key
 
 FLOAT_BITS = 32
-_FACTOR, _REST = " factor", " rest"
+_FACTOR, _REST, _DIAGONAL = " factor", " rest", " diagonal"
 _SITE = "site"
 
 
@@ -62,6 +63,7 @@ class Sent:
     size: int
 
 
+@cache
 def random_directions(size: int, number: int, seed: int) -> Doubles:
     """Return orthonormal columns (D, m), drawn from the federation's seed: nobody has to send them."""
     draw = np.random.Generator(np.random.Philox(derive_seed(seed, purpose="one-shot directions")))
@@ -94,13 +96,17 @@ def update_bytes(payload: bytes, images: int) -> int:
 
 
 def _packed(statistics: Statistics, rank: int | None) -> NamedArrays:
-    """Return the arrays as they are encoded: of a symmetric one the rows of its triangle, or a factor."""
+    """Return the arrays as they are encoded: of a symmetric one diagonal and triangle, or a factor.
+
+    The diagonal is much larger than the rest: in the same rows few bits would cut it off.
+    """
     packed: dict[str, Doubles] = {}
     for name, array in statistics.arrays.items():
         if name not in statistics.symmetric:
             packed[name] = array
         elif rank is None:
-            packed |= {f"{name} {row}": array[row, : row + 1] for row in range(len(array))}
+            packed[name + _DIAGONAL] = np.diag(array)
+            packed |= {f"{name} {row}": array[row, :row] for row in range(1, len(array))}
         else:
             values, vectors = np.linalg.eigh(array)
             leading = np.maximum(values[::-1][:rank], 0)
@@ -120,9 +126,9 @@ def _unpacked(decoded: NamedArrays, statistics: Statistics) -> Mapping[str, Doub
             arrays[name] = _with_rest(doubles[name + _FACTOR], float(doubles[name + _REST][0]))
         else:
             triangle = np.zeros(array.shape)
-            for row in range(len(array)):
-                triangle[row, : row + 1] = doubles[f"{name} {row}"]
-            arrays[name] = triangle + np.tril(triangle, -1).T
+            for row in range(1, len(array)):
+                triangle[row, :row] = doubles[f"{name} {row}"]
+            arrays[name] = triangle + triangle.T + np.diag(doubles[name + _DIAGONAL])
     return arrays
 
 
