@@ -127,7 +127,7 @@ def accuracy_table(rows: Sequence[Row]) -> Table:
         [
             [
                 row.contender,
-                f"{row.uplink_bytes:,}" if row.rounds else "0",
+                f"{row.uplink_bytes:,}",
                 str(row.rounds),
                 *(_accuracy(row.cells[place]) for place in places),
             ]
