@@ -20,11 +20,11 @@ from fedmedclip.protocol.codecs.subspace import solved
 LARGEST_RANK = 64
 LARGEST_WEIGHT = 255
 _WHOLE_WEIGHT = 64
-# Squared steps in squared units. With 1 more directions are lost than sums gain by it, with 4 it is the other
-# way round: agreement of discriminants from exact and from decoded statistics.
+# Squared steps in squared units. With less, sums get so coarse that a rare class's mean is longer by noise than
+# by what it says, and a discriminant turns against it; with more, directions are lost, which it needs as well.
 _SQUARED_STEP = 2.0
-# A direction whose values are less than half a step, in the root of their mean square, is mostly zeros.
-_LEAST_STEPS = 0.5
+# A direction whose values are less than a third of a step, in the root of their mean square, is mostly zeros.
+_LEAST_STEPS = 0.35
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]

@@ -79,7 +79,7 @@ def shared_arrays(size: int, classes: int) -> HeadSpecification:
             marks_array(),
             evidence_array(),
             TensorSpecification("class_sums", (classes, size)),
-            TensorSpecification("scatter", (size, size)),
+            TensorSpecification("scatter", (size, size), symmetric=True),
         )
     )
 
