@@ -21,7 +21,7 @@ def noise_multiplier(epsilon: float, delta: float) -> float:
     InvalidInputError unless epsilon is positive and finite and delta lies between 0 and 1.
     """
     _check(epsilon, delta)
-    return _least(lambda multiplier: delta_of(multiplier, epsilon) <= delta)
+    return least(lambda multiplier: delta_of(multiplier, epsilon) <= delta)
 
 
 def epsilon_of(noise_multiplier: float, delta: float) -> float:
@@ -34,7 +34,7 @@ def epsilon_of(noise_multiplier: float, delta: float) -> float:
     _check_delta(delta)
     if delta_of(noise_multiplier, 0.0) <= delta:
         return 0.0
-    return _least(lambda epsilon: delta_of(noise_multiplier, epsilon) <= delta)
+    return least(lambda epsilon: delta_of(noise_multiplier, epsilon) <= delta)
 
 
 def delta_of(noise_multiplier: float, epsilon: float) -> float:
@@ -45,14 +45,14 @@ def delta_of(noise_multiplier: float, epsilon: float) -> float:
     return max(0.0, math.exp(_log_normal(half - shift)) - math.exp(epsilon + _log_normal(-half - shift)))
 
 
-def _least(holds: Callable[[float], bool]) -> float:
-    """Return the least positive number for which `holds`, to 12 digits; it must hold from there on."""
+def least(holds: Callable[[float], bool], precision: float = 1e-12) -> float:
+    """Return the least positive number for which `holds`, not below it; it must hold from there on."""
     low, high = 1.0, 1.0
     while not holds(high):
         high *= 2.0
     while holds(low):
         low /= 2.0
-    while high - low > 1e-12 * high:
+    while high - low > precision * high:
         middle = (low + high) / 2.0
         low, high = (low, middle) if holds(middle) else (middle, high)
     return high
