@@ -33,9 +33,10 @@ HEAVY = {
 }
 LEARNING = "edge_client/learning"
 MAY_USE_TORCH = {
-    f"{LEARNING}/{name}.py" for name in ("layers", "losses", "masked_linear", "optimizers", "settled_norms")
+    f"{LEARNING}/{name}.py"
+    for name in ("layers", "losses", "masked_linear", "optimizers", "private_gradients", "settled_norms")
 }
-MAY_USE_TORCH |= {f"{LEARNING}/training.py", f"{LEARNING}/methods"}
+MAY_USE_TORCH |= {f"{LEARNING}/private_round.py", f"{LEARNING}/training.py", f"{LEARNING}/methods"}
 
 
 # The rooms inside the large rooms, floor by floor: each may import those below it, never beside or above it.

@@ -56,9 +56,10 @@ def noise_of_one_among(epsilon: float, delta: float, releases: int) -> float:
 def noise_of_steps(
     epsilon: float, delta: float, sampling_rate: float, steps: int, beside: tuple[GaussianSteps, ...] = ()
 ) -> float:
-    """Return the noise multiplier of each of so many sampled steps, which cost (epsilon, delta) with `beside`.
+    """Return the noise multiplier of each of so many sampled steps, such that all cost (epsilon, delta).
 
-    Raises InvalidInputError where `beside` alone costs more, and as `epsilon_spent` does.
+    `beside` is what is released with them. Raises InvalidInputError where that alone costs more, and as
+    `epsilon_spent` does.
     """
     if epsilon_spent(beside, delta) >= epsilon:
         raise InvalidInputError(f"a budget of epsilon {epsilon:g} leaves nothing for training")

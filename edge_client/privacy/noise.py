@@ -11,6 +11,7 @@ from __future__ import annotations
 import hmac
 import math
 import secrets
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +37,14 @@ def release_key(secret: bytes, *parts: bytes) -> bytes:
     for part in parts:
         digest.update(len(part).to_bytes(8, "little") + part)
     return digest.digest()
+
+
+class Noise(Protocol):
+    """What draws noise: `SecretNoise` at a site; in an experiment numpy's Generator does."""
+
+    def random(self, size: Size = 1) -> Floats: ...
+    def standard_normal(self, size: Size = 1) -> Floats: ...
+    def normal(self, loc: float = 0.0, scale: float = 1.0, size: Size = 1) -> Floats: ...
 
 
 class SecretNoise:
