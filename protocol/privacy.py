@@ -51,6 +51,10 @@ class PrivacySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         )
 
 
+NO_DEMAND = PrivacySettings()
+"""Of a site whose operator asks for nothing beside the plan."""
+
+
 def stricter(plan: PrivacyTerms | None, own: PrivacyTerms | None) -> PrivacyTerms | None:
     """Return what meets both demands; how gradients are clipped and sampled is the plan's if it has terms."""
     if plan is None or own is None:

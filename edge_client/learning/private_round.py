@@ -6,7 +6,6 @@ statistics of batch norms. The private head learns as ever, on the shared head t
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -41,11 +40,6 @@ class PrivateSteps:
     noise_multiplier: float
     images: int
     noise: SecretNoise
-
-
-def steps_of_round(settings: TrainingSettings, sampling_rate: float) -> int:
-    """Return how many steps a round has: as set, or as many as see each unit once per epoch on average."""
-    return settings.local_steps or math.ceil(settings.local_epochs / sampling_rate - 1e-9)
 
 
 def train_shared_privately(
@@ -90,7 +84,7 @@ def train_shared_privately(
         start = {name: head[name].detach().clone() for name in head if head[name].requires_grad}
         optimizer = new_optimizer(head, {}, settings, round_number)
         units = int(how.members.max()) + 1 if len(how.members) else 0
-        steps = steps_of_round(settings, how.sampling_rate)
+        steps = settings.steps_at(how.sampling_rate)
         expected = how.sampling_rate * max(1, how.images)
         for step in range(steps):
             chosen = np.flatnonzero(how.noise.random(units) < how.sampling_rate)

@@ -21,8 +21,8 @@ from fedmedclip.protocol.errors import InvalidInputError
 _DISCRETIZATION = 1e-3
 # A thousandth more noise than is needed costs nothing that anybody would notice.
 _PRECISION = 1e-3
-COUNT_SHARE = 1 / 16
-"""How much of a budget, as inverse variance, the number of images takes where gradients take the rest."""
+# Of a budget, as inverse variance: what the number of images takes where gradients take the rest.
+_COUNT_SHARE = 1 / 16
 
 
 class GaussianSteps(msgspec.Struct, frozen=True, array_like=True):
@@ -50,6 +50,11 @@ def epsilon_spent(releases: Sequence[GaussianSteps], delta: float) -> float:
 def noise_of_one_among(epsilon: float, delta: float, releases: int) -> float:
     """Return the noise multiplier of each of so many plain Gaussian releases, which cost (epsilon, delta)."""
     return noise_multiplier(epsilon, delta) * math.sqrt(releases)
+
+
+def noise_of_count(epsilon: float, delta: float) -> float:
+    """Return the noise multiplier of the number of images, where most of the budget is for gradients."""
+    return noise_multiplier(epsilon, delta) / math.sqrt(_COUNT_SHARE)
 
 
 @lru_cache(maxsize=64)
