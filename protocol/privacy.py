@@ -55,6 +55,22 @@ NO_DEMAND = PrivacySettings()
 """Of a site whose operator asks for nothing beside the plan."""
 
 
+def read_privacy(label: str, text: str) -> PrivacySettings:
+    """Return the settings in a text such as `epsilon=8,delta=1e-5,unit=patient`.
+
+    Raises InvalidInputError, which begins with `label`, for anything else, and where epsilon is missing.
+    """
+    given = [part.partition("=") for part in text.split(",")]
+    values = {name.strip(): value.strip() for name, _, value in given}
+    try:
+        found = msgspec.convert(values, PrivacySettings, strict=False)
+    except msgspec.ValidationError as error:
+        raise InvalidInputError(f"{label} {text!r}: {error}; write epsilon=8,delta=1e-5") from error
+    if found.epsilon is None:
+        raise InvalidInputError(f"{label} {text!r} says no epsilon; write epsilon=8,delta=1e-5")
+    return found
+
+
 def stricter(plan: PrivacyTerms | None, own: PrivacyTerms | None) -> PrivacyTerms | None:
     """Return what meets both demands; how gradients are clipped and sampled is the plan's if it has terms."""
     if plan is None or own is None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import msgspec
 import numpy as np
 import torch
 
@@ -98,8 +97,3 @@ def train_shared_privately(
                 progress(step + 1, steps)
         assert all(weight.grad is not None for weight in weights_of(head))
         return arrays_of(head, specification)
-
-
-def private_head_settings(settings: TrainingSettings) -> TrainingSettings:
-    """Return the settings with which `train_round` trains the private head on a shared head that stands."""
-    return msgspec.structs.replace(settings, shared_learning_rate=0.0)

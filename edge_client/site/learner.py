@@ -103,7 +103,7 @@ class SiteLearner:
         self._counted = _Counted(encoded_images=encoded_images())
         self._reference = reference_of(bundle)
         self._private = PrivateLearning(
-            privacy, state.ledger, features, bundle, self._reference, self._settings
+            privacy, state.ledger, features, bundle, self._reference, self._settings, threads
         )
         self.samples = len(features.train.labels)
 
@@ -138,7 +138,7 @@ class SiteLearner:
         settings, release = self._settings(plan), None
         if self._private.asked(plan):
             release = self._private.release(plan, shared, round_number, target) or shared
-            settings = msgspec.structs.replace(settings, shared_learning_rate=0.0)
+            settings = settings.of_private_head()
             if not sends_statistics(plan.method):
                 shared = release
         with (

@@ -11,19 +11,17 @@ import msgspec
 
 from fedmedclip.edge_client.features.labelled import SiteFeatures
 from fedmedclip.edge_client.features.references import Reference
-from fedmedclip.edge_client.learning.method import ClosedFormMethod, TrainedMethod, trainable_method
-from fedmedclip.edge_client.learning.settings import TrainingSettings
-from fedmedclip.edge_client.learning.training import Floats
-from fedmedclip.edge_client.privacy.accounting import (
-    GaussianSteps,
-    noise_of_count,
-    noise_of_one_among,
-    noise_of_steps,
-    require_accountant,
+from fedmedclip.edge_client.learning.method import TrainedMethod, trainable_method
+from fedmedclip.edge_client.learning.private_release import (
+    LEAST_NUMBER,
+    Floats,
+    TrainingImages,
+    make_release,
+    steps_of_release,
 )
-from fedmedclip.edge_client.privacy.mechanism import epsilon_of
+from fedmedclip.edge_client.learning.settings import TrainingSettings
+from fedmedclip.edge_client.privacy.accounting import GaussianSteps, require_accountant
 from fedmedclip.edge_client.privacy.noise import SecretNoise, release_key
-from fedmedclip.edge_client.privacy.units import ProtectedUnits, protected_units
 from fedmedclip.edge_client.site.budget import Budget
 from fedmedclip.edge_client.site.ledger import Ledger, Release
 from fedmedclip.edge_client.site.roles import PrivateSide
@@ -33,9 +31,6 @@ from fedmedclip.protocol.heads.head import NamedArrays, head_digest
 from fedmedclip.protocol.heads.shared_heads import usual_releases
 from fedmedclip.protocol.messages import Plan, PrivacyTerms
 from fedmedclip.protocol.privacy import PrivacySettings, stricter
-
-UNKNOWN_NUMBER = 1
-"""What a site says of its number of images before a noisy number was released in a run."""
 
 
 class PrivateLearning:
@@ -49,6 +44,7 @@ class PrivateLearning:
         bundle: Bundle,
         reference: Reference | None,
         settings: Callable[[Plan], TrainingSettings],
+        threads: int,
     ) -> None:
         self._own = own
         self._ledger = ledger
@@ -57,6 +53,7 @@ class PrivateLearning:
         self._bundle = bundle
         self._reference = reference
         self._settings = settings
+        self._threads = threads
         self._newest: Release | None = None
 
     def asked(self, plan: Plan) -> bool:
@@ -70,7 +67,7 @@ class PrivateLearning:
         release = self._newest if self._newest is not None and self._newest.run == plan.number else None
         cannot = self.cannot(plan)
         withheld = cannot or self._budget.refusal(plan.number, self._steps(plan), self._terms(plan))
-        return PrivateSide(self._told(plan) or UNKNOWN_NUMBER, cannot, withheld, release)
+        return PrivateSide(self._told(plan) or LEAST_NUMBER, cannot, withheld, release)
 
     def cannot(self, plan: Plan) -> str:
         """Return why this site cannot keep to the terms of a run at all; empty where it can.
@@ -107,22 +104,36 @@ class PrivateLearning:
         self._newest = None
         if self.cannot(plan):
             return None
-        terms, units = self._terms(plan), self._units(plan)
-        digest = self._digest(plan, terms, units, shared, round_number)
+        part, terms = self._features.train, self._terms(plan)
+        images = TrainingImages(
+            part.embeddings,
+            part.labels,
+            self._features.train_groups,
+            self._bundle.class_embeddings,
+            self._bundle.manifest.logit_scale,
+            self._reference,
+        )
+        digest = self._digest(plan, terms, images, shared, round_number)
         known = next((found for found in self._ledger.releases() if found.digest == digest), None)
         steps = known.steps if known else self._steps(plan)
         if known is None and self._budget.refusal(plan.number, steps, terms):
             return None
-        noise = SecretNoise(release_key(self._ledger.secret(), digest))
-        if isinstance(trainable_method(plan.method), ClosedFormMethod):
-            trained, images = self._statistics(plan, terms, units, noise)
-        else:
-            images = self._count(plan, units, steps, noise)
-            trained = self._gradients(
-                plan, terms, units, shared, round_number, target, steps[-1], images, noise
-            )
+        trained, told = make_release(
+            plan.method,
+            shared,
+            images,
+            terms,
+            self._settings(plan),
+            steps,
+            SecretNoise(release_key(self._ledger.secret(), digest)),
+            round_number=round_number,
+            # With more than one kind of steps the number is drawn with them, the same each time.
+            told=self._told(plan) if len(steps) == 1 else None,
+            target=target,
+            threads=self._threads,
+        )
         report = known.report if known else self._budget.report(plan.number, steps, terms)
-        self._newest = Release(digest, plan.number, round_number, steps, images, report)
+        self._newest = Release(digest, plan.number, round_number, steps, told, report)
         return trained
 
     def _terms(self, plan: Plan) -> PrivacyTerms:
@@ -132,108 +143,34 @@ class PrivateLearning:
         return found
 
     def _steps(self, plan: Plan) -> tuple[GaussianSteps, ...]:
-        """Return how the next update of a run is released: first the number of images, where none is told.
-
-        Raises InvalidInputError for a training setting that is unknown.
-        """
-        terms = self._terms(plan)
-        if isinstance(trainable_method(plan.method), ClosedFormMethod):
-            return (GaussianSteps(noise_of_one_among(terms.epsilon, terms.delta, terms.releases)),)
-        settings, rate = self._settings(plan), terms.sampling_rate
-        number = settings.steps_at(rate)
-        count = GaussianSteps(noise_of_count(terms.epsilon, terms.delta))
-        multiplier = noise_of_steps(terms.epsilon, terms.delta, rate, number * terms.releases, (count,))
-        steps = GaussianSteps(multiplier, rate, number)
-        return (count, steps) if self._told(plan) is None else (steps,)
+        """Return how the next update of a run is released. Raises InvalidInputError as `steps_of_release`."""
+        told = self._told(plan) is not None
+        return steps_of_release(plan.method, self._terms(plan), self._settings(plan), told=told)
 
     def _told(self, plan: Plan) -> int | None:
         """Return the noisy number of images that was released last in a run, if any was."""
         told = [release.images for release in self._ledger.releases() if release.run == plan.number]
         return told[-1] if told else None
 
-    def _count(
-        self, plan: Plan, units: ProtectedUnits, steps: tuple[GaussianSteps, ...], noise: SecretNoise
-    ) -> int:
-        """Return the number of images that is told with gradients: drawn with the first of a run."""
-        if len(steps) == 1:
-            told = self._told(plan)
-            assert told is not None
-            return told
-        drawn = units.most_images * steps[0].noise_multiplier * float(noise.standard_normal(1)[0])
-        return max(UNKNOWN_NUMBER, round(len(units.rows) + drawn))
-
-    def _units(self, plan: Plan) -> ProtectedUnits:
-        terms = self._terms(plan)
-        return protected_units(self._features.train_groups, terms.unit, terms.images_per_patient)
-
     def _digest(
         self,
         plan: Plan,
         terms: PrivacyTerms,
-        units: ProtectedUnits,
+        images: TrainingImages,
         shared: NamedArrays,
         round_number: int,
     ) -> bytes:
         """Return the digest of all that a release is made of: another where anything is another."""
-        part, digest = self._features.train, hashlib.sha256()
+        units, digest = images.units(terms), hashlib.sha256()
         for value in (
             plan.identity,
             plan.method.encode(),
             str(round_number).encode(),
             msgspec.msgpack.encode((terms, self._settings(plan))),
             head_digest(shared),
-            part.embeddings[units.rows].tobytes(),
-            part.labels[units.rows].tobytes(),
+            images.embeddings[units.rows].tobytes(),
+            images.labels[units.rows].tobytes(),
             units.members.tobytes(),
         ):
             digest.update(len(value).to_bytes(8, "little") + value)
         return digest.digest()
-
-    def _statistics(
-        self, plan: Plan, terms: PrivacyTerms, units: ProtectedUnits, noise: SecretNoise
-    ) -> tuple[NamedArrays, int]:
-        method, part = trainable_method(plan.method), self._features.train
-        assert isinstance(method, ClosedFormMethod)
-        assert method.private_statistics is not None
-        multiplier = noise_of_one_among(terms.epsilon, terms.delta, terms.releases)
-        alone = msgspec.structs.replace(terms, epsilon=epsilon_of(multiplier, terms.delta))
-        arrays, images = method.private_statistics(
-            method.taken(part.embeddings[units.rows]),
-            part.labels[units.rows],
-            units.members,
-            self._bundle.class_embeddings,
-            alone,
-            self._reference,
-            noise,
-        )
-        return arrays, max(UNKNOWN_NUMBER, images)
-
-    def _gradients(
-        self,
-        plan: Plan,
-        terms: PrivacyTerms,
-        units: ProtectedUnits,
-        shared: NamedArrays,
-        round_number: int,
-        target: Floats | None,
-        steps: GaussianSteps,
-        images: int,
-        noise: SecretNoise,
-    ) -> NamedArrays:
-        from fedmedclip.edge_client.learning.private_round import PrivateSteps, train_shared_privately
-
-        method, part = trainable_method(plan.method), self._features.train
-        assert isinstance(method, TrainedMethod)
-        rate, multiplier = steps.sampling_rate, steps.noise_multiplier
-        return train_shared_privately(
-            method,
-            shared,
-            part.embeddings[units.rows],
-            part.labels[units.rows],
-            self._bundle.class_embeddings,
-            self._bundle.manifest.logit_scale,
-            self._settings(plan),
-            PrivateSteps(units.members, rate, terms.clip_norm, multiplier, images, noise),
-            round_number=round_number,
-            target=target,
-        )

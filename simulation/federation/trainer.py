@@ -10,10 +10,15 @@ from fedmedclip.edge_client.learning.floors import train_within
 from fedmedclip.edge_client.learning.private_state import initial_private_state, private_state_specification
 from fedmedclip.edge_client.site.roles import Contribution
 from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays
-from fedmedclip.protocol.heads.shared_heads import initial_shared_head, shared_head_specification
+from fedmedclip.protocol.heads.shared_heads import (
+    initial_shared_head,
+    sends_statistics,
+    shared_head_specification,
+)
 from fedmedclip.protocol.seeds import derive_seed
 from fedmedclip.simulation.federation.feature_pool import FeaturePool
 from fedmedclip.simulation.federation.plan import FederationPlan
+from fedmedclip.simulation.federation.private_sites import private_release, told_images
 from fedmedclip.simulation.federation.targets import PublishedTarget
 from fedmedclip.simulation.federation.virtual_sites import VirtualSite
 
@@ -71,6 +76,12 @@ class Trainer:
             return derive_seed(self.plan.seed, site=site.name, round_number=round_number, purpose=purpose)
 
         target = None if self.target is None else self.target.draw(seed_for("reference"))
+        settings, release = self.plan.settings, None
+        if self.plan.privacy is not None:
+            release, _ = private_release(self.plan, pool, site, shared, round_number, target, self._reference)
+            settings = settings.of_private_head()
+            if not sends_statistics(self.plan.method):
+                shared = release
 
         def train(embeddings: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> "TrainedHeads":
             return train_round(
@@ -81,23 +92,30 @@ class Trainer:
                 labels,
                 pool.class_embeddings,
                 pool.logit_scale,
-                self.plan.settings,
+                settings,
                 round_number=round_number,
                 seed=seed_for("training"),
                 validation=(pool.embeddings[site.validation], pool.labels[site.validation]),
                 target=target,
             )
 
-        trained = train_within(
-            self.plan.floors, self.plan.method, pool.embeddings[site.train], pool.labels[site.train], train
-        )
+        embeddings, labels = pool.embeddings[site.train], pool.labels[site.train]
+        if release is not None:
+            return release, train(embeddings, labels).private
+        trained = train_within(self.plan.floors, self.plan.method, embeddings, labels, train)
         return trained.shared, trained.private
 
     def contribution(self, site: VirtualSite) -> Contribution:
         """Return how many images a site's update stands for, and whether a floor keeps it there."""
         plan, labels = self.plan, self.pool.labels[site.train]
+        if plan.privacy is not None:
+            return Contribution(told_images(plan, self.pool, site, self.initial_shared(), self._reference))
         samples = int(plan.floors.shared_images(plan.method, labels).sum())
         return Contribution(samples, plan.floors.reason_to_keep(plan.method, labels))
+
+    @property
+    def _reference(self) -> object | None:
+        return None if self.target is None else self.target.reference
 
     @property
     def _classes(self) -> int:
