@@ -18,7 +18,7 @@ from fedmedclip.edge_client.learning.optimizers import new_optimizer, weights_of
 from fedmedclip.edge_client.learning.private_gradients import ClippedSums
 from fedmedclip.edge_client.learning.settings import TrainingSettings
 from fedmedclip.edge_client.learning.training import Floats, Labels, arrays_of, fixed_threads, tensors_of
-from fedmedclip.edge_client.privacy.noise import SecretNoise
+from fedmedclip.edge_client.privacy.noise import Noise
 from fedmedclip.edge_client.privacy.units import Indices
 from fedmedclip.protocol.heads.head import NamedArrays
 from fedmedclip.protocol.heads.shared_heads import shared_head_specification
@@ -38,7 +38,7 @@ class PrivateSteps:
     clip_norm: float
     noise_multiplier: float
     images: int
-    noise: SecretNoise
+    noise: Noise
 
 
 def train_shared_privately(

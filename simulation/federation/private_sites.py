@@ -1,7 +1,7 @@
 """What a site of a benchmark releases under privacy: production code, with noise that can be drawn again.
 
-The noise comes from the run's seed, for there is nobody here to hide it from. The budget is not counted: it is
-made to last for the run.
+The noise comes from the run's seed, for there is nobody here to hide it from. The budget is not counted: it
+is made to last for the run.
 """
 
 import numpy as np
