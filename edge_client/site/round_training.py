@@ -65,7 +65,7 @@ class RoundTraining:
         try:
             shared, private = self._learner.train(plan, follower.head, private, round_number)
         except (InvalidInputError, HeadError) as error:
-            return self._abstain(round_number, str(error), now)
+            return self._abstain(plan, round_number, str(error), now)
         samples, withheld, release = self._to_send(plan)
         private_bytes = private_specification.to_bytes(private)
         if withheld:
@@ -140,8 +140,11 @@ class RoundTraining:
         if not self._run.withheld:
             self._state.reopen(round_number)
 
-    def _abstain(self, round_number: int, reason: str, now: float) -> list[Message]:
+    def _abstain(self, plan: Plan, round_number: int, reason: str, now: float) -> list[Message]:
         """Let the others go on without this site; it tries again later, and in the next round."""
         wait = self._delivery.train_later(now)
         log.error("round %d cannot be trained: %s; trying again in %.0f s", round_number, reason, wait)
+        if self._learner.privacy(plan) is not None:
+            # What a fault says may depend on the images.
+            reason = "it cannot be trained; the site's log says why"
         return [Abstain(round_number, reason[:400])]
