@@ -1,7 +1,7 @@
 """One round of local training whose shared head is differentially private, and whose private head is not.
 
 The shared head descends by noisy sums of clipped gradients (DP-SGD), sees no private head, and keeps no
-statistics of batch norms. The private head learns as ever, on the shared head that this gave.
+statistics of batch norms. The private head learns as ever, on the shared head that the round began with.
 """
 
 from __future__ import annotations

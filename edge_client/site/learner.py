@@ -40,7 +40,6 @@ from fedmedclip.protocol.configuration import convert
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays
 from fedmedclip.protocol.heads.methods import faults_of_others
-from fedmedclip.protocol.heads.shared_heads import sends_statistics
 from fedmedclip.protocol.messages import Plan
 from fedmedclip.protocol.new_files import write_new_file
 from fedmedclip.protocol.privacy import NO_DEMAND, PrivacySettings
@@ -139,8 +138,6 @@ class SiteLearner:
         if self._private.asked(plan):
             release = self._private.release(plan, shared, round_number, target) or shared
             settings = settings.of_private_head()
-            if not sends_statistics(plan.method):
-                shared = release
         with (
             faults_of_others(plan.method),
             progress_lines(f"round {round_number} of {plan.rounds}: training, epochs") as progress,

@@ -12,7 +12,6 @@ from fedmedclip.edge_client.site.roles import Contribution
 from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays
 from fedmedclip.protocol.heads.shared_heads import (
     initial_shared_head,
-    sends_statistics,
     shared_head_specification,
 )
 from fedmedclip.protocol.seeds import derive_seed
@@ -80,8 +79,6 @@ class Trainer:
         if self.plan.privacy is not None:
             release, _ = private_release(self.plan, pool, site, shared, round_number, target, self._reference)
             settings = settings.of_private_head()
-            if not sends_statistics(self.plan.method):
-                shared = release
 
         def train(embeddings: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> "TrainedHeads":
             return train_round(
