@@ -45,13 +45,18 @@ def delta_of(noise_multiplier: float, epsilon: float) -> float:
     return max(0.0, math.exp(_log_normal(half - shift)) - math.exp(epsilon + _log_normal(-half - shift)))
 
 
-def least(holds: Callable[[float], bool], precision: float = 1e-12) -> float:
-    """Return the least positive number for which `holds`, not below it; it must hold from there on."""
-    low, high = 1.0, 1.0
+def least(
+    holds: Callable[[float], bool], precision: float = 1e-12, guess: float = 1.0, stride: float = 2.0
+) -> float:
+    """Return the least positive number for which `holds`, not below it; it must hold from there on.
+
+    It is looked for from `guess` on, in factors of `stride`, to a relative `precision`.
+    """
+    low, high = guess, guess
     while not holds(high):
-        high *= 2.0
+        high *= stride
     while holds(low):
-        low /= 2.0
+        low, high = low / stride, low
     while high - low > precision * high:
         middle = (low + high) / 2.0
         low, high = (low, middle) if holds(middle) else (middle, high)

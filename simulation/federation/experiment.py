@@ -104,7 +104,7 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
             "sites_per_round": self.sites_per_round,
         }
         if self.federated and (terms := self._terms()) is not None:
-            federated["privacy"] = msgspec.to_builtins(terms)
+            federated["privacy"] = {name: getattr(terms, name) for name in terms.__struct_fields__}
         return {
             "method": self.method,
             "regime": self.regime,
