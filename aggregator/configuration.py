@@ -21,6 +21,7 @@ from fedmedclip.protocol.configuration.annotations import (
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.link.settings import LinkSettings
 from fedmedclip.protocol.messages import MAXIMUM_SETTINGS, Setting, ShortText
+from fedmedclip.protocol.privacy import PrivacySettings
 from fedmedclip.protocol.topics import check_name
 
 
@@ -90,13 +91,14 @@ class AggregatorConfiguration(msgspec.Struct, frozen=True, forbid_unknown_fields
     """The whole file.
 
     `sites` maps a site's name to its public key in hexadecimal; with `enrolment = "listed"` nobody else may
-    join. `training` goes into the plan: the settings of the method, the same for every site. Raises
-    InvalidInputError for a site's name that cannot stand in a topic.
+    join. `training` goes into the plan: the settings of the method, the same for every site; `privacy` too,
+    where it has an epsilon. Raises InvalidInputError for a site's name that cannot stand in a topic.
     """
 
     federation: FederationSettings
     sites: dict[str, PublicKeyInHexadecimal] = {}
     training: Annotated[dict[ShortText, Setting], Meta(max_length=MAXIMUM_SETTINGS)] = {}
+    privacy: PrivacySettings = PrivacySettings()
     broker: LinkSettings = LinkSettings()
 
     def __post_init__(self) -> None:

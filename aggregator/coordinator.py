@@ -35,6 +35,7 @@ from fedmedclip.protocol.messages import (
     Join,
     Message,
     Plan,
+    PrivacySpent,
     RenewalRequest,
     State,
     Status,
@@ -194,6 +195,10 @@ class Coordinator:
     def software(self) -> dict[str, str]:
         """Return the version of the software that each member said it runs."""
         return self._run.store.software()
+
+    def privacy(self) -> dict[str, PrivacySpent]:
+        """Return what each member said last in this run that its privacy has cost."""
+        return self._run.store.privacy()
 
     @property
     def settled(self) -> bool:

@@ -13,8 +13,12 @@ from fedmedclip.aggregator.store import Store
 from fedmedclip.protocol.bundle.bundle import Bundle
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.heads.head import HeadSpecification, head_digest
-from fedmedclip.protocol.heads.shared_heads import initial_shared_head, shared_head_specification
-from fedmedclip.protocol.messages import REVISABLE, Plan
+from fedmedclip.protocol.heads.shared_heads import (
+    initial_shared_head,
+    shared_head_specification,
+    usual_releases,
+)
+from fedmedclip.protocol.messages import REVISABLE, Plan, PrivacyTerms
 
 # What the configuration's file says of them counts when it changes: `fedmedclip control` may have said else.
 _CONFIGURED = ("rounds", "maximum_update_norm")
@@ -50,6 +54,8 @@ def begin_or_resume(
             "its own"
         )
     wanted = _plan(configuration, bundle, public_key, known)
+    if known is not None and known.privacy is not None and not new_run:
+        wanted = _lasting_as_before(wanted, known.privacy, configuration)
     specification = shared_head_specification(
         wanted.method, wanted.embedding_size, len(bundle.manifest.class_names)
     )
@@ -88,6 +94,16 @@ def _plan(
         paused=False,
         maximum_update_norm=settings.maximum_update_norm,
         start=None,
+        privacy=configuration.privacy.terms(usual_releases(settings.method, settings.rounds)),
+    )
+
+
+def _lasting_as_before(wanted: Plan, known: PrivacyTerms, configuration: AggregatorConfiguration) -> Plan:
+    """Return a run's plan whose budget lasts as long as when it was begun, though it has more rounds now."""
+    if wanted.privacy is None or configuration.privacy.releases is not None:
+        return wanted
+    return msgspec.structs.replace(
+        wanted, privacy=msgspec.structs.replace(wanted.privacy, releases=known.releases)
     )
 
 

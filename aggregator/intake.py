@@ -21,13 +21,15 @@ log = logging.getLogger("fedmedclip.aggregator")
 class Terms:
     """What an update is measured by at the moment: the round after `version` is open unless `finished`.
 
-    One that is up to `maximum_staleness` rounds late counts in the open round.
+    One that is up to `maximum_staleness` rounds late counts in the open round. With `private` one that says
+    nothing of its privacy is refused.
     """
 
     version: int
     finished: bool
     maximum_norm: float
     maximum_staleness: int
+    private: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,9 @@ class Intake:
             return Verdict(round_number, mark, reason, closed=True)
         if not drawn:
             return Verdict(round_number, mark, f"not drawn for round {round_number}", closed=True)
+        if terms.private and update.privacy is None:
+            reason = "this run asks for privacy, and the update does not say what its own costs"
+            return Verdict(round_number, mark, reason)
         try:
             complete = self._uploads.begin(site, update, now)
         except MessageError as error:
@@ -119,6 +124,6 @@ class Intake:
         except MessageError as error:
             self._store.forget_upload(site)
             return Verdict(round_number, mark, str(error))
-        self._store.add_update(round_number, site, update.samples, payload)
+        self._store.add_update(round_number, site, update.samples, payload, update.privacy)
         log.info("round %d: %s delivered %d bytes", round_number, site, len(payload))
         return Verdict(round_number, mark, late=round_number <= terms.version)

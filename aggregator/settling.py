@@ -51,7 +51,11 @@ class Settling:
     def _terms(self) -> Terms:
         head, run = self._run.global_head, self._run
         return Terms(
-            head.version, head.finished, run.plan.maximum_update_norm, run.settings.maximum_staleness
+            head.version,
+            head.finished,
+            run.plan.maximum_update_norm,
+            run.settings.maximum_staleness,
+            run.plan.privacy is not None,
         )
 
     def _settle(self, site: str, verdict: Verdict | None, before: object, now: float) -> list[Outgoing]:

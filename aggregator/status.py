@@ -9,10 +9,24 @@ from fedmedclip.aggregator.coordinator import Coordinator
 from fedmedclip.aggregator.rules.rule import Remark
 from fedmedclip.aggregator.store import Store
 from fedmedclip.protocol.errors import InvalidInputError
+from fedmedclip.protocol.messages import Plan, PrivacySpent
 
 Part = Literal[
     "delivered", "awaited", "excused", "quarantined", "not drawn", "away", "unable", "here", "unknown"
 ]
+
+
+class PrivacyStatus(msgspec.Struct, frozen=True):
+    """What a site's privacy has cost: its last update by itself, and all of the run, at `delta`.
+
+    Of `epsilon`, which it spends at most, `remaining` is left.
+    """
+
+    cost: float
+    spent: float
+    epsilon: float
+    delta: float
+    remaining: float
 
 
 class MemberStatus(msgspec.Struct, frozen=True):
@@ -22,7 +36,8 @@ class MemberStatus(msgspec.Struct, frozen=True):
     the aggregator started). `version` is the newest that it said it holds. `reason` says why it is excused,
     in quarantine or unable, `software` which version of this software it said it runs. `last_round` says what
     the rule did to its update in the round that made the newest version; empty where it counted whole, or had
-    none. Who said that it cannot take part is listed, member or not.
+    none. Who said that it cannot take part is listed, member or not. `privacy` is what the site says that its
+    updates of this run have cost.
     """
 
     site: str
@@ -33,6 +48,7 @@ class MemberStatus(msgspec.Struct, frozen=True):
     refused_messages: int = 0
     software: str = ""
     last_round: str = ""
+    privacy: PrivacyStatus | None = None
 
 
 class Flood(msgspec.Struct, frozen=True):
@@ -45,11 +61,19 @@ class Flood(msgspec.Struct, frozen=True):
     dropped: int
 
 
+class PrivacyAsked(msgspec.Struct, frozen=True):
+    """What a run asks of every site: (`epsilon`, `delta`) per `unit`, an image or a patient."""
+
+    epsilon: float
+    delta: float
+    unit: str
+
+
 class FederationStatus(msgspec.Struct, frozen=True):
     """Where a run stands. `round_seconds` have passed since the open round's first update, if one is there;
     it closes with `needed` updates at least. `rule` is the aggregation rule of the newest version, or of the
-    open round where the aggregator runs; `warnings` are of the federation's folder. Where it does not run,
-    members' parts are unknown.
+    open round where the aggregator runs; `warnings` are of the federation's folder; `privacy` is what the run
+    asks for. Where it does not run, members' parts are unknown.
     """
 
     federation: str
@@ -68,6 +92,7 @@ class FederationStatus(msgspec.Struct, frozen=True):
     floods: list[Flood] = []
     rule: str = ""
     warnings: list[str] = []
+    privacy: PrivacyAsked | None = None
 
 
 def status_of(coordinator: Coordinator, now: float) -> FederationStatus:
@@ -75,7 +100,7 @@ def status_of(coordinator: Coordinator, now: float) -> FederationStatus:
     plan, head, rounds = coordinator.plan, coordinator.global_head, coordinator.rounds
     software = coordinator.software()
     first = rounds.first_delivery
-    judged = _judged(head.remarks())
+    judged, spent = _judged(head.remarks()), coordinator.privacy()
     return FederationStatus(
         federation=coordinator.federation,
         run=plan.number,
@@ -91,11 +116,12 @@ def status_of(coordinator: Coordinator, now: float) -> FederationStatus:
         delivered=len(rounds.delivered),
         round_seconds=None if first is None else round(now - first, 1),
         members=[
-            _member(coordinator, site, now, software.get(site, ""), judged.get(site, ""))
+            _member(coordinator, site, now, software.get(site, ""), judged.get(site, ""), spent.get(site))
             for site in sorted(rounds.members | coordinator.unable.keys())
         ],
         floods=[Flood(*found) for found in coordinator.floods.dropped()],
         rule=head.rule.name,
+        privacy=_asked(plan),
     )
 
 
@@ -108,7 +134,26 @@ def _judged(remarks: tuple[int, tuple[Remark, ...]]) -> dict[str, str]:
     return {site: "; ".join(sentences) for site, sentences in judged.items()}
 
 
-def _member(coordinator: Coordinator, site: str, now: float, software: str, last_round: str) -> MemberStatus:
+def _asked(plan: Plan) -> PrivacyAsked | None:
+    terms = plan.privacy
+    return None if terms is None else PrivacyAsked(terms.epsilon, terms.delta, terms.unit)
+
+
+def _privacy(spent: PrivacySpent | None) -> PrivacyStatus | None:
+    if spent is None:
+        return None
+    remaining = max(0.0, spent.epsilon - spent.spent)
+    return PrivacyStatus(spent.cost, spent.spent, spent.epsilon, spent.delta, remaining)
+
+
+def _member(
+    coordinator: Coordinator,
+    site: str,
+    now: float,
+    software: str,
+    last_round: str,
+    spent: PrivacySpent | None,
+) -> MemberStatus:
     unable = coordinator.unable.get(site)
     if site not in coordinator.rounds.members:
         assert unable is not None
@@ -138,6 +183,7 @@ def _member(coordinator: Coordinator, site: str, now: float, software: str, last
         coordinator.refused_messages[site],
         software,
         last_round,
+        _privacy(spent),
     )
 
 
@@ -151,7 +197,7 @@ def stored_status(store: Store) -> FederationStatus:
         raise InvalidInputError("this aggregator has not begun a run")
     version = store.newest_version().version
     judged, quarantined = _judged(newest_remarks(store)), store.quarantined()
-    by = store.aggregation()
+    by, spent = store.aggregation(), store.privacy()
     return FederationStatus(
         federation=federation or "?",
         run=plan.number,
@@ -172,8 +218,10 @@ def stored_status(store: Store) -> FederationStatus:
                 reason=quarantined[site].reason if site in quarantined else "",
                 software=software,
                 last_round=judged.get(site, ""),
+                privacy=_privacy(spent.get(site)),
             )
             for site, software in sorted(store.software().items())
         ],
         rule="" if by is None else by.rule,
+        privacy=_asked(plan),
     )

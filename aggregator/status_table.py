@@ -18,8 +18,9 @@ def print_status(status: FederationStatus) -> None:
     console = Console(highlight=False, soft_wrap=True)
     console.print(escape(headline(status)))
     judged = any(member.last_round for member in status.members)
+    private = any(member.privacy for member in status.members)
     columns = ["site", "part in the open round", "heard", "version", "software", "refused messages"]
-    table = Table(*columns, *(["rule"] if judged else []), box=None)
+    table = Table(*columns, *(["epsilon spent"] if private else []), *(["rule"] if judged else []), box=None)
     for member in status.members:
         part = member.part if not member.reason else f"{member.part}: {member.reason}"
         colour = _COLOURS.get(member.part, "default")
@@ -32,6 +33,7 @@ def print_status(status: FederationStatus) -> None:
             version,
             escape(visible(member.software)),
             refused,
+            *([_spent(member)] if private else []),
             *([escape(visible(member.last_round))] if judged else []),
         )
     if status.members:
@@ -56,7 +58,14 @@ def headline(status: FederationStatus) -> str:
             rest += f", the first {duration(status.round_seconds)} ago"
     if not status.running:
         rest = "finished" if status.finished else "the aggregator does not run"
-    return f"{status.federation}, run of {status.begun} ({status.method}): {where}; {rest}"
+    asked = status.privacy
+    terms = f", epsilon {asked.epsilon:g} and delta {asked.delta:g} per {asked.unit}" if asked else ""
+    return f"{status.federation}, run of {status.begun} ({status.method}{terms}): {where}; {rest}"
+
+
+def _spent(member: MemberStatus) -> str:
+    spent = member.privacy
+    return "" if spent is None else f"{spent.spent:.3g} of {spent.epsilon:g} (delta {spent.delta:g})"
 
 
 def _heard(member: MemberStatus) -> str:

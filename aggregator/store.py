@@ -15,7 +15,7 @@ import msgspec
 
 from fedmedclip.aggregator.round_events import MAXIMUM_STALENESS
 from fedmedclip.protocol.database import Database, checksum
-from fedmedclip.protocol.messages import Moment, Plan, Update, plan_of_version_1
+from fedmedclip.protocol.messages import Moment, Plan, PrivacySpent, Update, plan_of_version_1
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS federation (
@@ -25,7 +25,7 @@ CREATE TABLE IF NOT EXISTS sites (
     name TEXT PRIMARY KEY, public_key BLOB NOT NULL, samples INTEGER NOT NULL,
     last_round INTEGER NOT NULL DEFAULT 0,
     software TEXT DEFAULT '', session INTEGER NOT NULL DEFAULT 0, connection INTEGER NOT NULL DEFAULT 0,
-    sequence INTEGER NOT NULL DEFAULT 0);
+    sequence INTEGER NOT NULL DEFAULT 0, privacy BLOB);
 CREATE TABLE IF NOT EXISTS uploads (site TEXT PRIMARY KEY, message BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS upload_blocks (
     site TEXT, number INTEGER, data BLOB NOT NULL, PRIMARY KEY (site, number));
@@ -97,6 +97,13 @@ def _from_version_3(database: sqlite3.Connection) -> None:
     database.execute("DELETE FROM upload_blocks")
 
 
+def _from_version_4(database: sqlite3.Connection) -> None:
+    """What each site said last that its privacy has cost. Uploads under way come again as they are now."""
+    database.execute("ALTER TABLE sites ADD COLUMN privacy BLOB")
+    database.execute("DELETE FROM uploads")
+    database.execute("DELETE FROM upload_blocks")
+
+
 @dataclass(frozen=True)
 class StoredVersion:
     """A version's digest and the encoded delta from the version before (empty for version 0)."""
@@ -149,7 +156,7 @@ class Store:
     def __init__(self, path: Path, *, durable: bool = True) -> None:
         """Open it; `durable` as in `Database`."""
         self.path = path
-        migrations = [_from_version_1, _from_version_2, _from_version_3]
+        migrations = [_from_version_1, _from_version_2, _from_version_3, _from_version_4]
         self._database = Database(path, _SCHEMA, durable=durable, migrations=migrations)
 
     def close(self) -> None:
@@ -200,7 +207,7 @@ class Store:
             )
             for table in _OF_ONE_RUN:
                 database.execute(f"DELETE FROM {table}")
-            database.execute("UPDATE sites SET last_round = 0")
+            database.execute("UPDATE sites SET last_round = 0, privacy = NULL")
             self.begin(plan, head, head_digest)
 
     def _number(self) -> int:
@@ -257,6 +264,14 @@ class Store:
     def software(self) -> dict[str, str]:
         """Return the version of the software that each site said it runs; empty where it said none."""
         return dict(self._database.rows("SELECT name, software FROM sites"))
+
+    def privacy(self) -> dict[str, PrivacySpent]:
+        """Return what each site said last in this run that its privacy has cost, if it said so."""
+        rows = self._database.rows("SELECT name, privacy FROM sites WHERE privacy IS NOT NULL")
+        return {
+            site: self._database.decoded(spent, PrivacySpent, f"what the privacy of {site} has cost")
+            for site, spent in rows
+        }
 
     def moments(self) -> dict[str, Moment]:
         """Return the latest moment at which each site is known to have said something."""
@@ -316,15 +331,26 @@ class Store:
         with self._database.transaction() as database:
             _forget_upload(database, site)
 
-    def add_update(self, round_number: int, site: str, samples: int, payload: bytes) -> None:
-        """Record a complete, valid update, and forget the upload that it came from."""
+    def add_update(
+        self,
+        round_number: int,
+        site: str,
+        samples: int,
+        payload: bytes,
+        privacy: PrivacySpent | None = None,
+    ) -> None:
+        """Record a complete, valid update, and forget the upload that it came from.
+
+        `privacy` is what the site says that its own has cost.
+        """
         with self._database.transaction() as database:
             database.execute(
                 "INSERT OR IGNORE INTO updates VALUES (?, ?, ?, ?, ?)",
                 (round_number, site, samples, payload, checksum(payload)),
             )
             database.execute(
-                "UPDATE sites SET last_round = max(last_round, ?) WHERE name = ?", (round_number, site)
+                "UPDATE sites SET last_round = max(last_round, ?), privacy = ? WHERE name = ?",
+                (round_number, None if privacy is None else msgspec.msgpack.encode(privacy), site),
             )
             _forget_upload(database, site)
 

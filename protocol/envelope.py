@@ -1,7 +1,7 @@
 """The frame around every message: magic, version, message, signature.
 
     2 bytes   b"FM"
-    1 byte    protocol version, 3
+    1 byte    protocol version, 4
     n bytes   the message (MessagePack, see `protocol.messages`)
     64 bytes  Ed25519 signature over  b"FM" version identity topic 0x00 message
 
@@ -38,7 +38,7 @@ from fedmedclip.protocol.messages import (
 from fedmedclip.protocol.signature import SIGNATURE_BYTES, SigningKey, is_signed_by
 
 MAGIC = b"FM"
-VERSION = 3
+VERSION = 4
 _HEADER = MAGIC + bytes([VERSION])
 
 CARRIED: dict[str, tuple[type[Message], ...]] = {

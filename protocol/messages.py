@@ -7,7 +7,7 @@ of bounds is a MessageError before anything else looks at it.
 import hashlib
 import math
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -66,6 +66,46 @@ class Moment(_Message, frozen=True):
     sequence: Count
 
 
+class PrivacyTerms(_Message, frozen=True):
+    """What every member's part of a run keeps to: see docs/explanation/privacy.md.
+
+    All that a site sends in the run is (`epsilon`, `delta`) private together, against adding or removing one
+    image of its training split, or with `unit` "patient" all images of one patient, of whom at most
+    `images_per_patient` count. The budget lasts for `releases` updates. Statistics of classes leave out those
+    with a noisy count below `minimum_group_size`; gradients are clipped to the norm `clip_norm`, and each
+    step takes in each image or patient with probability `sampling_rate`.
+    """
+
+    epsilon: Annotated[float, Meta(gt=0)]
+    delta: Annotated[float, Meta(gt=0, lt=1)]
+    unit: Literal["image", "patient"]
+    images_per_patient: Annotated[int, Meta(ge=1, le=1_000_000)]
+    minimum_group_size: Annotated[int, Meta(ge=0, le=1_000_000)]
+    clip_norm: Annotated[float, Meta(gt=0)]
+    sampling_rate: Annotated[float, Meta(gt=0, le=1)]
+    releases: Annotated[int, Meta(ge=1, le=1_000_000)]
+
+    def __post_init__(self) -> None:
+        if not all(math.isfinite(value) for value in (self.epsilon, self.clip_norm)):
+            raise ValueError("epsilon and clip_norm are finite numbers")
+
+
+class PrivacySpent(_Message, frozen=True):
+    """What a site's privacy has cost: an update by itself, and all of the run's with it, at `delta`.
+
+    `epsilon` is what the site spends in the run at most.
+    """
+
+    cost: Annotated[float, Meta(ge=0)]
+    spent: Annotated[float, Meta(ge=0)]
+    epsilon: Annotated[float, Meta(gt=0)]
+    delta: Annotated[float, Meta(gt=0, lt=1)]
+
+    def __post_init__(self) -> None:
+        if not all(math.isfinite(value) for value in (self.cost, self.spent, self.epsilon)):
+            raise ValueError("what privacy has cost are finite numbers")
+
+
 # An encoded head: itself where it fits the message, otherwise a reference to its blocks.
 Payload = bytes | ObjectReference
 
@@ -76,7 +116,8 @@ class Plan(_Message, frozen=True, tag=1):
     Fixed under one `identity`: all but `revision`, `rounds`, `paused` and `maximum_update_norm`. A run that
     is begun later has a greater `number`, and what the coordinator changes in a run a greater `revision`:
     whoever holds one plan takes no earlier one. Version 0 of the head is drawn from `seed`, or with `start`
-    it is the head of that digest, which the aggregator hands out as a Snapshot.
+    it is the head of that digest, which the aggregator hands out as a Snapshot. `privacy` is what every
+    update has to keep to, None where nothing is asked.
     """
 
     identity: Identity
@@ -94,6 +135,7 @@ class Plan(_Message, frozen=True, tag=1):
     paused: bool
     maximum_update_norm: Annotated[float, Meta(gt=0)]
     start: Digest | None
+    privacy: PrivacyTerms | None = None
 
     def __post_init__(self) -> None:
         if not all(math.isfinite(value) for value in self.training.values() if isinstance(value, float)):
@@ -164,13 +206,15 @@ class JoinAnswer(_Message, frozen=True, tag=4):
 class Update(_Message, frozen=True, tag=5):
     """One site's encoded delta, trained from version `round_number` - 1 on `samples` images.
 
-    `attempt` counts how often the site has trained this round before: once more after each refusal.
+    `attempt` counts how often the site has trained this round before: once more after each refusal. `privacy`
+    is what it costs where it is private; then `samples` is a noisy number.
     """
 
     round_number: Annotated[int, Meta(ge=1, le=1_000_000)]
     samples: Samples
     payload: Payload
     attempt: Count
+    privacy: PrivacySpent | None = None
 
     @property
     def mark(self) -> bytes:
@@ -308,9 +352,19 @@ def encode_message(message: Message) -> bytes:
 def decode_message(body: bytes) -> Message:
     """Return the message in `body`; raise MessageError when it is not exactly one known, bounded message."""
     try:
-        return _decoder.decode(body)
+        message = _decoder.decode(body)
     except MALFORMED as error:
         raise MessageError(f"malformed message: {error}") from error
+    # What is stored may be older and shorter; what travels has every item.
+    if (wanted := 1 + len(message.__struct_fields__)) != (items := _items(body)):
+        raise MessageError(f"malformed message: {items} items in a {type(message).__name__} of {wanted}")
+    return message
+
+
+def _items(body: bytes) -> int:
+    """Return how many items a MessagePack array has, by its head."""
+    longer = {0xDC: 2, 0xDD: 4}.get(body[0], 0)
+    return int.from_bytes(body[1 : 1 + longer], "big") if longer else body[0] & 0x0F
 
 
 def plan_of_version_1(encoded: bytes) -> Plan:

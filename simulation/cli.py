@@ -214,6 +214,13 @@ def accuracy_command(
             "accuracy on the sites' validation images, `best-validation`."
         ),
     ] = "last",
+    privacy: Annotated[
+        str | None,
+        typer.Option(
+            help="What every site's updates keep to, as [privacy] of aggregator.toml has it: "
+            "epsilon=8,delta=1e-5,unit=patient. Default: nothing is asked."
+        ),
+    ] = None,
     leave_one_out: Annotated[
         bool | None,
         typer.Option(
@@ -246,7 +253,7 @@ def accuracy_command(
         out, Source(data, bundle, features), methods, training, reference_method, codec, rounds, seeds,
         False if quick else leave_one_out, ablations and not quick,
         visible(shlex.join(["fedmedclip", *sys.argv[1:]])), floors, sites, alpha, sites_per_round, fractions,
-        rule, select,
+        rule, select, privacy,
     )  # fmt: skip
     run_accuracy(settings, Console())
 

@@ -33,9 +33,10 @@ HEAVY = {
 }
 LEARNING = "edge_client/learning"
 MAY_USE_TORCH = {
-    f"{LEARNING}/{name}.py" for name in ("layers", "losses", "masked_linear", "optimizers", "settled_norms")
+    f"{LEARNING}/{name}.py"
+    for name in ("layers", "losses", "masked_linear", "optimizers", "private_gradients", "settled_norms")
 }
-MAY_USE_TORCH |= {f"{LEARNING}/training.py", f"{LEARNING}/methods"}
+MAY_USE_TORCH |= {f"{LEARNING}/private_round.py", f"{LEARNING}/training.py", f"{LEARNING}/methods"}
 
 
 # The rooms inside the large rooms, floor by floor: each may import those below it, never beside or above it.
@@ -45,7 +46,7 @@ FLOORS = {
     "protocol": ["configuration", "bundle heads link roster", "codecs enrolment trust"],
     "simulation": ["phantoms processes", "federation", "accuracy bandwidth demo robustness", "newcomer"],
     "edge_client": [
-        "heads images",
+        "heads images privacy",
         "features learning",
         "bundles data_report inference",
         "site",
@@ -130,6 +131,8 @@ def test_torch_and_extras_stay_where_they_belong(room):
             extras = {"onnx"}
         if relative.startswith("edge_client/images/readers/dicom"):
             extras = {"pydicom"}
+        if relative == "edge_client/privacy/accounting.py":
+            extras = {"dp_accounting"}
         if relative == "edge_client/features/text_encoder.py":
             extras = {"ftfy", "tokenizers"}
         used = {top_level(name) for name, at_run_time in imported_modules(path) if at_run_time}

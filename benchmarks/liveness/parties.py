@@ -22,7 +22,7 @@ from fedmedclip.aggregator.coordinator import Coordinator
 from fedmedclip.aggregator.global_head import GlobalHead
 from fedmedclip.aggregator.store import Store
 from fedmedclip.edge_client.site.agent import SiteAgent
-from fedmedclip.edge_client.site.roles import Contribution, Identity
+from fedmedclip.edge_client.site.roles import Contribution, Identity, PrivateSide
 from fedmedclip.edge_client.site.state import SiteState
 from fedmedclip.protocol.codecs.error_feedback import Compressed
 from fedmedclip.protocol.database import IN_MEMORY
@@ -84,6 +84,10 @@ class DriftingLearner:
     def contribution(self, plan: Plan) -> Contribution:
         """Return that everything is sent."""
         return Contribution(self.samples)
+
+    def privacy(self, plan: Plan) -> PrivateSide | None:
+        """Nobody asks for it."""
+        return None
 
     def compressed(self, round_number: int, compressed: Compressed) -> None:
         """Nobody reads a journal here."""

@@ -40,6 +40,9 @@ from fedmedclip.edge_client.images.split import (
 from fedmedclip.protocol.bundle.bundle import Bundle
 from fedmedclip.protocol.errors import InvalidInputError
 
+# Who names an image's patient; a study or a resemblance does not.
+_NAMED_PATIENTS = ("column", "groups file", "patient")
+
 
 @dataclass(frozen=True)
 class LabelledFeatures:
@@ -105,6 +108,9 @@ class ReadImages:
 class SiteFeatures:
     """A site's features in their three parts. `part_counts` are images per part and class name.
 
+    `train_groups` int64 (N,) has equal numbers for training images of one group; `patients_named` says
+    whether the data name the patient of each.
+
     `grouping` has the group of each image in `read`, in order; `leak` says how much of the test split is no
     test, because training has its look-alikes.
     """
@@ -114,6 +120,8 @@ class SiteFeatures:
     test: LabelledFeatures
     part_counts: dict[Part, dict[str, int]]
     report: DataReport
+    train_groups: npt.NDArray[np.int64]
+    patients_named: bool
     grouping: Grouping | None = None
     read: ReadImages | None = None
     leak: SplitLeak | None = None
@@ -178,6 +186,12 @@ def load_site_features(
         **selected,
         part_counts=part_counts,
         report=replace(report, group_lines=group_lines),
+        train_groups=grouping.rows[parts == PARTS.index("train")],
+        patients_named=all(
+            source in _NAMED_PATIENTS
+            for source, part in zip(grouping.sources, parts.tolist(), strict=True)
+            if PARTS[part] == "train"
+        ),
         grouping=grouping,
         read=ReadImages(
             dataset,

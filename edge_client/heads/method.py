@@ -76,7 +76,7 @@ def site_method(name: str) -> SiteMethod:
     if not isinstance(method, SiteMethod):
         raise InvalidInputError(
             f"method {name!r} says what the aggregator must know, but not how a site trains and classifies; "
-            "its author must make it a TrainedMethod or a ClosedFormMethod"
+            "its author must make it a TrainedMethod, ClosedFormMethod or StatisticsMethod"
         )
     return method
 

@@ -20,11 +20,17 @@ class LongTailedStep(torch.autograd.Function):
     above they do.
     """
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(context: Any, x: Tensor) -> Tensor:
+    def forward(x: Tensor) -> Tensor:
         """Step of x, of any shape, as float."""
-        context.save_for_backward(x)
         return (x > 0).to(x.dtype)
+
+    @staticmethod
+    def setup_context(context: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        """Keep x for the way back; apart from `forward`, as gradients of single images need it."""
+        context.save_for_backward(*inputs)
 
     @staticmethod
     def backward(context: Any, *gradients: Any) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -12,8 +12,10 @@ import numpy.typing as npt
 from fedmedclip.edge_client.heads.method import Layers, SiteMethod, site_method
 from fedmedclip.edge_client.learning.own_images import OwnImages
 from fedmedclip.edge_client.learning.settings import DEFAULTS_CHOSEN_ON, TrainingSettings
+from fedmedclip.edge_client.privacy.noise import Noise
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.heads.head import NamedArrays
+from fedmedclip.protocol.messages import PrivacyTerms
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -63,6 +65,31 @@ class Adapted:
     agreement_with_federation: float | None = None
 
 
+class PrivateStatistics(Protocol):
+    """How a closed-form method makes its shared arrays differentially private, with one Gaussian release."""
+
+    def __call__(
+        self,
+        embeddings: npt.NDArray[np.float32],
+        labels: npt.NDArray[np.int64],
+        groups: npt.NDArray[np.int64],
+        class_embeddings: npt.NDArray[np.float32],
+        terms: PrivacyTerms,
+        reference: object | None,
+        noise: Noise,
+        /,
+    ) -> tuple[NamedArrays, int]:
+        """Return the shared arrays and the number of images, both (epsilon, delta) private together.
+
+        `embeddings` (N, D) and `labels` (N,) are those of the images that count, `groups` (N,) says whose
+        each is: adding or removing one group must be hidden, of which `terms.images_per_patient` bounds the
+        size where the unit is a patient. `terms` has epsilon and delta of this release alone: its noise is
+        that of `noise_multiplier(terms.epsilon, terms.delta)` for sensitivity 1, all numbers together.
+        `reference` is the bundle's public reference set as `features.references` reads it, None where it has
+        none. Every random number is drawn from `noise`, in the same order each time.
+        """
+
+
 @dataclass(frozen=True)
 class Batch:
     """One batch of image-caption pairs; a caption is the class embedding of its image's label.
@@ -96,9 +123,14 @@ class TrainedMethod(SiteMethod):
 
 @dataclass(frozen=True, kw_only=True)
 class ClosedFormMethod(SiteMethod):
-    """One way to fit heads, without torch. Training settings do not apply to it."""
+    """One way to fit heads, without torch. Training settings do not apply to it.
+
+    Under `[privacy]` its shared arrays are those of `private_statistics`, and only the private head is that
+    of `fit`; a method without it sends nothing there.
+    """
 
     fit: Fit
+    private_statistics: PrivateStatistics | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +144,7 @@ class StatisticsMethod(SiteMethod):
 
     statistics: Statistics
     adapt: Adapt
+    private_statistics: PrivateStatistics | None = None
     sends_statistics: bool = True
 
 

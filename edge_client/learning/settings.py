@@ -1,5 +1,6 @@
 """The numbers of local training, as a site's configuration names them. Read without torch."""
 
+import math
 from typing import Literal
 
 import msgspec
@@ -63,6 +64,14 @@ class TrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
                 raise InvalidInputError(
                     f"training setting {name} is {value}, it must be from {low} to {high}"
                 )
+
+    def of_private_head(self) -> "TrainingSettings":
+        """Return the settings that train a private head on a shared head that stands."""
+        return msgspec.structs.replace(self, shared_learning_rate=0.0)
+
+    def steps_at(self, sampling_rate: float) -> int:
+        """Return a round's steps that see each image with this probability: as set, or as the epochs have."""
+        return self.local_steps or math.ceil(self.local_epochs / sampling_rate - 1e-9)
 
     def weight_of_adaptation(self, usual: float) -> float:
         """Return the weight of an adaptation term: `usual` is the method's own."""

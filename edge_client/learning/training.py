@@ -166,10 +166,10 @@ def train_round(
             shared, embeddings, labels, class_embeddings, logit_scale, seed
         )
         return TrainedHeads(fitted_shared, fitted_private, loss, {"left_out": loss})
-    with _fixed_threads(threads):
-        shared_head = _tensors(shared, shared_specification)
+    with fixed_threads(threads):
+        shared_head = tensors_of(shared, shared_specification)
         state_specification.check(private)
-        private_head = _tensors(head_of(private), private_specification)
+        private_head = tensors_of(head_of(private), private_specification)
         optimizer = new_optimizer(shared_head, private_head, settings, round_number)
         if settings.keep_optimizer_state:
             restore(optimizer, shared_head, private_head, private)
@@ -191,11 +191,11 @@ def train_round(
 
         def finished(terms: dict[str, float]) -> TrainedHeads:
             settle(found, shared_head, private_head, training.embeddings, training.captions, common_means)
-            kept = _arrays(private_head, private_specification)
+            kept = arrays_of(private_head, private_specification)
             if settings.keep_optimizer_state:
                 kept |= memory_of(optimizer, shared_head, private_head)
             return TrainedHeads(
-                _arrays(shared_head, shared_specification),
+                arrays_of(shared_head, shared_specification),
                 kept,
                 sum(terms.values()),
                 terms,
@@ -256,7 +256,7 @@ def _check_data(embeddings: Floats, labels: npt.NDArray[np.int64], class_embeddi
         raise InvalidInputError("an embedding has a NaN or infinite value; compute the features again")
 
 
-def _tensors(arrays: NamedArrays, specification: HeadSpecification) -> dict[str, torch.Tensor]:
+def tensors_of(arrays: NamedArrays, specification: HeadSpecification) -> dict[str, torch.Tensor]:
     """Return copies of the arrays, in the specification's order; from_numpy would warn of decoded ones."""
     specification.check(arrays)
     return {
@@ -265,7 +265,8 @@ def _tensors(arrays: NamedArrays, specification: HeadSpecification) -> dict[str,
     }
 
 
-def _arrays(head: dict[str, torch.Tensor], specification: HeadSpecification) -> NamedArrays:
+def arrays_of(head: dict[str, torch.Tensor], specification: HeadSpecification) -> NamedArrays:
+    """Return copies of the arrays; HeadError when they are not finite."""
     arrays = {name: tensor.detach().numpy().copy() for name, tensor in head.items()}
     try:
         specification.check(arrays)
@@ -275,7 +276,8 @@ def _arrays(head: dict[str, torch.Tensor], specification: HeadSpecification) -> 
 
 
 @contextmanager
-def _fixed_threads(threads: int) -> Iterator[None]:
+def fixed_threads(threads: int) -> Iterator[None]:
+    """Let torch compute with so many threads inside the block."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:

@@ -118,7 +118,7 @@ class SiteAgent:
         if not self._application.knows(plan):
             # The broker gave this site an old copy; whoever asks is told the newest.
             self._application.repeat()
-        asked = self._application.due(self.version, plan.revision, now)
+        asked = self._application.due(self.version, plan, now)
         if self._plans.waits or not self.joined:
             return asked
         assert self._run.follower is not None
@@ -127,7 +127,7 @@ class SiteAgent:
             # Whoever does not answer may be an aggregator that has lost this member.
             self._application.repeat()
         kept = [] if self._membership is None else self._membership.due(now)
-        sent = self._training.abstain_from(now) if self._run.withheld else self._delivery.due(now)
+        sent = self._training.abstain_from(now) if self._training.withheld else self._delivery.due(now)
         return [*asked, *heads, *kept, *sent, *self._training.train(now)]
 
     def limit_messages(self, maximum_message_bytes: int) -> None:
@@ -257,4 +257,4 @@ class SiteAgent:
             return False
         stored = self._run.stored
         shown = stored is not None and not stored.finished and stored.trained_round > stored.version
-        return said is None or not shown or bool(self._run.withheld)
+        return said is None or not shown or bool(self._training.withheld)

@@ -100,6 +100,35 @@ def restore_command(
     print(visible(f"restored {state_folder}" + ("" if aside is None else f"; what was there is in {aside}")))
 
 
+@site_app.command("privacy")
+def privacy_command(
+    config: ConfigOption,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, with every release.")] = False,
+) -> None:
+    """Show what this site's updates have cost of its privacy, in each run and in all, running or not."""
+    import msgspec
+
+    from fedmedclip.edge_client.site.configuration import SiteConfiguration
+    from fedmedclip.edge_client.site.spending import spending_lines, spending_of
+    from fedmedclip.edge_client.site.state import SiteState
+    from fedmedclip.protocol.configuration import read_configuration
+    from fedmedclip.protocol.errors import InvalidInputError
+
+    demanded = read_configuration(config, SiteConfiguration).privacy
+    path = _state_of(config) / _DATABASE
+    if not path.exists():
+        raise InvalidInputError(f"{path} does not exist: this site has taken part in no run yet")
+    state = SiteState(path)
+    try:
+        spending = spending_of(state.ledger, demanded)
+    finally:
+        state.close()
+    if as_json:
+        print(msgspec.json.format(msgspec.json.encode(spending), indent=2).decode())
+    else:
+        print("\n".join(spending_lines(spending)))
+
+
 def _state_of(config: Path) -> Path:
     from fedmedclip.edge_client.site.configuration import SiteConfiguration
     from fedmedclip.protocol.configuration import beside, read_configuration

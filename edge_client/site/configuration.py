@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Meta
 
 from fedmedclip.edge_client.images.readers.settings import ReaderSettings
-from fedmedclip.edge_client.learning.floors import Floors
+from fedmedclip.edge_client.learning.floors import DEFAULT_FLOORS, LEAST_TO_TRAIN, Floors
 from fedmedclip.protocol.codecs import require_delta_codec
 from fedmedclip.protocol.configuration.annotations import (
     BundleFolder,
@@ -18,6 +18,7 @@ from fedmedclip.protocol.configuration.annotations import (
 )
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.link.settings import LinkSettings
+from fedmedclip.protocol.privacy import PrivacySettings
 from fedmedclip.protocol.topics import check_name
 
 Share = Annotated[float, Meta(ge=0, lt=1)]
@@ -98,12 +99,28 @@ class ResourceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     feature_batch: Annotated[int, Meta(ge=1, le=1024)] = 16
 
 
+class SitePrivacy(PrivacySettings, frozen=True, forbid_unknown_fields=True):
+    """The table `[privacy]`: what this hospital's operator demands beside the plan; the stricter counts.
+
+    `epsilon` bounds here what all runs together cost. `least_images_per_class` and `least_images` are floors
+    for what is sent without it: see `edge_client.learning.floors`.
+    """
+
+    least_images_per_class: Annotated[int, Meta(ge=1, le=1_000_000)] = DEFAULT_FLOORS.least_images_per_class
+    least_images: Annotated[int, Meta(ge=LEAST_TO_TRAIN, le=1_000_000)] = DEFAULT_FLOORS.least_images
+
+    @property
+    def floors(self) -> Floors:
+        """The floors of what is sent without differential privacy."""
+        return Floors(self.least_images_per_class, self.least_images)
+
+
 class SiteConfiguration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole file."""
 
     site: SiteSettings
     split: SplitSettings = SplitSettings()
     images: ImageSettings = ImageSettings()
-    privacy: Floors = Floors()
+    privacy: SitePrivacy = SitePrivacy()
     resources: ResourceSettings = ResourceSettings()
     broker: LinkSettings = LinkSettings()

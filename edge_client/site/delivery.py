@@ -71,7 +71,7 @@ class Delivery:
 
     def _message(self, update: OutgoingUpdate) -> Update:
         payload = refer_to(update.payload, self._maximum_message_bytes)
-        return Update(update.round_number, update.samples, payload, update.attempt)
+        return Update(update.round_number, update.samples, payload, update.attempt, update.privacy)
 
     def withhold(self) -> None:
         """Drop an update that its site no longer sends; it is as if it had not counted."""

@@ -32,7 +32,8 @@ from fedmedclip.edge_client.learning.settings import TrainingSettings
 from fedmedclip.edge_client.learning.training import Floats, Labels, TrainedHeads, train_round
 from fedmedclip.edge_client.learning.version_head import adapted, adapts_to_versions
 from fedmedclip.edge_client.site.guard import Guard
-from fedmedclip.edge_client.site.roles import Contribution
+from fedmedclip.edge_client.site.private_learning import PrivateLearning
+from fedmedclip.edge_client.site.roles import Contribution, PrivateSide
 from fedmedclip.edge_client.site.state import SiteState
 from fedmedclip.protocol.bundle.bundle import Bundle
 from fedmedclip.protocol.codecs.error_feedback import Compressed
@@ -43,6 +44,7 @@ from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays
 from fedmedclip.protocol.heads.methods import faults_of_others
 from fedmedclip.protocol.messages import Plan
 from fedmedclip.protocol.new_files import write_new_file
+from fedmedclip.protocol.privacy import NO_DEMAND, PrivacySettings
 from fedmedclip.protocol.progress import progress_lines
 from fedmedclip.protocol.seeds import derive_seed
 from fedmedclip.protocol.signature import SigningKey
@@ -84,6 +86,7 @@ class SiteLearner:
         ensemble: str,
         traffic: Callable[[], tuple[int, int]],
         floors: Floors = DEFAULT_FLOORS,
+        privacy: PrivacySettings = NO_DEMAND,
     ) -> None:
         self._site = site
         self._federation = federation
@@ -100,6 +103,9 @@ class SiteLearner:
         self._residuals = ResidualWatch("update")
         self._counted = _Counted(encoded_images=encoded_images())
         self._reference = reference_of(bundle)
+        self._private = PrivateLearning(
+            privacy, state.ledger, features, bundle, self._reference, self._settings, threads
+        )
         self.samples = len(features.train.labels)
 
     def private_specification(self, plan: Plan) -> HeadSpecification:
@@ -122,10 +128,18 @@ class SiteLearner:
     def train(
         self, plan: Plan, shared: NamedArrays, private: NamedArrays, round_number: int
     ) -> tuple[NamedArrays, NamedArrays]:
-        """Return both heads after one local round on the cached embeddings; the encoder does not run."""
+        """Return both heads after one local round on the cached embeddings; the encoder does not run.
+
+        Under privacy the shared head is that of a private release, or stays as it was where there is none;
+        the private head learns beside it.
+        """
         started = time.monotonic()
         validation = self._features.validation.embeddings, self._features.validation.labels
         target = self._target(plan, round_number)
+        settings, release = self._settings(plan), None
+        if self._private.asked(plan):
+            release = self._private.release(plan, shared, round_number, target) or shared
+            settings = settings.of_private_head()
         with (
             faults_of_others(plan.method),
             progress_lines(f"round {round_number} of {plan.rounds}: training, epochs") as progress,
@@ -140,7 +154,7 @@ class SiteLearner:
                     labels,
                     self._bundle.class_embeddings,
                     self._bundle.manifest.logit_scale,
-                    self._settings(plan),
+                    settings,
                     round_number=round_number,
                     seed=derive_seed(
                         plan.seed, site=self._site, round_number=round_number, purpose="training"
@@ -153,7 +167,12 @@ class SiteLearner:
                 )
 
             own = self._features.train
-            trained = train_within(self._floors, plan.method, own.embeddings, own.labels, train, own.groups)
+            if release is None:
+                trained = train_within(
+                    self._floors, plan.method, own.embeddings, own.labels, train, own.groups
+                )
+            else:
+                trained = replace(train(own.embeddings, own.labels, own.groups), shared=release)
         # Of the newest round only: a site may live for a million of them.
         self._train_seconds = {round_number: time.monotonic() - started}
         log.info(
@@ -186,9 +205,16 @@ class SiteLearner:
 
     def contribution(self, plan: Plan) -> Contribution:
         """Return how many images an update stands for, and whether a floor keeps it here."""
+        if (private := self._private.side(plan)) is not None:
+            # A floor would tell on which side of it the site is; the noise protects the few as well.
+            return Contribution(private.samples, private.cannot)
         labels = self._features.train.labels
         samples = int(self._floors.shared_images(plan.method, labels).sum())
         return Contribution(samples, self._floors.reason_to_keep(plan.method, labels))
+
+    def privacy(self, plan: Plan) -> PrivateSide | None:
+        """Return what this site's updates keep to in a run; None where nobody asks for privacy."""
+        return self._private.side(plan)
 
     def compressed(self, round_number: int, compressed: Compressed) -> None:
         """Log what the round's update leaves to later rounds; the journal gets its share."""
@@ -230,8 +256,8 @@ class SiteLearner:
         own, manifest = self._features.train, self._bundle.manifest
         if not adapts_to_versions(plan.method):
             return trained
-        # What is held back says nothing, and need not be taken out of what others say.
-        held_back = self._floors.reason_to_keep(plan.method, own.labels)
+        # What is held back, or hidden in noise, cannot be taken out of what others say.
+        held_back = self._private.asked(plan) or self._floors.reason_to_keep(plan.method, own.labels)
         shown = self._floors.shared_images(plan.method, own.labels)
         images = OwnImages.of(own.embeddings, own.labels, own.groups, shown & (not held_back))
         seed = derive_seed(plan.seed, site=self._site, purpose="version head")

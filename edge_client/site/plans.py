@@ -67,7 +67,8 @@ def reason_not_to(plan: Plan, identity: Identity, learner: Learner) -> str:
             f"{identity.embedding_size}"
         )
     if learner.samples < _LEAST_IMAGES:
-        return f"training needs at least {_LEAST_IMAGES} labelled images, this site has {learner.samples}"
+        known = "" if learner.privacy(plan) else f", this site has {learner.samples}"
+        return f"training needs at least {_LEAST_IMAGES} labelled images{known}"
     try:
         delta_codec_named(plan.uplink_codec)
         delta_codec_named(plan.downlink_codec)

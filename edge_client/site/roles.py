@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+from fedmedclip.edge_client.site.ledger import Release
 from fedmedclip.protocol.codecs.error_feedback import Compressed
 from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays
 from fedmedclip.protocol.messages import Plan
@@ -14,6 +15,21 @@ class Contribution:
 
     samples: int
     withheld: str = ""
+
+
+@dataclass(frozen=True)
+class PrivateSide:
+    """What the centre is told of a site under privacy.
+
+    `samples` stands for its number of images. `cannot` says why it keeps to no terms in this run, `withheld`
+    why the next update is not sent; empty where it is. `release` is what the update costs that was trained
+    last, None where there was none to be sent.
+    """
+
+    samples: int
+    cannot: str
+    withheld: str
+    release: Release | None
 
 
 class Learner(Protocol):
@@ -43,6 +59,9 @@ class Learner(Protocol):
 
         Raises InvalidInputError for a method that cannot train.
         """
+
+    def privacy(self, plan: Plan) -> PrivateSide | None:
+        """Return what this site's updates keep to in a run; None where nobody asks for privacy."""
 
     def compressed(self, round_number: int, compressed: Compressed) -> None:
         """Take notice of what the round's update leaves to later rounds."""

@@ -5,6 +5,7 @@ import logging
 from fedmedclip.edge_client.site.abstention import Abstention
 from fedmedclip.edge_client.site.application import Application
 from fedmedclip.edge_client.site.delivery import Delivery
+from fedmedclip.edge_client.site.ledger import Release
 from fedmedclip.edge_client.site.roles import Identity, Learner
 from fedmedclip.edge_client.site.run import Run
 from fedmedclip.edge_client.site.state import OutgoingUpdate, SiteState, StoredSite
@@ -12,7 +13,7 @@ from fedmedclip.protocol.codecs import Codec, delta_codec_named
 from fedmedclip.protocol.codecs.error_feedback import change_to_send, compress_within
 from fedmedclip.protocol.errors import HeadError, InvalidInputError
 from fedmedclip.protocol.heads.head import NamedArrays
-from fedmedclip.protocol.messages import Abstain, Message
+from fedmedclip.protocol.messages import Abstain, Message, Plan
 
 log = logging.getLogger("fedmedclip.site")
 
@@ -64,18 +65,38 @@ class RoundTraining:
         try:
             shared, private = self._learner.train(plan, follower.head, private, round_number)
         except (InvalidInputError, HeadError) as error:
-            return self._abstain(round_number, str(error), now)
-        contribution = self._learner.contribution(plan)
+            return self._abstain(plan, round_number, str(error), now)
+        samples, withheld, release = self._to_send(plan)
         private_bytes = private_specification.to_bytes(private)
-        if contribution.withheld:
+        if withheld:
             self._state.store_private(round_number, private_bytes)
             self._run.reload()
-            log.info("round %d: nothing is sent: %s", round_number, contribution.withheld)
+            log.info("round %d: nothing is sent: %s", round_number, withheld)
             return self.abstain_from(now)
-        self._store_update(stored, round_number, contribution.samples, follower.head, shared, private_bytes)
+        self._store_update(stored, round_number, samples, follower.head, shared, private_bytes, release)
         self._run.reload()
         self._delivery.send_at_once()
         return self._delivery.due(now)
+
+    def _to_send(self, plan: Plan) -> tuple[int, str, Release | None]:
+        """Return how many images the new update stands for, why it is not sent, and what it costs."""
+        contribution, private = self._learner.contribution(plan), self._learner.privacy(plan)
+        if private is None or contribution.withheld:
+            return contribution.samples, contribution.withheld, None
+        if private.release is None:
+            return private.samples, private.withheld or "it is not private", None
+        return private.release.images, "", private.release
+
+    @property
+    def withheld(self) -> str:
+        """Why this site sends no update of the open round; empty where it does, or has made one."""
+        stored = self._run.stored
+        if stored is None or (reason := self._run.withheld):
+            return "" if stored is None else reason
+        if self._delivery.under_way or self._state.has_update(stored.version + 1):
+            return ""
+        private = self._learner.privacy(stored.plan)
+        return "" if private is None else private.withheld
 
     def _store_update(
         self,
@@ -85,6 +106,7 @@ class RoundTraining:
         before: NamedArrays,
         trained: NamedArrays,
         private: bytes,
+        release: Release | None,
     ) -> None:
         """Put into the outbox, compressed, what training has changed of the shared head."""
         plan, specification = stored.plan, self._run.specification(stored.plan)
@@ -100,6 +122,7 @@ class RoundTraining:
             private,
             specification.to_bytes(compressed.residual),
             compressed.memory,
+            release,
         )
 
     def abstain_from(self, now: float) -> list[Message]:
@@ -109,7 +132,7 @@ class RoundTraining:
         round_number = stored.version + 1
         if stored.finished or stored.trained_round != round_number:
             return []
-        return self.abstention.due(round_number, self._run.withheld, now)
+        return self.abstention.due(round_number, self.withheld, now)
 
     def reopen(self, round_number: int) -> None:
         """Deliver a round once more that is still open: the aggregator may have lost what it had accepted."""
@@ -117,8 +140,11 @@ class RoundTraining:
         if not self._run.withheld:
             self._state.reopen(round_number)
 
-    def _abstain(self, round_number: int, reason: str, now: float) -> list[Message]:
+    def _abstain(self, plan: Plan, round_number: int, reason: str, now: float) -> list[Message]:
         """Let the others go on without this site; it tries again later, and in the next round."""
         wait = self._delivery.train_later(now)
         log.error("round %d cannot be trained: %s; trying again in %.0f s", round_number, reason, wait)
+        if self._learner.privacy(plan) is not None:
+            # What a fault says may depend on the images.
+            reason = "it cannot be trained; the site's log says why"
         return [Abstain(round_number, reason[:400])]

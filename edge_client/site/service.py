@@ -105,6 +105,7 @@ def run_site(configuration_file: Path, *, once: bool) -> None:
             configuration.resources.threads,
             settings.ensemble,
             lambda: (link.sent_bytes, link.received_bytes),
+            configuration.privacy.floors,
             configuration.privacy,
         )
         pinned = settings.aggregator_key
@@ -210,7 +211,7 @@ def _features(
         log.warning("skipped %s: %s", image.path, image.reason)
     if features.leak is not None and (reservation := features.leak.line(str(split_file))):
         log.warning("%s", reservation)
-    for line in configuration.privacy.lines(features.train.labels, bundle.manifest.class_names):
+    for line in configuration.privacy.floors.lines(features.train.labels, bundle.manifest.class_names):
         log.warning("%s", line)
     # Lists of all images; nothing that trains needs them.
     return replace(features, read=None, grouping=None)

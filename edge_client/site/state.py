@@ -13,13 +13,15 @@ from typing import Any
 
 import msgspec
 
+from fedmedclip.edge_client.site.ledger import LEDGER_SCHEMA, Ledger, Release, record_release
 from fedmedclip.protocol.database import Database, checksum
 from fedmedclip.protocol.errors import StorageError
-from fedmedclip.protocol.messages import Plan, plan_of_version_1
+from fedmedclip.protocol.messages import Plan, PrivacySpent, plan_of_version_1
 
 log = logging.getLogger("fedmedclip.site")
 
-_SCHEMA = """
+_SCHEMA = (
+    """
 CREATE TABLE IF NOT EXISTS site (
     id INTEGER PRIMARY KEY CHECK (id = 1), plan BLOB NOT NULL, version INTEGER NOT NULL, finished INTEGER,
     trained_round INTEGER NOT NULL, shared_head BLOB NOT NULL, private_head BLOB NOT NULL, residual BLOB,
@@ -29,13 +31,15 @@ CREATE TABLE IF NOT EXISTS outbox (
     id INTEGER PRIMARY KEY CHECK (id = 1), round_number INTEGER NOT NULL, samples INTEGER NOT NULL,
     payload BLOB NOT NULL, private_head_if_refused BLOB, residual_if_refused BLOB,
     codec_memory_if_refused BLOB, accepted INTEGER DEFAULT 0, open INTEGER DEFAULT 1,
-    attempt INTEGER NOT NULL DEFAULT 0);
+    attempt INTEGER NOT NULL DEFAULT 0, privacy BLOB);
 CREATE TABLE IF NOT EXISTS sessions (id INTEGER PRIMARY KEY CHECK (id = 1), number INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS journal (version INTEGER PRIMARY KEY, report BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS ended_runs (
     number INTEGER PRIMARY KEY, plan BLOB NOT NULL, version INTEGER NOT NULL, shared_head BLOB,
-    private_head BLOB, journal BLOB)
+    private_head BLOB, journal BLOB);
 """
+    + LEDGER_SCHEMA
+)
 _VALUES = "plan, version, trained_round, shared_head, private_head, residual, codec_memory"
 
 
@@ -63,6 +67,11 @@ def _from_version_2(database: sqlite3.Connection) -> None:
     """How often the newest round was refused and trained again. The table of sessions is new."""
     database.execute("ALTER TABLE site ADD COLUMN attempts INTEGER DEFAULT 0")
     database.execute("ALTER TABLE outbox ADD COLUMN attempt INTEGER DEFAULT 0")
+
+
+def _from_version_3(database: sqlite3.Connection) -> None:
+    """What an update cost of the site's privacy. The tables of the ledger are new."""
+    database.execute("ALTER TABLE outbox ADD COLUMN privacy BLOB")
 
 
 @dataclass(frozen=True)
@@ -97,12 +106,13 @@ class Sealed:
 
 @dataclass(frozen=True)
 class OutgoingUpdate:
-    """A trained update that the aggregator has not settled yet; `attempt` as in an Update."""
+    """A trained update that the aggregator has not settled yet; `attempt` and `privacy` as in an Update."""
 
     round_number: int
     samples: int
     payload: bytes
     attempt: int = 0
+    privacy: PrivacySpent | None = None
 
 
 class SiteState:
@@ -111,8 +121,13 @@ class SiteState:
     def __init__(self, path: Path, *, durable: bool = True) -> None:
         """Open it; `durable` as in `Database`."""
         self._database = Database(
-            path, _SCHEMA, durable=durable, migrations=[_from_version_1, _from_version_2]
+            path,
+            _SCHEMA,
+            durable=durable,
+            migrations=[_from_version_1, _from_version_2, _from_version_3],
         )
+        self.ledger = Ledger(self._database)
+        """What was released under privacy, in all runs."""
 
     def close(self) -> None:
         """Release the file."""
@@ -218,15 +233,30 @@ class SiteState:
         return row[0], Sealed(row[1], row[2]), row[3]
 
     def store_update(
-        self, update: OutgoingUpdate, private_head: bytes, residual: bytes, codec_memory: bytes
+        self,
+        update: OutgoingUpdate,
+        private_head: bytes,
+        residual: bytes,
+        codec_memory: bytes,
+        release: Release | None = None,
     ) -> None:
-        """Record a trained round: private head, residual, memory and the update to send, all or nothing."""
+        """Record a trained round: private head, residual, memory and the update to send, all or nothing.
+
+        `release` is what the update costs, where it is private.
+        """
         with self._database.transaction() as database:
+            if release is not None:
+                record_release(database, release)
             database.execute(
                 "INSERT OR REPLACE INTO outbox (id, round_number, samples, payload, private_head_if_refused,"
-                " residual_if_refused, codec_memory_if_refused, attempt)"
-                " SELECT 1, ?, ?, ?, private_head, residual, codec_memory, attempts FROM site",
-                (update.round_number, update.samples, update.payload),
+                " residual_if_refused, codec_memory_if_refused, attempt, privacy)"
+                " SELECT 1, ?, ?, ?, private_head, residual, codec_memory, attempts, ? FROM site",
+                (
+                    update.round_number,
+                    update.samples,
+                    update.payload,
+                    None if release is None else msgspec.msgpack.encode(release.report),
+                ),
             )
             database.execute(
                 "UPDATE site SET trained_round = ?, private_head = ?, residual = ?, codec_memory = ?,"
@@ -251,8 +281,19 @@ class SiteState:
 
     def outgoing_update(self) -> OutgoingUpdate | None:
         """Return the update that is not settled yet, if any."""
-        row = self._database.row("SELECT round_number, samples, payload, attempt FROM outbox WHERE open")
-        return None if row is None else OutgoingUpdate(*row)
+        row = self._database.row(
+            "SELECT round_number, samples, payload, attempt, privacy FROM outbox WHERE open"
+        )
+        if row is None:
+            return None
+        round_number, samples, payload, attempt, spent = row
+        decoded = spent and self._database.decoded(spent, PrivacySpent, "what an update costs")
+        return OutgoingUpdate(round_number, samples, payload, attempt, decoded)
+
+    def has_update(self, round_number: int) -> bool:
+        """Whether the update of a round was made, and was not refused."""
+        row = self._database.row("SELECT 1 FROM outbox WHERE round_number = ?", (round_number,))
+        return row is not None
 
     def settle(self, round_number: int, accepted: bool, *, again: bool = False) -> None:
         """Take note of what became of the round's update.

@@ -5,12 +5,26 @@ from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays
 from fedmedclip.protocol.heads.methods import known_methods, method_named
 from fedmedclip.protocol.seeds import derive_seed
 
-__all__ = ["initial_shared_head", "known_methods", "sends_statistics", "shared_head_specification"]
+__all__ = [
+    "initial_shared_head",
+    "known_methods",
+    "sends_statistics",
+    "shared_head_specification",
+    "usual_releases",
+]
 
 
 def sends_statistics(method: str) -> bool:
     """Whether a site's shared arrays are statistics of its images (`Method`) and not training."""
     return method_named(method).sends_statistics
+
+
+def usual_releases(method: str, rounds: int) -> int:
+    """Return how many updates a privacy budget lasts for if nobody says: one of statistics, else one a round.
+
+    Raises InvalidInputError for an unknown method.
+    """
+    return 1 if sends_statistics(method) else rounds
 
 
 def shared_head_specification(

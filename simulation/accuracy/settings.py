@@ -7,6 +7,7 @@ from typing import cast, get_args
 from fedmedclip.edge_client.learning.floors import DEFAULT_FLOORS, NO_FLOORS
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.near_names import unknown_name
+from fedmedclip.protocol.privacy import NO_DEMAND, read_privacy
 from fedmedclip.simulation.accuracy.row_names import DEFAULT_METHOD
 from fedmedclip.simulation.federation.dealing import Dealing, read_fractions
 from fedmedclip.simulation.federation.experiment import Experiment, Selection, with_codec
@@ -37,6 +38,7 @@ class AccuracySettings:
     fractions: str = "70/10/20"
     rule: str | None = None
     select: str = "last"
+    privacy: str | None = None
 
     def common(self) -> Experiment:
         """Return what all rows share. Raises InvalidInputError for options that cannot be used."""
@@ -60,5 +62,6 @@ class AccuracySettings:
             dealing=Dealing(self.sites, self.alpha, read_fractions(self.fractions)),
             sites_per_round=self.sites_per_round,
             select=cast(Selection, self.select),
+            privacy=NO_DEMAND if self.privacy is None else read_privacy("--privacy", self.privacy),
         )
         return with_codec(experiment, self.codec)

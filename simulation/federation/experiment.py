@@ -11,6 +11,9 @@ from fedmedclip.aggregator.rules.names import rule_for
 from fedmedclip.aggregator.weights import Weighting
 from fedmedclip.edge_client.learning.floors import DEFAULT_FLOORS, NO_FLOORS, Floors
 from fedmedclip.edge_client.learning.settings import TrainingSettings
+from fedmedclip.protocol.heads.shared_heads import usual_releases
+from fedmedclip.protocol.messages import PrivacyTerms
+from fedmedclip.protocol.privacy import NO_DEMAND, PrivacySettings
 from fedmedclip.simulation.federation.coders import codecs_of
 from fedmedclip.simulation.federation.dealing import Dealing
 from fedmedclip.simulation.federation.evaluation import ZERO_SHOT
@@ -31,7 +34,7 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
     to. `masked` False keeps every row of every masked layer. `sites_per_round` of the federation's sites,
     drawn anew, take part in a round (None: all). `left_out` is a site that does not train. `select` says
     which round's heads are the result: the last, or those with the best mean accuracy over the sites'
-    validation images.
+    validation images. `privacy` is what a federation's plan asks for.
     """
 
     method: str
@@ -50,6 +53,7 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
     sites_per_round: int | None = None
     left_out: str | None = None
     select: Selection = "last"
+    privacy: PrivacySettings = NO_DEMAND
 
     @property
     def federated(self) -> bool:
@@ -82,7 +86,11 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
             floors=self.floors if self.federated else NO_FLOORS,
             maximum_update_norm=self.maximum_update_norm,
             weighting=self.weighting,
+            privacy=self._terms() if self.federated else None,
         )
+
+    def _terms(self) -> PrivacyTerms | None:
+        return self.privacy.terms(usual_releases(self.method, self.rounds))
 
     def description(self) -> dict[str, Any]:
         """Return everything that a run's numbers depend on, except features and seed, as JSON has it."""
@@ -95,6 +103,8 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
             "floors": msgspec.to_builtins(self.floors),
             "sites_per_round": self.sites_per_round,
         }
+        if self.federated and (terms := self._terms()) is not None:
+            federated["privacy"] = {name: getattr(terms, name) for name in terms.__struct_fields__}
         return {
             "method": self.method,
             "regime": self.regime,

@@ -34,6 +34,7 @@ from fedmedclip.protocol.messages import (
     JoinAnswer,
     Message,
     Moment,
+    PrivacySpent,
     Receipt,
     Snapshot,
     Status,
@@ -190,7 +191,10 @@ class Federation:
     def _deliver(self, site: VirtualSite, number: int, samples: int, made: Coded) -> bool:
         """Send an update, and the receipt; return whether it counts, as the aggregator's intake has it."""
         payload = refer_to(made.payload, SMALLEST_COMMON_LIMIT)
-        update = Update(number, samples, payload, 0)
+        terms = self._plan.privacy
+        # Here nobody reads what it costs; it is as long as any.
+        spent = None if terms is None else PrivacySpent(0.0, 0.0, terms.epsilon, terms.delta)
+        update = Update(number, samples, payload, 0, spent)
         self._up(site.name, update, *blocks_of(made.payload, payload))
         norm, limit = norm_of(made.decoded), self._plan.maximum_update_norm
         counts = norm <= limit

@@ -13,7 +13,7 @@ from fedmedclip.aggregator.weights import Weighting
 from fedmedclip.edge_client.learning.floors import DEFAULT_FLOORS, Floors
 from fedmedclip.edge_client.learning.settings import TrainingSettings
 from fedmedclip.protocol.errors import InvalidInputError
-from fedmedclip.protocol.messages import Plan
+from fedmedclip.protocol.messages import Plan, PrivacyTerms
 from fedmedclip.protocol.signature import SigningKey
 from fedmedclip.simulation.federation.feature_pool import FeaturePool
 
@@ -25,7 +25,7 @@ AGGREGATOR = "aggregator"
 class FederationPlan:
     """A run's plan. Codecs, rule, weighting, share and norm are as in the aggregator's configuration.
 
-    `floors` are those of every site, which in truth no plan says.
+    `floors` are those of every site, which in truth no plan says; under `privacy` they do not apply.
     """
 
     method: str
@@ -39,6 +39,7 @@ class FederationPlan:
     floors: Floors = DEFAULT_FLOORS
     maximum_update_norm: float = math.inf
     weighting: Weighting = "samples"
+    privacy: PrivacyTerms | None = None
 
 
 def settings_of(values: Mapping[str, Any], label: str) -> TrainingSettings:
@@ -67,6 +68,7 @@ def wire_plan(plan: FederationPlan, pool: FeaturePool, key: SigningKey) -> Plan:
         paused=False,
         maximum_update_norm=plan.maximum_update_norm,
         start=None,
+        privacy=plan.privacy,
     )
 
 

@@ -50,11 +50,11 @@ class PublishedTarget:
             reference = summarised(chosen, STATISTICS_RANK, target.noise, seed=0)
         encoded = encode_reference(reference)
         self.size = len(encoded)
-        self._reference = decode_reference(encoded, chosen.shape[1])
+        self.reference = decode_reference(encoded, chosen.shape[1])
 
     def draw(self, seed: int) -> Floats:
         """Return rows (n, D): all of them, or for statistics surrogates drawn with this seed."""
-        return target_embeddings(self._reference, SURROGATES, seed)
+        return target_embeddings(self.reference, SURROGATES, seed)
 
 
 def target_digest(targets: Mapping[str, Floats]) -> str:

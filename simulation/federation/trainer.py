@@ -13,10 +13,14 @@ from fedmedclip.edge_client.learning.private_state import initial_private_state,
 from fedmedclip.edge_client.learning.version_head import adapted
 from fedmedclip.edge_client.site.roles import Contribution
 from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays
-from fedmedclip.protocol.heads.shared_heads import initial_shared_head, shared_head_specification
+from fedmedclip.protocol.heads.shared_heads import (
+    initial_shared_head,
+    shared_head_specification,
+)
 from fedmedclip.protocol.seeds import derive_seed
 from fedmedclip.simulation.federation.feature_pool import FeaturePool
 from fedmedclip.simulation.federation.plan import FederationPlan
+from fedmedclip.simulation.federation.private_sites import private_release, told_images
 from fedmedclip.simulation.federation.targets import PublishedTarget
 from fedmedclip.simulation.federation.virtual_sites import VirtualSite
 
@@ -74,6 +78,10 @@ class Trainer:
             return derive_seed(self.plan.seed, site=site.name, round_number=round_number, purpose=purpose)
 
         target = None if self.target is None else self.target.draw(seed_for("reference"))
+        settings, release = self.plan.settings, None
+        if self.plan.privacy is not None:
+            release, _ = private_release(self.plan, pool, site, shared, round_number, target, self._reference)
+            settings = settings.of_private_head()
 
         def train(
             embeddings: npt.NDArray[np.float32],
@@ -88,7 +96,7 @@ class Trainer:
                 labels,
                 pool.class_embeddings,
                 pool.logit_scale,
-                self.plan.settings,
+                settings,
                 round_number=round_number,
                 seed=seed_for("training"),
                 validation=(pool.embeddings[site.validation], pool.labels[site.validation]),
@@ -96,14 +104,11 @@ class Trainer:
                 groups=groups,
             )
 
-        trained = train_within(
-            self.plan.floors,
-            self.plan.method,
-            pool.embeddings[site.train],
-            pool.labels[site.train],
-            train,
-            pool.groups[site.train],
-        )
+        embeddings, labels = pool.embeddings[site.train], pool.labels[site.train]
+        groups = pool.groups[site.train]
+        if release is not None:
+            return release, train(embeddings, labels, groups).private
+        trained = train_within(self.plan.floors, self.plan.method, embeddings, labels, train, groups)
         return trained.shared, trained.private
 
     def own_head(
@@ -120,7 +125,7 @@ class Trainer:
         plan, pool = self.plan, self.pool
         labels = pool.labels[site.train]
         shown = plan.floors.shared_images(plan.method, labels)
-        held_back = bool(plan.floors.reason_to_keep(plan.method, labels))
+        held_back = plan.privacy is not None or plan.floors.reason_to_keep(plan.method, labels)
         more = np.empty(0, dtype=np.int64) if unlabelled is None else unlabelled
         indices = np.concatenate([site.train, more])
         nothing = np.full(len(more), NOT_LABELLED)
@@ -137,8 +142,14 @@ class Trainer:
     def contribution(self, site: VirtualSite) -> Contribution:
         """Return how many images a site's update stands for, and whether a floor keeps it there."""
         plan, labels = self.plan, self.pool.labels[site.train]
+        if plan.privacy is not None:
+            return Contribution(told_images(plan, self.pool, site, self.initial_shared(), self._reference))
         samples = int(plan.floors.shared_images(plan.method, labels).sum())
         return Contribution(samples, plan.floors.reason_to_keep(plan.method, labels))
+
+    @property
+    def _reference(self) -> object | None:
+        return None if self.target is None else self.target.reference
 
     @property
     def _classes(self) -> int:

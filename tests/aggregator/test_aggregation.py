@@ -170,7 +170,7 @@ def test_a_store_of_before_rules_kept_anything_goes_on(tmp_path):
     head._store.close()
     connection = sqlite3.connect(tmp_path / "aggregator.db")
     later = "".join(
-        f"ALTER TABLE sites DROP COLUMN {name};" for name in ("session", "connection", "sequence")
+        f"ALTER TABLE sites DROP COLUMN {name};" for name in ("session", "connection", "sequence", "privacy")
     )
     connection.executescript(
         f"DROP TABLE aggregation; DROP TABLE quarantine; {later} PRAGMA user_version = 3"

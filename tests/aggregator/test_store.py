@@ -317,7 +317,7 @@ def test_a_state_of_before_versions_were_kept_is_migrated(store, tmp_path):
     store.admit("site-a", b"k" * 32, 100, "0.2.0")
     store.close()
     with sqlite3.connect(tmp_path / "aggregator.db") as database:
-        for column in ("software", "session", "connection", "sequence"):
+        for column in ("software", "session", "connection", "sequence", "privacy"):
             database.execute(f"ALTER TABLE sites DROP COLUMN {column}")
         database.execute("PRAGMA user_version = 2")
     again = Store(tmp_path / "aggregator.db")

@@ -179,10 +179,14 @@ def sealed_messages(encoded: bytes, snapshot: bytes) -> Iterator[tuple[str, str,
         start=None,
     )
     revised = msgspec.structs.replace(plan, revision=2, rounds=80, paused=True, start=bundle)
+    terms = messages.PrivacyTerms(8.0, 1e-5, "patient", 16, 8, 1.0, 0.25, 30)
+    spent = messages.PrivacySpent(0.5, 2.25, 8.0, 1e-5)
     down, up = topics.down(FEDERATION, SITE), topics.up(FEDERATION, SITE)
     closed = "round 1 is closed — 2 is open"
     refusal = "the name 'site-a' belongs to another site (another key); choose another name"
     yield "plan", topics.plan(FEDERATION), "aggregator", plan
+    private = msgspec.structs.replace(plan, privacy=terms)
+    yield "plan-private", topics.plan(FEDERATION), "aggregator", private
     yield "plan-revised", topics.plan(FEDERATION), "aggregator", revised
     yield (
         "announcement-0",
@@ -219,6 +223,7 @@ def sealed_messages(encoded: bytes, snapshot: bytes) -> Iterator[tuple[str, str,
     )
     yield "join-refused", down, "aggregator", messages.JoinAnswer(mark, False, refusal, moment, willed, 2)
     yield "update", up, "site", messages.Update(1, 386, encoded, 0)
+    yield "update-private", up, "site", messages.Update(1, 379, encoded, 0, spent)
     yield "update-blocks", up, "site", messages.Update(1_000_000, 1_000_000_000, reference, 200)
     yield "receipt", down, "aggregator", messages.Receipt(1, True, "", False, mark)
     yield (
@@ -265,7 +270,7 @@ def golden_files() -> dict[str, bytes]:
     initial = initial_shared_head(METHOD, EMBEDDING_SIZE, SEED)
     files["heads/version-0.f32"] = SHARED.to_bytes(initial)
     manifest = {
-        "protocol_version": 3,
+        "protocol_version": 4,
         "zstd": ".".join(map(str, zstandard.ZSTD_VERSION)),
         "zlib": zlib.ZLIB_RUNTIME_VERSION,
         "keys": {

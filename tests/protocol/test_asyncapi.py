@@ -57,6 +57,8 @@ def schema_of(of: structures.Type) -> dict[str, Any]:
             return {"type": "boolean"}
         case structures.NoneType():
             return {"type": "null"}
+        case structures.LiteralType():
+            return {"enum": list(of.values)}
         case structures.StrType():
             return {"type": "string"} | bounds(minLength=of.min_length, maxLength=of.max_length)
         case structures.BytesType():
@@ -77,7 +79,6 @@ def schema_of(of: structures.Type) -> dict[str, Any]:
         case structures.StructType():
             assert of.array_like
             assert of.forbid_unknown_fields
-            assert all(field.required for field in of.fields)
             fields = [{"title": field.encode_name} | schema_of(field.type) for field in of.fields]
             items = fields if of.tag is None else [{"title": "tag", "const": of.tag}, *fields]
             count = {"minItems": len(items), "maxItems": len(items)}
@@ -111,7 +112,13 @@ def test_each_message_has_the_tag_fields_types_and_bounds_of_the_code(name):
 
 def test_no_other_message_is_documented():
     assert set(DOCUMENT["components"]["messages"]) == set(MESSAGES)
-    assert set(DOCUMENT["components"]["schemas"]) == {*MESSAGES, "ObjectReference", "Moment"}
+    assert set(DOCUMENT["components"]["schemas"]) == {
+        *MESSAGES,
+        "ObjectReference",
+        "Moment",
+        "PrivacySpent",
+        "PrivacyTerms",
+    }
 
 
 def test_the_channels_are_the_topics_of_the_code():

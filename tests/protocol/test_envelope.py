@@ -9,6 +9,7 @@ from fedmedclip.protocol.messages import (
     HeadRequest,
     Join,
     Plan,
+    PrivacyTerms,
     Status,
     Update,
     decode_message,
@@ -59,14 +60,14 @@ def test_a_message_on_a_topic_that_does_not_carry_it_is_refused(topic):
 def test_an_unknown_version_is_named():
     payload = bytearray(seal(UPDATE, TOPIC, KEY, IDENTITY))
     payload[2] = 9
-    with pytest.raises(MessageError, match="protocol version 9, this software speaks 3"):
+    with pytest.raises(MessageError, match="protocol version 9, this software speaks 4"):
         open_envelope(bytes(payload), TOPIC)
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=300))
 def test_random_bytes_never_do_worse_than_a_message_error(data):
-    for payload in (data, b"FM\x03" + data):
+    for payload in (data, b"FM\x04" + data):
         try:
             open_envelope(payload, TOPIC).verify(KEY.public_key, IDENTITY)
         except MessageError:
@@ -121,6 +122,7 @@ def test_any_encoding_of_the_same_integers_and_lengths_is_read(body):
         REQUEST + b"\x00",  # bytes after the array
         b"\x91\x09",  # an item too few
         b"\x93\x09\x05\x05",  # an item too many
+        b"\x95\x05\x01\x05\xc4\x00\x00",  # an Update of before it told what privacy costs
         b"\x92\x7f\x05",  # an unknown tag
         b"\x92\x09\xc3",  # true is no integer
         b"\x92\x09\xcb\x40\x14\x00\x00\x00\x00\x00\x00",  # nor is 5.0
@@ -140,7 +142,7 @@ def test_a_body_that_breaks_a_rule_of_the_format_is_refused(body):
 def test_the_frame_is_what_the_specification_says():
     payload = seal(UPDATE, TOPIC, KEY, IDENTITY)
     header, body, signature = payload[:3], payload[3:-64], payload[-64:]
-    assert (header, body) == (b"FM\x03", encode_message(UPDATE))
+    assert (header, body) == (b"FM\x04", encode_message(UPDATE))
     assert is_signed_by(KEY.public_key, signature, header + IDENTITY + TOPIC.encode() + b"\0" + body)
     topic, status = "fmc1/trial/status/site-a", Status(bytes(8), online=True, version=3, moment=a_moment())
     signature = seal(status, topic, KEY, IDENTITY)[-64:]
@@ -148,7 +150,7 @@ def test_the_frame_is_what_the_specification_says():
     assert is_signed_by(KEY.public_key, signature, signed)
 
 
-@pytest.mark.parametrize("payload", [b"", b"FM", b"FM\x03", b"FM\x03" + bytes(64), b"MF\x02" + bytes(65)])
+@pytest.mark.parametrize("payload", [b"", b"FM", b"FM\x04", b"FM\x04" + bytes(64), b"MF\x02" + bytes(65)])
 def test_what_cannot_hold_a_message_is_not_of_this_protocol(payload):
     with pytest.raises(MessageError, match="is not one of this protocol"):
         open_envelope(payload, TOPIC)
@@ -156,7 +158,7 @@ def test_what_cannot_hold_a_message_is_not_of_this_protocol(payload):
 
 def test_the_least_that_can_hold_a_message_is_looked_at():
     with pytest.raises(MessageError, match="malformed"):
-        open_envelope(b"FM\x03" + bytes(65), TOPIC)
+        open_envelope(b"FM\x04" + bytes(65), TOPIC)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -167,4 +169,17 @@ def test_a_plan_whose_settings_are_no_numbers_is_refused(value):
     body = msgspec.msgpack.decode(encode_message(plan))
     body[10] = {"shared_learning_rate": value}
     with pytest.raises(MessageError, match="finite"):
+        decode_message(msgspec.msgpack.encode(body))
+
+
+@pytest.mark.parametrize("epsilon", [float("nan"), float("inf"), 0.0, -1.0])
+def test_a_plan_whose_privacy_is_no_promise_is_refused(epsilon):
+    plan = Plan(
+        bytes(16), bytes(32), "fedmedclip", bytes(32), 16, 3, 1, "int8", "int8", {}, 1, 1, False, 1e3, None,
+        PrivacyTerms(8.0, 1e-5, "image", 16, 8, 1.0, 0.25, 3),
+    )  # fmt: skip
+    body = msgspec.msgpack.decode(encode_message(plan))
+    assert decode_message(msgspec.msgpack.encode(body)) == plan
+    body[16][0] = epsilon
+    with pytest.raises(MessageError, match="malformed"):
         decode_message(msgspec.msgpack.encode(body))

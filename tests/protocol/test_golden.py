@@ -6,6 +6,7 @@ import struct
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -87,6 +88,7 @@ def test_the_lots_are_what_the_specification_says(entry):
     assert independent_decoder.named_seed(*named) >> 31 == entry["lot"]
 
 
+SPENT = messages.PrivacySpent(0.5, 2.25, 8.0, 1e-5)
 LONGEST_DOWN = f"fmc1/{'f' * 32}/down/{'s' * 32}"
 DATA = bytes(1 << 17)
 
@@ -97,7 +99,7 @@ DATA = bytes(1 << 17)
         messages.Announcement(1_000_000, bytes(32), True, DATA, LOTS - 1),
         messages.Snapshot(1_000_000, bytes(32), True, DATA, LOTS - 1),
         messages.Block(bytes(32), 16_383, DATA),
-        messages.Update(1_000_000, 1_000_000_000, DATA, 0),
+        messages.Update(1_000_000, 1_000_000_000, DATA, (1 << 32) - 1, SPENT),
     ],
 )
 def test_no_message_with_data_has_more_around_it_than_promised(message):
@@ -105,17 +107,19 @@ def test_no_message_with_data_has_more_around_it_than_promised(message):
     assert len(sealed) - len(DATA) <= OVERHEAD_BYTES <= UPDATE_OVERHEAD_LIMIT
 
 
-def test_around_a_usual_update_there_are_77_bytes():
+def test_around_a_usual_update_there_are_78_bytes():
     sealed = seal(messages.Update(50, 386, bytes(2920), 0), LONGEST_DOWN, KEYS["site"], NO_IDENTITY)
-    assert len(sealed) - 2920 == 77
+    assert len(sealed) - 2920 == 78
 
 
-def test_around_the_largest_update_there_are_85_bytes_and_no_name_among_them():
+def test_around_the_largest_update_there_are_86_bytes_and_no_name_among_them():
     update = messages.Update(1_000_000, 1_000_000_000, DATA, 127)
     sealed = seal(update, LONGEST_DOWN, KEYS["site"], NO_IDENTITY)
-    assert len(sealed) - len(DATA) == 85
+    assert len(sealed) - len(DATA) == 86
     assert b"fff" not in sealed.replace(DATA, b"")
     assert b"sss" not in sealed.replace(DATA, b"")
+    private = seal(msgspec.structs.replace(update, privacy=SPENT), LONGEST_DOWN, KEYS["site"], NO_IDENTITY)
+    assert len(private) - len(DATA) == 122
 
 
 def with_binary_as_text(value):

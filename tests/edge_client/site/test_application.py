@@ -8,7 +8,7 @@ import pytest
 
 from fedmedclip.edge_client.site.application import ANSWER_SECONDS, DECLINE_AGAIN_SECONDS, Application
 from fedmedclip.edge_client.site.head_follower import ASK_AGAIN_SECONDS
-from fedmedclip.edge_client.site.roles import Identity
+from fedmedclip.edge_client.site.roles import Identity, PrivateSide
 from fedmedclip.protocol.messages import Join, JoinAnswer, Moment
 from fedmedclip.protocol.moments import Moments
 from fedmedclip.protocol.signature import fingerprint
@@ -36,6 +36,10 @@ def outdated(moment, latest):
 @dataclass
 class Learner:
     samples: int = 10
+    private: PrivateSide | None = None
+
+    def privacy(self, plan):
+        return self.private
 
 
 @pytest.fixture
@@ -48,10 +52,11 @@ class Asking(Application):
 
     def __init__(self):
         self.stored = []
-        super().__init__(IDENTITY, Learner(), Moments(0, self.stored.append, lambda: START))
+        self.learner = Learner()
+        super().__init__(IDENTITY, self.learner, Moments(0, self.stored.append, lambda: START))
 
     def due(self, version, now, revision=1):
-        return super().due(version, revision, now)
+        return super().due(version, msgspec.structs.replace(PLAN, revision=revision), now)
 
 
 def joining(version, cannot="", revision=1):
@@ -188,3 +193,9 @@ def test_a_plan_is_not_the_newest_where_the_answer_names_a_later_revision(
     application.take_answer(accepted(application.asked, revision=2), 0, LATE)
     assert not application.knows(PLAN)
     assert application.knows(msgspec.structs.replace(PLAN, revision=2))
+
+
+def test_under_privacy_a_site_tells_no_exact_number_of_images(application):
+    application.learner.private = PrivateSide(1, "", "", None)
+    (said,) = application.due(0, LATE)
+    assert said.samples == 1

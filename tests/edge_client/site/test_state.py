@@ -207,7 +207,8 @@ def test_a_state_of_protocol_2_is_migrated(state, tmp_path):
     state.close()
     with sqlite3.connect(tmp_path / "site.db") as database:
         database.execute("ALTER TABLE site DROP COLUMN attempts")
-        database.execute("ALTER TABLE outbox DROP COLUMN attempt")
+        for column in ("attempt", "privacy"):
+            database.execute(f"ALTER TABLE outbox DROP COLUMN {column}")
         database.execute("DROP TABLE sessions")
         database.execute("PRAGMA user_version = 2")
     again = SiteState(tmp_path / "site.db")

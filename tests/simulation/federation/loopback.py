@@ -64,6 +64,9 @@ class DriftingLearner:
     def contribution(self, plan):
         return Contribution(self.samples, self.withheld)
 
+    def privacy(self, plan):
+        return None
+
     def compressed(self, round_number, compressed):
         self.shares[round_number] = compressed.residual_share
 

@@ -57,6 +57,9 @@ class VirtualLearner:
     def contribution(self, plan):
         return self._trainer.contribution(self._site)
 
+    def privacy(self, plan):
+        return None
+
     def compressed(self, round_number, compressed):
         pass
 
