@@ -20,8 +20,8 @@ from fedmedclip.protocol.codecs.subspace import solved
 LARGEST_RANK = 64
 LARGEST_WEIGHT = 255
 _WHOLE_WEIGHT = 64
-# Squared steps in squared units. With less, sums get so coarse that a rare class's mean is longer by noise than
-# by what it says, and a discriminant turns against it; with more, directions are lost, which it needs as well.
+# Squared steps in squared units. With less, sums get so coarse that a rare class's mean is longer by noise
+# than by what it says, and a discriminant turns against it; with more, directions are lost.
 _SQUARED_STEP = 2.0
 # A direction whose values are less than a third of a step, in the root of their mean square, is mostly zeros.
 _LEAST_STEPS = 0.35
