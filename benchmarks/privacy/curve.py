@@ -26,12 +26,15 @@ from fedmedclip.simulation.federation.folder import SERVER_REFERENCE
 from fedmedclip.simulation.federation.source import Source, load_features
 
 DELTA = 1e-5
-EPSILONS = "0.5,1,2,4,8,16"
+EPSILONS = "0,0.5,1,2,4,8,16"
+"""With 0 nothing is sent: the newcomer has what is public."""
 _LEAST_TEST_IMAGES = 10
 
 
 class Row(msgspec.Struct, frozen=True):
-    """Mean accuracy of newcomers over sites, seeds and draws of the noise; `epsilon` None without privacy.
+    """Mean accuracy of newcomers over sites, seeds and draws of the noise.
+
+    `epsilon` is None without privacy, 0 where no site sends anything and the newcomer has what is public.
 
     `sites` is `natural`, or how many the images were dealt out among; `secure` whether the noise is added
     once for all.
@@ -151,10 +154,16 @@ def _tables(rows: list[Row]) -> str:
             cells = [f"{100 * row.accuracy:.1f}" for row in of_epsilon]
             exact = [by_case[None, number].accuracy for number in labels]
             costs = [f"{100 * (one - row.accuracy):.1f}" for one, row in zip(exact, of_epsilon, strict=True)]
-            name, cost = ("not private", "") if epsilon is None else (f"{epsilon:g}", ", ".join(costs))
+            name, cost = _named(epsilon), "" if epsilon is None else ", ".join(costs)
             lines.append(f"| {name} | {' | '.join(cells)} | {cost} |")
         lines.append("")
     return "\n".join(lines)
+
+
+def _named(epsilon: float | None) -> str:
+    if epsilon is None:
+        return "not private"
+    return f"{epsilon:g}" if epsilon else "nothing is sent"
 
 
 if __name__ == "__main__":

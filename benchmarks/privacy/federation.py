@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from benchmarks.privacy.newcomer import Doubles, Floats, Newcomer, gaussians_of, pooled
 from fedmedclip.edge_client.heads.whitening import statistics
-from fedmedclip.edge_client.privacy.denoising import denoised
+from fedmedclip.edge_client.privacy.denoising import denoised, public_statistics
 from fedmedclip.edge_client.privacy.mixing import mixing_factors
 from fedmedclip.edge_client.privacy.public_space import PublicSpace
 from fedmedclip.edge_client.privacy.release import Terms, private_sums
@@ -56,10 +56,15 @@ class Federation:
     def learn(
         self, sites: Sequence[VirtualSite], privacy: Privacy | None, noise: np.random.Generator
     ) -> dict[str, Floats]:
-        """Return the shared statistics that a newcomer gets of these sites; exact ones without privacy."""
+        """Return the shared statistics that a newcomer gets of these sites.
+
+        Exact ones without privacy; with an epsilon of 0 no site sends anything, and there is what is public.
+        """
         if privacy is None:
             told = [statistics(*self._of(site)[:2], self._classes) for site in sites]
             return pooled(told, [len(site.train) for site in sites])
+        if privacy.epsilon == 0:
+            return public_statistics(self.space)
         terms = privacy.terms(len(sites))
         sums = [private_sums(*self._of(site), self._classes, self.space, terms, noise) for site in sites]
         if privacy.secure:

@@ -29,12 +29,22 @@ def denoised(sums: ClassSums, space: PublicSpace, minimum_group_size: float = 0)
     """
     shares = _shares(sums, minimum_group_size)
     means = _class_means(sums, space, shares)
-    scatter = space.scatter_of(_scatter(sums, space, shares, means))
+    return _arrays(space, shares, means, _scatter(sums, space, shares, means))
+
+
+def public_statistics(space: PublicSpace) -> NamedArrays:
+    """Return what these arrays are where no site tells anything: zero-shot's of the public reference set."""
+    classes = len(space.class_means)
+    return _arrays(space, np.full(classes, 1 / classes), space.class_means, space.scatter)
+
+
+def _arrays(space: PublicSpace, shares: Doubles, means: Doubles, scatter: Doubles) -> NamedArrays:
+    whole = space.scatter_of(scatter)
     arrays = {
         "class_shares": shares,
         "class_sums": shares[:, None] * space.embeddings_of(means),
-        "scatter": scatter,
-        "spread": np.array([np.trace(scatter)]),
+        "scatter": whole,
+        "spread": np.array([np.trace(whole)]),
         "deviations": np.zeros(len(shares)),
     }
     return {name: array.astype(np.float32) for name, array in arrays.items()}

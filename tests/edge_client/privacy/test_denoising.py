@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedmedclip.edge_client.heads.whitening import arrived
-from fedmedclip.edge_client.privacy.denoising import denoised
+from fedmedclip.edge_client.privacy.denoising import denoised, public_statistics
 from fedmedclip.edge_client.privacy.mixing import DISCRIMINANT, ZERO_SHOT, mixing_factors
 from fedmedclip.edge_client.privacy.public_space import space_of
 from fedmedclip.edge_client.privacy.release import Terms, private_sums
@@ -119,10 +119,16 @@ def test_whatever_the_noise_makes_of_it_statistics_can_be_used(vector, deviation
     assert np.linalg.eigvalsh(arrays["scatter"].astype(np.float64)).min() > -1e-4 * arrays["spread"][0]
 
 
+def test_what_is_public_makes_statistics_of_its_own():
+    arrays = public_statistics(SPACE)
+    assert arrived(arrays)
+    means = arrays["class_sums"] / arrays["class_shares"][:, None]
+    assert means == pytest.approx(SPACE.embeddings_of(SPACE.class_means), abs=1e-5)
+    assert mixing_factors(arrays, SPACE) == pytest.approx((ZERO_SHOT, DISCRIMINANT), rel=1e-3)
+
+
 def test_narrow_classes_count_for_more_than_zero_shot():
     arrays = denoised(told(3000, 1e6), SPACE)
-    as_public = {"scatter": SPACE.scatter_of(SPACE.scatter).astype(np.float32)}
-    assert mixing_factors(as_public, SPACE) == pytest.approx((ZERO_SHOT, DISCRIMINANT), rel=1e-3)
     narrow = {"scatter": SPACE.scatter_of(SPACE.scatter / 3).astype(np.float32)}
     zero_shot, discriminant = mixing_factors(narrow, SPACE)
     assert zero_shot == pytest.approx(ZERO_SHOT / 3, rel=1e-3)
