@@ -46,7 +46,8 @@ FLOORS = {
     "protocol": ["configuration", "bundle heads link roster", "codecs enrolment trust"],
     "simulation": ["phantoms processes", "federation", "accuracy bandwidth demo robustness", "newcomer"],
     "edge_client": [
-        "heads images privacy",
+        "heads images",
+        "privacy",
         "features learning",
         "bundles data_report inference",
         "site",
