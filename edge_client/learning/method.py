@@ -74,8 +74,9 @@ class PrivateStatistics(Protocol):
         labels: npt.NDArray[np.int64],
         groups: npt.NDArray[np.int64],
         class_embeddings: npt.NDArray[np.float32],
+        logit_scale: float,
         terms: PrivacyTerms,
-        reference: object | None,
+        reference: npt.NDArray[np.float32] | None,
         noise: Noise,
         /,
     ) -> tuple[NamedArrays, int]:
@@ -85,7 +86,7 @@ class PrivateStatistics(Protocol):
         each is: adding or removing one group must be hidden, of which `terms.images_per_patient` bounds the
         size where the unit is a patient. `terms` has epsilon and delta of this release alone: its noise is
         that of `noise_multiplier(terms.epsilon, terms.delta)` for sensitivity 1, all numbers together.
-        `reference` is the bundle's public reference set as `features.references` reads it, None where it has
+        `reference` float32 (n, D) are the embeddings of the bundle's public reference set, None where it has
         none. Every random number is drawn from `noise`, in the same order each time.
         """
 

@@ -27,6 +27,7 @@ TO_ANOTHER_SITE = (0.5, 0.7)
 WITHOUT_EVIDENCE = Mixing(0.3, 0.2)
 _SHARPNESS = 60.0
 _GOOD_ENOUGH = 0.5
+_LEAST_FACTOR = 0.01
 
 
 def evidence_array() -> TensorSpecification:
@@ -95,6 +96,20 @@ def mixing_by(shared: Mapping[str, Floats], classes: int) -> tuple[Mixing, bool]
     of_discriminant = float(np.exp(shares @ np.log(places[:, 1]))) * TO_ANOTHER_SITE[1]
     nearly_alone = gains[places[:, 1] == min(DISCRIMINANT_FACTORS)].max()
     return Mixing(zero_shot, of_discriminant), bool(nearly_alone >= _GOOD_ENOUGH * gains.max())
+
+
+def evidence_for(mixing: Mixing, classes: int) -> Floats:
+    """Return figures (PLACES,) by which `mixing_by` finds about this mixing, where images may not be asked.
+
+    Zero-shot alone counts as worth something: nobody knows better.
+    """
+    places = np.array(list(_places()))
+    wanted = np.array([mixing.zero_shot, mixing.discriminant]) / TO_ANOTHER_SITE
+    distances = np.abs(np.log((places + _LEAST_FACTOR) / (wanted + _LEAST_FACTOR))).sum(axis=1)
+    gains = np.where(places[:, 1] == min(DISCRIMINANT_FACTORS), _GOOD_ENOUGH * 1.1, 0.0)
+    gains[int(np.argmin(distances))] = 1.0
+    figures: Floats = (gains / np.sqrt(PLACES)).astype(np.float32)
+    return figures
 
 
 def _places() -> Iterator[tuple[float, float]]:

@@ -52,7 +52,8 @@ def steps_of_release(
 class TrainingImages:
     """What a site trains on: embeddings (N, D), labels (N,), and `groups` (N,), equal for one patient's.
 
-    Of the bundle: class embeddings (C, D), the logit scale, and its public reference set, if it has one.
+    Of the bundle: class embeddings (C, D), the logit scale, and embeddings (n, D) of its public reference
+    set, if it has one.
     """
 
     embeddings: Floats
@@ -60,7 +61,7 @@ class TrainingImages:
     groups: Indices
     class_embeddings: Floats
     logit_scale: float
-    reference: object | None = None
+    reference: Floats | None = None
 
     def units(self, terms: PrivacyTerms) -> ProtectedUnits:
         """Return which images count, and whose they are."""
@@ -104,6 +105,7 @@ def make_release(
             labels,
             units.members,
             images.class_embeddings,
+            images.logit_scale,
             msgspec.structs.replace(terms, epsilon=alone),
             images.reference,
             noise,

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import msgspec
 
 from fedmedclip.edge_client.features.labelled import SiteFeatures
-from fedmedclip.edge_client.features.references import Reference
+from fedmedclip.edge_client.features.references import SURROGATES, Reference, target_embeddings
 from fedmedclip.edge_client.learning.method import TrainedMethod, trainable_method
 from fedmedclip.edge_client.learning.private_release import (
     LEAST_NUMBER,
@@ -111,7 +111,7 @@ class PrivateLearning:
             self._features.train_groups,
             self._bundle.class_embeddings,
             self._bundle.manifest.logit_scale,
-            self._reference,
+            None if self._reference is None else target_embeddings(self._reference, SURROGATES, seed=0),
         )
         digest = self._digest(plan, terms, images, shared, round_number)
         known = next((found for found in self._ledger.releases() if found.digest == digest), None)

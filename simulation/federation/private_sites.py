@@ -28,7 +28,7 @@ def private_release(
     shared: NamedArrays,
     round_number: int,
     target: npt.NDArray[np.float32] | None = None,
-    reference: object | None = None,
+    reference: npt.NDArray[np.float32] | None = None,
 ) -> tuple[NamedArrays, int]:
     """Return the private shared head of a round, and the number of images that is told with it.
 
@@ -62,7 +62,7 @@ def told_images(
     pool: FeaturePool,
     site: VirtualSite,
     shared: NamedArrays,
-    reference: object | None = None,
+    reference: npt.NDArray[np.float32] | None = None,
 ) -> int:
     """Return the number of images that a site tells in a run; `shared` is version 0."""
     assert plan.privacy is not None
@@ -72,7 +72,7 @@ def told_images(
     return count_of(_images(pool, site, None).units(plan.privacy), steps[0], _noise(plan, site, 0))
 
 
-def _images(pool: FeaturePool, site: VirtualSite, reference: object | None) -> TrainingImages:
+def _images(pool: FeaturePool, site: VirtualSite, reference: npt.NDArray[np.float32] | None) -> TrainingImages:
     return TrainingImages(
         pool.embeddings[site.train],
         pool.labels[site.train],

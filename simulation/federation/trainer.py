@@ -148,8 +148,8 @@ class Trainer:
         return Contribution(samples, plan.floors.reason_to_keep(plan.method, labels))
 
     @property
-    def _reference(self) -> object | None:
-        return None if self.target is None else self.target.reference
+    def _reference(self) -> npt.NDArray[np.float32] | None:
+        return None if self.target is None else self.target.draw(0)
 
     @property
     def _classes(self) -> int:

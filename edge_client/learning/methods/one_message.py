@@ -43,13 +43,20 @@ from fedmedclip.edge_client.heads.scanner_offset import (
     softmax_doubles,
     unadapted,
 )
-from fedmedclip.edge_client.heads.whitening import statistics
+from fedmedclip.edge_client.heads.whitening import Labels, statistics
 from fedmedclip.edge_client.learning.evidence import marks_array, marks_of, others
 from fedmedclip.edge_client.learning.few_labels import WIDTH, Candidate, Correction, corrected
 from fedmedclip.edge_client.learning.method import Adapted, StatisticsMethod
-from fedmedclip.edge_client.learning.own_folds import evidence_array, evidence_of, mixing_by
+from fedmedclip.edge_client.learning.own_folds import evidence_array, evidence_for, evidence_of, mixing_by
 from fedmedclip.edge_client.learning.own_images import OwnImages
+from fedmedclip.edge_client.privacy.mixing import mixing_factors
+from fedmedclip.edge_client.privacy.noise import Noise
+from fedmedclip.edge_client.privacy.public_space import space_of
+from fedmedclip.edge_client.privacy.release import Terms
+from fedmedclip.edge_client.privacy.release import private_statistics as private_release
+from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays, TensorSpecification
+from fedmedclip.protocol.messages import PrivacyTerms
 
 CAPACITY = 1024
 """Labelled images that a private head holds at most; each takes D + C values."""
@@ -310,6 +317,44 @@ def _described(
     )
 
 
+def private_statistics(
+    embeddings: Floats,
+    labels: Labels,
+    groups: Labels,
+    class_embeddings: Floats,
+    scale: float,
+    terms: PrivacyTerms,
+    reference: Floats | None,
+    noise: Noise,
+) -> tuple[NamedArrays, int]:
+    """Return the shared arrays and number of images of one private release (`PrivateStatistics`).
+
+    The evidence is none of single images: it says how zero-shot and Gaussians are mixed by how wide classes
+    are in the release and in the reference. Marks would tell of images, so nothing is taken out later.
+    """
+    if reference is None:
+        raise InvalidInputError(
+            "private statistics speak in directions of a public reference set, and the bundle has none; "
+            "make one with `fedmedclip reference`"
+        )
+    classes, size = class_embeddings.shape
+    space = space_of(reference, class_embeddings, scale)
+    released, images = private_release(
+        embeddings,
+        labels,
+        groups,
+        classes,
+        space,
+        Terms(terms.epsilon, terms.delta, terms.unit, terms.images_per_patient),
+        noise,
+        terms.minimum_group_size,
+    )
+    arrays = {tensor.name: np.zeros(tensor.shape, np.float32) for tensor in shared_arrays(size, classes).tensors}
+    arrays |= {name: released[name] for name in ("class_shares", "class_sums", "scatter", "spread")}
+    arrays["evidence"] = evidence_for(Mixing(*mixing_factors(released, space)), classes)
+    return arrays, max(1, round(images))
+
+
 METHOD = StatisticsMethod(
     name="one-message",
     shared_arrays=shared_arrays,
@@ -318,6 +363,7 @@ METHOD = StatisticsMethod(
     private_pass=private_pass,
     statistics=shared_statistics,
     adapt=adapt,
+    private_statistics=private_statistics,
     ensemble=EnsembleRule("calibrated", 1.0),
     needs_classes=True,
     constants_chosen_on=("brain_tumor", "phantoms"),

@@ -249,7 +249,7 @@ def test_why_a_site_cannot_train_tells_no_number_under_privacy(tmp_path):
 def test_private_statistics_are_given_what_counts_and_a_release_s_own_budget(tmp_path, monkeypatch):
     seen = []
 
-    def private_statistics(embeddings, labels, groups, captions, terms, reference, noise):
+    def private_statistics(embeddings, labels, groups, captions, scale, terms, reference, noise):
         seen.append((embeddings.shape, len(labels), len(groups), captions.shape, terms, reference))
         sigma = noise_multiplier(terms.epsilon, terms.delta)
         return {"sums": noise.normal(0.0, sigma, (SIZE,)).astype(np.float32)}, 40
