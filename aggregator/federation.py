@@ -14,7 +14,7 @@ from fedmedclip.protocol.bundle.bundle import Bundle
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.heads.head import HeadSpecification, head_digest
 from fedmedclip.protocol.heads.shared_heads import initial_shared_head, shared_head_specification
-from fedmedclip.protocol.messages import REVISABLE, Plan
+from fedmedclip.protocol.messages import REVISABLE, Plan, Secure
 
 # What the configuration's file says of them counts when it changes: `fedmedclip control` may have said else.
 _CONFIGURED = ("rounds", "maximum_update_norm")
@@ -88,7 +88,16 @@ def _plan(
         paused=False,
         maximum_update_norm=settings.maximum_update_norm,
         start=None,
+        secure=_secure(configuration),
     )
+
+
+def _secure(configuration: AggregatorConfiguration) -> Secure | None:
+    asked = configuration.secure_aggregation
+    if asked is None:
+        return None
+    weighed = asked.most_samples if configuration.federation.weighting == "samples" else 1
+    return Secure(asked.codec, asked.bits, weighed, asked.bound, asked.least_sites)
 
 
 def _begun(plan: Plan, before: Plan | None) -> Plan:

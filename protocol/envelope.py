@@ -1,7 +1,7 @@
 """The frame around every message: magic, version, message, signature.
 
     2 bytes   b"FM"
-    1 byte    protocol version, 3
+    1 byte    protocol version, 4
     n bytes   the message (MessagePack, see `protocol.messages`)
     64 bytes  Ed25519 signature over  b"FM" version identity topic 0x00 message
 
@@ -15,22 +15,33 @@ from fedmedclip.protocol import topics
 from fedmedclip.protocol.errors import MessageError, OtherVersionError
 from fedmedclip.protocol.messages import (
     Abstain,
+    Anew,
     Announcement,
     Block,
     BlockRequest,
+    Complaint,
+    Confirmation,
+    Confirmations,
     HeadRequest,
     Join,
     JoinAnswer,
+    MaskedUpdate,
+    MaskKeys,
+    MaskShares,
     Message,
+    Participants,
     Plan,
     Receipt,
     Renewal,
     RenewalRequest,
+    Reveal,
     RosterNotice,
+    RoutedShares,
     Snapshot,
     State,
     StateRequest,
     Status,
+    Survivors,
     Update,
     decode_message,
     encode_message,
@@ -38,15 +49,21 @@ from fedmedclip.protocol.messages import (
 from fedmedclip.protocol.signature import SIGNATURE_BYTES, SigningKey, is_signed_by
 
 MAGIC = b"FM"
-VERSION = 3
+VERSION = 4
 _HEADER = MAGIC + bytes([VERSION])
 
 CARRIED: dict[str, tuple[type[Message], ...]] = {
     "plan": (Plan,),
     "head": (Announcement,),
     "blocks": (Block,),
-    "up": (Join, Update, Block, BlockRequest, HeadRequest, State, Abstain, RenewalRequest),
-    "down": (JoinAnswer, Receipt, Announcement, Snapshot, Block, BlockRequest, StateRequest, Renewal),
+    "up": (
+        *(Join, Update, Block, BlockRequest, HeadRequest, State, Abstain, RenewalRequest),
+        *(MaskKeys, MaskShares, MaskedUpdate, Confirmation, Reveal, Complaint),
+    ),
+    "down": (
+        *(JoinAnswer, Receipt, Announcement, Snapshot, Block, BlockRequest, StateRequest, Renewal),
+        *(Participants, RoutedShares, Survivors, Confirmations, Anew),
+    ),
     "status": (Status,),
     "roster": (RosterNotice,),
 }
@@ -107,6 +124,11 @@ def open_envelope(payload: bytes, topic: str) -> Envelope:
     if not isinstance(message, CARRIED.get(topics.channel_of(topic), ())):
         raise MessageError(f"{type(message).__name__} is not a message for {topic}")
     return Envelope(message, topic, body, payload[-SIGNATURE_BYTES:])
+
+
+def is_sealed_by(message: Message, signature: bytes, topic: str, public_key: bytes, identity: bytes) -> bool:
+    """Whether a signature that somebody passes on is the one with which this key sealed a message."""
+    return is_signed_by(public_key, signature, _signed_bytes(topic, identity, encode_message(message)))
 
 
 def _signed_bytes(topic: str, identity: bytes, body: bytes) -> bytes:
