@@ -82,9 +82,7 @@ class Coordinator:
         """What the operator should know, by whoever looks after the federation's folder."""
         # What the operator, the roster and the service do beside the messages that come.
         steering = Steering(run, self._progress, self._admission)
-        self._secure = SecureRounds(
-            run, self._progress, lambda now: steering.revise(now, rounds=run.plan.rounds + 1)
-        )
+        self._secure = SecureRounds(run, self._progress, steering)
         self.revise = steering.revise
         self.roll_back = steering.roll_back
         self.leave_out = steering.leave_out

@@ -10,7 +10,7 @@ is started again begins another try, with other keys.
 Bonawitz et al. 2017, figure 4, with its consistency check.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TypeVar
@@ -59,13 +59,15 @@ class Phase(IntEnum):
 class Outcome:
     """How a try ended: with the sum of the survivors' integers (L,), or without one and why.
 
-    `at_fault` are those that must not be in the next try, and why.
+    `at_fault` are those that must not be in the next try, and why; `liars` those of them whose shares are
+    proven not to be of their keys.
     """
 
     survivors: tuple[str, ...] = ()
     total: npt.NDArray[np.int64] | None = None
     reason: str = ""
     at_fault: dict[str, str] = field(default_factory=dict)
+    liars: tuple[str, ...] = ()
 
 
 class SecureTry:
@@ -215,14 +217,15 @@ class SecureTry:
 
     def _proceed(self, now: float) -> Sends:
         """Go on to the next phase when nobody is awaited any more, or end where too few are left."""
-        answered = {
+        heard: dict[Phase, Collection[int]] = {
             Phase.SHARES: self._shares,
             Phase.MASKED: self._masked,
             Phase.CONFIRMATIONS: self._signatures,
             Phase.REVEALS: self._reveals,
-        }.get(self.phase)
-        if answered is None:
+        }
+        if self.phase not in heard:
             return []
+        answered = heard[self.phase]
         if len(answered) + len(self._awaited) < self.threshold:
             self._end(
                 f"{len(answered)} of {len(self.sites)} participants are left, {self.threshold} are needed"
@@ -263,15 +266,15 @@ class SecureTry:
             self.participants, self._masked, self._shares, self._sharers, self._reveals, self._bits
         )
         if total is None:
-            for index in liars:
-                self.at_fault[self.sites[index]] = "the shares that it made give no key of its own"
-            self._end(f"what {', '.join(self.sites[index] for index in liars)} shared cannot be put together")
+            names = tuple(self.sites[index] for index in liars)
+            self.at_fault |= dict.fromkeys(names, "the shares that it made are not of its keys")
+            self._end(f"the shares that {', '.join(names)} made are not of their keys", names)
             return
         self.phase = Phase.OVER
         survivors = tuple(self.sites[index] for index in self._survivors)
         self.outcome = Outcome(survivors, total, "", self.at_fault)
 
-    def _end(self, reason: str) -> None:
+    def _end(self, reason: str, liars: tuple[str, ...] = ()) -> None:
         self.phase = Phase.OVER
         self._awaited.clear()
-        self.outcome = Outcome((), None, reason, self.at_fault)
+        self.outcome = Outcome((), None, reason, self.at_fault, liars)

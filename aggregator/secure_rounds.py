@@ -4,7 +4,6 @@ keys of a site -> it counts as ready -> the round is due -> a try -> its sum is 
 """
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from fedmedclip.aggregator.configuration import SecureSettings
@@ -13,6 +12,7 @@ from fedmedclip.aggregator.round_events import SiteExcused, UpdateStored
 from fedmedclip.aggregator.run import Outgoing, Run
 from fedmedclip.aggregator.secure_round import Phase, SecureTry, Sends
 from fedmedclip.aggregator.secure_sum import RoundSum
+from fedmedclip.aggregator.steering import Steering
 from fedmedclip.protocol.envelope import Envelope
 from fedmedclip.protocol.errors import MessageError
 from fedmedclip.protocol.messages import (
@@ -30,6 +30,7 @@ from fedmedclip.protocol.messages import (
 )
 from fedmedclip.protocol.objects import Assembly
 from fedmedclip.protocol.secure_aggregation.integers import packed_bytes
+from fedmedclip.protocol.secure_aggregation.masks import agreed, private_key
 
 log = logging.getLogger("fedmedclip.aggregator")
 
@@ -49,13 +50,13 @@ class SecureRounds:
     """Sums the updates of a run whose plan asks for it.
 
     What it holds is in memory: what survives a restart is the version that a sum made, with whose updates are
-    in it. `extend` adds a round to the run.
+    in it. What the operator does too comes from `steering`: a round more, a quarantine.
     """
 
-    def __init__(self, run: Run, progress: Progress, extend: Callable[[float], list[Outgoing]]) -> None:
+    def __init__(self, run: Run, progress: Progress, steering: Steering) -> None:
         self._run = run
         self._progress = progress
-        self._extend = extend
+        self._steering = steering
         self._round = run.global_head.version + 1
         if run.plan.secure is not None:
             progress.begin_sum = self.begin
@@ -90,6 +91,14 @@ class SecureRounds:
         if not self._progress.was_drawn(site, round_number):
             return self._refuse(site, message, f"not drawn for round {round_number}", closed=True)
         outgoing = self._progress.is_there(site, now)
+        try:
+            for key in (message.cipher_key, message.mask_key):
+                agreed(private_key(bytes(16), "probe"), key)
+        except MessageError as error:
+            log.error("round %d: %s is left out: %s", round_number, site, error)
+            self._barred[site] = str(error)
+            refused = self._refuse(site, message, str(error), closed=True)
+            return outgoing + refused + self._progress.advance(SiteExcused(site, str(error)), now)
         known = self._keys.get(site)
         if known is not None and known[0] == message:
             return outgoing
@@ -217,6 +226,8 @@ class SecureRounds:
             self._sum.apply(ended.participants.round_number, outcome.total, outcome.survivors)
             return outgoing + self._close(outcome.survivors, now)
         log.warning("round %d begins anew: %s", ended.participants.round_number, outcome.reason)
+        for site in outcome.liars:
+            outgoing += self._steering.quarantine(site, outcome.at_fault[site], now)
         return outgoing + self._begin_anew(ended, outcome.reason, now)
 
     def _begin_anew(self, ended: SecureTry, reason: str, now: float) -> list[Outgoing]:
@@ -290,7 +301,7 @@ class SecureRounds:
             return []
         version = run.global_head.version + 1
         log.warning("round %d is skipped: shares of a try that was lost have been shown", version)
-        extended = self._extend(now)
+        extended = self._steering.revise(now, rounds=run.plan.rounds + 1)
         RoundSum(run.plan, run.store, run.global_head).skip(version)
         return [*extended, *self._close((), now)]
 

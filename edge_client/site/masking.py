@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from fedmedclip.edge_client.site.masked_change import MaskedChange, masked_change
 from fedmedclip.edge_client.site.roles import Identity
@@ -64,7 +65,6 @@ log = logging.getLogger("fedmedclip.site")
 
 KeyOf = Callable[[str], bytes | None]
 """The key of a member by its name, None for nobody's; as the roster has it."""
-Draw = Callable[[int], bytes]
 
 
 @dataclass
@@ -100,9 +100,7 @@ class _Keys:
 
 
 class Masking:
-    """Takes part in the sums of a run. `key_of` is None where no roster says whose key is whose; `draw` gives
-    so many secret random bytes.
-    """
+    """Takes part in the sums of a run. `key_of` is None where no roster says whose key is whose."""
 
     def __init__(
         self,
@@ -112,14 +110,12 @@ class Masking:
         maximum_message_bytes: int,
         key_of: KeyOf | None = None,
         compressed: Callable[[int, Compressed], None] = lambda round_number, compressed: None,
-        draw: Draw = secrets.token_bytes,
     ) -> None:
         self._identity = identity
         self._state = state
         self._run = run
         self._key_of = key_of
         self._compressed = compressed
-        self._draw = draw
         self._maximum_message_bytes = maximum_message_bytes
         self._keys: _Keys | None = None
         self._try: _Try | None = None
@@ -178,7 +174,7 @@ class Masking:
 
     def _make_keys(self, round_number: int) -> None:
         """Begin with keys that no try knows; all that was of the one before is forgotten."""
-        cipher_seed, mask_seed, self_seed = (self._draw(SECRET_BYTES) for _ in range(3))
+        cipher_seed, mask_seed, self_seed = (secrets.token_bytes(SECRET_BYTES) for _ in range(3))
         offer = MaskKeys(
             round_number,
             public_half(private_key(cipher_seed, "cipher key")),
@@ -283,7 +279,7 @@ class Masking:
         cipher = private_key(keys.cipher_seed, "cipher key")
         for owner, shares in routed.shares:
             try:
-                attempt.held[owner] = self._opened(shares, owner, attempt, cipher_key=cipher)
+                attempt.held[owner] = self._opened(shares, owner, attempt, cipher)
             except MessageError as error:
                 return [Complaint(attempt.digest, owner, str(error))]
         attempt.routed = routed
@@ -301,10 +297,12 @@ class Masking:
         assert isinstance(message, MaskedUpdate)
         return [message, *blocks_of(data, message.payload)]
 
-    def _opened(self, shares: SealedShares, owner: int, attempt: _Try, cipher_key) -> PeerShares:
+    def _opened(
+        self, shares: SealedShares, owner: int, attempt: _Try, cipher: X25519PrivateKey
+    ) -> PeerShares:
         opened = open_shares(
             shares.sealed,
-            cipher_key,
+            cipher,
             attempt.participants.listed[owner].cipher_key,
             (owner, attempt.index),
             attempt.digest,

@@ -71,4 +71,5 @@ def unpack(data: bytes, length: int, bits: int) -> Words:
         )
     taken = np.unpackbits(np.frombuffer(data, np.uint8), count=length * bits, bitorder="little")
     places = np.arange(bits, dtype=np.uint32)
-    return (taken.reshape(length, bits).astype(np.uint32) << places).sum(axis=1, dtype=np.uint32)
+    words: Words = (taken.reshape(length, bits).astype(np.uint32) << places).sum(axis=1, dtype=np.uint32)
+    return words

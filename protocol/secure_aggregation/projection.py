@@ -78,8 +78,8 @@ class Shared:
 class _Part(Protocol):
     """How one array travels: as `size` numbers."""
 
-    size: int
-
+    @property
+    def size(self) -> int: ...
     def apply(self, array: Doubles) -> Doubles: ...
     def lift(self, values: Doubles) -> Doubles: ...
 
@@ -108,7 +108,7 @@ class _FromTheRight:
 
     @property
     def size(self) -> int:
-        return self.rows * self.basis.shape[1]
+        return self.rows * int(self.basis.shape[1])
 
     def apply(self, array: Doubles) -> Doubles:
         return (array @ self.basis).reshape(-1)
@@ -127,7 +127,7 @@ class _FromTheLeft:
 
     @property
     def size(self) -> int:
-        return self.basis.shape[1] * self.columns
+        return int(self.basis.shape[1]) * self.columns
 
     def apply(self, array: Doubles) -> Doubles:
         return (self.basis.T @ array).reshape(-1)

@@ -5,7 +5,7 @@ integers modulo the prime 2**130 - 5.
 """
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 PRIME = (1 << 130) - 5
 SECRET_BYTES = 16
@@ -21,19 +21,14 @@ def threshold_of(participants: int) -> int:
     return participants - participants // 3
 
 
-def split(
-    secret: bytes,
-    threshold: int,
-    holders: int,
-    draw: Callable[[int], int] = secrets.randbelow,
-) -> list[bytes]:
+def split(secret: bytes, threshold: int, holders: int) -> list[bytes]:
     """Return the shares (17 bytes each) of holders 1, 2, ... of a secret of 16 bytes.
 
-    `draw(n)` returns an integer in [0, n), uniformly. Raises ValueError for sizes that cannot be.
+    Raises ValueError for sizes that cannot be.
     """
     if len(secret) != SECRET_BYTES or not 1 <= threshold <= holders < PRIME:
         raise ValueError(f"{threshold} of {holders} shares of a secret of {len(secret)} bytes")
-    coefficients = [int.from_bytes(secret, "big"), *(draw(PRIME) for _ in range(threshold - 1))]
+    coefficients = [int.from_bytes(secret, "big"), *(secrets.randbelow(PRIME) for _ in range(threshold - 1))]
     return [_value_at(coefficients, holder).to_bytes(SHARE_BYTES, "big") for holder in range(1, holders + 1)]
 
 
