@@ -256,3 +256,13 @@ def play_to(federation, version, **disturbance):
             return
         federation.step(**disturbance)
     raise AssertionError(f"stuck at version {federation.coordinator.global_head.version}")
+
+
+class InOrder(random.Random):
+    """Chance that never takes another message than the first."""
+
+    def random(self):
+        return 0.5
+
+
+IN_ORDER = InOrder()
