@@ -34,7 +34,7 @@ Signature = Annotated[bytes, Meta(min_length=64, max_length=64)]
 Commitment = Annotated[bytes, Meta(min_length=16, max_length=16)]
 Share = Annotated[bytes, Meta(min_length=17, max_length=17)]
 MAXIMUM_PARTICIPANTS = 1000
-Index = Annotated[int, Meta(ge=0, lt=MAXIMUM_PARTICIPANTS)]
+Index = Annotated[int, Meta(ge=0, le=MAXIMUM_PARTICIPANTS - 1)]
 
 MAXIMUM_OBJECT_BYTES = 1 << 28
 MAXIMUM_SETTINGS = 64

@@ -59,14 +59,14 @@ def test_a_message_on_a_topic_that_does_not_carry_it_is_refused(topic):
 def test_an_unknown_version_is_named():
     payload = bytearray(seal(UPDATE, TOPIC, KEY, IDENTITY))
     payload[2] = 9
-    with pytest.raises(MessageError, match="protocol version 9, this software speaks 3"):
+    with pytest.raises(MessageError, match="protocol version 9, this software speaks 4"):
         open_envelope(bytes(payload), TOPIC)
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=300))
 def test_random_bytes_never_do_worse_than_a_message_error(data):
-    for payload in (data, b"FM\x03" + data):
+    for payload in (data, b"FM\x04" + data):
         try:
             open_envelope(payload, TOPIC).verify(KEY.public_key, IDENTITY)
         except MessageError:
@@ -140,7 +140,7 @@ def test_a_body_that_breaks_a_rule_of_the_format_is_refused(body):
 def test_the_frame_is_what_the_specification_says():
     payload = seal(UPDATE, TOPIC, KEY, IDENTITY)
     header, body, signature = payload[:3], payload[3:-64], payload[-64:]
-    assert (header, body) == (b"FM\x03", encode_message(UPDATE))
+    assert (header, body) == (b"FM\x04", encode_message(UPDATE))
     assert is_signed_by(KEY.public_key, signature, header + IDENTITY + TOPIC.encode() + b"\0" + body)
     topic, status = "fmc1/trial/status/site-a", Status(bytes(8), online=True, version=3, moment=a_moment())
     signature = seal(status, topic, KEY, IDENTITY)[-64:]
@@ -148,7 +148,7 @@ def test_the_frame_is_what_the_specification_says():
     assert is_signed_by(KEY.public_key, signature, signed)
 
 
-@pytest.mark.parametrize("payload", [b"", b"FM", b"FM\x03", b"FM\x03" + bytes(64), b"MF\x02" + bytes(65)])
+@pytest.mark.parametrize("payload", [b"", b"FM", b"FM\x04", b"FM\x04" + bytes(64), b"MF\x02" + bytes(65)])
 def test_what_cannot_hold_a_message_is_not_of_this_protocol(payload):
     with pytest.raises(MessageError, match="is not one of this protocol"):
         open_envelope(payload, TOPIC)
@@ -156,7 +156,7 @@ def test_what_cannot_hold_a_message_is_not_of_this_protocol(payload):
 
 def test_the_least_that_can_hold_a_message_is_looked_at():
     with pytest.raises(MessageError, match="malformed"):
-        open_envelope(b"FM\x03" + bytes(65), TOPIC)
+        open_envelope(b"FM\x04" + bytes(65), TOPIC)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -17,7 +17,7 @@ FOR_AGGREGATOR = {
     "status-will": topics.status(FEDERATION, SITE),
 }
 FOR_SITE = {"plan": topics.plan(FEDERATION), "announcement": topics.head(FEDERATION)}
-LINE = "has protocol version 1, this software speaks 3; update the older side"
+LINE = "has protocol version 1, this software speaks 4; update the older side"
 
 
 def lines_of(caplog):
