@@ -16,7 +16,7 @@ from fedmedclip.protocol.secure_aggregation.integers import largest_weight, to_v
 from fedmedclip.protocol.secure_aggregation.projection import (
     Projection,
     Shared,
-    linear_codec_named,
+    linear_codec_of,
     projection_of,
 )
 
@@ -79,9 +79,7 @@ class RoundSum:
         delta = head.inline_delta()
         self.based = delta is not None
         shared = Shared(head.version + 1, plan.seed, head.head(), delta, head.start_directions)
-        self._projection: Projection = projection_of(
-            linear_codec_named(self._secure.codec), head.specification, shared
-        )
+        self._projection: Projection = projection_of(linear_codec_of(plan), head.specification, shared)
 
     @property
     def length(self) -> int:

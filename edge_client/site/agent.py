@@ -132,7 +132,7 @@ class SiteAgent:
         if not self._application.knows(plan):
             # The broker gave this site an old copy; whoever asks is told the newest.
             self._application.repeat()
-        asked = self._application.due(self.version, plan.revision, now)
+        asked = self._application.due(self.version, plan, now)
         if self._plans.waits or not self.joined:
             return asked
         assert self._run.follower is not None

@@ -72,16 +72,16 @@ class Application:
             wait = ANSWER_SECONDS if now - asked < 1.0 else 0.0
             self._asked_at = min(asked, now - ASK_AGAIN_SECONDS + wait)
 
-    def due(self, version: int, revision: int, now: float) -> list[Message]:
-        """Return what to send now: a request to join with `version`, the newest that is here, and the plan's
-        `revision`; or, now and again, why this site takes no part.
+    def due(self, version: int, plan: Plan, now: float) -> list[Message]:
+        """Return what to send now: a request to join the run of a plan with `version`, the newest that is
+        here; or, now and again, why this site takes no part.
         """
         if self.declined is not None:
-            plan, reason = self.declined
-            return self._ask(now, DECLINE_AGAIN_SECONDS, -1, plan.revision, reason[:400])
+            declined, reason = self.declined
+            return self._ask(now, DECLINE_AGAIN_SECONDS, -1, declined, reason[:400])
         if self.joined and not self._again:
             return []
-        return self._ask(now, ASK_AGAIN_SECONDS, version, revision, "")
+        return self._ask(now, ASK_AGAIN_SECONDS, version, plan, "")
 
     def take_answer(self, answer: JoinAnswer, version: int, now: float) -> None:
         """Take note of the aggregator's answer, where it is for this site's key and one of its requests."""
@@ -113,13 +113,15 @@ class Application:
         asked = first is not None and moments.order(moment) >= moments.order(first)
         return asked and moments.is_later(moment, self._answered)
 
-    def _ask(self, now: float, pause: float, version: int, revision: int, cannot: str) -> list[Message]:
+    def _ask(self, now: float, pause: float, version: int, plan: Plan, cannot: str) -> list[Message]:
         if self._asked_at is not None and now - self._asked_at < pause:
             return []
         self._asked_at = now
         self.asked = self._moments.next()
         self._asked_first = self._asked_first or self.asked
-        identity, samples = self._identity, self._learner.samples
+        identity = self._identity
+        # Of a site whose updates are summed, nobody learns how many images are in one.
+        samples = self._learner.samples if plan.secure is None else 1
         return [
             Join(
                 identity.public_key,
@@ -129,6 +131,6 @@ class Application:
                 identity.software,
                 cannot,
                 self.asked,
-                revision,
+                plan.revision,
             )
         ]

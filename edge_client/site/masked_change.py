@@ -11,7 +11,7 @@ from fedmedclip.protocol.codecs.error_feedback import Compressed, difference, no
 from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays
 from fedmedclip.protocol.messages import Plan
 from fedmedclip.protocol.secure_aggregation.integers import to_integers, to_values, weight_of
-from fedmedclip.protocol.secure_aggregation.projection import Shared, linear_codec_named, projection_of
+from fedmedclip.protocol.secure_aggregation.projection import Shared, linear_codec_of, projection_of
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def masked_change(
     assert plan.secure is not None
     wanted = specification.from_bytes(update.payload)
     shared = Shared(update.round_number, plan.seed, head, delta, start_directions)
-    projection = projection_of(linear_codec_named(plan.secure.codec), specification, shared)
+    projection = projection_of(linear_codec_of(plan), specification, shared)
     each = np.repeat(np.array(bounds, np.float64), projection.sizes)
     weight = weight_of(update.samples, plan.secure.most_samples, plan.secure.bits)
     integers = to_integers(projection.apply(wanted), each, weight)

@@ -119,6 +119,7 @@ class Masking:
         self._maximum_message_bytes = maximum_message_bytes
         self._keys: _Keys | None = None
         self._try: _Try | None = None
+        self._warned = False
 
     @property
     def asked_for(self) -> bool:
@@ -198,6 +199,12 @@ class Masking:
             # An aggregator that was started again lists keys that have been used: they serve no second time.
             self._make_keys(update.round_number)
             return [self.offer(update.round_number)]
+        if self._key_of is None and not self._warned:
+            self._warned = True
+            log.warning(
+                "there is no roster here: whose keys are in a sum is what the aggregator says, who could put "
+                "sites of its own around this one"
+            )
         self._check(participants)
         follower = self._run.follower
         assert follower is not None

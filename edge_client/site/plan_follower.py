@@ -96,7 +96,7 @@ class PlanFollower:
         return self._ask(plan, now)
 
     def _ask(self, plan: Plan, now: float) -> list[Message]:
-        return self._application.due(self.version, plan.revision, now)
+        return self._application.due(self.version, plan, now)
 
     def take_answer(self, envelope: Envelope, answer: JoinAnswer, now: float) -> bool:
         """Begin the candidate's run with the answer that admits this site to it; return whether it began.

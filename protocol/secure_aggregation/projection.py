@@ -11,7 +11,7 @@ What a projection leaves out, a site owes: error feedback.
 
 import math
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Protocol
 
 import numpy as np
@@ -19,6 +19,8 @@ import numpy.typing as npt
 
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays, TensorSpecification
+from fedmedclip.protocol.heads.shared_heads import sends_statistics
+from fedmedclip.protocol.messages import Plan
 from fedmedclip.protocol.named_options import NameWithOptions, taken_apart
 from fedmedclip.protocol.near_names import unknown_name
 from fedmedclip.protocol.seeds import derive_seed
@@ -48,16 +50,25 @@ class LinearCodec:
 
 
 def linear_codec_named(name: str) -> LinearCodec:
-    """Return `dense`, or `subspace` with rank= (4) and directions= (16). Raises InvalidInputError."""
-    parsed = ProjectionName(name, *taken_apart(ProjectionName.kind, name, "subspace:rank=4"))
+    """Return `dense`, or `subspace` with rank= (3) and directions= (16). Raises InvalidInputError."""
+    parsed = ProjectionName(name, *taken_apart(ProjectionName.kind, name, "subspace:rank=3"))
     if parsed.preset not in ("dense", "subspace"):
         raise InvalidInputError(unknown_name(ProjectionName.kind, parsed.preset, ("dense", "subspace")))
     codec = LinearCodec(name)
     if parsed.preset == "subspace":
-        rank = parsed.take_integer("rank", 4, range(1, 257))
+        rank = parsed.take_integer("rank", 3, range(1, 257))
         codec = LinearCodec(name, rank, parsed.take_integer("directions", 16, range(1, 1025)))
     parsed.finish()
     return codec
+
+
+def linear_codec_of(plan: Plan) -> LinearCodec:
+    """Return the codec of a plan with `secure`. Statistics are owed once, so that no matrix of a method that
+    sends them is spread over rounds, but for symmetric ones.
+    """
+    assert plan.secure is not None
+    codec = linear_codec_named(plan.secure.codec)
+    return replace(codec, rank=0) if sends_statistics(plan.method) else codec
 
 
 @dataclass(frozen=True)
@@ -212,7 +223,7 @@ def _part_of(
         if not 0 < codec.directions < rows:
             return _Symmetric(rows)
         return _Symmetric(codec.directions, _directions(codec.directions, tensor, index, shared))
-    if tensor.measured or not 0 < codec.rank < min(rows, columns) // 2:
+    if tensor.measured or not 0 < codec.rank <= min(rows, columns) // 4:
         return _Whole(tensor.shape)
     last = None if shared.delta is None else shared.delta[tensor.name].astype(np.float64)
     if shared.round_number % 2:

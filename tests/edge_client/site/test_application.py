@@ -9,7 +9,7 @@ import pytest
 from fedmedclip.edge_client.site.application import ANSWER_SECONDS, DECLINE_AGAIN_SECONDS, Application
 from fedmedclip.edge_client.site.head_follower import ASK_AGAIN_SECONDS
 from fedmedclip.edge_client.site.roles import Identity
-from fedmedclip.protocol.messages import Join, JoinAnswer, Moment
+from fedmedclip.protocol.messages import Join, JoinAnswer, Moment, Secure
 from fedmedclip.protocol.moments import Moments
 from fedmedclip.protocol.signature import fingerprint
 from tests.edge_client.site.conftest import PLAN
@@ -51,7 +51,7 @@ class Asking(Application):
         super().__init__(IDENTITY, Learner(), Moments(0, self.stored.append, lambda: START))
 
     def due(self, version, now, revision=1):
-        return super().due(version, revision, now)
+        return super().due(version, msgspec.structs.replace(PLAN, revision=revision), now)
 
 
 def joining(version, cannot="", revision=1):
@@ -188,3 +188,10 @@ def test_a_plan_is_not_the_newest_where_the_answer_names_a_later_revision(
     application.take_answer(accepted(application.asked, revision=2), 0, LATE)
     assert not application.knows(PLAN)
     assert application.knows(msgspec.structs.replace(PLAN, revision=2))
+
+
+def test_where_updates_are_summed_nobody_learns_how_many_images_a_site_has():
+    application = Application(IDENTITY, Learner(), Moments(0, lambda number: None, lambda: START))
+    summed = msgspec.structs.replace(PLAN, secure=Secure("dense", 10, 1000, 1.0, 3))
+    (join,) = application.due(0, summed, LATE)
+    assert join.samples == 1
