@@ -5,7 +5,7 @@
 A plain state machine: messages and a clock reading go in, messages to participants come out. Participants
 fall away in any phase. As long as `threshold` of them are left a phase goes on without the others, once its
 time is over; with fewer the try is over and nothing is unmasked. It lives in memory only: an aggregator that
-is started again begins another try, with other keys.
+is started again comes to the same one where the same keys come again, and begins another where not.
 
 Bonawitz et al. 2017, figure 4, with its consistency check.
 """

@@ -62,6 +62,7 @@ class SecureRounds:
             progress.begin_sum = self.begin
         self._keys: dict[str, tuple[MaskKeys, bytes]] = {}
         self._unused: set[str] = set()
+        self._ended: dict[str, Anew] = {}
         self._spent: set[str] = set()
         self._barred: dict[str, str] = {}
         self._try: SecureTry | None = None
@@ -101,7 +102,7 @@ class SecureRounds:
             return outgoing + refused + self._progress.advance(SiteExcused(site, str(error)), now)
         known = self._keys.get(site)
         if known is not None and known[0] == message:
-            return outgoing
+            return outgoing + self._repeat_anew(site)
         self._keys[site] = (message, envelope.signature)
         if self._try is not None:
             outgoing += self._go_on(self._try.leave(site, now), now)
@@ -230,6 +231,13 @@ class SecureRounds:
             outgoing += self._steering.quarantine(site, outcome.at_fault[site], now)
         return outgoing + self._begin_anew(ended, outcome.reason, now)
 
+    def _repeat_anew(self, site: str) -> list[Outgoing]:
+        """Ask for other keys once more of a site whose keys served a try that is over."""
+        in_try = self._try is not None and site in self._try.sites
+        if in_try or site in self._unused or site in self._spent or site not in self._ended:
+            return []
+        return self._run.to(site, self._ended[site])
+
     def _begin_anew(self, ended: SecureTry, reason: str, now: float) -> list[Outgoing]:
         self._not_before = (now + SETTLE_SECONDS, frozenset(ended.sites))
         outgoing: list[Outgoing] = []
@@ -238,7 +246,8 @@ class SecureRounds:
                 self._progress.lose_update(site, ended.participants.round_number, now)
             if why := self._barred.get(site):
                 outgoing += self._progress.advance(SiteExcused(site, why), now)
-            outgoing += self._run.to(site, Anew(ended.digest, reason[:400]))
+            self._ended[site] = Anew(ended.digest, reason[:400])
+            outgoing += self._run.to(site, self._ended[site])
         return outgoing
 
     def _close(self, survivors: tuple[str, ...], now: float) -> list[Outgoing]:
@@ -260,6 +269,7 @@ class SecureRounds:
     def _over(self) -> None:
         self._round = self._run.global_head.version + 1
         self._keys.clear()
+        self._ended.clear()
         self._unused.clear()
         self._spent.clear()
         self._barred.clear()

@@ -26,7 +26,8 @@ RULE = "secure sum"
 """What the aggregator records as the rule of a version that such a sum made."""
 # So many times the largest value of a mean is the bound of the next round's values.
 _ROOM = 4.0
-_LEAST_BOUND = 2.0**-30
+_STEP = 16.0
+_LEAST_BOUND = 2.0**-20
 _LARGEST_BOUND = 2.0**20
 
 Doubles = npt.NDArray[np.float64]
@@ -55,17 +56,20 @@ def next_bounds(
     """Return the next round's bounds: a power of two with room above what the mean (L,) has of each array.
 
     From the sum alone, so that they say nothing of one site. Where the mean is zero, values may all have been
-    rounded away: half the bound shows more of them.
+    rounded away; where it is near the bound, many may have been cut: then the bound changes by a large step.
     """
     bounds: list[float] = []
     position = 0
     for size, bound, tensor in zip(sizes, before, specification.tensors, strict=True):
         largest = float(np.abs(mean[position : position + size]).max(initial=0.0))
         position += size
-        wanted = bound / 2 if largest == 0 else 2.0 ** np.ceil(np.log2(_ROOM * largest))
-        # Within one step of the bound the sum does not show by how much values were cut.
-        grown = float(np.clip(wanted, bound / 16, bound * 4))
-        bounds.append(min(max(grown, _LEAST_BOUND), _LARGEST_BOUND, tensor.largest_change))
+        if largest == 0:
+            wanted = bound / _STEP
+        elif largest >= bound / 2:
+            wanted = bound * _STEP
+        else:
+            wanted = float(2.0 ** np.ceil(np.log2(_ROOM * largest)))
+        bounds.append(min(max(wanted, _LEAST_BOUND), _LARGEST_BOUND, tensor.largest_change))
     return bounds
 
 

@@ -154,7 +154,7 @@ class Masking:
                 return self._confirm(message)
             case Confirmations() if self._is_of_try(message.try_digest):
                 return self._reveal(message, update.round_number)
-            case Anew() if self._is_of_try(message.try_digest):
+            case Anew() if self._try is None or self._is_of_try(message.try_digest):
                 log.info("round %d begins anew: %s", update.round_number, message.reason)
                 self._make_keys(update.round_number)
                 return [self.offer(update.round_number)]
