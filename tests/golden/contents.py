@@ -19,6 +19,7 @@ from fedmedclip.protocol.heads.shared_heads import initial_shared_head, shared_h
 from fedmedclip.protocol.objects import blocks_of
 from fedmedclip.protocol.participation import lot_of
 from fedmedclip.protocol.signature import SigningKey, fingerprint
+from tests.golden.sums import sum_under_masks
 
 FEDERATION, SITE, IDENTITY = "golden", "site-a", bytes(range(16))
 PRIVATE_KEYS = {"aggregator": bytes(range(32)), "site": bytes(range(32, 64))}
@@ -292,6 +293,7 @@ def golden_files() -> dict[str, bytes]:
             for seed, site, number in ((SEED, SITE, 1), (SEED, SITE, 2), (SEED, "site-b", 1), (0, "ä", 10**6))
         ],
         "full_size": full_size_digests(),
+        "sum": sum_under_masks(),
         "messages": sealed,
         "heads": heads,
     }
