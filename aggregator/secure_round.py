@@ -164,6 +164,11 @@ class SecureTry:
         self._awaited.discard(index)
         return self._proceed(now)
 
+    def abandon(self, reason: str) -> None:
+        """End the try, where the list of whose updates are in its sum is not signed yet."""
+        if self.phase < Phase.REVEALS:
+            self._end(reason)
+
     def tick(self, now: float) -> Sends:
         """Let time pass: a phase ends, or what is awaited is asked for again."""
         if self.phase is Phase.OVER:

@@ -117,9 +117,10 @@ class SecureRounds:
     def take(self, site: str, message: SecureMessage, envelope: Envelope, now: float) -> list[Outgoing]:
         """Take a message of a try; those of another than the one under way say nothing."""
         self._follow()
+        abandoned = self._abandon_with_others(now)
         attempt = self._try
         if attempt is None or message.try_digest != attempt.digest:
-            return []
+            return abandoned
         outgoing = self._progress.is_there(site, now)
         match message:
             case MaskShares():
@@ -180,8 +181,8 @@ class SecureRounds:
 
     def tick(self, now: float) -> list[Outgoing]:
         """Let time pass."""
-        outgoing: list[Outgoing] = []
         self._follow()
+        outgoing = self._abandon_with_others(now)
         if (attempt := self._try) is not None:
             for site in attempt.sites:
                 if not self._progress.rounds.present(site):
@@ -192,6 +193,16 @@ class SecureRounds:
                     upload.heard = now
                     outgoing += self._run.to(site, request)
         return outgoing + self._skip(now)
+
+    def _abandon_with_others(self, now: float) -> list[Outgoing]:
+        """End a try whose sum would have the update of a site that counts no more."""
+        if self._try is None:
+            return []
+        members, quarantined = self._progress.rounds.members, self._run.quarantined
+        gone = [site for site in self._try.sites if site in quarantined or site not in members]
+        if gone:
+            self._try.abandon(f"the update of {', '.join(gone)} does not count any more")
+        return self._go_on([], now)
 
     def _listed(self, site: str) -> Listed:
         keys, signature = self._keys[site]

@@ -61,13 +61,13 @@ def secure_bytes(
     key = None if roster else bytes(32)
     listed = [wire.Listed(f"site-{place}", key, DIGEST, DIGEST, bytes(64)) for place in range(sites)]
     places, needed = list(range(sites)), threshold_of(sites)
-    sends = [
+    sends: list[wire.Message] = [
         wire.MaskKeys(1, DIGEST, DIGEST, False),
         wire.MaskShares(DIGEST, bytes(16), [SHARES] * sites),
         wire.Confirmation(DIGEST, places),
         wire.Reveal(DIGEST, [bytes(17)] * sites),
     ]
-    receives = [
+    receives: list[wire.Message] = [
         wire.Participants(1, [1.0] * len(specification.tensors), True, listed),
         wire.RoutedShares(DIGEST, [(place, SHARES) for place in places]),
         wire.Survivors(DIGEST, places),

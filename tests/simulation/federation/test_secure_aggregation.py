@@ -304,3 +304,17 @@ def test_bounds_follow_what_the_sums_are(tmp_path):
     bounds = [message.bounds[0] for _, _, message in letters if isinstance(message, Participants)]
     assert bounds[0] == 1000.0
     assert 0.02 < bounds[-1] < 0.3
+
+
+def test_who_is_put_in_quarantine_in_the_midst_of_a_try_is_not_in_its_sum(tmp_path):
+    federation = Loopback(tmp_path, sites=4, rounds=1, minimum_sites=3, secure=SECURE)
+    after_first(
+        federation,
+        MaskedUpdate,
+        lambda: federation.from_aggregator(
+            federation.coordinator.quarantine("site-2", "its camera is broken", federation.now)
+        ),
+        skip=2,
+    )
+    play_to(federation, 1)
+    assert [federation.store.last_round(f"site-{i}") for i in range(4)] == [1, 1, 0, 1]
