@@ -92,14 +92,15 @@ class SecureSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `codec` is linear: `dense`, or `subspace:rank=3,directions=16`; a value takes `bits` bits, and those that
     let the sum of all sites fit. A site's images count up to `most_samples`. `bound` is the largest value of
-    a change in the first round, later ones follow from the sums. A sum is of at least `least_sites` sites;
+    a change in the first round (by default 1 of a method that sends statistics, else 1/64); later ones follow
+    from the sums. A sum is of at least `least_sites` sites;
     each of its phases takes at most `phase_seconds`. Raises InvalidInputError for an unknown codec.
     """
 
     codec: ShortText = "subspace"
     bits: Annotated[int, Meta(ge=4, le=22)] = 8
     most_samples: Samples = 1000
-    bound: Annotated[float, Meta(gt=0, le=1e6)] = 1.0
+    bound: Annotated[float, Meta(gt=0, le=1e6)] | None = None
     least_sites: Annotated[int, Meta(ge=3, le=MAXIMUM_PARTICIPANTS)] = 3
     phase_seconds: Annotated[float, Meta(ge=1, le=86_400)] = 120.0
 

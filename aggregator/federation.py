@@ -13,9 +13,15 @@ from fedmedclip.aggregator.store import Store
 from fedmedclip.protocol.bundle.bundle import Bundle
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.heads.head import HeadSpecification, head_digest
-from fedmedclip.protocol.heads.shared_heads import initial_shared_head, shared_head_specification
+from fedmedclip.protocol.heads.shared_heads import (
+    initial_shared_head,
+    sends_statistics,
+    shared_head_specification,
+)
 from fedmedclip.protocol.messages import REVISABLE, Plan, Secure
 
+# Of the first round's values in a sum under masks: of unit vectors none is above 1, and steps are small.
+_BOUND_OF_STATISTICS, _BOUND_OF_TRAINING = 1.0, 2.0**-6
 # What the configuration's file says of them counts when it changes: `fedmedclip control` may have said else.
 _CONFIGURED = ("rounds", "maximum_update_norm")
 
@@ -97,7 +103,8 @@ def _secure(configuration: AggregatorConfiguration) -> Secure | None:
     if asked is None:
         return None
     weighed = asked.most_samples if configuration.federation.weighting == "samples" else 1
-    return Secure(asked.codec, asked.bits, weighed, asked.bound, asked.least_sites)
+    usual = _BOUND_OF_STATISTICS if sends_statistics(configuration.federation.method) else _BOUND_OF_TRAINING
+    return Secure(asked.codec, asked.bits, weighed, asked.bound or usual, asked.least_sites)
 
 
 def _begun(plan: Plan, before: Plan | None) -> Plan:
