@@ -19,9 +19,13 @@ from fedmedclip.edge_client.site.masked_change import MaskedChange, masked_chang
 from fedmedclip.edge_client.site.roles import Identity
 from fedmedclip.edge_client.site.run import Run
 from fedmedclip.edge_client.site.state import OutgoingUpdate, SiteState
-from fedmedclip.protocol import topics
+from fedmedclip.edge_client.site.sum_checks import (
+    KeyOf,
+    check_participants,
+    check_places,
+    confirmed_by,
+)
 from fedmedclip.protocol.codecs.error_feedback import Compressed
-from fedmedclip.protocol.envelope import is_sealed_by
 from fedmedclip.protocol.errors import MessageError
 from fedmedclip.protocol.messages import (
     Anew,
@@ -31,13 +35,11 @@ from fedmedclip.protocol.messages import (
     Confirmation,
     Confirmations,
     HeadRequest,
-    Listed,
     MaskedUpdate,
     MaskKeys,
     MaskShares,
     Message,
     Participants,
-    Plan,
     Reveal,
     RoutedShares,
     SealedShares,
@@ -62,9 +64,6 @@ from fedmedclip.protocol.secure_aggregation.shares import (
 )
 
 log = logging.getLogger("fedmedclip.site")
-
-KeyOf = Callable[[str], bytes | None]
-"""The key of a member by its name, None for nobody's; as the roster has it."""
 
 
 @dataclass
@@ -205,9 +204,15 @@ class Masking:
                 "there is no roster here: whose keys are in a sum is what the aggregator says, who could put "
                 "sites of its own around this one"
             )
-        self._check(participants)
-        follower = self._run.follower
+        plan, follower = self._run.plan, self._run.follower
+        assert plan is not None
         assert follower is not None
+        if participants.round_number != follower.version + 1:
+            raise MessageError(
+                f"round {participants.round_number} does not follow version {follower.version}"
+            )
+        arrays = len(self._run.specification(plan).tensors)
+        check_participants(participants, plan, arrays, self._identity.federation, self._key_of)
         if participants.based and follower.inline_delta() is None:
             return [HeadRequest(follower.version - 1)]
         answer = self._make_shares(keys, participants, index)
@@ -220,43 +225,6 @@ class Masking:
                 own = (entry.cipher_key, entry.mask_key) == (offer.cipher_key, offer.mask_key)
                 return index if own else None
         return None
-
-    def _check(self, participants: Participants) -> None:
-        plan, follower = self._run.plan, self._run.follower
-        assert plan is not None
-        assert plan.secure is not None
-        assert follower is not None
-        names = [entry.site for entry in participants.listed]
-        if names != sorted(set(names)):
-            raise MessageError("the list of participants is not sorted, or names one twice")
-        if len(names) < plan.secure.least:
-            raise MessageError(
-                f"the list of participants has {len(names)} sites, this run's sums are of at least "
-                f"{plan.secure.least}"
-            )
-        if participants.round_number != follower.version + 1:
-            raise MessageError(
-                f"round {participants.round_number} does not follow version {follower.version}"
-            )
-        if len(participants.bounds) != len(self._run.specification(plan).tensors):
-            raise MessageError("the list of participants has bounds for another head")
-        for entry in participants.listed:
-            self._check_entry(entry, participants.round_number, plan)
-
-    def _check_entry(self, entry: Listed, round_number: int, plan: Plan) -> None:
-        """Raise MessageError unless the site itself has signed the keys under which it is listed."""
-        if self._key_of is not None:
-            key = self._key_of(entry.site)
-            if key is None:
-                raise MessageError(f"{entry.site} is listed, but is no member by the roster")
-        elif entry.public_key is None:
-            raise MessageError(f"{entry.site} is listed without a key, and there is no roster here")
-        else:
-            key = entry.public_key
-        keys = MaskKeys(round_number, entry.cipher_key, entry.mask_key, False)
-        topic = topics.up(self._identity.federation, entry.site)
-        if not is_sealed_by(keys, entry.signature, topic, key, plan.identity):
-            raise MessageError(f"{entry.site} is listed with keys that it has not signed")
 
     def _make_shares(self, keys: _Keys, participants: Participants, index: int) -> MaskShares:
         listed, context = participants.listed, participants.digest
@@ -282,7 +250,7 @@ class Masking:
                 raise MessageError("a second list of those who made shares, in one try")
             return self._masked_messages(attempt)
         owners = [owner for owner, _ in routed.shares]
-        self._check_places(owners, attempt, "who made shares")
+        check_places(owners, attempt.participants, attempt.index, "who made shares")
         cipher = private_key(keys.cipher_seed, "cipher key")
         for owner, shares in routed.shares:
             try:
@@ -354,7 +322,7 @@ class Masking:
             return []
         if attempt.survivors is not None and attempt.survivors != message.survivors:
             raise MessageError("a second list of survivors, in one try: nothing is shown for it")
-        self._check_places(message.survivors, attempt, "who survived")
+        check_places(message.survivors, attempt.participants, attempt.index, "who survived")
         if not set(message.survivors) <= attempt.held.keys():
             raise MessageError("a survivor that made no shares")
         attempt.survivors = message.survivors
@@ -368,11 +336,10 @@ class Masking:
         if attempt.survivors is None:
             return []
         if attempt.reveal is None:
-            confirmed = {
-                index
-                for index, signature in message.signatures
-                if index in attempt.survivors and self._confirms(attempt, index, signature, plan)
-            }
+            own = Confirmation(attempt.digest, attempt.survivors)
+            confirmed = confirmed_by(
+                message, own, attempt.participants, plan, self._identity.federation, self._key_of
+            )
             if len(confirmed) < attempt.threshold:
                 raise MessageError(
                     f"{len(confirmed)} survivors have signed this site's list of them, {attempt.threshold} "
@@ -387,21 +354,3 @@ class Masking:
                 ],
             )
         return [attempt.reveal]
-
-    def _confirms(self, attempt: _Try, index: int, signature: bytes, plan: Plan) -> bool:
-        assert attempt.survivors is not None
-        entry = attempt.participants.listed[index]
-        key = entry.public_key if self._key_of is None else self._key_of(entry.site)
-        confirmation = Confirmation(attempt.digest, attempt.survivors)
-        topic = topics.up(self._identity.federation, entry.site)
-        return key is not None and is_sealed_by(confirmation, signature, topic, key, plan.identity)
-
-    def _check_places(self, places: list[int], attempt: _Try, what: str) -> None:
-        known = len(attempt.participants.listed)
-        if places != sorted(set(places)) or places[-1:] >= [known] or attempt.index not in places:
-            raise MessageError(f"the list of {what} is not one of places in this try, with this site's")
-        if len(places) < attempt.threshold:
-            raise MessageError(
-                f"the list of {what} has {len(places)} sites, nothing is unmasked for fewer than "
-                f"{attempt.threshold}"
-            )

@@ -34,7 +34,7 @@ def heard(federation):
     return letters
 
 
-def lying(federation, site, kind, lie, rounds=None):
+def lying(federation, site, kind, lie):
     """Let a site send `lie(message)` in place of each message of a kind, in its own name."""
     from_site = federation.from_site
 
