@@ -20,8 +20,9 @@ from fedmedclip.protocol.configuration.annotations import (
 )
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.link.settings import LinkSettings
-from fedmedclip.protocol.messages import MAXIMUM_SETTINGS, Setting, ShortText
+from fedmedclip.protocol.messages import MAXIMUM_PARTICIPANTS, MAXIMUM_SETTINGS, Samples, Setting, ShortText
 from fedmedclip.protocol.privacy import PrivacySettings
+from fedmedclip.protocol.secure_aggregation.projection import linear_codec_named
 from fedmedclip.protocol.topics import check_name
 
 
@@ -87,6 +88,27 @@ class FederationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
                 )
 
 
+class SecureSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The table `[secure_aggregation]`: where it stands, the aggregator sees sums of updates only.
+
+    `codec` is linear: `dense`, or `subspace:rank=3,directions=16`; a value takes `bits` bits, and those that
+    let the sum of all sites fit. A site's images count up to `most_samples`. `bound` is the largest value of
+    a change in the first round (by default 1 of a method that sends statistics, else 1/64); later ones follow
+    from the sums. A sum is of at least `least_sites` sites;
+    each of its phases takes at most `phase_seconds`. Raises InvalidInputError for an unknown codec.
+    """
+
+    codec: ShortText = "subspace"
+    bits: Annotated[int, Meta(ge=4, le=22)] = 8
+    most_samples: Samples = 1000
+    bound: Annotated[float, Meta(gt=0, le=1e6)] | None = None
+    least_sites: Annotated[int, Meta(ge=3, le=MAXIMUM_PARTICIPANTS)] = 3
+    phase_seconds: Annotated[float, Meta(ge=1, le=86_400)] = 120.0
+
+    def __post_init__(self) -> None:
+        linear_codec_named(self.codec)
+
+
 class AggregatorConfiguration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole file.
 
@@ -100,13 +122,36 @@ class AggregatorConfiguration(msgspec.Struct, frozen=True, forbid_unknown_fields
     training: Annotated[dict[ShortText, Setting], Meta(max_length=MAXIMUM_SETTINGS)] = {}
     privacy: PrivacySettings = PrivacySettings()
     broker: LinkSettings = LinkSettings()
+    secure_aggregation: SecureSettings | None = None
 
     def __post_init__(self) -> None:
+        if self.secure_aggregation is not None:
+            _require_sums(self.federation, self.secure_aggregation)
         for name, value in self.training.items():
             if isinstance(value, float) and not math.isfinite(value):
                 raise InvalidInputError(f"[training] {name} is {value}; give a finite number")
         for site in self.sites:
             check_name("site", site)
+
+
+def _require_sums(federation: FederationSettings, secure: SecureSettings) -> None:
+    """Raise InvalidInputError for what cannot be done with a sum alone."""
+    rule = federation.rule
+    if rule is not None and rule.partition(":")[0] != "weighted_mean":
+        raise InvalidInputError(
+            f"rule {rule!r} looks at single updates, which [secure_aggregation] hides; leave `rule` out, or "
+            "leave [secure_aggregation] out"
+        )
+    for name, none in (("buffer_size", None), ("maximum_staleness", 0)):
+        if getattr(federation, name) != none:
+            raise InvalidInputError(
+                f"{name} is for late updates, which a sum of [secure_aggregation] cannot have; leave it out"
+            )
+    if federation.minimum_sites < secure.least_sites:
+        raise InvalidInputError(
+            f"minimum_sites is {federation.minimum_sites}, [secure_aggregation] sums at least "
+            f"{secure.least_sites}; give minimum_sites = {secure.least_sites}"
+        )
 
 
 def key_file_of(configuration_file: Path, configuration: AggregatorConfiguration) -> Path:

@@ -21,6 +21,7 @@ from fedmedclip.aggregator.register import Register
 from fedmedclip.aggregator.restoration import adopt
 from fedmedclip.aggregator.round_events import Tick
 from fedmedclip.aggregator.run import Outgoing, Run
+from fedmedclip.aggregator.secure_rounds import SecureMessage, SecureRounds
 from fedmedclip.aggregator.settling import Settling
 from fedmedclip.aggregator.steering import Steering
 from fedmedclip.aggregator.store import Store
@@ -33,6 +34,7 @@ from fedmedclip.protocol.messages import (
     BlockRequest,
     HeadRequest,
     Join,
+    MaskKeys,
     Message,
     Plan,
     PrivacySpent,
@@ -81,6 +83,7 @@ class Coordinator:
         """What the operator should know, by whoever looks after the federation's folder."""
         # What the operator, the roster and the service do beside the messages that come.
         steering = Steering(run, self._progress, self._admission)
+        self._secure = SecureRounds(run, self._progress, steering)
         self.revise = steering.revise
         self.roll_back = steering.roll_back
         self.leave_out = steering.leave_out
@@ -117,6 +120,7 @@ class Coordinator:
             if self.rounds.present(site):
                 outgoing += run.to(site, request)
         outgoing += self._progress.advance(Tick(), now)
+        outgoing += self._secure.tick(now)
         if (asked := run.recovery.request(self.global_head.version, now)) is not None:
             outgoing += run.to(*asked)
         return outgoing + answers_due(run, now, self._has_room)
@@ -136,13 +140,22 @@ class Coordinator:
         floods.take(site, kind, now)
         if reason := members.reason_inactive(site):
             return self._admission.turn_away(site, message, reason, now)
+        if isinstance(message, MaskKeys):
+            return self._secure.keys(site, message, envelope, now)
+        if isinstance(message, SecureMessage):
+            return self._secure.take(site, message, envelope, now)
         return self._handle(site, message, now)
 
     def _expects(self, site: str, block: Block) -> bool:
-        return self._run.intake.expects(site, block) or self._run.recovery.expects(site, block)
+        holders = (self._run.intake, self._run.recovery, self._secure)
+        return any(holder.expects(site, block) for holder in holders)
 
     def _handle(self, site: str, message: Message, now: float) -> list[Outgoing]:
         match message:
+            case Update() if self.plan.secure is not None:
+                raise MessageError("the plan asks for updates under masks, this one is in the clear")
+            case Block() if self._secure.expects(site, message):
+                return self._secure.block(site, message, now)
             case Update():
                 return self._settling.update(site, message, now)
             case Block() | State():

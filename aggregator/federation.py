@@ -15,11 +15,14 @@ from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.heads.head import HeadSpecification, head_digest
 from fedmedclip.protocol.heads.shared_heads import (
     initial_shared_head,
+    sends_statistics,
     shared_head_specification,
     usual_releases,
 )
-from fedmedclip.protocol.messages import REVISABLE, Plan, PrivacyTerms
+from fedmedclip.protocol.messages import REVISABLE, Plan, PrivacyTerms, Secure
 
+# Of the first round's values in a sum under masks: of unit vectors none is above 1, and steps are small.
+_BOUND_OF_STATISTICS, _BOUND_OF_TRAINING = 1.0, 2.0**-6
 # What the configuration's file says of them counts when it changes: `fedmedclip control` may have said else.
 _CONFIGURED = ("rounds", "maximum_update_norm")
 
@@ -95,6 +98,7 @@ def _plan(
         maximum_update_norm=settings.maximum_update_norm,
         start=None,
         privacy=configuration.privacy.terms(usual_releases(settings.method, settings.rounds)),
+        secure=_secure(configuration),
     )
 
 
@@ -105,6 +109,15 @@ def _lasting_as_before(wanted: Plan, known: PrivacyTerms, configuration: Aggrega
     return msgspec.structs.replace(
         wanted, privacy=msgspec.structs.replace(wanted.privacy, releases=known.releases)
     )
+
+
+def _secure(configuration: AggregatorConfiguration) -> Secure | None:
+    asked = configuration.secure_aggregation
+    if asked is None:
+        return None
+    weighed = asked.most_samples if configuration.federation.weighting == "samples" else 1
+    usual = _BOUND_OF_STATISTICS if sends_statistics(configuration.federation.method) else _BOUND_OF_TRAINING
+    return Secure(asked.codec, asked.bits, weighed, asked.bound or usual, asked.least_sites)
 
 
 def _begun(plan: Plan, before: Plan | None) -> Plan:

@@ -13,10 +13,16 @@ from fedmedclip.protocol.messages import (
     Abstain,
     Block,
     BlockRequest,
+    Complaint,
+    Confirmation,
     HeadRequest,
     Join,
+    MaskedUpdate,
+    MaskKeys,
+    MaskShares,
     Message,
     RenewalRequest,
+    Reveal,
     State,
     Status,
     Update,
@@ -33,11 +39,14 @@ _KINDS: dict[type[Message], str] = {
     Join: "joins", Status: "statuses", Update: "updates", HeadRequest: "requests",
     BlockRequest: "requests", State: "states", Abstain: "abstentions", Block: "blocks",
     RenewalRequest: "requests for certificates",
+    MaskKeys: "keys of masks", MaskShares: "parts of sums", MaskedUpdate: "parts of sums",
+    Confirmation: "parts of sums", Reveal: "parts of sums", Complaint: "parts of sums",
 }  # fmt: skip
 # So many at once, and then one in so many seconds: ten times what the busiest honest site sends.
 _RATES = {
     "requests for certificates": (10, 600.0),
     "joins": (30, 2.0), "statuses": (120, 0.5), "updates": (240, 0.2), "requests": (240, 0.2),
+    "keys of masks": (60, 1.0), "parts of sums": (240, 0.2),
     "states": (30, 2.0), "abstentions": (30, 2.0), BLOCKS_OF_NOTHING: (2048, 0.02), NOT_ACCEPTED: (10, 60.0),
 }  # fmt: skip
 _NAMED_AGAIN_SECONDS = 3600.0

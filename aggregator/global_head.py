@@ -1,13 +1,15 @@
 """The global head: its newest version, how a round makes the next, how a site that is behind catches up."""
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 
 from fedmedclip.aggregator.aggregation import Weighing, aggregate_stored, newest_remarks
 from fedmedclip.aggregator.rules.names import DEFAULT, NamedRule, rule_named
 from fedmedclip.aggregator.rules.rule import Remark
-from fedmedclip.aggregator.store import Store, StoredHead, StoredVersion
+from fedmedclip.aggregator.store import Store, StoredAggregation, StoredHead, StoredVersion
 from fedmedclip.aggregator.stored_heads import head_at
-from fedmedclip.protocol.codecs import codec_named, delta_codec_named, encode_head
+from fedmedclip.protocol.codecs import codec_named, decode_head, delta_codec_named, encode_head
 from fedmedclip.protocol.codecs.error_feedback import apply_delta, compress
 from fedmedclip.protocol.codecs.residual_watch import ResidualWatch
 from fedmedclip.protocol.errors import (
@@ -48,6 +50,8 @@ class GlobalHead:
         self.rule = rule or rule_named(DEFAULT)
         self.rounds = rounds
         self.drawn_below: int | None = None
+        self.start_directions: npt.NDArray[np.float32] | None = None
+        """What the directions of a symmetric matrix begin with, in rows (k, D): see `Shared`."""
         self._maximum_message_bytes = maximum_message_bytes
         self._newest = store.newest_version()
         self._snapshot: tuple[int, bytes] | None = None
@@ -90,6 +94,20 @@ class GlobalHead:
         Raises AggregationError where what is configured makes no head of them; then nothing is changed.
         """
         delta, by = aggregate_stored(self._store, self.rule, self.specification, round_number, weighing)
+        self.apply(round_number, delta, by)
+
+    def apply(
+        self,
+        round_number: int,
+        delta: NamedArrays,
+        by: StoredAggregation,
+        contributors: tuple[str, ...] = (),
+    ) -> None:
+        """Make version `round_number` of a change, and store it with its broadcast.
+
+        The round is recorded as the last one of `contributors`, whose updates are not stored. Raises
+        AggregationError where the change makes no head; then nothing is changed.
+        """
         stored = self._store.head()
         residual = None if stored.residual is None else self.specification.from_bytes(stored.residual)
         compressed = compress(self._codec, delta, residual, stored.codec_memory, self.specification)
@@ -112,8 +130,20 @@ class GlobalHead:
                 compressed.memory,
             ),
             by,
+            contributors,
         )
         self._newest = made
+
+    def head(self) -> NamedArrays:
+        """Return the newest version's arrays."""
+        return self.specification.from_bytes(self._store.head().head)
+
+    def inline_delta(self) -> NamedArrays | None:
+        """Return the difference by which the newest version came, where its announcement carries it."""
+        payload = self._newest.payload
+        if not payload or not isinstance(refer_to(payload, self._maximum_message_bytes), bytes):
+            return None
+        return decode_head(payload, self.specification)
 
     def adopt(self, version: int, head: NamedArrays) -> None:
         """Go on from a version that was made before and lost here.

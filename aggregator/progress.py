@@ -4,6 +4,7 @@ event -> who is drawn is written down and called -> a round that closes is aggre
 """
 
 import logging
+from collections.abc import Callable
 from functools import partial
 
 from fedmedclip.aggregator.aggregation import Weighing
@@ -33,6 +34,10 @@ class Progress:
 
     def __init__(self, run: Run, now: float) -> None:
         self._run = run
+        self.begin_sum: Callable[[float], list[Outgoing]] | None = None
+        """What a round that is due begins instead of aggregating what is stored, where updates are summed
+        under masks.
+        """
         # After a restart every member counts as present, until it says otherwise or its lease ends.
         open_round = run.global_head.version + 1
         self.rounds = Rounds(
@@ -126,6 +131,8 @@ class Progress:
 
     def _carry_out(self, action: Action | None, now: float) -> list[Outgoing]:
         match action:
+            case CloseRound() if self.begin_sum is not None:
+                return self.begin_sum(now)
             case CloseRound(round_number, sites):
                 if damaged := self._run.store.damaged_updates():
                     return self._ask_again_for(damaged, now)
@@ -144,11 +151,16 @@ class Progress:
     def _close(self, round_number: int, sites: tuple[str, ...], now: float) -> list[Outgoing]:
         run = self._run
         run.global_head.aggregate(round_number, self._weighing())
-        run.global_head.keep_at_most(run.settings.keep_megabytes << 20)
         run.intake.clear()
         log.info("round %d: aggregated %s", round_number, ", ".join(sites))
+        return self.announce_made(round_number, now)
+
+    def announce_made(self, version: int, now: float) -> list[Outgoing]:
+        """Go on to the round after a version that was made here, and tell everybody of it."""
+        run = self._run
+        run.global_head.keep_at_most(run.settings.keep_megabytes << 20)
         # First the round: an announcement says who is drawn for it.
-        advanced = self.advance(HeadAdvanced(round_number), now)
+        advanced = self.advance(HeadAdvanced(version), now)
         return self._broadcast() + advanced
 
     def _weighing(self) -> Weighing:

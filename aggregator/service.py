@@ -77,6 +77,7 @@ def run_aggregator(
                 broker.maximum_message_bytes,
                 rule_for(plan.method, settings.rule),
             )
+            global_head.start_directions = bundle.class_embeddings
             link = Link(broker, client_id=client_identifier(broker, key, settings.name))
             coordinator = Coordinator(
                 configuration,

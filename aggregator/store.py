@@ -6,7 +6,7 @@ Every method is one transaction, on disk when it returns. An update is keyed by
 
 import hashlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -449,10 +449,17 @@ class Store:
         row = self._database.row("SELECT drawn_below FROM draws WHERE round_number = ?", (round_number,))
         return None if row is None else int(row[0])
 
-    def advance(self, made: StoredVersion, newest: StoredHead, by: StoredAggregation | None = None) -> None:
+    def advance(
+        self,
+        made: StoredVersion,
+        newest: StoredHead,
+        by: StoredAggregation | None = None,
+        contributors: Collection[str] = (),
+    ) -> None:
         """Make `made` the newest version. The round's updates go; that they were counted stays on record.
 
-        `by` says by which rule, None that it was none: what a rule kept of the round before goes.
+        `by` says by which rule, None that it was none: what a rule kept of the round before goes. The updates
+        of `contributors` counted without being stored.
         """
         payload_digest = hashlib.sha256(made.payload).digest()
         with self._database.transaction() as database:
@@ -476,6 +483,10 @@ class Store:
                     (by.rule, by.round_number, by.state, by.remarks,
                      checksum(by.rule.encode(), by.state, by.remarks)),
                 )  # fmt: skip
+            database.executemany(
+                "UPDATE sites SET last_round = max(last_round, ?) WHERE name = ?",
+                [(made.version, site) for site in contributors],
+            )
             database.execute("DELETE FROM updates WHERE round_number <= ?", (made.version,))
             database.execute("DELETE FROM uploads")
             database.execute("DELETE FROM upload_blocks")

@@ -15,22 +15,33 @@ from fedmedclip.protocol import topics
 from fedmedclip.protocol.errors import MessageError, OtherVersionError
 from fedmedclip.protocol.messages import (
     Abstain,
+    Anew,
     Announcement,
     Block,
     BlockRequest,
+    Complaint,
+    Confirmation,
+    Confirmations,
     HeadRequest,
     Join,
     JoinAnswer,
+    MaskedUpdate,
+    MaskKeys,
+    MaskShares,
     Message,
+    Participants,
     Plan,
     Receipt,
     Renewal,
     RenewalRequest,
+    Reveal,
     RosterNotice,
+    RoutedShares,
     Snapshot,
     State,
     StateRequest,
     Status,
+    Survivors,
     Update,
     decode_message,
     encode_message,
@@ -45,8 +56,14 @@ CARRIED: dict[str, tuple[type[Message], ...]] = {
     "plan": (Plan,),
     "head": (Announcement,),
     "blocks": (Block,),
-    "up": (Join, Update, Block, BlockRequest, HeadRequest, State, Abstain, RenewalRequest),
-    "down": (JoinAnswer, Receipt, Announcement, Snapshot, Block, BlockRequest, StateRequest, Renewal),
+    "up": (
+        *(Join, Update, Block, BlockRequest, HeadRequest, State, Abstain, RenewalRequest),
+        *(MaskKeys, MaskShares, MaskedUpdate, Confirmation, Reveal, Complaint),
+    ),
+    "down": (
+        *(JoinAnswer, Receipt, Announcement, Snapshot, Block, BlockRequest, StateRequest, Renewal),
+        *(Participants, RoutedShares, Survivors, Confirmations, Anew),
+    ),
     "status": (Status,),
     "roster": (RosterNotice,),
 }
@@ -107,6 +124,11 @@ def open_envelope(payload: bytes, topic: str) -> Envelope:
     if not isinstance(message, CARRIED.get(topics.channel_of(topic), ())):
         raise MessageError(f"{type(message).__name__} is not a message for {topic}")
     return Envelope(message, topic, body, payload[-SIGNATURE_BYTES:])
+
+
+def is_sealed_by(message: Message, signature: bytes, topic: str, public_key: bytes, identity: bytes) -> bool:
+    """Whether a signature that somebody passes on is the one with which this key sealed a message."""
+    return is_signed_by(public_key, signature, _signed_bytes(topic, identity, encode_message(message)))
 
 
 def _signed_bytes(topic: str, identity: bytes, body: bytes) -> bytes:

@@ -30,6 +30,12 @@ Reason = Annotated[str, Meta(max_length=400)]
 Mark = Annotated[bytes, Meta(min_length=8, max_length=8)]
 Setting = Annotated[str, Meta(max_length=64)] | int | float | bool
 
+Signature = Annotated[bytes, Meta(min_length=64, max_length=64)]
+Commitment = Annotated[bytes, Meta(min_length=16, max_length=16)]
+Share = Annotated[bytes, Meta(min_length=17, max_length=17)]
+MAXIMUM_PARTICIPANTS = 1000
+Index = Annotated[int, Meta(ge=0, le=MAXIMUM_PARTICIPANTS - 1)]
+
 MAXIMUM_OBJECT_BYTES = 1 << 28
 MAXIMUM_SETTINGS = 64
 MAXIMUM_BLOCKS = 1 << 14
@@ -110,6 +116,21 @@ class PrivacySpent(_Message, frozen=True):
 Payload = bytes | ObjectReference
 
 
+class Secure(_Message, frozen=True):
+    """That updates are summed under masks, and what is summed: see `protocol.secure_aggregation`.
+
+    `codec` names the linear codec, `bits` how many a site's integer has with its sign. A site's images count
+    up to `most_samples`. No value of a change is beyond `bound` in the first round. A site takes part with at
+    least `least` sites, itself included.
+    """
+
+    codec: ShortText
+    bits: Annotated[int, Meta(ge=4, le=22)]
+    most_samples: Samples
+    bound: Annotated[float, Meta(gt=0, le=1e6)]
+    least: Annotated[int, Meta(ge=3, le=MAXIMUM_PARTICIPANTS)]
+
+
 class Plan(_Message, frozen=True, tag=1):
     """What a run of the federation does.
 
@@ -117,7 +138,8 @@ class Plan(_Message, frozen=True, tag=1):
     is begun later has a greater `number`, and what the coordinator changes in a run a greater `revision`:
     whoever holds one plan takes no earlier one. Version 0 of the head is drawn from `seed`, or with `start`
     it is the head of that digest, which the aggregator hands out as a Snapshot. `privacy` is what every
-    update has to keep to, None where nothing is asked.
+    update has to keep to, None where nothing is asked. With `secure` the aggregator sees sums of updates
+    only.
     """
 
     identity: Identity
@@ -136,6 +158,7 @@ class Plan(_Message, frozen=True, tag=1):
     maximum_update_norm: Annotated[float, Meta(gt=0)]
     start: Digest | None
     privacy: PrivacyTerms | None = None
+    secure: Secure | None = None
 
     def __post_init__(self) -> None:
         if not all(math.isfinite(value) for value in self.training.values() if isinstance(value, float)):
@@ -320,8 +343,142 @@ class Renewal(_Message, frozen=True, tag=17):
     certificate: Annotated[bytes, Meta(min_length=1, max_length=4096)]
 
 
+class MaskKeys(_Message, frozen=True, tag=18):
+    """A site has a trained update for this round, and keys for one try to sum it: X25519, made for it alone.
+
+    With `spent` it has shown its shares in this round already, and takes no part in another try.
+    """
+
+    round_number: Annotated[int, Meta(ge=1, le=1_000_000)]
+    cipher_key: PublicKey
+    mask_key: PublicKey
+    spent: bool
+
+    @property
+    def mark(self) -> bytes:
+        """What tells it from all others: 8 bytes, which its Receipt has."""
+        return hashlib.sha256(encode_message(self)).digest()[:8]
+
+
+class Listed(_Message, frozen=True):
+    """A participant of a try: its MaskKeys (not `spent`) with their signature, for its peers to verify.
+
+    `public_key` is the key of the site, None where the roster says it.
+    """
+
+    site: ShortText
+    public_key: PublicKey | None
+    cipher_key: PublicKey
+    mask_key: PublicKey
+    signature: Signature
+
+
+class Participants(_Message, frozen=True, tag=19):
+    """Who takes part in a try, sorted by name; each is meant by its place in this list from here on.
+
+    `bounds` are those of the values of each array; with `based` the basis is that of the newest version's
+    difference, without it is drawn. The SHA-256 of this message names the try.
+    """
+
+    round_number: Annotated[int, Meta(ge=1, le=1_000_000)]
+    bounds: Annotated[list[Annotated[float, Meta(gt=0, le=1e9)]], Meta(max_length=1 << 10)]
+    based: bool
+    listed: Annotated[list[Listed], Meta(min_length=1, max_length=MAXIMUM_PARTICIPANTS)]
+
+    @property
+    def digest(self) -> bytes:
+        """What names the try: 32 bytes."""
+        return hashlib.sha256(encode_message(self)).digest()
+
+
+class SealedShares(_Message, frozen=True):
+    """Two shares for one peer, sealed for it, and the commitments to them."""
+
+    sealed: Annotated[bytes, Meta(min_length=50, max_length=50)]
+    self_commitment: Commitment
+    mask_commitment: Commitment
+
+
+class MaskShares(_Message, frozen=True, tag=20):
+    """A participant's shares for each participant in turn, itself included, and what its seed hashes to."""
+
+    try_digest: Digest
+    seed_commitment: Commitment
+    shares: Annotated[list[SealedShares], Meta(min_length=1, max_length=MAXIMUM_PARTICIPANTS)]
+
+
+class RoutedShares(_Message, frozen=True, tag=21):
+    """The shares for one participant from all who made some, by their places: with these its peers mask."""
+
+    try_digest: Digest
+    shares: Annotated[list[tuple[Index, SealedShares]], Meta(max_length=MAXIMUM_PARTICIPANTS)]
+
+
+class MaskedUpdate(_Message, frozen=True, tag=22):
+    """A participant's integers under its masks, packed."""
+
+    try_digest: Digest
+    payload: Payload
+
+
+class Survivors(_Message, frozen=True, tag=23):
+    """The places of those whose masked updates came, in order: their sum is to be unmasked."""
+
+    try_digest: Digest
+    survivors: Annotated[list[Index], Meta(min_length=1, max_length=MAXIMUM_PARTICIPANTS)]
+
+
+class Confirmation(_Message, frozen=True, tag=24):
+    """A survivor signs the one list of survivors that it answers in this round."""
+
+    try_digest: Digest
+    survivors: Annotated[list[Index], Meta(min_length=1, max_length=MAXIMUM_PARTICIPANTS)]
+
+
+class Confirmations(_Message, frozen=True, tag=25):
+    """The signatures of survivors, by their places, under the same list."""
+
+    try_digest: Digest
+    signatures: Annotated[list[tuple[Index, Signature]], Meta(max_length=MAXIMUM_PARTICIPANTS)]
+
+
+class Reveal(_Message, frozen=True, tag=26):
+    """What a survivor gives of each who made shares, in order: of a survivor the share of its self-mask seed,
+    of the others that of their mask key.
+    """
+
+    try_digest: Digest
+    shares: Annotated[list[Share], Meta(max_length=MAXIMUM_PARTICIPANTS)]
+
+
+class Complaint(_Message, frozen=True, tag=27):
+    """A participant cannot use what another made for it."""
+
+    try_digest: Digest
+    about: Index
+    reason: Reason
+
+
+class Anew(_Message, frozen=True, tag=28):
+    """A try is over without a sum, and why: its participants make new keys."""
+
+    try_digest: Digest
+    reason: Reason
+
+
 Message = (
     Abstain
+    | Anew
+    | Complaint
+    | Confirmation
+    | Confirmations
+    | MaskKeys
+    | MaskShares
+    | MaskedUpdate
+    | Participants
+    | Reveal
+    | RoutedShares
+    | Survivors
     | Plan
     | Announcement
     | Join

@@ -43,7 +43,7 @@ MAY_USE_TORCH |= {f"{LEARNING}/private_round.py", f"{LEARNING}/training.py", f"{
 # A large room's own files are its ground floor, or are where "." stands; what is in ROOF may import all.
 FLOORS = {
     "aggregator": ["authority rules", ".", "enrolment"],
-    "protocol": ["configuration", "bundle heads link roster", "codecs enrolment trust"],
+    "protocol": ["configuration", "bundle heads link roster", "codecs enrolment secure_aggregation trust"],
     "simulation": ["phantoms processes", "federation", "accuracy bandwidth demo robustness", "newcomer"],
     "edge_client": [
         "heads images",

@@ -12,6 +12,7 @@ import logging
 
 from fedmedclip.edge_client.site.application import Application
 from fedmedclip.edge_client.site.delivery import Delivery
+from fedmedclip.edge_client.site.masking import Masking
 from fedmedclip.edge_client.site.membership import Membership
 from fedmedclip.edge_client.site.plan_follower import PlanFollower
 from fedmedclip.edge_client.site.proof import Proof
@@ -26,18 +27,23 @@ from fedmedclip.protocol.codecs import delta_codec_named
 from fedmedclip.protocol.envelope import NO_IDENTITY, Envelope, open_envelope
 from fedmedclip.protocol.errors import HeadError, InvalidInputError, MessageError, OtherVersionError
 from fedmedclip.protocol.messages import (
+    Anew,
     Announcement,
     Block,
     BlockRequest,
+    Confirmations,
     JoinAnswer,
     Message,
+    Participants,
     Plan,
     Receipt,
     Renewal,
     RosterNotice,
+    RoutedShares,
     Snapshot,
     StateRequest,
     Status,
+    Survivors,
 )
 from fedmedclip.protocol.moments import Moments
 from fedmedclip.protocol.signature import fingerprint
@@ -77,6 +83,14 @@ class SiteAgent:
         self._has_other_version = False
         self._online = False
         self._run = Run(identity, state, learner, self._delivery, self._proof)
+        self._masking = self._delivery.masking = Masking(
+            identity,
+            state,
+            self._run,
+            maximum_message_bytes,
+            None if membership is None else membership.key_of,
+            learner.compressed,
+        )
         self._plans = PlanFollower(identity, learner, state, self._run, self._application, membership)
         self._training = RoundTraining(
             identity, state, learner, self._run, self._application, self._delivery, own_codec
@@ -189,6 +203,8 @@ class SiteAgent:
                     if not message.accepted and not message.closed:
                         # Perhaps this site is no member any more: the answer to a Join says so.
                         self._application.repeat()
+            case Participants() | RoutedShares() | Survivors() | Confirmations() | Anew():
+                return self._masking.take(message)
             case BlockRequest() | StateRequest() if not self._rations.allow(message, now):
                 return []
             case BlockRequest():

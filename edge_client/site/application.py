@@ -121,6 +121,9 @@ class Application:
         self._asked_first = self._asked_first or self.asked
         identity, private = self._identity, self._learner.privacy(plan)
         samples = self._learner.samples if private is None else private.samples
+        if plan.secure is not None:
+            # Of a site whose updates are summed, nobody learns how many images are in one.
+            samples = 1
         return [
             Join(
                 identity.public_key,

@@ -1,10 +1,11 @@
 """Sending an update until it is settled, and when a round that was refused is trained again."""
 
 import logging
+from typing import Protocol
 
 from fedmedclip.edge_client.site.head_follower import ASK_AGAIN_SECONDS
 from fedmedclip.edge_client.site.state import OutgoingUpdate, SiteState
-from fedmedclip.protocol.messages import Block, BlockRequest, Message, Receipt, Update
+from fedmedclip.protocol.messages import Block, BlockRequest, MaskKeys, Message, Receipt, Update
 from fedmedclip.protocol.objects import blocks_of, refer_to
 
 log = logging.getLogger("fedmedclip.site")
@@ -14,6 +15,16 @@ ANSWER_SECONDS = 3.0
 RETRY_SECONDS = 60.0
 """How long a site waits before it trains a refused round again, doubling with each refusal."""
 LONGEST_RETRY_SECONDS = 3600.0
+
+
+class Offers(Protocol):
+    """What offers an update to a sum, instead of sending it: see `masking`."""
+
+    @property
+    def asked_for(self) -> bool: ...
+    def offer(self, round_number: int) -> MaskKeys: ...
+    def blocks(self, request: BlockRequest) -> list[Block]: ...
+    def limit_messages(self, maximum_message_bytes: int) -> None: ...
 
 
 class Delivery:
@@ -26,6 +37,8 @@ class Delivery:
         self._blocks_sent_of_round: int | None = None
         self._refusals = 0
         self._train_not_before = 0.0
+        self.masking: Offers | None = None
+        """What offers updates to a sum under masks, where the plan asks for it."""
 
     @property
     def under_way(self) -> bool:
@@ -37,6 +50,8 @@ class Delivery:
         if maximum_message_bytes != self._maximum_message_bytes:
             self._maximum_message_bytes = maximum_message_bytes
             self._blocks_sent_of_round = None
+        if self.masking is not None:
+            self.masking.limit_messages(maximum_message_bytes)
 
     def send_at_once(self) -> None:
         """Let the next `due` send, whenever it was sent last."""
@@ -62,6 +77,8 @@ class Delivery:
             return []
         self._sent_at = now
         message = self._message(update)
+        if isinstance(message, MaskKeys):
+            return [message]
         payload = message.payload
         # Sent once: the link repeats what the broker has not got, the aggregator asks for what is missing.
         if self._blocks_sent_of_round == update.round_number:
@@ -69,7 +86,9 @@ class Delivery:
         self._blocks_sent_of_round = update.round_number
         return [message, *blocks_of(update.payload, payload)]
 
-    def _message(self, update: OutgoingUpdate) -> Update:
+    def _message(self, update: OutgoingUpdate) -> Update | MaskKeys:
+        if self.masking is not None and self.masking.asked_for:
+            return self.masking.offer(update.round_number)
         payload = refer_to(update.payload, self._maximum_message_bytes)
         return Update(update.round_number, update.samples, payload, update.attempt, update.privacy)
 
@@ -81,6 +100,8 @@ class Delivery:
 
     def blocks(self, request: BlockRequest) -> list[Block]:
         """Return the blocks of the update that are asked for; none where it is not asked for."""
+        if self.masking is not None and self.masking.asked_for:
+            return self.masking.blocks(request)
         update = self._state.outgoing_update()
         return (
             [] if update is None else blocks_asked_for(update.payload, self._maximum_message_bytes, request)

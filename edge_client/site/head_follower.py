@@ -44,6 +44,13 @@ class HeadFollower:
         self._asked_for_head = False
         self._differs = False
         self._heard_at: float | None = None
+        self._payload: tuple[int, bytes] | None = None
+
+    def inline_delta(self) -> NamedArrays | None:
+        """Return the difference by which the version here came, where an announcement carried it inside."""
+        if self._payload is None or self._payload[0] != self.version:
+            return None
+        return decode_head(self._payload[1], self._specification)
 
     @property
     def behind(self) -> bool:
@@ -110,6 +117,7 @@ class HeadFollower:
     def _confirm(self, carrier: Announcement | Snapshot, now: float) -> list[Request]:
         if carrier.head_digest == head_digest(self.head):
             self._differs = False
+            self._remember(carrier)
             return []
         if isinstance(carrier, Snapshot) and carrier.payload is not None:
             self._incoming = (
@@ -120,6 +128,10 @@ class HeadFollower:
             return self._finish(now)
         log.warning("version %d differs from the announced one; asking for a whole head", self.version)
         return self._ask_for_whole_head(now)
+
+    def _remember(self, carrier: Announcement | Snapshot) -> None:
+        if isinstance(carrier, Announcement) and isinstance(carrier.payload, bytes):
+            self._payload = (carrier.version, carrier.payload)
 
     def _ask_for_whole_head(self, now: float) -> list[Request]:
         self._asked_at, self._differs = now, True
@@ -149,6 +161,7 @@ class HeadFollower:
         self._specification.check(head)
         was_asked_for, self._asked_at = self._asked_at is not None and self._asked_for_head, None
         self.version, self.head, self._differs = carrier.version, head, False
+        self._remember(carrier)
         self._install(carrier.version, head)
         if not self.behind:
             self._asked_for_head = False

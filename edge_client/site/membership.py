@@ -27,6 +27,12 @@ class Membership:
         """Whether the roster that is known here has this site as a member."""
         return self.follower.admitted
 
+    def key_of(self, site: str) -> bytes | None:
+        """Return the key of a member, None for a site that is none by the roster that is known here."""
+        roster = self.follower.roster
+        member = None if roster is None else roster.members.active(site)
+        return None if member is None else member.public_key
+
     def take(self, envelope: Envelope, notice: RosterNotice) -> None:
         """Take a notice of the roster. Raises MessageError."""
         self.follower.take(envelope, notice)

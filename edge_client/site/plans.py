@@ -11,6 +11,7 @@ from fedmedclip.protocol.errors import InvalidInputError, MessageError
 from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays, head_digest
 from fedmedclip.protocol.heads.shared_heads import initial_shared_head, shared_head_specification
 from fedmedclip.protocol.messages import REVISABLE, Plan
+from fedmedclip.protocol.secure_aggregation.projection import linear_codec_named
 
 log = logging.getLogger("fedmedclip.site")
 
@@ -72,6 +73,8 @@ def reason_not_to(plan: Plan, identity: Identity, learner: Learner) -> str:
     try:
         delta_codec_named(plan.uplink_codec)
         delta_codec_named(plan.downlink_codec)
+        if plan.secure is not None:
+            linear_codec_named(plan.secure.codec)
         shared_head_specification(plan.method, plan.embedding_size, identity.classes)
         learner.private_specification(plan)
     except InvalidInputError as error:

@@ -1,7 +1,10 @@
 """What the agent is given: who the site is, and what it learns from its own images."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
 
 from fedmedclip.edge_client.site.ledger import Release
 from fedmedclip.protocol.codecs.error_feedback import Compressed
@@ -77,7 +80,8 @@ class Identity:
     """Who the site is. With `aggregator_key` None, the first aggregator heard is trusted and pinned.
 
     `embedding_size` and `classes` are those of its bundle (None: not compared, not needed by the method).
-    `software` is the version that it says it runs.
+    `software` is the version that it says it runs. `start_directions` (k, D) are the bundle's class
+    embeddings: what a sum under masks sees a symmetric matrix in, at first.
     """
 
     federation: str
@@ -88,3 +92,4 @@ class Identity:
     classes: int | None = None
     embedding_size: int | None = None
     software: str = ""
+    start_directions: npt.NDArray[np.float32] | None = field(default=None, compare=False)

@@ -10,7 +10,7 @@ from fedmedclip.edge_client.site.roles import Identity, Learner
 from fedmedclip.edge_client.site.run import Run
 from fedmedclip.edge_client.site.state import OutgoingUpdate, SiteState, StoredSite
 from fedmedclip.protocol.codecs import Codec, delta_codec_named
-from fedmedclip.protocol.codecs.error_feedback import change_to_send, compress_within
+from fedmedclip.protocol.codecs.error_feedback import change_to_send, compress_within, within_norm
 from fedmedclip.protocol.errors import HeadError, InvalidInputError
 from fedmedclip.protocol.heads.head import NamedArrays
 from fedmedclip.protocol.messages import Abstain, Message, Plan
@@ -112,6 +112,12 @@ class RoundTraining:
         plan, specification = stored.plan, self._run.specification(stored.plan)
         residual = None if stored.residual is None else specification.from_bytes(stored.residual)
         delta = change_to_send(plan.method, trained, before, residual, specification)
+        if plan.secure is not None:
+            wanted = delta
+            if residual is not None:
+                wanted = {name: array + residual[name] for name, array in delta.items()}
+            self._store_for_sum(plan, round_number, samples, wanted, private)
+            return
         codec = self._own_codec or delta_codec_named(plan.uplink_codec)
         compressed = compress_within(
             plan.maximum_update_norm, codec, delta, residual, stored.codec_memory, specification
@@ -124,6 +130,13 @@ class RoundTraining:
             compressed.memory,
             release,
         )
+
+    def _store_for_sum(
+        self, plan: Plan, round_number: int, samples: int, wanted: NamedArrays, private: bytes
+    ) -> None:
+        """Put a change into the outbox as it is: how it is encoded is known once its sum begins."""
+        whole = self._run.specification(plan).to_bytes(within_norm(wanted, plan.maximum_update_norm))
+        self._state.store_update(OutgoingUpdate(round_number, samples, whole), private, whole, b"")
 
     def abstain_from(self, now: float) -> list[Message]:
         """Say of the open round, once it is trained, that nothing of it is sent."""

@@ -118,6 +118,7 @@ def run_site(configuration_file: Path, *, once: bool) -> None:
             len(bundle.manifest.class_names),
             bundle.manifest.embedding_size,
             version("fedmedclip-edge"),
+            bundle.class_embeddings,
         )
         agent = SiteAgent(
             identity,

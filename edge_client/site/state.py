@@ -33,6 +33,8 @@ CREATE TABLE IF NOT EXISTS outbox (
     codec_memory_if_refused BLOB, accepted INTEGER DEFAULT 0, open INTEGER DEFAULT 1,
     attempt INTEGER NOT NULL DEFAULT 0, privacy BLOB);
 CREATE TABLE IF NOT EXISTS sessions (id INTEGER PRIMARY KEY CHECK (id = 1), number INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS unmasked (
+    id INTEGER PRIMARY KEY CHECK (id = 1), plan_identity BLOB NOT NULL, round_number INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS journal (version INTEGER PRIMARY KEY, report BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS ended_runs (
     number INTEGER PRIMARY KEY, plan BLOB NOT NULL, version INTEGER NOT NULL, shared_head BLOB,
@@ -332,6 +334,30 @@ class SiteState:
         """Let an update that was accepted be sent once more."""
         with self._database.transaction() as database:
             database.execute("UPDATE outbox SET open = 1 WHERE round_number = ?", (round_number,))
+
+    def keep_residual(self, round_number: int, residual: bytes) -> None:
+        """Replace what is owed after the update of a round, which is known only once it is masked."""
+        with self._database.transaction() as database:
+            private, memory = database.execute("SELECT private_head, codec_memory FROM site").fetchone()
+            database.execute(
+                "UPDATE site SET residual = ?, own_checksum = ? WHERE trained_round = ?",
+                (residual, checksum(private, residual, memory), round_number),
+            )
+
+    def unmasked_round(self) -> int:
+        """Return the last round of this run in which this site has shown shares of its peers; 0: none."""
+        row = self._database.row("SELECT plan_identity, round_number FROM unmasked")
+        plan = self._plan()
+        return 0 if row is None or plan is None or row[0] != plan.identity else int(row[1])
+
+    def note_unmasked(self, round_number: int) -> None:
+        """Record that shares of peers are shown in a round, before they are."""
+        plan = self._plan()
+        assert plan is not None
+        with self._database.transaction() as database:
+            database.execute(
+                "INSERT OR REPLACE INTO unmasked VALUES (1, ?, ?)", (plan.identity, round_number)
+            )
 
     def copy_to(self, path: Path) -> None:
         """Write a consistent copy of the state, while it is in use."""

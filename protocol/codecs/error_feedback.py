@@ -137,6 +137,14 @@ def norm_of(arrays: NamedArrays) -> float:
     return float(np.sqrt(sum(float(np.sum(array.astype(np.float64) ** 2)) for array in arrays.values())))
 
 
+def within_norm(arrays: NamedArrays, limit: float) -> NamedArrays:
+    """Return arrays whose Euclidean norm is at most `limit`: shortened where they are longer."""
+    norm = norm_of(arrays)
+    if norm <= limit:
+        return arrays
+    return {name: array * np.float32(limit / norm) for name, array in arrays.items()}
+
+
 def apply_delta(head: NamedArrays, delta: NamedArrays, specification: HeadSpecification) -> NamedArrays:
     """Return head + delta in float32: the one operation by which every party moves to the next version.
 

@@ -72,7 +72,9 @@ def told_images(
     return count_of(_images(pool, site, None).units(plan.privacy), steps[0], _noise(plan, site, 0))
 
 
-def _images(pool: FeaturePool, site: VirtualSite, reference: npt.NDArray[np.float32] | None) -> TrainingImages:
+def _images(
+    pool: FeaturePool, site: VirtualSite, reference: npt.NDArray[np.float32] | None
+) -> TrainingImages:
     return TrainingImages(
         pool.embeddings[site.train],
         pool.labels[site.train],

@@ -19,6 +19,7 @@ from fedmedclip.protocol.heads.shared_heads import initial_shared_head, shared_h
 from fedmedclip.protocol.objects import blocks_of
 from fedmedclip.protocol.participation import lot_of
 from fedmedclip.protocol.signature import SigningKey, fingerprint
+from tests.golden.sums import sum_under_masks
 
 FEDERATION, SITE, IDENTITY = "golden", "site-a", bytes(range(16))
 PRIVATE_KEYS = {"aggregator": bytes(range(32)), "site": bytes(range(32, 64))}
@@ -184,6 +185,9 @@ def sealed_messages(encoded: bytes, snapshot: bytes) -> Iterator[tuple[str, str,
     down, up = topics.down(FEDERATION, SITE), topics.up(FEDERATION, SITE)
     closed = "round 1 is closed — 2 is open"
     refusal = "the name 'site-a' belongs to another site (another key); choose another name"
+    secure = messages.Secure("subspace:rank=4,directions=16", 10, 1000, 0.25, 3)
+    summed = msgspec.structs.replace(plan, secure=secure)
+    yield "plan-secure", topics.plan(FEDERATION), "aggregator", summed
     yield "plan", topics.plan(FEDERATION), "aggregator", plan
     private = msgspec.structs.replace(plan, privacy=terms)
     yield "plan-private", topics.plan(FEDERATION), "aggregator", private
@@ -249,6 +253,38 @@ def sealed_messages(encoded: bytes, snapshot: bytes) -> Iterator[tuple[str, str,
     yield "renewal", down, "aggregator", messages.Renewal(bytes(range(64)))
 
 
+def messages_of_a_sum(encoded: bytes, snapshot: bytes) -> Iterator[tuple[str, str, str, messages.Message]]:
+    """Yield (file, topic, who signs, message) of one try to sum updates under masks, and of its ends."""
+    down, up = topics.down(FEDERATION, SITE), topics.up(FEDERATION, SITE)
+    cipher, mask, digest, half = (bytes(range(start, start + 32)) for start in (1, 40, 80, 120))
+    signature = bytes(range(64))
+    listed = [
+        messages.Listed("site-a", KEYS["site"].public_key, cipher, mask, signature),
+        messages.Listed("site-b", None, mask, cipher, signature),
+        messages.Listed("site-c", None, half, cipher, signature),
+    ]
+    sealed = messages.SealedShares(bytes(range(50)), half[:16], half[16:])
+    reference = messages.ObjectReference(digest, len(snapshot), 1024)
+    yield "mask-keys", up, "site", messages.MaskKeys(3, cipher, mask, False)
+    yield "mask-keys-spent", up, "site", messages.MaskKeys(3, cipher, mask, True)
+    yield "participants", down, "aggregator", messages.Participants(3, [0.25, 2.0**-9], True, listed)
+    yield "mask-shares", up, "site", messages.MaskShares(digest, half[:16], [sealed] * 3)
+    yield "routed-shares", down, "aggregator", messages.RoutedShares(digest, [(0, sealed), (2, sealed)])
+    yield "masked-update", up, "site", messages.MaskedUpdate(digest, encoded)
+    yield "masked-update-blocks", up, "site", messages.MaskedUpdate(digest, reference)
+    yield "survivors", down, "aggregator", messages.Survivors(digest, [0, 2])
+    yield "confirmation", up, "site", messages.Confirmation(digest, [0, 2])
+    yield (
+        "confirmations",
+        down,
+        "aggregator",
+        messages.Confirmations(digest, [(0, signature), (999, signature)]),
+    )
+    yield "reveal", up, "site", messages.Reveal(digest, [bytes(range(17)), bytes(17)])
+    yield "complaint", up, "site", messages.Complaint(digest, 2, "the shares are not sealed for this site")
+    yield "anew", down, "aggregator", messages.Anew(digest, "2 of 4 participants are left, 3 are needed")
+
+
 def golden_files() -> dict[str, bytes]:
     """Return every golden file by its path in the folder, `manifest.json` among them."""
     files: dict[str, bytes] = {}
@@ -261,7 +297,10 @@ def golden_files() -> dict[str, bytes]:
         )
     sealed = []
     encoded, snapshot = files["heads/shared-lowrank-1.bin"], files["heads/varied-lossless-1.bin"]
-    for name, topic, who, message in sealed_messages(encoded, snapshot):
+    for name, topic, who, message in (
+        *sealed_messages(encoded, snapshot),
+        *messages_of_a_sum(encoded, snapshot),
+    ):
         path = f"messages/{name}.bin"
         files[path] = seal(message, topic, KEYS[who], IDENTITY)
         body = readable(msgspec.msgpack.decode(messages.encode_message(message)))
@@ -290,6 +329,7 @@ def golden_files() -> dict[str, bytes]:
             for seed, site, number in ((SEED, SITE, 1), (SEED, SITE, 2), (SEED, "site-b", 1), (0, "ä", 10**6))
         ],
         "full_size": full_size_digests(),
+        "sum": sum_under_masks(),
         "messages": sealed,
         "heads": heads,
     }

@@ -17,7 +17,7 @@ from fedmedclip.protocol.heads.shared_heads import initial_shared_head
 from fedmedclip.protocol.participation import LOTS
 from tests.golden.contents import KEYS, METHOD
 from tests.golden.make import FOLDER, differences, specification_of
-from tests.protocol import independent_decoder
+from tests.protocol import independent_decoder, independent_unmasking
 
 MANIFEST = json.loads((FOLDER / "manifest.json").read_text())
 HEADS = {entry["file"]: entry for entry in MANIFEST["heads"]}
@@ -86,6 +86,24 @@ def test_both_derive_the_same_version_0():
 def test_the_lots_are_what_the_specification_says(entry):
     named = entry["federation_seed"], entry["site"], entry["round_number"], "participation"
     assert independent_decoder.named_seed(*named) >> 31 == entry["lot"]
+
+
+def test_an_independent_unmasking_comes_to_the_sum_of_the_golden_try():
+    entry = MANIFEST["sum"]
+    found = independent_unmasking.unmask(
+        bytes.fromhex(entry["participants"]),
+        entry["bits"],
+        [bytes.fromhex(seed) for seed in entry["cipher_seeds"]],
+        [bytes.fromhex(seed) for seed in entry["seed_commitments"]],
+        [[[bytes.fromhex(part) for part in parts] for parts in row] for row in entry["sealed"]],
+        {int(place): bytes.fromhex(data) for place, data in entry["masked"].items()},
+    )
+    assert found == entry["sum"]
+    imported = set()
+    for node in ast.walk(ast.parse(Path(independent_unmasking.__file__).read_text())):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            imported.add((getattr(node, "module", None) or node.names[0].name).split(".")[0])
+    assert imported == {"hashlib", "msgspec", "cryptography"}
 
 
 SPENT = messages.PrivacySpent(0.5, 2.25, 8.0, 1e-5)

@@ -349,7 +349,9 @@ def private_statistics(
         noise,
         terms.minimum_group_size,
     )
-    arrays = {tensor.name: np.zeros(tensor.shape, np.float32) for tensor in shared_arrays(size, classes).tensors}
+    arrays = {
+        tensor.name: np.zeros(tensor.shape, np.float32) for tensor in shared_arrays(size, classes).tensors
+    }
     arrays |= {name: released[name] for name in ("class_shares", "class_sums", "scatter", "spread")}
     arrays["evidence"] = evidence_for(Mixing(*mixing_factors(released, space)), classes)
     return arrays, max(1, round(images))

@@ -11,7 +11,7 @@ from fedmedclip.protocol import topics
 from fedmedclip.protocol.envelope import NO_IDENTITY, seal
 from fedmedclip.protocol.messages import Join, RosterNotice, Update
 from fedmedclip.protocol.roster.chain import found
-from fedmedclip.protocol.roster.entries import Admitted, KeyRotated
+from fedmedclip.protocol.roster.entries import Admitted, KeyRotated, Revoked
 from fedmedclip.protocol.signature import new_signing_key
 from tests.edge_client.site.test_agent import FEDERATION, KEY, SITE_KEY, Site
 
@@ -109,3 +109,14 @@ def test_a_roster_of_somebody_else_is_refused_and_nothing_ends(site):
     site.hear_roster(found(FEDERATION, bytes(32), stranger, 1), stranger)
     site.join()
     assert site.agent.joined
+
+
+def test_whose_keys_may_be_in_a_sum_the_roster_says(site):
+    key_of = site.agent._masking._key_of
+    assert key_of("site-a") is None
+    site.hear_roster(ADMITTED)
+    assert key_of("site-a") == SITE_KEY.public_key
+    assert key_of("site-b") is None
+    revoked = ADMITTED.with_entry(Revoked("site-a", "it left"), KEY, 3)
+    site.hear_roster(revoked)
+    assert key_of("site-a") is None

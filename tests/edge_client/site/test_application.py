@@ -9,7 +9,7 @@ import pytest
 from fedmedclip.edge_client.site.application import ANSWER_SECONDS, DECLINE_AGAIN_SECONDS, Application
 from fedmedclip.edge_client.site.head_follower import ASK_AGAIN_SECONDS
 from fedmedclip.edge_client.site.roles import Identity, PrivateSide
-from fedmedclip.protocol.messages import Join, JoinAnswer, Moment
+from fedmedclip.protocol.messages import Join, JoinAnswer, Moment, Secure
 from fedmedclip.protocol.moments import Moments
 from fedmedclip.protocol.signature import fingerprint
 from tests.edge_client.site.conftest import PLAN
@@ -199,3 +199,10 @@ def test_under_privacy_a_site_tells_no_exact_number_of_images(application):
     application.learner.private = PrivateSide(1, "", "", None)
     (said,) = application.due(0, LATE)
     assert said.samples == 1
+
+
+def test_where_updates_are_summed_nobody_learns_how_many_images_a_site_has():
+    application = Application(IDENTITY, Learner(), Moments(0, lambda number: None, lambda: START))
+    summed = msgspec.structs.replace(PLAN, secure=Secure("dense", 10, 1000, 1.0, 3))
+    (join,) = application.due(0, summed, LATE)
+    assert join.samples == 1

@@ -91,6 +91,7 @@ class Loopback:
         keys_of: "Loopback | None" = None,
         own_codecs=None,
         register=None,
+        secure=None,
         **policy,
     ):
         self.folder = folder
@@ -113,7 +114,7 @@ class Loopback:
         }
         self.plan = Plan(
             os.urandom(16), self.aggregator_key.public_key, "fedmedclip", BUNDLE, embedding_size,
-            rounds, 11, codec, codec, {}, 1, 1, False, 1000.0, None,
+            rounds, 11, codec, codec, {}, 1, 1, False, 1000.0, None, None, secure,
         )  # fmt: skip
         self.specification = shared_head_specification("fedmedclip", embedding_size)
         self.own_codecs = own_codecs or {}
@@ -245,7 +246,8 @@ class Loopback:
         raise AssertionError(f"not finished at version {self.coordinator.global_head.version}")
 
     def final_digest(self):
-        digests = {self.learners[site].digests[self.plan.rounds] for site in self.agents}
+        last = self.coordinator.plan.rounds
+        digests = {self.learners[site].digests[last] for site in self.agents}
         assert digests == {self.coordinator.global_head.digest}
         return digests.pop()
 
@@ -257,3 +259,13 @@ def play_to(federation, version, **disturbance):
             return
         federation.step(**disturbance)
     raise AssertionError(f"stuck at version {federation.coordinator.global_head.version}")
+
+
+class InOrder(random.Random):
+    """Chance that never takes another message than the first."""
+
+    def random(self):
+        return 0.5
+
+
+IN_ORDER = InOrder()

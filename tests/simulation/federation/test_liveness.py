@@ -1,6 +1,5 @@
 """From every state that a federation can come into, with everybody back in the end, it goes on."""
 
-import random
 from dataclasses import replace
 from unittest.mock import ANY
 
@@ -25,7 +24,7 @@ from fedmedclip.protocol.messages import (
 from fedmedclip.protocol.objects import refer_to
 from fedmedclip.protocol.signature import new_signing_key
 from tests.protocol.moments import a_moment
-from tests.simulation.federation.loopback import BUNDLE, FEDERATION, Loopback, play_to
+from tests.simulation.federation.loopback import BUNDLE, FEDERATION, IN_ORDER, Loopback, play_to
 
 HOSTILE_PLANS = {
     "another key": {"aggregator_key": new_signing_key().public_key},
@@ -218,16 +217,6 @@ def test_answers_wait_while_the_link_has_no_room(tmp_path):
     assert coordinator.receive(topic, request, federation.now) == []
     coordinator._has_room = lambda: True
     assert [type(item.message) for item in coordinator.tick(federation.now)] == [Announcement, Announcement]
-
-
-class InOrder(random.Random):
-    """Chance that never takes another message than the first."""
-
-    def random(self):
-        return 0.5
-
-
-IN_ORDER = InOrder()
 
 
 @pytest.mark.parametrize("behind", [3, 30])
