@@ -43,6 +43,7 @@ class Method:
     is the residual, and that alone is sent from then on: the difference again would count it twice.
     `constants_chosen_on` names the data sets, by the names of their folders, on which the method's constants
     and the defaults of its training settings were chosen: a table of results on these must say so.
+    `rounds_needed` is how many rounds a run has where nobody asks for another number; None: as many as usual.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Method:
     needs_classes: bool = False
     sends_statistics: bool = False
     constants_chosen_on: tuple[str, ...] = ()
+    rounds_needed: int | None = None
 
 
 @contextmanager
@@ -72,6 +74,14 @@ def known_methods() -> list[str]:
     Raises InvalidInputError when another distribution brings one whose name is built in.
     """
     return known_names(GROUP, "method", _BUILT_IN)
+
+
+def rounds_for(name: str, asked: int | None, usual: int) -> int:
+    """Return how many rounds a method is played: those `asked` for, those that it needs, or the `usual` ones.
+
+    Raises InvalidInputError as `method_named` does.
+    """
+    return asked or method_named(name).rounds_needed or usual
 
 
 @cache

@@ -9,6 +9,7 @@ from fedmedclip.edge_client.heads.ensemble import EnsembleRule
 from fedmedclip.edge_client.heads.method import site_method
 from fedmedclip.protocol.codecs import delta_codec_named
 from fedmedclip.protocol.errors import InvalidInputError
+from fedmedclip.protocol.heads.methods import rounds_for
 from fedmedclip.protocol.heads.shared_heads import known_methods
 from fedmedclip.protocol.near_names import unknown_name
 from fedmedclip.simulation.accuracy.row_names import known_rows, split_row_name
@@ -42,13 +43,18 @@ class Case(Experiment, frozen=True, kw_only=True):
 
 
 def read_cases(
-    methods: str, training: Path | None, common: Experiment, reference: Target | None = None
+    methods: str,
+    training: Path | None,
+    common: Experiment,
+    reference: Target | None = None,
+    rounds: int | None = None,
 ) -> list[Case]:
     """Return a case for each name in `methods` (commas between them, or `all`: with the file's tables).
 
     A name is a method, a table of the TOML file `training`, or either behind `local-only:` or `pooled:`;
     without a name, `local-only` and `pooled` train fedmedclip. `zero-shot` trains nothing. What a case does
-    not say itself is as in `common`, whose method counts for nothing. In the file, settings at the top hold
+    not say itself is as in `common`, whose method counts for nothing; a method that needs another number of
+    rounds has that, unless somebody asked for `rounds`. In the file, settings at the top hold
     for every case, those in the table NAME for NAME and what has no table of its own behind a colon. Beside
     training settings a table may say which `method` it is when NAME is none, its `codec`, `rule` and
     `weighting`, `federated = false` or `pooled = true`, and `target` (a table with `images`, `form`,
@@ -61,11 +67,16 @@ def read_cases(
         labels = list(dict.fromkeys([*known_rows(), *tables.rows]))
     if not labels:
         raise InvalidInputError("--methods is empty; give one or more names with commas between them")
-    return [_case(label, tables, common, reference, training) for label in labels]
+    return [_case(label, tables, common, reference, training, rounds) for label in labels]
 
 
 def _case(
-    label: str, tables: Tables, common: Experiment, reference: Target | None, training: Path | None
+    label: str,
+    tables: Tables,
+    common: Experiment,
+    reference: Target | None,
+    training: Path | None,
+    rounds: int | None,
 ) -> Case:
     row, settings = tables.of(label)
     named_regime, name = split_row_name(label)
@@ -86,6 +97,7 @@ def _case(
             **{field: getattr(experiment, field) for field in Experiment.__struct_fields__},
             "label": label,
             "method": method,
+            "rounds": common.rounds if method == ZERO_SHOT else rounds_for(method, rounds, common.rounds),
             "settings": settings,
             "rule": row.rule or common.rule,
             "weighting": row.weighting,

@@ -109,9 +109,16 @@ def _setting(content: Content) -> str:
         grouped += f", global test {counted.global_images} in {counted.global_groups}"
     return (
         f"{len(content.methods)} methods on the same embeddings, splits and seeds ({seeds}); "
-        f"rounds: {content.rounds}, codec {content.codec}, {content.setting.in_words()}, "
+        f"rounds: {rounds_in_words(content)}, codec {content.codec}, {content.setting.in_words()}, "
         f"{grouped}, {len(content.class_names)} classes: {', '.join(content.class_names)}."
     )
+
+
+def rounds_in_words(content: Content) -> str:
+    """Return the number of rounds, and of which methods it is another."""
+    others = {result.method: len(result.curve) for result in content.methods if result.method != ZERO_SHOT}
+    said = [f"{method}: {number}" for method, number in others.items() if number != content.rounds]
+    return f"{content.rounds} ({', '.join(said)})" if said else str(content.rounds)
 
 
 def _significance(content: Content) -> list[Item]:

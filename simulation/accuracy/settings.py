@@ -9,7 +9,7 @@ from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.near_names import unknown_name
 from fedmedclip.simulation.accuracy.row_names import DEFAULT_METHOD
 from fedmedclip.simulation.federation.dealing import Dealing, read_fractions
-from fedmedclip.simulation.federation.experiment import Experiment, Selection, with_codec
+from fedmedclip.simulation.federation.experiment import USUAL_ROUNDS, Experiment, Selection, with_codec
 from fedmedclip.simulation.federation.run_loop import at_least_one
 from fedmedclip.simulation.federation.source import Source
 from fedmedclip.simulation.federation.virtual_sites import check_dealing
@@ -25,7 +25,7 @@ class AccuracySettings:
     training: Path | None = None
     reference: str | None = None
     codec: str = "lowrank"
-    rounds: int = 30
+    rounds: int | None = None
     seeds: str = "0,1,2"
     leave_one_out: bool | None = None
     ablations: bool = True
@@ -54,7 +54,7 @@ class AccuracySettings:
             raise InvalidInputError(f"--select: {unknown_name('selection', self.select, known)}")
         experiment = Experiment(
             method=DEFAULT_METHOD,
-            rounds=self.rounds,
+            rounds=self.rounds or USUAL_ROUNDS,
             rule=self.rule,
             floors=DEFAULT_FLOORS if self.floors else NO_FLOORS,
             dealing=Dealing(self.sites, self.alpha, read_fractions(self.fractions)),

@@ -22,7 +22,7 @@ from fedmedclip.edge_client.heads.ensemble import EnsembleRule
 from fedmedclip.edge_client.learning.version_head import adapts_to_versions
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.simulation.federation.adversary import Adversary
-from fedmedclip.simulation.federation.alone import LocalTraining, PooledTraining
+from fedmedclip.simulation.federation.alone import POOLED, LocalTraining, PooledTraining
 from fedmedclip.simulation.federation.coders import CodecMeasurements, Coder
 from fedmedclip.simulation.federation.evaluation import ZERO_SHOT, Examiner, Heads, Learning
 from fedmedclip.simulation.federation.experiment import Experiment
@@ -128,8 +128,15 @@ def begin(
     with closing(_learning(experiment, trainer, training.sites, folder, extras)) as begun:
         learning: Learning = begun
         if trains and adapts_to_versions(experiment.method):
-            learning = VersionHeads(begun, trainer, sites.sites)
+            learning = VersionHeads(begun, trainer, _places(begun, sites))
         yield ExperimentRun(experiment, pool, seed, sites, training, learning, examiner, target)
+
+
+def _places(learning: Learning, sites: VirtualSites) -> dict[str, VirtualSite]:
+    """Return where the images lie that a site's private head is made of, by its name."""
+    if isinstance(learning, PooledTraining):
+        return dict.fromkeys([POOLED, *(site.name for site in sites.sites)], learning.place)
+    return {site.name: site for site in sites.sites}
 
 
 def _without(sites: VirtualSites, left_out: str | None) -> VirtualSites:

@@ -37,7 +37,7 @@ class RobustnessSettings:
     attackers: int = 1
     sites: str = "5,10"
     seeds: str = "0,1,2"
-    rounds: int = 10
+    rounds: int | None = None
     methods: str = "fedmedclip"
     codec: str = "lowrank"
     alpha: float = 1.0
@@ -63,7 +63,11 @@ def run_robustness(settings: RobustnessSettings, console: Console) -> None:
         runs = RunFile(settings.out / "runs.jsonl", shared.description(), Run, key_of=lambda run: run.case)
         every = dict.fromkeys([*(other for case in cases for other in reference_cases(case)), *cases])
         jobs = {
-            case: Job(_in_words(case), settings.rounds, partial(run_case, shared, case, settings.out))
+            case: Job(
+                _in_words(case),
+                shared.rounds_of(case.method),
+                partial(run_case, shared, case, settings.out),
+            )
             for case in every
         }
         run_missing(jobs, runs, settings.out, console)
@@ -153,6 +157,6 @@ def _write(
     page = to_markdown(rows, summaries, found, settings.command, settings.attackers)
     write_new_file(settings.out / "report.md", page.encode())
     plots = draw(settings.out, summaries)
-    print_tables(console, summaries, found, settings.attackers, settings.rounds)
+    print_tables(console, summaries, found, settings.attackers, shared.rounds_of)
     files = ", ".join(["robustness.json", "report.md", *(path.name for path in plots)])
     console.print(f"{visible(settings.out)}: {files}", highlight=False, markup=False)

@@ -320,5 +320,6 @@ METHOD = StatisticsMethod(
     adapt=adapt,
     ensemble=EnsembleRule("calibrated", 1.0),
     needs_classes=True,
+    rounds_needed=1,
     constants_chosen_on=("brain_tumor", "phantoms"),
 )
