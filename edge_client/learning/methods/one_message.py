@@ -79,7 +79,7 @@ def shared_arrays(size: int, classes: int) -> HeadSpecification:
             marks_array(),
             evidence_array(),
             TensorSpecification("class_sums", (classes, size)),
-            TensorSpecification("scatter", (size, size)),
+            TensorSpecification("scatter", (size, size), symmetric=True),
         )
     )
 
@@ -321,5 +321,6 @@ METHOD = StatisticsMethod(
     ensemble=EnsembleRule("calibrated", 1.0),
     needs_classes=True,
     rounds_needed=1,
+    usual_codec="moments",
     constants_chosen_on=("brain_tumor", "phantoms"),
 )
