@@ -197,8 +197,12 @@ def accuracy_command(
         str | None, typer.Option(help="The row that others are compared with. Default: fedmedclip.")
     ] = None,
     codec: Annotated[
-        str, typer.Option(help="How heads are encoded; UP/DOWN for two directions.")
-    ] = "lowrank",
+        str | None,
+        typer.Option(
+            help="How heads are encoded; UP/DOWN for two directions. Default: lowrank, or what suits "
+            "the method."
+        ),
+    ] = None,
     rounds: Rounds = None,
     seeds: Seeds = "0,1,2",
     sites: Sites = None,
@@ -292,8 +296,12 @@ def robustness_command(
     ] = 1.0,
     methods: Annotated[str, typer.Option(help="How the heads train; names with commas.")] = "fedmedclip",
     codec: Annotated[
-        str, typer.Option(help="How honest sites encode; UP/DOWN for two directions.")
-    ] = "lowrank",
+        str | None,
+        typer.Option(
+            help="How honest sites encode; UP/DOWN for two directions. Default: lowrank, or what suits the "
+            "method."
+        ),
+    ] = None,
     rounds: Annotated[
         int | None, typer.Option(help="Number of rounds. Default: 10, or as many as the method needs.")
     ] = None,
@@ -342,8 +350,12 @@ def newcomer_command(
         ),
     ] = "0,1,2,4,8,16,all",
     codec: Annotated[
-        str, typer.Option(help="How heads are encoded; UP/DOWN for two directions.")
-    ] = "lowrank",
+        str | None,
+        typer.Option(
+            help="How heads are encoded; UP/DOWN for two directions. Default: lowrank, or what suits "
+            "the method."
+        ),
+    ] = None,
     rule: Annotated[
         str | None, typer.Option(help="Aggregation rule. Default: that of a federation that names none.")
     ] = None,

@@ -67,14 +67,14 @@ def run_accuracy(settings: AccuracySettings, console: Console) -> None:
     settings.source.check()
     # Before any feature is computed, whatever is wrong with the options.
     common = settings.common()
-    known = read_cases(settings.methods, settings.training, common, rounds=settings.rounds)
+    known = read_cases(settings.methods, settings.training, common, named=settings.named)
     _reference(known, settings.reference)
     settings.source.require_packages("bench accuracy", settings.out)
     with claim_output(settings.out):
         features = load_features(settings.source, settings.out, console)
         pool, targets = features.pool, features.unlabelled
         to = Target(SERVER_REFERENCE) if SERVER_REFERENCE in targets else None
-        cases = read_cases(settings.methods, settings.training, common, to, settings.rounds)
+        cases = read_cases(settings.methods, settings.training, common, to, settings.named)
         reference = _reference(cases, settings.reference)
         sites = {seed: common.dealing.deal(pool, seed) for seed in seeds}
         notes = attendance(cases, pool, sites)

@@ -6,7 +6,9 @@ from typing import cast, get_args
 
 from fedmedclip.edge_client.learning.floors import DEFAULT_FLOORS, NO_FLOORS
 from fedmedclip.protocol.errors import InvalidInputError
+from fedmedclip.protocol.heads.methods import USUAL_CODEC
 from fedmedclip.protocol.near_names import unknown_name
+from fedmedclip.simulation.accuracy.cases import Named
 from fedmedclip.simulation.accuracy.row_names import DEFAULT_METHOD
 from fedmedclip.simulation.federation.dealing import Dealing, read_fractions
 from fedmedclip.simulation.federation.experiment import USUAL_ROUNDS, Experiment, Selection, with_codec
@@ -24,7 +26,7 @@ class AccuracySettings:
     methods: str = "all"
     training: Path | None = None
     reference: str | None = None
-    codec: str = "lowrank"
+    codec: str | None = None
     rounds: int | None = None
     seeds: str = "0,1,2"
     leave_one_out: bool | None = None
@@ -37,6 +39,11 @@ class AccuracySettings:
     fractions: str = "70/10/20"
     rule: str | None = None
     select: str = "last"
+
+    @property
+    def named(self) -> Named:
+        """What somebody asked for that methods have their own usual values of."""
+        return Named(self.rounds, self.codec)
 
     def common(self) -> Experiment:
         """Return what all rows share. Raises InvalidInputError for options that cannot be used."""
@@ -61,4 +68,4 @@ class AccuracySettings:
             sites_per_round=self.sites_per_round,
             select=cast(Selection, self.select),
         )
-        return with_codec(experiment, self.codec)
+        return with_codec(experiment, self.codec or USUAL_CODEC)

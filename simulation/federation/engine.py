@@ -22,7 +22,7 @@ from fedmedclip.edge_client.heads.ensemble import EnsembleRule
 from fedmedclip.edge_client.learning.version_head import adapts_to_versions
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.simulation.federation.adversary import Adversary
-from fedmedclip.simulation.federation.alone import POOLED, LocalTraining, PooledTraining
+from fedmedclip.simulation.federation.alone import LocalTraining, PooledTraining
 from fedmedclip.simulation.federation.coders import CodecMeasurements, Coder
 from fedmedclip.simulation.federation.evaluation import ZERO_SHOT, Examiner, Heads, Learning
 from fedmedclip.simulation.federation.experiment import Experiment
@@ -61,7 +61,7 @@ class Played(Generic[Score]):
 class ExperimentRun:
     """A run that has begun. `sites` are all, `training` those that train; `learning` has the newest heads.
 
-    `examiner` classifies with the method's heads. `target` is what the sites adapt to, if anything.
+    `examiner` classifies with the method's heads, `trainer` makes them. `target` is what the sites adapt to, if anything.
     """
 
     experiment: Experiment
@@ -71,6 +71,7 @@ class ExperimentRun:
     training: VirtualSites
     learning: Learning
     examiner: Examiner
+    trainer: Trainer
     target: PublishedTarget | None = None
 
     def play(self, score: Callable[[], Score], on_round: Callable[[], None]) -> Played[Score]:
@@ -129,13 +130,13 @@ def begin(
         learning: Learning = begun
         if trains and adapts_to_versions(experiment.method):
             learning = VersionHeads(begun, trainer, _places(begun, sites))
-        yield ExperimentRun(experiment, pool, seed, sites, training, learning, examiner, target)
+        yield ExperimentRun(experiment, pool, seed, sites, training, learning, examiner, trainer, target)
 
 
 def _places(learning: Learning, sites: VirtualSites) -> dict[str, VirtualSite]:
     """Return where the images lie that a site's private head is made of, by its name."""
     if isinstance(learning, PooledTraining):
-        return dict.fromkeys([POOLED, *(site.name for site in sites.sites)], learning.place)
+        return dict.fromkeys((site.name for site in sites.sites), learning.place)
     return {site.name: site for site in sites.sites}
 
 

@@ -14,7 +14,7 @@ from fedmedclip.edge_client.learning.settings import TrainingSettings
 from fedmedclip.protocol.bundle.bundle import open_bundle
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.heads.head import NamedArrays
-from fedmedclip.protocol.heads.methods import rounds_for
+from fedmedclip.protocol.heads.methods import codec_for, rounds_for
 from fedmedclip.simulation.federation.coders import codecs_of
 from fedmedclip.simulation.federation.dealing import Dealing
 from fedmedclip.simulation.federation.engine import ExperimentRun, begin
@@ -102,7 +102,7 @@ def simulate(
     bundle: str | Path | None = None,
     *,
     method: str = "fedmedclip",
-    codec: str = "lowrank",
+    codec: str | None = None,
     rounds: int | None = None,
     seed: int | Sequence[int] = 0,
     sites: int | None = None,
@@ -123,12 +123,14 @@ def simulate(
     folder's server_reference where there is one. With `floors` sites and classes of few images tell nothing,
     as at a real site by default; sites that are small by design need them off. Computed features are kept in
     the folder `work` and used again; with None they are computed each time. With `rounds` None there are 30,
-    or as many as the method needs. `progress` is told how many rounds of how many are done.
+    or as many as the method needs; with `codec` None it is `lowrank`, or what suits the method. `progress` is
+    told how many rounds of how many are done.
 
     Raises InvalidInputError for arguments or data that cannot be used, when the floors let no site send, and
     for want of PyTorch; BundleError for a bundle that is damaged.
     """
     chosen = site_method(method)
+    codec = codec_for(method, codec)
     codecs_of(codec)
     seeds = _seeds(seed)
     if rounds is not None and rounds < 1:

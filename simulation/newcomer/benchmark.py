@@ -56,7 +56,7 @@ class NewcomerSettings:
     pooled: str = "fedmedclip,whitened-memory,linear-probe"
     labels: str = "0,1,2,4,8,16,all"
     seeds: str = "0,1,2"
-    codec: str = "lowrank"
+    codec: str | None = None
     rule: str | None = None
     rounds: int | None = None
     missing_class: bool = True
@@ -110,8 +110,9 @@ def run_newcomer(settings: NewcomerSettings, console: Console) -> None:
 def _options(settings: NewcomerSettings) -> _Options:
     """Take the settings apart. Raises InvalidInputError for what cannot be used, before any feature."""
     at_least_one("--rounds", settings.rounds)
-    uplink, _ = codecs_of(settings.codec)
-    delta_codec_named(uplink)
+    if settings.codec is not None:
+        uplink, _ = codecs_of(settings.codec)
+        delta_codec_named(uplink)
     methods = _methods("--methods", settings.methods, settings.rule)
     return _Options(
         methods,

@@ -10,7 +10,7 @@ from fedmedclip.aggregator.rules.names import DEFAULT, DEFAULT_OF_STATISTICS
 from fedmedclip.edge_client.features.labelled import LabelledFeatures
 from fedmedclip.edge_client.heads.method import site_method
 from fedmedclip.edge_client.learning.floors import DEFAULT_FLOORS, Floors
-from fedmedclip.protocol.heads.methods import rounds_for
+from fedmedclip.protocol.heads.methods import USUAL_CODEC, codec_for, rounds_for
 from fedmedclip.simulation.accuracy.evidence import joined
 from fedmedclip.simulation.federation.experiment import (
     USUAL_ROUNDS,
@@ -55,11 +55,12 @@ class Case(NamedTuple):
 class Study:
     """The hospitals' `features`; codec, rule (None: each method's default) and floors as at real ones.
 
-    With `rounds` None there are `USUAL_ROUNDS`, or as many as the method needs.
+    With `rounds` None there are `USUAL_ROUNDS`, or as many as the method needs; with `codec` None it is the
+    usual one, or what suits the method.
     """
 
     features: Features
-    codec: str
+    codec: str | None
     rounds: int | None
     rule: str | None = None
     floors: Floors = DEFAULT_FLOORS
@@ -80,6 +81,7 @@ class Study:
             "features": self.pool.digest.hex(),
             "targets": target_digest(self.features.unlabelled),
             "rounds": self.rounds or f"{USUAL_ROUNDS}, or as many as the method needs",
+            "codecs": common["codecs"] if self.codec else f"{USUAL_CODEC}, or what suits the method",
             "rule": self.rule or f"{DEFAULT}, {DEFAULT_OF_STATISTICS}",
         }
 
@@ -94,7 +96,7 @@ class Study:
             floors=self.floors,
             target=Target(SERVER_REFERENCE) if adapts else None,
         )
-        return with_codec(plain, self.codec)
+        return with_codec(plain, codec_for(method, self.codec))
 
     def rounds_of(self, method: str) -> int:
         """Return how many rounds a method is played."""

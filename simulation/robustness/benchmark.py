@@ -10,7 +10,7 @@ from rich.console import Console
 from fedmedclip.aggregator.rules.names import BUILT_IN, rule_for, rule_named
 from fedmedclip.edge_client.heads.method import site_method
 from fedmedclip.protocol.errors import InvalidInputError
-from fedmedclip.protocol.heads.methods import method_named
+from fedmedclip.protocol.heads.methods import USUAL_CODEC, method_named
 from fedmedclip.protocol.new_files import write_new_file
 from fedmedclip.protocol.visible import visible
 from fedmedclip.simulation.federation.coders import codecs_of
@@ -39,7 +39,7 @@ class RobustnessSettings:
     seeds: str = "0,1,2"
     rounds: int | None = None
     methods: str = "fedmedclip"
-    codec: str = "lowrank"
+    codec: str | None = None
     alpha: float = 1.0
     maximum_update_norm: float = 1000.0
     command: str = "fedmedclip bench robustness"
@@ -80,7 +80,8 @@ def _cases(settings: RobustnessSettings) -> list[Case]:
     at_least_one("--attackers", settings.attackers)
     if not settings.maximum_update_norm > 0:
         raise InvalidInputError(f"--maximum-update-norm is {settings.maximum_update_norm}; give more than 0")
-    codecs_of(settings.codec)
+    if settings.codec is not None:
+        codecs_of(settings.codec)
     attacks = [(NO_ATTACK, 0)]
     attacks += [(attack.name, settings.attackers) for attack in attack_choices(settings.attacks)]
     seeds, rules = parse_seeds(settings.seeds), parse_names("--rules", settings.rules)
@@ -147,7 +148,7 @@ def _write(
         ],
         "settings": {
             **shared.description(),
-            "codec": settings.codec,
+            "codec": settings.codec or f"{USUAL_CODEC}, or what suits the method",
             "attackers": settings.attackers,
             "command": settings.command,
         },

@@ -9,7 +9,7 @@ import msgspec
 
 from fedmedclip.edge_client.learning.floors import NO_FLOORS
 from fedmedclip.protocol.errors import AggregationError, HeadError
-from fedmedclip.protocol.heads.methods import rounds_for
+from fedmedclip.protocol.heads.methods import USUAL_CODEC, codec_for, rounds_for
 from fedmedclip.simulation.federation.dealing import Dealing
 from fedmedclip.simulation.federation.engine import Extras, begin
 from fedmedclip.simulation.federation.experiment import Experiment, shared_by_runs, with_codec
@@ -56,12 +56,14 @@ class Run(msgspec.Struct, frozen=True):
 class Arena:
     """What all runs of a benchmark share: the images, and a federation as every case begins with it.
 
-    `rounds` is how many are asked for; with None there are `USUAL_ROUNDS`, or as many as the method needs.
+    `rounds` and `codec` are those that are asked for; with None there are `USUAL_ROUNDS`, or as many as the
+    method needs, and the codec is the usual one, or what suits the method.
     """
 
     pool: FeaturePool
     common: Experiment
     rounds: int | None
+    codec: str | None
 
     def rounds_of(self, method: str) -> int:
         """Return how many rounds a method is played."""
@@ -73,7 +75,7 @@ class Arena:
 
     def experiment(self, case: Case) -> Experiment:
         """Return what a case plays, beside its attack."""
-        return msgspec.structs.replace(
+        plain = msgspec.structs.replace(
             self.common,
             method=case.method,
             rounds=self.rounds_of(case.method),
@@ -81,6 +83,7 @@ class Arena:
             regime="local-only" if case.rule == ALONE else "federated",
             dealing=self._dealing(case.sites),
         )
+        return with_codec(plain, codec_for(case.method, self.codec))
 
     def description(self) -> dict[str, object]:
         """Return everything that a run's numbers depend on, except its case."""
@@ -95,7 +98,7 @@ class Arena:
 
 
 def arena(
-    pool: FeaturePool, codec: str, rounds: int | None, alpha: float, maximum_update_norm: float
+    pool: FeaturePool, codec: str | None, rounds: int | None, alpha: float, maximum_update_norm: float
 ) -> Arena:
     """Return what these options stand for.
 
@@ -109,7 +112,7 @@ def arena(
         # `sites` is each case's own.
         dealing=Dealing(1, alpha, within="parts"),
     )
-    return Arena(pool, with_codec(common, codec), rounds)
+    return Arena(pool, with_codec(common, codec or USUAL_CODEC), rounds, codec)
 
 
 def run_case(arena: Arena, case: Case, folder: Path | None, on_round: Callable[[], None]) -> Run:
