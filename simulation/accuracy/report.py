@@ -259,7 +259,7 @@ def _every_score(content: Content) -> list[Item]:
         Text(
             "AUROC: each class against the rest, averaged over the classes. On the global test private head "
             "and ensemble are the mean over the sites whose heads they are; adapted: a head that was made "
-            "of the shared one and of the very images that are tested, without their labels, as at a new site."
+            "of the shared one and of the very images that are tested, without labels, as at a new site."
         ),
     ]
     for test_set in content.methods[0].scores:

@@ -22,7 +22,7 @@ Probabilities = npt.NDArray[np.float32]
 
 ADAPTED = "adapted"
 SCORED = (*CLASSIFIERS, ADAPTED)
-"""All that is scored: `adapted` is a head made of the shared one and the tested images, without their labels."""
+"""All that is scored; `adapted` is a head made of the shared one and the tested images, without labels."""
 
 FORMAT = 2
 """Of kept runs; another number where their fields differ."""

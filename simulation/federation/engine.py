@@ -61,7 +61,8 @@ class Played(Generic[Score]):
 class ExperimentRun:
     """A run that has begun. `sites` are all, `training` those that train; `learning` has the newest heads.
 
-    `examiner` classifies with the method's heads, `trainer` makes them. `target` is what the sites adapt to, if anything.
+    `examiner` classifies with the method's heads, `trainer` makes them. `target` is what the sites adapt to,
+    if anything.
     """
 
     experiment: Experiment

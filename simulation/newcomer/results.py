@@ -210,7 +210,8 @@ def make_missing(rows: Iterable[Row]) -> list[Missing]:
         of_class = row.labels_per_class, row.missing_class
         groups.setdefault((row.method, *of_class), []).append((row.recall, row.accuracy))
         if row.classifier == "ensemble" and row.shared_recall is not None:
-            name = f"{row.method}{SHARED_ALONE}"
+            adapts = ":" not in row.method and adapts_to_versions(row.method)
+            name = f"{row.method}{NOT_ADAPTED if adapts else SHARED_ALONE}"
             groups.setdefault((name, *of_class), []).append((row.shared_recall, row.shared_accuracy))
     return [
         Missing(
