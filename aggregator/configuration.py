@@ -33,7 +33,8 @@ class FederationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     for `lease_seconds` is not waited for. The changes of past rounds are kept as far as they fit into
     `keep_megabytes`: sites that were away catch up by them, and versions can be rolled back to. `rule` names
     the aggregation rule, by default the one that suits the method; `weighting` gives it its weights, of which
-    no site has more than `maximum_share` where three or more deliver. Above `maximum_sites` members none is
+    no site has more than `maximum_share` where three or more deliver. Codecs, too, are by default those that
+    suit the method. Above `maximum_sites` members none is
     admitted: with open enrolment anybody can invent names.
 
     `sites_per_round` members are drawn for each round, all when it is not given. With `buffer_size` a round
@@ -64,8 +65,8 @@ class FederationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     rule: str | None = None
     enrolment: Literal["open", "listed"] = "open"
     maximum_sites: Annotated[int, Meta(ge=1, le=1_000_000)] = 10_000
-    uplink_codec: ShortText = "lowrank"
-    downlink_codec: ShortText = "lowrank"
+    uplink_codec: ShortText | None = None
+    downlink_codec: ShortText | None = None
     maximum_update_norm: Annotated[float, Meta(gt=0)] = 1000.0
     state: NewFolder = "aggregator-state"
     keep_megabytes: Annotated[int, Meta(ge=1, le=1_000_000)] = 64
@@ -76,9 +77,11 @@ class FederationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
 
     def __post_init__(self) -> None:
         check_name("federation", self.name)
-        require_delta_codec(self.uplink_codec, "uplink_codec")
-        require_delta_codec(self.downlink_codec, "downlink_codec")
-        require_carrying_codec(self.method, self.downlink_codec)
+        if self.uplink_codec is not None:
+            require_delta_codec(self.uplink_codec, "uplink_codec")
+        if self.downlink_codec is not None:
+            require_delta_codec(self.downlink_codec, "downlink_codec")
+            require_carrying_codec(self.method, self.downlink_codec)
         if self.roster is not None and self.key is None:
             raise InvalidInputError('roster needs the key that signs it: key = "coordinator.key"')
         for name in ("sites_per_round", "buffer_size"):

@@ -13,6 +13,7 @@ from fedmedclip.aggregator.store import Store
 from fedmedclip.protocol.bundle.bundle import Bundle
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.heads.head import HeadSpecification, head_digest
+from fedmedclip.protocol.heads.methods import codec_for
 from fedmedclip.protocol.heads.shared_heads import (
     initial_shared_head,
     sends_statistics,
@@ -89,8 +90,8 @@ def _plan(
         embedding_size=bundle.manifest.embedding_size,
         rounds=settings.rounds,
         seed=settings.seed,
-        uplink_codec=settings.uplink_codec,
-        downlink_codec=settings.downlink_codec,
+        uplink_codec=codec_for(settings.method, settings.uplink_codec),
+        downlink_codec=codec_for(settings.method, settings.downlink_codec),
         training=configuration.training,
         number=1,
         revision=1,

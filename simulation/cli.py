@@ -30,7 +30,9 @@ def demo_command(
         ),
     ] = None,
     method: Annotated[str, typer.Option(help="How the heads train.")] = "fedmedclip",
-    rounds: Annotated[int, typer.Option(min=1, help="Number of rounds.")] = 10,
+    rounds: Annotated[
+        int | None, typer.Option(min=1, help="Number of rounds. Default: 10, or as many as the method needs.")
+    ] = None,
     broker: Annotated[
         str, typer.Option(help="embedded, mosquitto (started for the demo), or HOST:PORT of a running one.")
     ] = "embedded",
@@ -111,7 +113,9 @@ Alpha = Annotated[
 SitesPerRound = Annotated[
     int | None, typer.Option(help="How many sites, drawn anew, take part in a round. Default: all.")
 ]
-Rounds = Annotated[int, typer.Option(help="Number of rounds.")]
+Rounds = Annotated[
+    int | None, typer.Option(help="Number of rounds. Default: 30, or as many as the method needs.")
+]
 Seeds = Annotated[str, typer.Option(help="Whole numbers with commas between them.")]
 
 
@@ -139,7 +143,7 @@ def bandwidth_command(
             help="Names with commas between them, such as lowrank:rank=4,bits=3; UP/DOWN for two directions."
         ),
     ] = "lossless,paper-fp16-zlib,int8,int4,sign,topk,lowrank",
-    rounds: Rounds = 30,
+    rounds: Rounds = None,
     seeds: Seeds = "0,1,2",
     target: Annotated[
         float | None,
@@ -193,9 +197,13 @@ def accuracy_command(
         str | None, typer.Option(help="The row that others are compared with. Default: fedmedclip.")
     ] = None,
     codec: Annotated[
-        str, typer.Option(help="How heads are encoded; UP/DOWN for two directions.")
-    ] = "lowrank",
-    rounds: Rounds = 30,
+        str | None,
+        typer.Option(
+            help="How heads are encoded; UP/DOWN for two directions. Default: lowrank, or what suits "
+            "the method."
+        ),
+    ] = None,
+    rounds: Rounds = None,
     seeds: Seeds = "0,1,2",
     sites: Sites = None,
     alpha: Alpha = 0.5,
@@ -295,9 +303,15 @@ def robustness_command(
     ] = 1.0,
     methods: Annotated[str, typer.Option(help="How the heads train; names with commas.")] = "fedmedclip",
     codec: Annotated[
-        str, typer.Option(help="How honest sites encode; UP/DOWN for two directions.")
-    ] = "lowrank",
-    rounds: Rounds = 10,
+        str | None,
+        typer.Option(
+            help="How honest sites encode; UP/DOWN for two directions. Default: lowrank, or what suits the "
+            "method."
+        ),
+    ] = None,
+    rounds: Annotated[
+        int | None, typer.Option(help="Number of rounds. Default: 10, or as many as the method needs.")
+    ] = None,
     seeds: Seeds = "0,1,2",
     maximum_update_norm: Annotated[
         float, typer.Option(help="The largest norm of an update that the aggregator counts.")
@@ -343,12 +357,16 @@ def newcomer_command(
         ),
     ] = "0,1,2,4,8,16,all",
     codec: Annotated[
-        str, typer.Option(help="How heads are encoded; UP/DOWN for two directions.")
-    ] = "lowrank",
+        str | None,
+        typer.Option(
+            help="How heads are encoded; UP/DOWN for two directions. Default: lowrank, or what suits "
+            "the method."
+        ),
+    ] = None,
     rule: Annotated[
         str | None, typer.Option(help="Aggregation rule. Default: that of a federation that names none.")
     ] = None,
-    rounds: Rounds = 30,
+    rounds: Rounds = None,
     seeds: Seeds = "0,1,2",
     missing_class: Annotated[
         bool,

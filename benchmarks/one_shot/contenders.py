@@ -14,7 +14,7 @@ from benchmarks.one_shot.play import Answered, OneShot
 from fedmedclip.edge_client.learning.method import trainable_method
 from fedmedclip.protocol.codecs import require_delta_codec
 from fedmedclip.protocol.errors import InvalidInputError
-from fedmedclip.protocol.heads.methods import known_methods
+from fedmedclip.protocol.heads.methods import codec_for, known_methods
 from fedmedclip.simulation.federation.coders import codecs_of
 from fedmedclip.simulation.federation.engine import begin
 from fedmedclip.simulation.federation.evaluation import ZERO_SHOT
@@ -91,17 +91,21 @@ class Ours:
     def label(self) -> str:
         """The row's name."""
         words = "1 round" if self.rounds == 1 else f"{self.rounds} rounds"
-        return f"{self.method}, {words}, {self.newcomers.study.codec}"
+        return f"{self.method}, {words}, {self._codec}"
 
     @property
     def rounds(self) -> int:
         """How often each site sends."""
-        return self.newcomers.study.rounds
+        return self.newcomers.study.rounds_of(self.method)
+
+    @property
+    def _codec(self) -> str:
+        return codec_for(self.method, self.newcomers.study.codec)
 
     def run(self, case: Case, on_round: Callable[[], None]) -> Answered:
         """See `Contender`; the bytes are those of a federation of all hospitals."""
         found = self.newcomers.run(case._replace(way=FEDERATED, method=self.method), on_round)
-        return Answered(found.answers, self._uplink_bytes(case.seed), self.newcomers.study.codec)
+        return Answered(found.answers, self._uplink_bytes(case.seed), self._codec)
 
     def _uplink_bytes(self, seed: int) -> int:
         """Return what a site sends in updates over all rounds, on average."""

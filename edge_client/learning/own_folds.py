@@ -119,7 +119,8 @@ def _places() -> Iterator[tuple[float, float]]:
 def _folds(groups: Labels, seed: int) -> Iterator[tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]]:
     for fold in range(FOLDS):
         tested = fold_of_groups(groups, FOLDS, seed) == fold
-        yield ~tested, tested
+        if tested.any() and not tested.all():
+            yield ~tested, tested
 
 
 def fold_of_groups(groups: Labels, number: int, seed: int) -> Labels:

@@ -27,6 +27,7 @@ _BUILT_IN = {
     "one-message": "fedmedclip.edge_client.learning.methods.one_message:METHOD",
     "whitened-memory": "fedmedclip.edge_client.learning.methods.whitened_memory:METHOD",
 }
+USUAL_CODEC = "lowrank"
 _NOT_FEDERATED = frozenset({"zero-shot", "local-only"})
 
 Arrays = Callable[[int, int], HeadSpecification]
@@ -43,6 +44,8 @@ class Method:
     is the residual, and that alone is sent from then on: the difference again would count it twice.
     `constants_chosen_on` names the data sets, by the names of their folders, on which the method's constants
     and the defaults of its training settings were chosen: a table of results on these must say so.
+    `rounds_needed` is how many rounds a run has where nobody asks for another number, `usual_codec` how heads
+    are encoded, both ways, where nobody names another; None: as is usual.
     """
 
     name: str
@@ -50,6 +53,8 @@ class Method:
     needs_classes: bool = False
     sends_statistics: bool = False
     constants_chosen_on: tuple[str, ...] = ()
+    rounds_needed: int | None = None
+    usual_codec: str | None = None
 
 
 @contextmanager
@@ -72,6 +77,22 @@ def known_methods() -> list[str]:
     Raises InvalidInputError when another distribution brings one whose name is built in.
     """
     return known_names(GROUP, "method", _BUILT_IN)
+
+
+def rounds_for(name: str, asked: int | None, usual: int) -> int:
+    """Return how many rounds a method is played: those `asked` for, those that it needs, or the `usual` ones.
+
+    Raises InvalidInputError as `method_named` does.
+    """
+    return asked or method_named(name).rounds_needed or usual
+
+
+def codec_for(name: str, asked: str | None) -> str:
+    """Return how a method's heads are encoded: as `asked` for, as suits it, or as is usual.
+
+    Raises InvalidInputError as `method_named` does.
+    """
+    return asked or method_named(name).usual_codec or USUAL_CODEC
 
 
 @cache

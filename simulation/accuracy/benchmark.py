@@ -22,7 +22,7 @@ from fedmedclip.simulation.accuracy.document import to_markdown
 from fedmedclip.simulation.accuracy.evidence import SITES, Evidence
 from fedmedclip.simulation.accuracy.figures import draw
 from fedmedclip.simulation.accuracy.page import to_html
-from fedmedclip.simulation.accuracy.report import percent, report_items
+from fedmedclip.simulation.accuracy.report import percent, report_items, rounds_in_words
 from fedmedclip.simulation.accuracy.row_names import DEFAULT_METHOD
 from fedmedclip.simulation.accuracy.runs import FORMAT, Run, run_case
 from fedmedclip.simulation.accuracy.setting import setting_of
@@ -67,13 +67,14 @@ def run_accuracy(settings: AccuracySettings, console: Console) -> None:
     settings.source.check()
     # Before any feature is computed, whatever is wrong with the options.
     common = settings.common()
-    _reference(read_cases(settings.methods, settings.training, common), settings.reference)
+    known = read_cases(settings.methods, settings.training, common, named=settings.named)
+    _reference(known, settings.reference)
     settings.source.require_packages("bench accuracy", settings.out)
     with claim_output(settings.out):
         features = load_features(settings.source, settings.out, console)
         pool, targets = features.pool, features.unlabelled
         to = Target(SERVER_REFERENCE) if SERVER_REFERENCE in targets else None
-        cases = read_cases(settings.methods, settings.training, common, to)
+        cases = read_cases(settings.methods, settings.training, common, to, settings.named)
         reference = _reference(cases, settings.reference)
         sites = {seed: common.dealing.deal(pool, seed) for seed in seeds}
         notes = attendance(cases, pool, sites)
@@ -151,7 +152,7 @@ def _print(console: Console, content: Content, out: Path) -> None:
     seeds = f"{len(content.seeds)} seed{'s' * (len(content.seeds) > 1)}"
     with_global = GLOBAL_TEST in content.comparisons
     table = Table(
-        title=f"Accuracy in %, mean of {seeds}, {content.rounds} rounds",
+        title=f"Accuracy in %, mean of {seeds}, rounds: {rounds_in_words(content)}",
         box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0),
     )  # fmt: skip
     table.add_column("method")

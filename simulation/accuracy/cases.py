@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -9,6 +10,7 @@ from fedmedclip.edge_client.heads.ensemble import EnsembleRule
 from fedmedclip.edge_client.heads.method import site_method
 from fedmedclip.protocol.codecs import delta_codec_named
 from fedmedclip.protocol.errors import InvalidInputError
+from fedmedclip.protocol.heads.methods import method_named
 from fedmedclip.protocol.heads.shared_heads import known_methods
 from fedmedclip.protocol.near_names import unknown_name
 from fedmedclip.simulation.accuracy.row_names import known_rows, split_row_name
@@ -19,6 +21,16 @@ from fedmedclip.simulation.federation.targets import Target
 
 MOST_LEFT_OUT = 10
 """Natural sites up to which each is left out in turn unless somebody asks for more: runs grow with them."""
+
+
+class Named(NamedTuple):
+    """What somebody asked for in all rows: a number of rounds, a codec; None: as each method has it."""
+
+    rounds: int | None = None
+    codec: str | None = None
+
+
+AS_EACH_HAS_IT = Named()
 
 
 class Case(Experiment, frozen=True, kw_only=True):
@@ -42,13 +54,18 @@ class Case(Experiment, frozen=True, kw_only=True):
 
 
 def read_cases(
-    methods: str, training: Path | None, common: Experiment, reference: Target | None = None
+    methods: str,
+    training: Path | None,
+    common: Experiment,
+    reference: Target | None = None,
+    named: Named = AS_EACH_HAS_IT,
 ) -> list[Case]:
     """Return a case for each name in `methods` (commas between them, or `all`: with the file's tables).
 
     A name is a method, a table of the TOML file `training`, or either behind `local-only:` or `pooled:`;
     without a name, `local-only` and `pooled` train fedmedclip. `zero-shot` trains nothing. What a case does
-    not say itself is as in `common`, whose method counts for nothing. In the file, settings at the top hold
+    not say itself is as in `common`, whose method counts for nothing; rounds and codec are the method's own,
+    where it has some, unless they are `named`. In the file, settings at the top hold
     for every case, those in the table NAME for NAME and what has no table of its own behind a colon. Beside
     training settings a table may say which `method` it is when NAME is none, its `codec`, `rule` and
     `weighting`, `federated = false` or `pooled = true`, and `target` (a table with `images`, `form`,
@@ -61,11 +78,16 @@ def read_cases(
         labels = list(dict.fromkeys([*known_rows(), *tables.rows]))
     if not labels:
         raise InvalidInputError("--methods is empty; give one or more names with commas between them")
-    return [_case(label, tables, common, reference, training) for label in labels]
+    return [_case(label, tables, common, reference, training, named) for label in labels]
 
 
 def _case(
-    label: str, tables: Tables, common: Experiment, reference: Target | None, training: Path | None
+    label: str,
+    tables: Tables,
+    common: Experiment,
+    reference: Target | None,
+    training: Path | None,
+    named: Named,
 ) -> Case:
     row, settings = tables.of(label)
     named_regime, name = split_row_name(label)
@@ -76,7 +98,9 @@ def _case(
         known = dict.fromkeys([*known_rows(), *tables.rows])
         where = "--methods" if row.method is None else f"training settings {training}: [{label}] method"
         raise InvalidInputError(f"{where}: {unknown_name('method', method, known)}")
-    codec = f"{common.uplink_codec}/{common.downlink_codec}" if row.codec is None else row.codec
+    trained = None if method == ZERO_SHOT else method_named(method)
+    codecs = f"{common.uplink_codec}/{common.downlink_codec}"
+    codec = row.codec or named.codec or (trained and trained.usual_codec) or codecs
     experiment = with_codec(common, codec)
     delta_codec_named(experiment.uplink_codec)
     # A table of its own says what it is; without one the words before the colon do.
@@ -86,6 +110,7 @@ def _case(
             **{field: getattr(experiment, field) for field in Experiment.__struct_fields__},
             "label": label,
             "method": method,
+            "rounds": named.rounds or (trained and trained.rounds_needed) or common.rounds,
             "settings": settings,
             "rule": row.rule or common.rule,
             "weighting": row.weighting,

@@ -105,9 +105,7 @@ def gather(
         tuple(tested_in_all(evidence.sites, setting)),
         evidence.seeds,
         reference.rounds,
-        reference.uplink_codec
-        if reference.uplink_codec == reference.downlink_codec
-        else f"{reference.uplink_codec}/{reference.downlink_codec}",
+        _codecs(cases, reference),
         reference.label,
         [method_result(evidence, case) for case in cases],
         {name: plain for name, (plain, _) in compared.items()},
@@ -122,6 +120,17 @@ def gather(
         (*evidence.pool.notes, *notes),
         setting,
     )
+
+
+def _codecs(cases: Sequence[Case], reference: Case) -> str:
+    """Return the reference's codec, and of which federated rows it is another."""
+
+    def of(case: Case) -> str:
+        up, down = case.uplink_codec, case.downlink_codec
+        return up if up == down else f"{up}/{down}"
+
+    others = [f"{case.label}: {of(case)}" for case in cases if case.federated and of(case) != of(reference)]
+    return f"{of(reference)} ({', '.join(others)})" if others else of(reference)
 
 
 def _left_out(evidence: Evidence, case: Case) -> LeftOut:

@@ -6,9 +6,10 @@ from fedmedclip.simulation.accuracy.content import Content
 from fedmedclip.simulation.accuracy.document import Figure, Heading, Item, Table, Text
 from fedmedclip.simulation.accuracy.evidence import SITES
 from fedmedclip.simulation.accuracy.results import METRICS, MethodResult, Spread
+from fedmedclip.simulation.accuracy.runs import ADAPTED, SCORED
 from fedmedclip.simulation.accuracy.significance import Comparison
 from fedmedclip.simulation.accuracy.verdict import marked, verdict
-from fedmedclip.simulation.federation.evaluation import CLASSIFIERS, ZERO_SHOT
+from fedmedclip.simulation.federation.evaluation import ZERO_SHOT
 from fedmedclip.simulation.federation.folder import GLOBAL_TEST
 
 _METRIC_HEADINGS = ("accuracy", "balanced", "macro F1", "AUROC", "calibration error")
@@ -65,6 +66,8 @@ def summary_table(content: Content) -> Table:
         "zero-shot, sites",
     ]
     headings += ["global", "global, sites' ensembles"] if with_global else []
+    adapts = any(_of(result, GLOBAL_TEST, ADAPTED) for result in content.methods)
+    headings += ["global, adapted to it"] if adapts else []
     rows = []
     for result in content.methods:
         cells = [marked(content, result.label)]
@@ -77,6 +80,7 @@ def summary_table(content: Content) -> Table:
         cells += [percent(_of(result, SITES, "zero_shot"))]
         if with_global:
             cells += [percent(result.headline(GLOBAL_TEST)), percent(_of(result, GLOBAL_TEST, "ensemble"))]
+        cells += [percent(_of(result, GLOBAL_TEST, ADAPTED))] if adapts else []
         rows.append(cells)
     return Table(headings, rows)
 
@@ -109,9 +113,16 @@ def _setting(content: Content) -> str:
         grouped += f", global test {counted.global_images} in {counted.global_groups}"
     return (
         f"{len(content.methods)} methods on the same embeddings, splits and seeds ({seeds}); "
-        f"rounds: {content.rounds}, codec {content.codec}, {content.setting.in_words()}, "
+        f"rounds: {rounds_in_words(content)}, codec {content.codec}, {content.setting.in_words()}, "
         f"{grouped}, {len(content.class_names)} classes: {', '.join(content.class_names)}."
     )
+
+
+def rounds_in_words(content: Content) -> str:
+    """Return the number of rounds, and of which methods it is another."""
+    others = {result.method: len(result.curve) for result in content.methods if result.method != ZERO_SHOT}
+    said = [f"{method}: {number}" for method, number in others.items() if number != content.rounds]
+    return f"{content.rounds} ({', '.join(said)})" if said else str(content.rounds)
 
 
 def _significance(content: Content) -> list[Item]:
@@ -247,14 +258,15 @@ def _every_score(content: Content) -> list[Item]:
         Heading("Every score"),
         Text(
             "AUROC: each class against the rest, averaged over the classes. On the global test private head "
-            "and ensemble are the mean over the sites whose heads they are."
+            "and ensemble are the mean over the sites whose heads they are; adapted: a head that was made "
+            "of the shared one and of the very images that are tested, without labels, as at a new site."
         ),
     ]
     for test_set in content.methods[0].scores:
         name = {SITES: "mean of the sites", GLOBAL_TEST: "global test"}.get(test_set, test_set)
         rows = []
         for result in content.methods:
-            for classifier in CLASSIFIERS:
+            for classifier in SCORED:
                 if classifier in result.scores.get(test_set, {}) and _worth_a_row(
                     result, classifier, content
                 ):

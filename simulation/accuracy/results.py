@@ -16,7 +16,7 @@ from fedmedclip.simulation.accuracy.evidence import (
     Probabilities,
     test_parts,
 )
-from fedmedclip.simulation.accuracy.runs import Run
+from fedmedclip.simulation.accuracy.runs import SCORED, Run
 from fedmedclip.simulation.accuracy.scores import (
     ReliabilityBin,
     Scores,
@@ -25,7 +25,6 @@ from fedmedclip.simulation.accuracy.scores import (
     reliability,
     score,
 )
-from fedmedclip.simulation.federation.evaluation import CLASSIFIERS
 from fedmedclip.simulation.federation.experiment import Regime
 from fedmedclip.simulation.federation.folder import GLOBAL_TEST
 
@@ -74,7 +73,8 @@ class CurvePoint(msgspec.Struct, frozen=True):
 class MethodResult(msgspec.Struct, frozen=True):
     """All of a method. `scores` is by test set: each natural site, `sites` (their mean) and `global_test`.
 
-    Private head and ensemble on the global test are the mean over the sites whose heads they are. Bytes are
+    Private head and ensemble on the global test are the mean over the sites whose heads they are; `adapted`
+    is a head that a method made for these images of the shared one, without their labels. Bytes are
     per site that takes part and round, joining spread over the rounds; `target_bytes` are those of the
     reference set, once for each site. `seconds` is the mean of a run's. `regime` says who trains, `rule` how
     updates are averaged (None: nothing is). `selected_rounds` are those whose heads are scored, one per seed.
@@ -198,9 +198,7 @@ def _scores(evidence: Evidence, run: Run, part: str, left_out: str | None = None
     _, labels = evidence.images(part, run.seed, left_out)
     found = run.parts[part]
     return {
-        name: _score(found[name], labels.tobytes(), evidence.class_names)
-        for name in CLASSIFIERS
-        if name in found
+        name: _score(found[name], labels.tobytes(), evidence.class_names) for name in SCORED if name in found
     }
 
 

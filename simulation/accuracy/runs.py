@@ -9,14 +9,20 @@ import numpy as np
 import numpy.typing as npt
 
 from fedmedclip.edge_client.heads.heads import Predictions
+from fedmedclip.edge_client.learning.version_head import adapts_to_versions
+from fedmedclip.protocol.heads.head import NamedArrays
 from fedmedclip.simulation.accuracy.cases import Case
 from fedmedclip.simulation.federation.alone import POOLED
 from fedmedclip.simulation.federation.engine import ExperimentRun, begin
-from fedmedclip.simulation.federation.evaluation import CLASSIFIERS, Heads, mean_over_sites, tested
+from fedmedclip.simulation.federation.evaluation import CLASSIFIERS, ZERO_SHOT, Heads, mean_over_sites, tested
 from fedmedclip.simulation.federation.feature_pool import FeaturePool
 from fedmedclip.simulation.federation.folder import GLOBAL_TEST
 
 Probabilities = npt.NDArray[np.float32]
+
+ADAPTED = "adapted"
+SCORED = (*CLASSIFIERS, ADAPTED)
+"""All that is scored; `adapted` is a head made of the shared one and the tested images, without labels."""
 
 FORMAT = 2
 """Of kept runs; another number where their fields differ."""
@@ -122,7 +128,8 @@ def _parts(case: Case, run: ExperimentRun, heads: Heads) -> dict[str, dict[str, 
         site = next(site for site in sites if site.name == case.left_out)
         assert head is not None
         found = examiner.predict(head, {}, pool.embeddings[site.images])
-        return {site.name: _kept(found, ("zero_shot", "shared"))}
+        adapted = _adapted(run, head, site.name, pool.embeddings[site.images])
+        return {site.name: _kept(found, ("zero_shot", "shared")) | adapted}
     parts = {}
     for site in tested(sites):
         found = examiner.at_site(heads, site.name, pool.embeddings[site.test])
@@ -130,12 +137,26 @@ def _parts(case: Case, run: ExperimentRun, heads: Heads) -> dict[str, dict[str, 
     if (images := pool.global_test) is not None:
         if head is not None:
             found = examiner.predict(head, {}, images.embeddings)
-            parts[GLOBAL_TEST] = _kept(found, ("zero_shot", "shared"))
-        for name in [POOLED] if case.regime == "pooled" else [site.name for site in sites]:
-            found = examiner.at_site(heads, name, images.embeddings)
+            adapted = _adapted(run, head, GLOBAL_TEST, images.embeddings)
+            parts[GLOBAL_TEST] = _kept(found, ("zero_shot", "shared")) | adapted
+        everyone = {site.name: site.name for site in sites}
+        for name, site_name in ({POOLED: sites[0].name} if case.regime == "pooled" else everyone).items():
+            found = examiner.at_site(heads, site_name, images.embeddings)
             if found.private is not None:
                 parts[f"{GLOBAL_TEST}@{name}"] = _kept(found, ("private", "ensemble"))
     return parts
+
+
+def _adapted(
+    run: ExperimentRun, head: NamedArrays, place: str, embeddings: Probabilities
+) -> dict[str, bytes]:
+    """Return what is made of images without labels; nothing for a method that makes no such head."""
+    method = run.experiment.method
+    if method == ZERO_SHOT or not adapts_to_versions(method):
+        return {}
+    private = run.trainer.head_without_labels(place, head, embeddings)
+    found = run.examiner.predict(head, private, embeddings)
+    return {ADAPTED: np.ascontiguousarray(found.ensemble, np.float32).tobytes()}
 
 
 def _kept(found: Predictions, classifiers: tuple[str, ...]) -> dict[str, bytes]:

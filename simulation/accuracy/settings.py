@@ -6,11 +6,13 @@ from typing import cast, get_args
 
 from fedmedclip.edge_client.learning.floors import DEFAULT_FLOORS, NO_FLOORS
 from fedmedclip.protocol.errors import InvalidInputError
+from fedmedclip.protocol.heads.methods import USUAL_CODEC
 from fedmedclip.protocol.near_names import unknown_name
 from fedmedclip.protocol.privacy import NO_DEMAND, read_privacy
+from fedmedclip.simulation.accuracy.cases import Named
 from fedmedclip.simulation.accuracy.row_names import DEFAULT_METHOD
 from fedmedclip.simulation.federation.dealing import Dealing, read_fractions
-from fedmedclip.simulation.federation.experiment import Experiment, Selection, with_codec
+from fedmedclip.simulation.federation.experiment import USUAL_ROUNDS, Experiment, Selection, with_codec
 from fedmedclip.simulation.federation.run_loop import at_least_one
 from fedmedclip.simulation.federation.source import Source
 from fedmedclip.simulation.federation.virtual_sites import check_dealing
@@ -25,8 +27,8 @@ class AccuracySettings:
     methods: str = "all"
     training: Path | None = None
     reference: str | None = None
-    codec: str = "lowrank"
-    rounds: int = 30
+    codec: str | None = None
+    rounds: int | None = None
     seeds: str = "0,1,2"
     leave_one_out: bool | None = None
     ablations: bool = True
@@ -39,6 +41,11 @@ class AccuracySettings:
     rule: str | None = None
     select: str = "last"
     privacy: str | None = None
+
+    @property
+    def named(self) -> Named:
+        """What somebody asked for that methods have their own usual values of."""
+        return Named(self.rounds, self.codec)
 
     def common(self) -> Experiment:
         """Return what all rows share. Raises InvalidInputError for options that cannot be used."""
@@ -56,7 +63,7 @@ class AccuracySettings:
             raise InvalidInputError(f"--select: {unknown_name('selection', self.select, known)}")
         experiment = Experiment(
             method=DEFAULT_METHOD,
-            rounds=self.rounds,
+            rounds=self.rounds or USUAL_ROUNDS,
             rule=self.rule,
             floors=DEFAULT_FLOORS if self.floors else NO_FLOORS,
             dealing=Dealing(self.sites, self.alpha, read_fractions(self.fractions)),
@@ -64,4 +71,4 @@ class AccuracySettings:
             select=cast(Selection, self.select),
             privacy=NO_DEMAND if self.privacy is None else read_privacy("--privacy", self.privacy),
         )
-        return with_codec(experiment, self.codec)
+        return with_codec(experiment, self.codec or USUAL_CODEC)

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from fedmedclip.edge_client.learning.floors import DEFAULT_FLOORS, NO_FLOORS
 from fedmedclip.protocol.errors import InvalidInputError
+from fedmedclip.protocol.heads.methods import rounds_for
 from fedmedclip.protocol.heads.shared_heads import shared_head_specification
 from fedmedclip.protocol.new_files import write_new_file
 from fedmedclip.protocol.visible import visible
@@ -29,7 +30,7 @@ from fedmedclip.simulation.bandwidth.runs import CodecTrial, Run, codec_choices,
 from fedmedclip.simulation.bandwidth.table import print_rows
 from fedmedclip.simulation.bandwidth.thin_link import ThinLink, parse_link
 from fedmedclip.simulation.federation.dealing import Dealing
-from fedmedclip.simulation.federation.experiment import Experiment
+from fedmedclip.simulation.federation.experiment import USUAL_ROUNDS, Experiment
 from fedmedclip.simulation.federation.run_loop import (
     Job,
     at_least_one,
@@ -52,7 +53,7 @@ class BandwidthSettings:
     alpha: float = 0.5
     sites_per_round: int | None = None
     method: str = "fedmedclip"
-    rounds: int = 30
+    rounds: int | None = None
     target: float | None = None
     link: str = "64kbit/s"
     rtt: str = "600ms"
@@ -72,9 +73,10 @@ def run_bandwidth(settings: BandwidthSettings, console: Console) -> None:
         features = load_features(settings.source, settings.out, console, reference=False)
         pool = features.pool
         shared_head_specification(settings.method, pool.embedding_size, len(pool.class_embeddings))
+        rounds = rounds_for(settings.method, settings.rounds, USUAL_ROUNDS)
         experiment = Experiment(
             method=settings.method,
-            rounds=settings.rounds,
+            rounds=rounds,
             floors=DEFAULT_FLOORS if settings.floors else NO_FLOORS,
             dealing=Dealing(settings.sites, settings.alpha),
             sites_per_round=settings.sites_per_round,
@@ -85,7 +87,7 @@ def run_bandwidth(settings: BandwidthSettings, console: Console) -> None:
         jobs = {
             (codec, seed): Job(
                 f"{codec}, seed {seed}",
-                settings.rounds,
+                rounds,
                 partial(run_federation, trial, codec, seed, settings.out),
             )
             for codec in codecs
@@ -147,7 +149,7 @@ def _write_results(
     write_new_file(settings.out / "bandwidth.json", encoded + b"\n")
     write_curves(settings.out / "curves.csv", runs)
     plots = draw(settings.out, rows, runs)
-    count = f"mean of {len(seeds)} seed{'s' * (len(seeds) > 1)}, {settings.rounds} rounds"
+    count = f"mean of {len(seeds)} seed{'s' * (len(seeds) > 1)}, {trial.experiment.rounds} rounds"
     console.print(f"{settings.method}, {count}", highlight=False)
     waited_for = f"{100 * target:.1f} % ({target_source})"
     print_rows(console, rows, f"{settings.link}, {settings.rtt}", waited_for, losses, global_losses)

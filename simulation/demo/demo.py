@@ -18,7 +18,7 @@ from fedmedclip.protocol import topics
 from fedmedclip.protocol.bundle.bundle import open_bundle
 from fedmedclip.protocol.codecs import delta_codec_named
 from fedmedclip.protocol.errors import InvalidInputError
-from fedmedclip.protocol.heads.methods import method_named
+from fedmedclip.protocol.heads.methods import method_named, rounds_for
 from fedmedclip.protocol.link.link import Link
 from fedmedclip.protocol.link.settings import LinkSettings, split_host_port
 from fedmedclip.protocol.near_names import did_you_mean
@@ -46,6 +46,7 @@ from fedmedclip.simulation.processes.configurations import (
 
 _WITHOUT_SMALL_CLIP = "--model or --bundle"
 _MARKER = ".fedmedclip-demo"
+_USUAL_ROUNDS = 10
 # With images, states and logs; a model of one's own may be a ViT-B/32 in fp32, with its text tower 600 MB.
 _DISK_MEGABYTES, _DISK_MEGABYTES_WITH_MODEL = 100, 1000
 
@@ -60,10 +61,15 @@ class DemoSettings:
     pretrained: str | None = None
     bundle: Path | None = None
     method: str = "fedmedclip"
-    rounds: int = 10
+    rounds: int | None = None
     broker: str = "embedded"
     codec: str | None = None
     seed: int = 0
+
+    @property
+    def rounds_played(self) -> int:
+        """The number of rounds, also where none is named."""
+        return rounds_for(self.method, self.rounds, _USUAL_ROUNDS)
 
 
 @dataclass
@@ -213,7 +219,7 @@ def _federate(
         federation=federation,
         bundle=bundle,
         method=settings.method,
-        rounds=settings.rounds,
+        rounds=settings.rounds_played,
         sites=len(folder.sites),
         seed=settings.seed,
         broker=broker,
@@ -245,12 +251,12 @@ def _federate(
             if first_round_at is None and (version > 0 or _all_joined(settings.out, folder)):
                 first_round_at = time.monotonic()
                 joined(1, 1)
-                trained = steps.begin("rounds: local training, MQTT, aggregation", settings.rounds)
+                trained = steps.begin("rounds: local training, MQTT, aggregation", settings.rounds_played)
             if trained:
-                trained(version, settings.rounds)
+                trained(version, settings.rounds_played)
             time.sleep(0.1)
         if trained:
-            trained(newest_version(aggregator), settings.rounds)
+            trained(newest_version(aggregator), settings.rounds_played)
     _forget_retained(federation, folder, broker)
     phases.seconds["features"] = (first_round_at or time.monotonic()) - started
     phases.seconds["rounds"] = time.monotonic() - (first_round_at or started)

@@ -57,7 +57,7 @@ class PooledTraining:
     """One pair of heads, trained on the training images of all sites in one place: the upper bound.
 
     Images would have to travel for it, which nobody counts here. Every site, and whoever is none, has the
-    same two heads.
+    same two heads. `place` has all images.
     """
 
     def __init__(self, trainer: Trainer, sites: Sequence[VirtualSite]) -> None:
@@ -66,13 +66,13 @@ class PooledTraining:
             np.sort(np.concatenate([getattr(site, part) for site in sites]))
             for part in ("train", "validation", "test")
         )
-        self._place = VirtualSite(POOLED, *parts)
+        self.place = VirtualSite(POOLED, *parts)
         self._shared = trainer.initial_shared()
         self._private = trainer.initial_private(POOLED)
 
     def play_round(self, number: int, sites: Sequence[VirtualSite]) -> Traffic:
         """Train on all images, whoever takes part in the round."""
-        self._shared, self._private = self._trainer.train(self._place, self._shared, self._private, number)
+        self._shared, self._private = self._trainer.train(self.place, self._shared, self._private, number)
         return Traffic()
 
     def shared_head(self, site: str | None = None) -> NamedArrays | None:

@@ -61,7 +61,8 @@ class Played(Generic[Score]):
 class ExperimentRun:
     """A run that has begun. `sites` are all, `training` those that train; `learning` has the newest heads.
 
-    `examiner` classifies with the method's heads. `target` is what the sites adapt to, if anything.
+    `examiner` classifies with the method's heads, `trainer` makes them. `target` is what the sites adapt to,
+    if anything.
     """
 
     experiment: Experiment
@@ -71,6 +72,7 @@ class ExperimentRun:
     training: VirtualSites
     learning: Learning
     examiner: Examiner
+    trainer: Trainer
     target: PublishedTarget | None = None
 
     def play(self, score: Callable[[], Score], on_round: Callable[[], None]) -> Played[Score]:
@@ -128,8 +130,15 @@ def begin(
     with closing(_learning(experiment, trainer, training.sites, folder, extras)) as begun:
         learning: Learning = begun
         if trains and adapts_to_versions(experiment.method):
-            learning = VersionHeads(begun, trainer, sites.sites)
-        yield ExperimentRun(experiment, pool, seed, sites, training, learning, examiner, target)
+            learning = VersionHeads(begun, trainer, _places(begun, sites))
+        yield ExperimentRun(experiment, pool, seed, sites, training, learning, examiner, trainer, target)
+
+
+def _places(learning: Learning, sites: VirtualSites) -> dict[str, VirtualSite]:
+    """Return where the images lie that a site's private head is made of, by its name."""
+    if isinstance(learning, PooledTraining):
+        return dict.fromkeys((site.name for site in sites.sites), learning.place)
+    return {site.name: site for site in sites.sites}
 
 
 def _without(sites: VirtualSites, left_out: str | None) -> VirtualSites:

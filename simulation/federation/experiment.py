@@ -21,6 +21,9 @@ from fedmedclip.simulation.federation.plan import FederationPlan
 from fedmedclip.simulation.federation.targets import Target
 
 Regime = Literal["federated", "local-only", "pooled"]
+USUAL_ROUNDS = 30
+"""Of a run whose user names no number, unless its method needs fewer."""
+
 Selection = Literal["last", "best-validation"]
 
 

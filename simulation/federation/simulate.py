@@ -14,6 +14,7 @@ from fedmedclip.edge_client.learning.settings import TrainingSettings
 from fedmedclip.protocol.bundle.bundle import open_bundle
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.heads.head import NamedArrays
+from fedmedclip.protocol.heads.methods import codec_for, rounds_for
 from fedmedclip.simulation.federation.coders import codecs_of
 from fedmedclip.simulation.federation.dealing import Dealing
 from fedmedclip.simulation.federation.engine import ExperimentRun, begin
@@ -23,7 +24,7 @@ from fedmedclip.simulation.federation.evaluation import (
     mean_over_sites,
     tested,
 )
-from fedmedclip.simulation.federation.experiment import Experiment, with_codec
+from fedmedclip.simulation.federation.experiment import USUAL_ROUNDS, Experiment, with_codec
 from fedmedclip.simulation.federation.feature_pool import FeaturePool, pool_of_file
 from fedmedclip.simulation.federation.folder import SERVER_REFERENCE
 from fedmedclip.simulation.federation.plan import settings_of
@@ -101,8 +102,8 @@ def simulate(
     bundle: str | Path | None = None,
     *,
     method: str = "fedmedclip",
-    codec: str = "lowrank",
-    rounds: int = 30,
+    codec: str | None = None,
+    rounds: int | None = None,
     seed: int | Sequence[int] = 0,
     sites: int | None = None,
     alpha: float = 0.5,
@@ -121,17 +122,20 @@ def simulate(
     `settings` are training settings by name, the method's defaults otherwise; adapting methods adapt to the
     folder's server_reference where there is one. With `floors` sites and classes of few images tell nothing,
     as at a real site by default; sites that are small by design need them off. Computed features are kept in
-    the folder `work` and used again; with None they are computed each time. `progress` is told how many
-    rounds of how many are done.
+    the folder `work` and used again; with None they are computed each time. With `rounds` None there are 30,
+    or as many as the method needs; with `codec` None it is `lowrank`, or what suits the method. `progress` is
+    told how many rounds of how many are done.
 
     Raises InvalidInputError for arguments or data that cannot be used, when the floors let no site send, and
     for want of PyTorch; BundleError for a bundle that is damaged.
     """
     chosen = site_method(method)
+    codec = codec_for(method, codec)
     codecs_of(codec)
     seeds = _seeds(seed)
-    if rounds < 1:
+    if rounds is not None and rounds < 1:
         raise InvalidInputError(f"rounds is {rounds}; give at least 1")
+    played = rounds_for(method, rounds, USUAL_ROUNDS)
     if not isinstance(settings, TrainingSettings):
         settings = settings_of(settings or {}, method)
     with _work_folder(work) as folder:
@@ -139,7 +143,7 @@ def simulate(
         adapts = SERVER_REFERENCE in features.unlabelled
         experiment = Experiment(
             method=method,
-            rounds=rounds,
+            rounds=played,
             settings=settings,
             rule=rule,
             floors=DEFAULT_FLOORS if floors else NO_FLOORS,
@@ -151,7 +155,7 @@ def simulate(
 
         def on_round() -> None:
             if progress is not None:
-                progress(next(done), len(seeds) * rounds)
+                progress(next(done), len(seeds) * played)
 
         round_rows: list[SimulatedRound] = []
         site_rows: list[SimulatedSite] = []

@@ -135,9 +135,21 @@ class Trainer:
             pool.groups[indices],
             np.concatenate([shown & (not held_back), nothing == 0]),
         )
-        seed = derive_seed(plan.seed, site=site.name, purpose="version head")
-        made = adapted(plan.method, shared, images, pool.class_embeddings, pool.logit_scale, seed)
-        return made.private
+        return self._head_of(site.name, shared, images)
+
+    def head_without_labels(
+        self, place: str, shared: NamedArrays, embeddings: npt.NDArray[np.float32]
+    ) -> NamedArrays:
+        """Return the private head that a method makes of a version and images (M, D) without labels.
+
+        They need not be of the pool. Raises InvalidInputError for a method that trains its private heads.
+        """
+        return self._head_of(place, shared, OwnImages.of(embeddings))
+
+    def _head_of(self, place: str, shared: NamedArrays, images: OwnImages) -> NamedArrays:
+        plan, pool = self.plan, self.pool
+        seed = derive_seed(plan.seed, site=place, purpose="version head")
+        return adapted(plan.method, shared, images, pool.class_embeddings, pool.logit_scale, seed).private
 
     def contribution(self, site: VirtualSite) -> Contribution:
         """Return how many images a site's update stands for, and whether a floor keeps it there."""

@@ -1,6 +1,6 @@
 """Private heads of methods that make them anew from every version: those of the newest one."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from fedmedclip.protocol.heads.head import NamedArrays
 from fedmedclip.simulation.federation.evaluation import Learning
@@ -10,12 +10,15 @@ from fedmedclip.simulation.federation.virtual_sites import VirtualSite
 
 
 class VersionHeads:
-    """A `Learning` whose private heads are made of its shared ones and the images of `sites`."""
+    """A `Learning` whose private heads are made of its shared ones and the images of `places`, by name.
 
-    def __init__(self, learning: Learning, trainer: Trainer, sites: Sequence[VirtualSite]) -> None:
+    Names may share a place: what lies in one place has one head.
+    """
+
+    def __init__(self, learning: Learning, trainer: Trainer, places: Mapping[str, VirtualSite]) -> None:
         self._learning = learning
         self._trainer = trainer
-        self._sites = {site.name: site for site in sites}
+        self._places = places
         self._made: dict[str, NamedArrays] = {}
 
     def play_round(self, number: int, sites: Sequence[VirtualSite]) -> Traffic:
@@ -29,11 +32,12 @@ class VersionHeads:
 
     def private_head(self, site: str) -> NamedArrays:
         """See `Heads`."""
-        if site not in self._made:
+        place = self._places[site]
+        if place.name not in self._made:
             shared = self._learning.shared_head(site)
             assert shared is not None
-            self._made[site] = self._trainer.own_head(self._sites[site], shared)
-        return self._made[site]
+            self._made[place.name] = self._trainer.own_head(place, shared)
+        return self._made[place.name]
 
     def close(self) -> None:
         """See `Learning`."""

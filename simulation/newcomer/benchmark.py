@@ -12,6 +12,7 @@ from rich.console import Console
 from fedmedclip.aggregator.rules.names import rule_for
 from fedmedclip.edge_client.learning.floors import DEFAULT_FLOORS, NO_FLOORS
 from fedmedclip.edge_client.learning.method import trainable_method
+from fedmedclip.edge_client.learning.version_head import adapts_to_versions
 from fedmedclip.edge_client.progress import progress_bar
 from fedmedclip.protocol.codecs import delta_codec_named
 from fedmedclip.protocol.errors import InvalidInputError
@@ -26,6 +27,7 @@ from fedmedclip.simulation.federation.run_file import RunFile
 from fedmedclip.simulation.federation.run_loop import Job, at_least_one, claim_output, run_missing
 from fedmedclip.simulation.federation.source import Source, load_features
 from fedmedclip.simulation.name_lists import parse_names
+from fedmedclip.simulation.newcomer.class_shares import NATURAL, RESAMPLED
 from fedmedclip.simulation.newcomer.content import Content, gather, write_content
 from fedmedclip.simulation.newcomer.labels import Labels, parse_labels
 from fedmedclip.simulation.newcomer.plots import caption, draw
@@ -54,9 +56,9 @@ class NewcomerSettings:
     pooled: str = "fedmedclip,whitened-memory,linear-probe"
     labels: str = "0,1,2,4,8,16,all"
     seeds: str = "0,1,2"
-    codec: str = "lowrank"
+    codec: str | None = None
     rule: str | None = None
-    rounds: int = 30
+    rounds: int | None = None
     missing_class: bool = True
     floors: bool = True
     command: str = "fedmedclip bench newcomer"
@@ -90,7 +92,7 @@ def run_newcomer(settings: NewcomerSettings, console: Console) -> None:
         jobs = {
             case: Job(
                 _in_words(case, features.class_names),
-                settings.rounds,
+                study.rounds_of(case.method),
                 partial(newcomers.run, case),
             )
             for case in cases
@@ -108,8 +110,9 @@ def run_newcomer(settings: NewcomerSettings, console: Console) -> None:
 def _options(settings: NewcomerSettings) -> _Options:
     """Take the settings apart. Raises InvalidInputError for what cannot be used, before any feature."""
     at_least_one("--rounds", settings.rounds)
-    uplink, _ = codecs_of(settings.codec)
-    delta_codec_named(uplink)
+    if settings.codec is not None:
+        uplink, _ = codecs_of(settings.codec)
+        delta_codec_named(uplink)
     methods = _methods("--methods", settings.methods, settings.rule)
     return _Options(
         methods,
@@ -157,6 +160,8 @@ def _cases(settings: NewcomerSettings, options: _Options, study: Study) -> list[
                 cases += [Case(way, method, site, labels, seed) for labels in options.labels]
                 if settings.missing_class and way != POOLED:
                     cases += _missing(Case(way, method, site, options.labels[-1], seed), study)
+                if way == FEDERATED and adapts_to_versions(method) and 0 in options.labels:
+                    cases += [Case(way, method, site, 0, seed, shares=shares) for shares in RESAMPLED]
     return cases
 
 
@@ -193,6 +198,8 @@ def _in_words(case: Case, class_names: Sequence[str]) -> str:
     words = [f"{case.way} {case.method}".strip(), case.site, f"{case.labels} labels", f"seed {case.seed}"]
     if case.missing is not None:
         words.append(f"without {class_names[case.missing]}")
+    if case.shares != NATURAL:
+        words.append(f"class shares {case.shares}")
     return visible(", ".join(words))
 
 

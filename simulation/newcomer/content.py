@@ -20,9 +20,12 @@ from fedmedclip.simulation.newcomer.results import (
     HOSPITALS,
     Evidence,
     Missing,
+    OtherShares,
     Point,
     Row,
+    is_usual,
     make_missing,
+    make_other_shares,
     make_points,
     make_rows,
 )
@@ -36,6 +39,7 @@ class Content(msgspec.Struct, frozen=True):
     are means over hospitals and seeds; what begins with `elsewhere` is of the global test, empty where there
     is none. `methods` are the federated ones in the order of the command line; those in `chosen_here` have
     constants, or settings, that were chosen on this data, whose name is `data_set` where it is known.
+    `other_shares` are of methods that adapt to images without labels, if there are any.
     """
 
     rows: list[Row]
@@ -46,6 +50,7 @@ class Content(msgspec.Struct, frozen=True):
     elsewhere_findings: list[Finding]
     missing_classes: list[Missing]
     missing_class_findings: list[MissingFinding]
+    other_shares: list[OtherShares]
     methods: list[str]
     sites: list[str]
     seeds: list[int]
@@ -59,7 +64,7 @@ def gather(
 ) -> Content:
     """Return everything there is to say of finished runs; `settings` are recorded as they are."""
     study = evidence.study
-    rows = make_rows(evidence, [case for case in cases if case.missing is None], pooled_method)
+    rows = make_rows(evidence, [case for case in cases if is_usual(case)], pooled_method)
     missing_rows = make_rows(evidence, [case for case in cases if case.missing is not None], pooled_method)
     methods = list(dict.fromkeys(case.method for case in cases if case.way == FEDERATED))
     data_set = name_of_data(study.pool, study.features.class_names)
@@ -72,6 +77,7 @@ def gather(
         make_findings(evidence, cases, ELSEWHERE),
         make_missing(missing_rows),
         make_missing_findings(evidence, cases),
+        make_other_shares(evidence, cases),
         methods,
         sorted({case.site for case in cases} - {GLOBAL_TEST}),
         list(dict.fromkeys(case.seed for case in cases)),

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 from fedmedclip.edge_client.learning.floors import LEAST_TO_TRAIN
 from fedmedclip.edge_client.learning.private_state import head_of
+from fedmedclip.edge_client.learning.version_head import adapts_to_versions
 from fedmedclip.protocol.heads.head import NamedArrays
 from fedmedclip.simulation.federation.engine import ExperimentRun
 from fedmedclip.simulation.federation.trainer import Trainer
-from fedmedclip.simulation.federation.virtual_sites import VirtualSite
+from fedmedclip.simulation.federation.virtual_sites import Indices, VirtualSite
 
 
 @dataclass(frozen=True)
@@ -45,13 +46,21 @@ def play_whole(run: ExperimentRun, on_round: Callable[[], None]) -> Played:
 
 
 def train_beside(
-    trainer: Trainer, newcomer: VirtualSite, shared: Sequence[NamedArrays], on_round: Callable[[], None]
+    trainer: Trainer,
+    newcomer: VirtualSite,
+    shared: Sequence[NamedArrays],
+    on_round: Callable[[], None],
+    unlabelled: Indices | None = None,
 ) -> NamedArrays:
     """Return the private head of a newcomer that sends nothing, after all rounds of a played federation.
 
-    `shared` are that federation's heads from version 0 on. Empty with fewer than two images, on which nothing
-    can be trained: the newcomer has the shared head alone.
+    `shared` are that federation's heads from version 0 on. A method that makes its private head of a version
+    makes it of the last one and of the newcomer's images, with those that it has beside them, `unlabelled`.
+    Otherwise empty with fewer than two images, on which nothing can be trained: the newcomer has the shared
+    head alone.
     """
+    if adapts_to_versions(trainer.plan.method):
+        return trainer.own_head(newcomer, shared[-1], unlabelled)
     if len(newcomer.train) < LEAST_TO_TRAIN:
         return {}
     private = trainer.initial_private(newcomer.name)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from rich import box
 from rich.console import Console
@@ -12,10 +13,11 @@ from fedmedclip.protocol.visible import visible
 from fedmedclip.simulation.accuracy.document import Figure, Heading, Item, Table, Text, to_markdown
 from fedmedclip.simulation.accuracy.significance import Comparison
 from fedmedclip.simulation.accuracy.verdict import MARK
+from fedmedclip.simulation.newcomer.class_shares import DRAWS
 from fedmedclip.simulation.newcomer.content import Content
 from fedmedclip.simulation.newcomer.findings import Finding
 from fedmedclip.simulation.newcomer.labels import Labels
-from fedmedclip.simulation.newcomer.results import SHARED_ALONE, Missing, Point
+from fedmedclip.simulation.newcomer.results import NOT_ADAPTED, SHARED_ALONE, Missing, OtherShares, Point
 
 
 @dataclass(frozen=True)
@@ -37,10 +39,25 @@ def sections(content: Content) -> list[Section]:
             "Accuracy", "In %, by the newcomer's labelled images per class.", _by_labels(content, accuracy)
         ),
         Section("Balanced accuracy", "In %, each class counting alike.", _by_labels(content, balanced)),
+        Section(
+            "Images without labels",
+            "How many each newcomer has beside the labelled ones, mean over the seeds: its other training "
+            f"images. {_and(_adapting(content))} adapts to them, without looking at any label. Elsewhere "
+            "these are the tested images themselves, as a new site would have them (transductive).",
+            _unlabelled(content),
+        ),
         Section("Paired tests", f"Beside {best}.", _findings(content, content.findings)),
         Section("Elsewhere", "Images of no hospital, by whoever has no labels there.", _elsewhere(content)),
         Section(
             "Elsewhere, paired tests", "Beside zero-shot.", _findings(content, content.elsewhere_findings)
+        ),
+        Section(
+            "Other shares of classes",
+            "Accuracy in % without any label, where the classes of the newcomer's images have other shares: "
+            f"as they are there, each alike, and {DRAWS} times at each hospital drawn evenly from all shares "
+            "(Dirichlet, concentration 1). Images without labels are drawn again with these shares, test "
+            "images weighted by them. Below zero-shot: in how many of the runs.",
+            _other_shares(content),
         ),
         Section(
             "Missing classes",
@@ -189,6 +206,45 @@ def _elsewhere(content: Content) -> Table:
     )
 
 
+def _adapting(content: Content) -> list[str]:
+    return list(dict.fromkeys(row.method for row in content.rows if row.unlabelled and ":" not in row.method))
+
+
+def _unlabelled(content: Content) -> Table:
+    labels = list(dict.fromkeys(point.labels_per_class for point in content.points))
+    found: dict[tuple[str, Labels], list[int]] = {}
+    for row in content.rows:
+        if row.method in _adapting(content)[:1]:
+            found.setdefault((row.site, row.labels_per_class), []).append(row.unlabelled)
+    return Table(
+        ["newcomer", *map(str, labels)],
+        [
+            [site, *(f"{fmean(found[site, n]):.0f}" if (site, n) in found else "" for n in labels)]
+            for site in dict.fromkeys(site for site, _ in found)
+        ],
+    )
+
+
+def _other_shares(content: Content) -> Table:
+    kinds = list(dict.fromkeys(entry.shares for entry in content.other_shares))
+    by_key = {(entry.method, entry.shares): entry for entry in content.other_shares}
+    return Table(
+        ["method", *(heading for kind in kinds for heading in (kind, "lowest", "below zero-shot"))],
+        [
+            [
+                _marked(content, method),
+                *(cell for kind in kinds for cell in _shares_cells(by_key[method, kind])),
+            ]
+            for method in dict.fromkeys(entry.method for entry in content.other_shares)
+        ],
+    )
+
+
+def _shares_cells(found: OtherShares) -> list[str]:
+    mean = f"{100 * found.accuracy:.1f} ± {100 * found.accuracy_std:.1f}"
+    return [mean, f"{100 * found.lowest:.1f}", f"{found.below_zero_shot} of {found.runs}"]
+
+
 def _missing(content: Content) -> Table:
     found = content.missing_classes
     classes = sorted({entry.missing_class for entry in found})
@@ -222,12 +278,12 @@ def _missing_findings(content: Content) -> Table:
 
 def _marked(content: Content, name: str) -> str:
     """Return a method's name, marked where its constants were chosen on this data."""
-    method = name.removesuffix(SHARED_ALONE).rpartition(":")[2]
+    method = name.removesuffix(SHARED_ALONE).removesuffix(NOT_ADAPTED).rpartition(":")[2]
     return f"{name} {MARK}" if method in content.chosen_here else name
 
 
 def _and(words: Sequence[str]) -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+    return "".join(words) if len(words) < 2 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
 def _count(number: int, word: str) -> str:

@@ -9,19 +9,22 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from fedmedclip.edge_client.learning.version_head import adapts_to_versions
 from fedmedclip.protocol.seeds import derive_seed
 from fedmedclip.simulation.accuracy.significance import paired_bootstrap
 from fedmedclip.simulation.federation.evaluation import ZERO_SHOT
 from fedmedclip.simulation.federation.folder import GLOBAL_TEST
+from fedmedclip.simulation.newcomer.class_shares import NATURAL, kind_of
 from fedmedclip.simulation.newcomer.labels import Labels
 from fedmedclip.simulation.newcomer.runs import Run
-from fedmedclip.simulation.newcomer.study import LOCAL_ONLY, POOLED, Case, Study
+from fedmedclip.simulation.newcomer.study import FEDERATED, LOCAL_ONLY, POOLED, WITHOUT_TRAINING, Case, Study
 
 LOCAL_METHOD = "fedmedclip"
 """Whose heads the row `local-only` has, as in `bench accuracy`."""
 
 SHARED_ALONE = ", shared head alone"
-"""Behind a method's name: what the shared head says where the private head has a vote too."""
+NOT_ADAPTED = ", not adapted"
+"""Behind a method's name: what its shared head says alone, where it also has a private head."""
 HOSPITALS: Final = "hospitals"
 ELSEWHERE: Final = "global_test"
 Place = Literal["hospitals", "global_test"]
@@ -30,9 +33,10 @@ Place = Literal["hospitals", "global_test"]
 class Row(msgspec.Struct, frozen=True, omit_defaults=True):
     """One newcomer: shares of right answers on its own test images (0 to 1), and the mean recall of classes.
 
-    `images` counts its training images by class, `sends` says whether its updates counted in the shared head,
-    `classifier` what answered; `shared_accuracy` is that of the shared head alone. Of a `missing_class` it
-    had no image; `recall` is that class's, and `shared_recall` the shared head's.
+    `images` counts its labelled training images by class, `unlabelled` those that the method adapts to beside
+    them: at the global test the very images that are tested. `sends` says whether its updates counted in the
+    shared head, `classifier` what answered; `shared_accuracy` is that of the shared head alone. Of a
+    `missing_class` it had no labelled image; `recall` is that class's, and `shared_recall` the shared head's.
     """
 
     method: str
@@ -45,6 +49,7 @@ class Row(msgspec.Struct, frozen=True, omit_defaults=True):
     classifier: str
     shared_accuracy: float
     sends: bool = False
+    unlabelled: int = 0
     missing_class: str | None = None
     recall: float | None = None
     shared_recall: float | None = None
@@ -64,6 +69,24 @@ class Point(msgspec.Struct, frozen=True):
     high: float
     balanced_accuracy: float
     balanced_accuracy_std: float
+    runs: int
+
+
+class OtherShares(msgspec.Struct, frozen=True):
+    """A method that adapts without any label where classes have other shares: means over hospitals and seeds.
+
+    `shares` are `natural`, `balanced` (each class alike) or `dirichlet` (drawn evenly from all shares,
+    several times at each hospital). The unlabelled images have them, and the test images are weighted by
+    them. `lowest` is the accuracy in the worst run, `below_zero_shot` how many of the `runs` are below
+    zero-shot's.
+    """
+
+    method: str
+    shares: str
+    accuracy: float
+    accuracy_std: float
+    lowest: float
+    below_zero_shot: int
     runs: int
 
 
@@ -115,6 +138,8 @@ def make_rows(evidence: Evidence, cases: Sequence[Case], pooled_method: str) -> 
     for case in cases:
         row = _row(evidence, case)
         rows.append(row)
+        if _was_adapted(evidence, case):
+            rows.append(_row(evidence, case, shared=True))
         if alias := plain.get((case.way, case.method)):
             rows.append(msgspec.structs.replace(row, method=alias))
     return rows
@@ -122,10 +147,53 @@ def make_rows(evidence: Evidence, cases: Sequence[Case], pooled_method: str) -> 
 
 def make_points(evidence: Evidence, cases: Sequence[Case], place: Place) -> list[Point]:
     """Return the means of all methods at hospitals, or at the global test, in the order of the cases."""
+    points = []
+    for (name, labels), of_point in grouped(at_place(cases, place)).items():
+        points.append(_point(evidence, name, labels, of_point))
+        if all(_was_adapted(evidence, case) for case in of_point):
+            points.append(_point(evidence, name, labels, of_point, shared=True))
+    # A method's rows are told together.
+    names = dict.fromkeys(point.method for point in points)
+    return [point for name in names for point in points if point.method == name]
+
+
+def make_other_shares(evidence: Evidence, cases: Sequence[Case]) -> list[OtherShares]:
+    """Return what becomes of methods that adapt without labels, and of zero-shot, by class shares."""
+    resampled = [case for case in cases if case.shares != NATURAL]
+    natural = dict.fromkeys(case._replace(shares=NATURAL) for case in resampled)
+    found: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    for case in [*natural, *resampled]:
+        untrained = Case(WITHOUT_TRAINING, "", case.site, case.labels, case.seed)
+        zero_shot = _weighted(evidence, case, untrained)
+        for name, accuracy in (
+            (case.method, _weighted(evidence, case, case)),
+            (f"{case.method}{NOT_ADAPTED}", _weighted(evidence, case, case, shared=True)),
+            (ZERO_SHOT, zero_shot),
+        ):
+            found.setdefault((name, kind_of(case.shares)), []).append((accuracy, zero_shot))
     return [
-        _point(evidence, name, labels, of_point)
-        for (name, labels), of_point in grouped(at_place(cases, place)).items()
+        OtherShares(
+            *key,
+            *_mean_and_std([accuracy for accuracy, _ in pairs]),
+            round(min(accuracy for accuracy, _ in pairs), 6),
+            sum(accuracy < zero_shot for accuracy, zero_shot in pairs),
+            len(pairs),
+        )
+        for key, pairs in found.items()
     ]
+
+
+def _weighted(evidence: Evidence, case: Case, answered: Case, *, shared: bool = False) -> float:
+    """Return the accuracy of what answered, with the class shares of the case."""
+    labels, right = evidence.study.test(case).labels, evidence.right(answered, shared=shared)
+    shares = evidence.study.class_shares(case)
+    return float(sum(shares[label] * right[labels == label].mean() for label in np.flatnonzero(shares)))
+
+
+def _was_adapted(evidence: Evidence, case: Case) -> bool:
+    """Whether there is also the federation's head as it came, to tell it from."""
+    adapts = case.way == FEDERATED and adapts_to_versions(case.method)
+    return adapts and evidence.runs[case].classifier == "ensemble"
 
 
 def make_missing(rows: Iterable[Row]) -> list[Missing]:
@@ -137,10 +205,13 @@ def make_missing(rows: Iterable[Row]) -> list[Missing]:
     for row in rows:
         if row.missing_class is None or row.recall is None or row.method == LOCAL_ONLY:
             continue
+        if row.method.endswith(NOT_ADAPTED):
+            continue
         of_class = row.labels_per_class, row.missing_class
         groups.setdefault((row.method, *of_class), []).append((row.recall, row.accuracy))
         if row.classifier == "ensemble" and row.shared_recall is not None:
-            name = f"{row.method}{SHARED_ALONE}"
+            adapts = ":" not in row.method and adapts_to_versions(row.method)
+            name = f"{row.method}{NOT_ADAPTED if adapts else SHARED_ALONE}"
             groups.setdefault((name, *of_class), []).append((row.shared_recall, row.shared_accuracy))
     return [
         Missing(
@@ -153,9 +224,10 @@ def make_missing(rows: Iterable[Row]) -> list[Missing]:
     ]
 
 
-def _row(evidence: Evidence, case: Case) -> Row:
+def _row(evidence: Evidence, case: Case, *, shared: bool = False) -> Row:
+    """Return the row of a case; `shared`: that of its shared head as it came."""
     run, names = evidence.runs[case], evidence.study.features.class_names
-    labels, right = evidence.study.test(case).labels, evidence.right(case)
+    labels, right = evidence.study.test(case).labels, evidence.right(case, shared=shared)
     recalls = {int(label): float(right[labels == label].mean()) for label in np.unique(labels)}
     right_of_shared = evidence.right(case, shared=True)
     recall = shared_recall = None
@@ -163,25 +235,29 @@ def _row(evidence: Evidence, case: Case) -> Row:
         recall = round(recalls[case.missing], 6)
         shared_recall = round(float(right_of_shared[labels == case.missing].mean()), 6)
     return Row(
-        name_of(case),
+        name_of(case) + NOT_ADAPTED * shared,
         case.site,
         case.labels,
         case.seed,
         round(float(right.mean()), 6),
         round(fmean(recalls.values()), 6),
         dict(zip(names, run.images, strict=True)),
-        run.classifier,
+        "shared" if shared else run.classifier,
         round(float(right_of_shared.mean()), 6),
         run.sends,
+        0 if shared else run.unlabelled,
         None if case.missing is None else names[case.missing],
         recall,
         shared_recall,
     )
 
 
-def _point(evidence: Evidence, name: str, labels: Labels, cases: Sequence[Case]) -> Point:
-    rows = [_row(evidence, case) for case in cases]
-    low, high = _interval(evidence, name, labels, cases)
+def _point(
+    evidence: Evidence, name: str, labels: Labels, cases: Sequence[Case], *, shared: bool = False
+) -> Point:
+    name += NOT_ADAPTED * shared
+    rows = [_row(evidence, case, shared=shared) for case in cases]
+    low, high = _interval(evidence, name, labels, cases, shared=shared)
     return Point(
         name,
         labels,
@@ -193,10 +269,12 @@ def _point(evidence: Evidence, name: str, labels: Labels, cases: Sequence[Case])
     )
 
 
-def _interval(evidence: Evidence, name: str, labels: Labels, cases: Sequence[Case]) -> tuple[float, float]:
+def _interval(
+    evidence: Evidence, name: str, labels: Labels, cases: Sequence[Case], *, shared: bool
+) -> tuple[float, float]:
     """Return the bootstrap interval of the mean over newcomers and seeds, each counting alike."""
     groups = np.concatenate([evidence.study.groups(case) for case in cases])
-    right = [evidence.right(case) for case in cases]
+    right = [evidence.right(case, shared=shared) for case in cases]
     weights = np.concatenate([np.full(len(of_case), 1 / len(of_case)) for of_case in right])
     _, members = np.unique(groups, return_inverse=True)
     gains = np.bincount(members, weights=weights * np.concatenate(right)).astype(np.float64)
@@ -208,9 +286,12 @@ def _interval(evidence: Evidence, name: str, labels: Labels, cases: Sequence[Cas
 
 def at_place(cases: Sequence[Case], place: Place) -> list[Case]:
     """Return the cases at hospitals, or at the global test, whose newcomer may have seen every class."""
-    return [
-        case for case in cases if case.missing is None and (case.site == GLOBAL_TEST) == (place == ELSEWHERE)
-    ]
+    return [case for case in cases if is_usual(case) and (case.site == GLOBAL_TEST) == (place == ELSEWHERE)]
+
+
+def is_usual(case: Case) -> bool:
+    """Whether the newcomer may have seen every class, with the shares that they have there."""
+    return case.missing is None and case.shares == NATURAL
 
 
 def grouped(cases: Sequence[Case]) -> dict[tuple[str, Labels], list[Case]]:

@@ -9,10 +9,12 @@ import numpy as np
 
 from fedmedclip.edge_client.heads.heads import Predictions
 from fedmedclip.edge_client.learning.floors import LEAST_TO_TRAIN
+from fedmedclip.edge_client.learning.version_head import adapts_to_versions
 from fedmedclip.protocol.heads.head import NamedArrays
 from fedmedclip.simulation.federation.engine import begin
 from fedmedclip.simulation.federation.evaluation import ZERO_SHOT, Examiner
 from fedmedclip.simulation.federation.experiment import Regime
+from fedmedclip.simulation.federation.folder import GLOBAL_TEST
 from fedmedclip.simulation.federation.virtual_sites import VirtualSite, VirtualSites
 from fedmedclip.simulation.newcomer.play import Played, play_whole, train_beside
 from fedmedclip.simulation.newcomer.study import (
@@ -34,7 +36,8 @@ class Run(msgspec.Struct, frozen=True):
     """A finished run: the class that each test image is called by, in the order of the site's test part.
 
     `answers` are of all that the newcomer has, `shared_answers` of its shared head alone.
-    `images` counts the newcomer's training images of each class. `sends` says whether its updates were part
+    `images` counts the newcomer's labelled training images of each class, `unlabelled` those that a method
+    adapts to beside them. `sends` says whether its updates were part
     of the shared head, `classifier` what answers: `ensemble` of both heads, `shared` alone, or `zero_shot`.
     """
 
@@ -44,6 +47,7 @@ class Run(msgspec.Struct, frozen=True):
     images: list[int]
     sends: bool
     classifier: str
+    unlabelled: int = 0
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,13 @@ class Newcomers:
             np.bincount(labels, minlength=classes).tolist(),
             heads.sends,
             _classifier(method, found),
+            self._unlabelled(case),
         )
+
+    def _unlabelled(self, case: Case) -> int:
+        if case.way not in (FEDERATED, LOCAL_ONLY) or not adapts_to_versions(case.method):
+            return 0
+        return len(self.study.test(case).labels if case.site == GLOBAL_TEST else self.study.unlabelled(case))
 
     def _heads(self, case: Case, on_round: OnRound) -> Heads:
         newcomer = self.study.newcomer(case)
@@ -96,7 +106,7 @@ class Newcomers:
                 return Heads(played.shared[-1], next(iter(played.private.values())))
             case "local-only" if len(newcomer.train) >= LEAST_TO_TRAIN:
                 alone = self._play(LOCAL_ONLY, case, [newcomer], on_round)
-                return Heads(alone.shared[-1], alone.private[newcomer.name])
+                return Heads(alone.shared[-1], self._private(case, newcomer, alone, LOCAL_ONLY))
             case _:
                 return Heads(None, {})
 
@@ -105,9 +115,20 @@ class Newcomers:
         trainer = study.trainer(case)
         if len(newcomer.train) < LEAST_TO_TRAIN or trainer.contribution(newcomer).withheld:
             shared = self._played(FEDERATED, case, study.others(case), on_round).shared
-            return Heads(shared[-1], train_beside(trainer, newcomer, shared, on_round))
+            if case.site == GLOBAL_TEST and adapts_to_versions(case.method):
+                images = study.test(case).embeddings
+                return Heads(shared[-1], trainer.head_without_labels(case.site, shared[-1], images))
+            unlabelled = study.unlabelled(case) if case.site != GLOBAL_TEST else None
+            return Heads(shared[-1], train_beside(trainer, newcomer, shared, on_round, unlabelled))
         played = self._played(FEDERATED, case, study.members(case), on_round)
-        return Heads(played.shared[-1], played.private[newcomer.name], sends=True)
+        return Heads(played.shared[-1], self._private(case, newcomer, played, FEDERATED), sends=True)
+
+    def _private(self, case: Case, newcomer: VirtualSite, played: Played, regime: Regime) -> NamedArrays:
+        """Return the private head of a newcomer that took part, made also of its images without labels."""
+        if not adapts_to_versions(case.method):
+            return played.private[newcomer.name]
+        trainer = self.study.trainer(case, regime)
+        return trainer.own_head(newcomer, played.shared[-1], self.study.unlabelled(case))
 
     def _played(self, regime: Regime, case: Case, sites: Iterable[VirtualSite], on_round: OnRound) -> Played:
         """Play it, unless these are hospitals with all of their images and it was played before."""

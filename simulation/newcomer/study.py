@@ -4,19 +4,28 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from fedmedclip.aggregator.rules.names import DEFAULT, DEFAULT_OF_STATISTICS
 from fedmedclip.edge_client.features.labelled import LabelledFeatures
 from fedmedclip.edge_client.heads.method import site_method
 from fedmedclip.edge_client.learning.floors import DEFAULT_FLOORS, Floors
+from fedmedclip.protocol.heads.methods import USUAL_CODEC, codec_for, rounds_for
 from fedmedclip.simulation.accuracy.evidence import joined
-from fedmedclip.simulation.federation.experiment import Experiment, Regime, shared_by_runs, with_codec
+from fedmedclip.simulation.federation.experiment import (
+    USUAL_ROUNDS,
+    Experiment,
+    Regime,
+    shared_by_runs,
+    with_codec,
+)
 from fedmedclip.simulation.federation.feature_pool import FeaturePool
 from fedmedclip.simulation.federation.folder import GLOBAL_TEST, SERVER_REFERENCE
 from fedmedclip.simulation.federation.source import Features
 from fedmedclip.simulation.federation.targets import PublishedTarget, Target, target_digest
 from fedmedclip.simulation.federation.trainer import Trainer
 from fedmedclip.simulation.federation.virtual_sites import Indices, VirtualSite
+from fedmedclip.simulation.newcomer.class_shares import NATURAL, resampled, shares_of
 from fedmedclip.simulation.newcomer.labels import Labels, with_labels
 
 Way = Literal["federated", "local-only", "pooled", "zero-shot"]
@@ -27,7 +36,11 @@ WITHOUT_TRAINING: Final = "zero-shot"
 
 
 class Case(NamedTuple):
-    """What tells a run from others. `missing` is the class that the newcomer has never seen."""
+    """What tells a run from others.
+
+    `missing` is the class of which the newcomer has no labelled image, `shares` those of the classes among
+    its images without labels (`simulation.newcomer.class_shares`).
+    """
 
     way: Way
     method: str
@@ -35,15 +48,20 @@ class Case(NamedTuple):
     labels: Labels
     seed: int
     missing: int | None = None
+    shares: str = NATURAL
 
 
 @dataclass(frozen=True)
 class Study:
-    """The hospitals' `features`; codec, rule (None: each method's default) and floors as at real ones."""
+    """The hospitals' `features`; codec, rule (None: each method's default) and floors as at real ones.
+
+    With `rounds` None there are `USUAL_ROUNDS`, or as many as the method needs; with `codec` None it is the
+    usual one, or what suits the method.
+    """
 
     features: Features
-    codec: str
-    rounds: int
+    codec: str | None
+    rounds: int | None
     rule: str | None = None
     floors: Floors = DEFAULT_FLOORS
     _dealt: dict[int, tuple[VirtualSite, ...]] = field(default_factory=dict)
@@ -62,6 +80,8 @@ class Study:
             **common,
             "features": self.pool.digest.hex(),
             "targets": target_digest(self.features.unlabelled),
+            "rounds": self.rounds or f"{USUAL_ROUNDS}, or as many as the method needs",
+            "codecs": common["codecs"] if self.codec else f"{USUAL_CODEC}, or what suits the method",
             "rule": self.rule or f"{DEFAULT}, {DEFAULT_OF_STATISTICS}",
         }
 
@@ -71,16 +91,20 @@ class Study:
         plain = Experiment(
             method=method,
             regime=regime,
-            rounds=self.rounds,
+            rounds=self.rounds_of(method),
             rule=self.rule if regime == FEDERATED else None,
             floors=self.floors,
             target=Target(SERVER_REFERENCE) if adapts else None,
         )
-        return with_codec(plain, self.codec)
+        return with_codec(plain, codec_for(method, self.codec))
 
-    def trainer(self, case: Case) -> Trainer:
-        """Return what trains at the federation's sites."""
-        experiment = self.experiment(case.method, FEDERATED)
+    def rounds_of(self, method: str) -> int:
+        """Return how many rounds a method is played."""
+        return rounds_for(method, self.rounds, USUAL_ROUNDS) if method else 1
+
+    def trainer(self, case: Case, regime: Regime = FEDERATED) -> Trainer:
+        """Return what trains at the federation's sites, or in another regime."""
+        experiment = self.experiment(case.method, regime)
         target = experiment.target
         published = None if target is None else PublishedTarget(target, self.features.unlabelled)
         return Trainer(experiment.plan(case.seed), self.pool, published)
@@ -100,6 +124,28 @@ class Study:
         return with_labels(
             site, case.labels, self.pool.labels, self.pool.groups, case.seed, missing=case.missing
         )
+
+    def unlabelled(self, case: Case) -> Indices:
+        """Return the newcomer's other training images (M,): it has them without their labels.
+
+        With other class shares than its own they are drawn again, as many.
+        """
+        site = next(site for site in self.sites(case.seed) if site.name == case.site)
+        rest: Indices = np.setdiff1d(site.train, self.newcomer(case).train)
+        if case.shares == NATURAL or not len(rest):
+            return rest
+        return resampled(
+            case.shares, rest, self.pool.labels[rest], self.class_shares(case), case.site, case.seed
+        )
+
+    def class_shares(self, case: Case) -> npt.NDArray[np.float64]:
+        """Return the class shares (C,) that the case has for the newcomer; the test images' where natural."""
+        site, labels = self.newcomer(case._replace(labels="all")), self.pool.labels
+        classes = len(self.pool.class_embeddings)
+        if case.shares == NATURAL:
+            return np.bincount(labels[site.test], minlength=classes) / len(site.test)
+        there = np.intersect1d(labels[site.train], labels[site.test])
+        return shares_of(case.shares, there, classes, case.site, case.seed)
 
     def others(self, case: Case) -> tuple[VirtualSite, ...]:
         """Return the other hospitals, with all of their images."""

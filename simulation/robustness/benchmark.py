@@ -10,7 +10,7 @@ from rich.console import Console
 from fedmedclip.aggregator.rules.names import BUILT_IN, rule_for, rule_named
 from fedmedclip.edge_client.heads.method import site_method
 from fedmedclip.protocol.errors import InvalidInputError
-from fedmedclip.protocol.heads.methods import method_named
+from fedmedclip.protocol.heads.methods import USUAL_CODEC, method_named
 from fedmedclip.protocol.new_files import write_new_file
 from fedmedclip.protocol.visible import visible
 from fedmedclip.simulation.federation.coders import codecs_of
@@ -37,9 +37,9 @@ class RobustnessSettings:
     attackers: int = 1
     sites: str = "5,10"
     seeds: str = "0,1,2"
-    rounds: int = 10
+    rounds: int | None = None
     methods: str = "fedmedclip"
-    codec: str = "lowrank"
+    codec: str | None = None
     alpha: float = 1.0
     maximum_update_norm: float = 1000.0
     command: str = "fedmedclip bench robustness"
@@ -63,7 +63,11 @@ def run_robustness(settings: RobustnessSettings, console: Console) -> None:
         runs = RunFile(settings.out / "runs.jsonl", shared.description(), Run, key_of=lambda run: run.case)
         every = dict.fromkeys([*(other for case in cases for other in reference_cases(case)), *cases])
         jobs = {
-            case: Job(_in_words(case), settings.rounds, partial(run_case, shared, case, settings.out))
+            case: Job(
+                _in_words(case),
+                shared.rounds_of(case.method),
+                partial(run_case, shared, case, settings.out),
+            )
             for case in every
         }
         run_missing(jobs, runs, settings.out, console)
@@ -76,7 +80,8 @@ def _cases(settings: RobustnessSettings) -> list[Case]:
     at_least_one("--attackers", settings.attackers)
     if not settings.maximum_update_norm > 0:
         raise InvalidInputError(f"--maximum-update-norm is {settings.maximum_update_norm}; give more than 0")
-    codecs_of(settings.codec)
+    if settings.codec is not None:
+        codecs_of(settings.codec)
     attacks = [(NO_ATTACK, 0)]
     attacks += [(attack.name, settings.attackers) for attack in attack_choices(settings.attacks)]
     seeds, rules = parse_seeds(settings.seeds), parse_names("--rules", settings.rules)
@@ -143,7 +148,7 @@ def _write(
         ],
         "settings": {
             **shared.description(),
-            "codec": settings.codec,
+            "codec": settings.codec or f"{USUAL_CODEC}, or what suits the method",
             "attackers": settings.attackers,
             "command": settings.command,
         },
@@ -153,6 +158,6 @@ def _write(
     page = to_markdown(rows, summaries, found, settings.command, settings.attackers)
     write_new_file(settings.out / "report.md", page.encode())
     plots = draw(settings.out, summaries)
-    print_tables(console, summaries, found, settings.attackers, settings.rounds)
+    print_tables(console, summaries, found, settings.attackers, shared.rounds_of)
     files = ", ".join(["robustness.json", "report.md", *(path.name for path in plots)])
     console.print(f"{visible(settings.out)}: {files}", highlight=False, markup=False)

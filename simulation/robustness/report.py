@@ -38,12 +38,17 @@ def names_of(grid: Grid) -> tuple[list[str], list[str]]:
 
 
 def print_tables(
-    console: Console, summaries: Sequence[Summary], found: Sequence[Verdict], attackers: int, rounds: int
+    console: Console,
+    summaries: Sequence[Summary],
+    found: Sequence[Verdict],
+    attackers: int,
+    rounds_of: Callable[[str], int],
 ) -> None:
     """Print a table for each method and number of sites, and what is to be said of each rule."""
     for (method, sites), grid in grids(summaries).items():
         rules, attacks = names_of(grid)
-        title = f"{method}, {attackers} of {sites} sites hostile, {rounds} rounds: points less the clean run"
+        hostile = f"{attackers} of {sites} sites hostile"
+        title = f"{method}, {hostile}, {rounds_of(method)} rounds: points less the clean run"
         table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
         table.add_column("rule", overflow="fold", max_width=22)
         for heading in ("clean\n%", "cost", *(name.replace("-", "\n") for name in attacks)):

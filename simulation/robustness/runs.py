@@ -9,6 +9,7 @@ import msgspec
 
 from fedmedclip.edge_client.learning.floors import NO_FLOORS
 from fedmedclip.protocol.errors import AggregationError, HeadError
+from fedmedclip.protocol.heads.methods import USUAL_CODEC, codec_for, rounds_for
 from fedmedclip.simulation.federation.dealing import Dealing
 from fedmedclip.simulation.federation.engine import Extras, begin
 from fedmedclip.simulation.federation.experiment import Experiment, shared_by_runs, with_codec
@@ -17,6 +18,7 @@ from fedmedclip.simulation.federation.federation import Federation
 from fedmedclip.simulation.federation.virtual_sites import VirtualSites
 from fedmedclip.simulation.robustness.attacks import NO_ATTACK, Attackers, attack_named, hostile_sites
 
+USUAL_ROUNDS = 10
 ALONE = "local-only"
 """Stands for a rule where every site trains for itself."""
 
@@ -52,10 +54,20 @@ class Run(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Arena:
-    """What all runs of a benchmark share: the images, and a federation as every case begins with it."""
+    """What all runs of a benchmark share: the images, and a federation as every case begins with it.
+
+    `rounds` and `codec` are those that are asked for; with None there are `USUAL_ROUNDS`, or as many as the
+    method needs, and the codec is the usual one, or what suits the method.
+    """
 
     pool: FeaturePool
     common: Experiment
+    rounds: int | None
+    codec: str | None
+
+    def rounds_of(self, method: str) -> int:
+        """Return how many rounds a method is played."""
+        return rounds_for(method, self.rounds, USUAL_ROUNDS)
 
     def deal(self, sites: int, seed: int) -> VirtualSites:
         """Return the sites of a seed, each with training and test images."""
@@ -63,39 +75,44 @@ class Arena:
 
     def experiment(self, case: Case) -> Experiment:
         """Return what a case plays, beside its attack."""
-        return msgspec.structs.replace(
+        plain = msgspec.structs.replace(
             self.common,
             method=case.method,
+            rounds=self.rounds_of(case.method),
             rule=None if case.rule == ALONE else case.rule,
             regime="local-only" if case.rule == ALONE else "federated",
             dealing=self._dealing(case.sites),
         )
+        return with_codec(plain, codec_for(case.method, self.codec))
 
     def description(self) -> dict[str, object]:
         """Return everything that a run's numbers depend on, except its case."""
         return {
             "features": self.pool.digest.hex(),
             **shared_by_runs(self.common, "method", "rule", "regime", "sites"),
+            "rounds": self.rounds or f"{USUAL_ROUNDS}, or as many as the method needs",
         }
 
     def _dealing(self, sites: int) -> Dealing:
         return msgspec.structs.replace(self.common.dealing, sites=sites)
 
 
-def arena(pool: FeaturePool, codec: str, rounds: int, alpha: float, maximum_update_norm: float) -> Arena:
+def arena(
+    pool: FeaturePool, codec: str | None, rounds: int | None, alpha: float, maximum_update_norm: float
+) -> Arena:
     """Return what these options stand for.
 
     The sites are small by design, and what a floor keeps back attacks nobody: there are no floors.
     """
     common = Experiment(
         method="fedmedclip",
-        rounds=rounds,
+        rounds=rounds or USUAL_ROUNDS,
         maximum_update_norm=maximum_update_norm,
         floors=NO_FLOORS,
         # `sites` is each case's own.
         dealing=Dealing(1, alpha, within="parts"),
     )
-    return Arena(pool, with_codec(common, codec))
+    return Arena(pool, with_codec(common, codec or USUAL_CODEC), rounds, codec)
 
 
 def run_case(arena: Arena, case: Case, folder: Path | None, on_round: Callable[[], None]) -> Run:

@@ -368,5 +368,7 @@ METHOD = StatisticsMethod(
     private_statistics=private_statistics,
     ensemble=EnsembleRule("calibrated", 1.0),
     needs_classes=True,
+    rounds_needed=1,
+    usual_codec="moments",
     constants_chosen_on=("brain_tumor", "phantoms"),
 )

@@ -16,6 +16,9 @@ from fedmedclip.aggregator.configuration import AggregatorConfiguration, Federat
 from fedmedclip.aggregator.coordinator import Coordinator
 from fedmedclip.aggregator.global_head import GlobalHead
 from fedmedclip.aggregator.store import Store
+from fedmedclip.edge_client.heads.layers import unit_rows
+from fedmedclip.edge_client.learning.settings import TrainingSettings
+from fedmedclip.edge_client.learning.training import train_round
 from fedmedclip.edge_client.site.agent import SiteAgent
 from fedmedclip.edge_client.site.roles import Contribution, Identity
 from fedmedclip.edge_client.site.state import SiteState
@@ -74,6 +77,20 @@ class DriftingLearner:
         self.digests[version] = head_digest(shared)
 
 
+class StatisticsLearner(DriftingLearner):
+    """A site of a method that sends statistics: those of its images, of three classes, in each round."""
+
+    def train(self, plan, shared, private, round_number):
+        self.trained.append(round_number)
+        draw = np.random.default_rng(self.samples)
+        rows = unit_rows(draw.normal(size=(40, plan.embedding_size)).astype(np.float32))
+        trained = train_round(
+            plan.method, shared, {}, rows, np.arange(40) % 3, rows[:3], 10.0, TrainingSettings(),
+            round_number=round_number, seed=self.samples,
+        )  # fmt: skip
+        return trained.shared, private
+
+
 class Loopback:
     """Runs a federation to its end under a given share of lost messages and kills."""
 
@@ -92,6 +109,9 @@ class Loopback:
         own_codecs=None,
         register=None,
         secure=None,
+        method="fedmedclip",
+        classes=None,
+        learner=None,
         **policy,
     ):
         self.folder = folder
@@ -110,13 +130,14 @@ class Loopback:
             keys_of.keys if keys_of else {f"site-{index}": new_signing_key() for index in range(sites)}
         )
         self.learners = {
-            site: DriftingLearner(site, 100 + 50 * index) for index, site in enumerate(self.keys)
+            site: (learner or DriftingLearner)(site, 100 + 50 * index) for index, site in enumerate(self.keys)
         }
         self.plan = Plan(
-            os.urandom(16), self.aggregator_key.public_key, "fedmedclip", BUNDLE, embedding_size,
+            os.urandom(16), self.aggregator_key.public_key, method, BUNDLE, embedding_size,
             rounds, 11, codec, codec, {}, 1, 1, False, 1000.0, None, None, secure,
         )  # fmt: skip
-        self.specification = shared_head_specification("fedmedclip", embedding_size)
+        self.specification = shared_head_specification(method, embedding_size, classes or 0)
+        self.classes = classes
         self.own_codecs = own_codecs or {}
         self.register = register
         self.agents: dict[str, SiteAgent] = {}
@@ -128,7 +149,9 @@ class Loopback:
     def start_aggregator(self):
         self.store = Store(self.folder / "aggregator.db")
         if self.store.plan() is None:
-            head = initial_shared_head("fedmedclip", self.plan.embedding_size, self.plan.seed)
+            head = initial_shared_head(
+                self.plan.method, self.plan.embedding_size, self.plan.seed, self.classes or 0
+            )
             self.store.begin(self.plan, self.specification.to_bytes(head), head_digest(head))
         self.plan = self.store.plan()
         head = GlobalHead(
@@ -155,7 +178,7 @@ class Loopback:
         changes = {"identity": os.urandom(16), "number": self.plan.number + 1, "revision": 1, **changes}
         self.plan = msgspec.structs.replace(self.plan, **changes)
         head = self.specification.to_bytes(
-            initial_shared_head("fedmedclip", self.plan.embedding_size, self.plan.seed)
+            initial_shared_head(self.plan.method, self.plan.embedding_size, self.plan.seed, self.classes or 0)
         )
         self.store.begin_run(self.plan, head, head_digest(self.specification.from_bytes(head)))
         self.store.close()
@@ -163,7 +186,7 @@ class Loopback:
 
     def start_site(self, site):
         identity = Identity(
-            FEDERATION, site, self.keys[site].public_key, BUNDLE, None, None, self.plan.embedding_size
+            FEDERATION, site, self.keys[site].public_key, BUNDLE, None, self.classes, self.plan.embedding_size
         )
         self.states[site] = state = SiteState(self.folder / f"{site}.db")
         self.agents[site] = SiteAgent(

@@ -8,6 +8,7 @@ from fedmedclip.edge_client.learning.floors import DEFAULT_FLOORS, NO_FLOORS
 from fedmedclip.edge_client.learning.settings import TrainingSettings
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.heads.head import head_digest
+from fedmedclip.protocol.heads.methods import codec_for, rounds_for
 from fedmedclip.simulation.federation.dealing import Dealing, read_fractions
 from fedmedclip.simulation.federation.engine import begin
 from fedmedclip.simulation.federation.evaluation import share_right
@@ -175,3 +176,22 @@ def test_per_cents_that_make_no_parts_are_refused_in_one_line(text):
     with pytest.raises(InvalidInputError, match="such as 60/20/20") as caught:
         read_fractions(text)
     assert "\n" not in str(caught.value)
+
+
+def test_private_heads_of_a_version_in_one_place_are_of_all_images_there(pool, tmp_path):
+    wanted = experiment(method="one-message", rounds=1, regime="pooled")
+    with begin(wanted, pool, 0, tmp_path) as run:
+        run.play(lambda: None, lambda: None)
+        shared, place = run.learning.shared_head(), run.sites.sites
+        heads = [run.learning.private_head(site.name) for site in place]
+    assert len({head_digest(head) for head in heads}) == 1
+    parts = (np.sort(np.concatenate([getattr(site, part) for site in place]))
+             for part in ("train", "validation", "test"))  # fmt: skip
+    whole = type(place[0])("pooled", *parts)
+    assert head_digest(run.trainer.own_head(whole, shared)) == head_digest(heads[0])
+
+
+def test_a_method_is_played_as_suits_it_unless_somebody_says_otherwise():
+    assert (rounds_for("one-message", None, 30), rounds_for("one-message", 7, 30)) == (1, 7)
+    assert (rounds_for("fedmedclip", None, 30), codec_for("fedmedclip", None)) == (30, "lowrank")
+    assert (codec_for("one-message", None), codec_for("one-message", "int8")) == ("moments", "int8")

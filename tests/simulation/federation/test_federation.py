@@ -2,21 +2,27 @@
 
 from collections import Counter
 from contextlib import closing
+from dataclasses import replace
 
+import msgspec
 import numpy as np
 import pytest
 
 import fedmedclip.simulation.federation.federation as module
+from fedmedclip.edge_client.features.labelled import LabelledFeatures, SiteFeatures
+from fedmedclip.edge_client.heads.heads_file import load_heads
 from fedmedclip.edge_client.learning.floors import DEFAULT_FLOORS, NO_FLOORS, Floors
 from fedmedclip.edge_client.learning.private_state import head_of
 from fedmedclip.edge_client.learning.settings import TrainingSettings
+from fedmedclip.edge_client.site.learner import LearnerFiles, SiteLearner
 from fedmedclip.edge_client.site.state import SiteState
 from fedmedclip.protocol.envelope import seal
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.heads.head import head_digest
 from fedmedclip.simulation.federation.federation import Federation
-from fedmedclip.simulation.federation.plan import FederationPlan
+from fedmedclip.simulation.federation.plan import FederationPlan, derived_key, wire_plan
 from fedmedclip.simulation.federation.trainer import Trainer
+from tests.edge_client.heads.heads_examples import example_bundle
 from tests.simulation.federation.production import ProductionFederation
 
 COMMON_LIMIT = 131_072
@@ -37,6 +43,8 @@ def trainer(
         (("int8", "lowrank"), "fedmedclip", None, None, 3, COMMON_LIMIT),
         (("lossless", "lossless"), "fedmedclip", None, None, 2, 1280),
         (("lowrank", "lowrank"), "whitened-memory", None, None, 3, COMMON_LIMIT),
+        (("moments", "moments"), "one-message", None, None, 3, COMMON_LIMIT),
+        (("moments", "lossless"), "one-message", 6, 3, 5, 1280),
         # Sites come and go: joining late, deltas, snapshots, and blocks that were missed.
         (("int8", "int8"), "fedmedclip", 8, 2, 8, COMMON_LIMIT),
         (("lowrank", "lowrank"), "fedmedclip", 6, 3, 6, COMMON_LIMIT),
@@ -93,6 +101,30 @@ def test_what_the_optimiser_remembers_is_kept_as_the_production_agents_keep_it(p
             remembered = [array for name, array in kept.items() if name not in head_of(kept)]
             assert all(array.any() for array in remembered)
             assert bool(remembered) == (method != "whitened-memory")
+
+
+def test_private_heads_of_a_version_are_those_of_a_real_site(pool, tmp_path):
+    """Its images come in another order and its groups have other numbers there."""
+    training = trainer(pool, "moments", method="one-message", rounds=1, floors=DEFAULT_FLOORS)
+    sites = pool.deal(3).sites
+    with closing(Federation(training)) as federation:
+        federation.play_round(1, sites)
+        shared = federation.head
+    site, names = sites[0], pool.class_embeddings
+    own = LabelledFeatures(pool.embeddings[site.train], pool.labels[site.train], pool.groups[site.train] + 7)
+    nothing = LabelledFeatures(pool.embeddings[:0], pool.labels[:0])
+    bundle = replace(example_bundle(len(names[0]), len(names)), class_embeddings=names)
+    bundle = replace(bundle, manifest=msgspec.structs.replace(bundle.manifest, logit_scale=pool.logit_scale))
+    with closing(SiteState(tmp_path / "site.db", durable=False)) as state:
+        learner = SiteLearner(
+            site.name, "bench", bundle, SiteFeatures(own, nothing, nothing, {}, None), state,
+            LearnerFiles(tmp_path / "heads.safetensors", tmp_path / "evaluation.json"), 1, "method",
+            lambda: (0, 0),
+        )  # fmt: skip
+        plan = wire_plan(training.plan, pool, derived_key(0, "aggregator"))
+        learner.installed(plan, 1, shared, {}, finished=False)
+    kept = load_heads(tmp_path / "heads.safetensors", bundle)
+    assert head_digest(kept.private) == head_digest(training.own_head(site, shared))
 
 
 @pytest.mark.parametrize(

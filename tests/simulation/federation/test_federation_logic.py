@@ -2,6 +2,7 @@
 
 import pytest
 
+from fedmedclip.edge_client.heads.gaussians import statistics_arrived
 from fedmedclip.edge_client.site.state import SiteState
 from fedmedclip.protocol import topics
 from fedmedclip.protocol.envelope import open_envelope, seal
@@ -9,8 +10,9 @@ from fedmedclip.protocol.link.limits import LEAST_PAYLOAD_BYTES
 from fedmedclip.protocol.messages import Block, Join, Update
 from fedmedclip.protocol.objects import refer_to
 from fedmedclip.protocol.signature import new_signing_key
+from fedmedclip.simulation.demo.summary import global_heads
 from tests.protocol.moments import a_moment
-from tests.simulation.federation.loopback import BUNDLE, FEDERATION, Loopback
+from tests.simulation.federation.loopback import BUNDLE, FEDERATION, Loopback, StatisticsLearner
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +46,17 @@ def test_every_codec_ends_with_the_same_bits_after_kills(tmp_path, codec):
     for site in quiet.agents:
         state, again = (SiteState(run.folder / f"{site}.db").load() for run in (quiet, noisy))
         assert (state.residual, state.codec_memory) == (again.residual, again.codec_memory)
+
+
+def test_statistics_that_are_owed_once_are_counted_once_whoever_is_killed(tmp_path):
+    options = {"codec": "moments", "method": "one-message", "classes": 3, "learner": StatisticsLearner}
+    quiet, noisy = (Loopback(tmp_path / name, rounds=2, **options) for name in ("quiet", "noisy"))
+    quiet.run()
+    noisy.run(loss=0.15, repeats=0.1, kills=0.05, seed=3)
+    assert noisy.final_digest() == quiet.final_digest()
+    newest = dict(global_heads(quiet.store, 3))[2]
+    assert statistics_arrived(newest)
+    assert newest["class_shares"].sum() == pytest.approx(1, abs=0.01)
 
 
 def test_a_site_on_a_thinner_link_keeps_to_its_own_budget(tmp_path):
