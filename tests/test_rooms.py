@@ -47,7 +47,7 @@ FLOORS = {
     "edge_client": [
         "heads images",
         "features learning",
-        "bundles data_report inference",
+        "adaptation bundles data_report inference",
         "site",
         "doctor",
         "enrolment",
@@ -170,6 +170,7 @@ def modules_after(arguments):
 
 
 COMMANDS = [
+    "adapt",
     "aggregator",
     "bench",
     "bundle",
