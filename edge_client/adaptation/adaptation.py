@@ -24,6 +24,7 @@ from fedmedclip.edge_client.adaptation.label_list import (
 )
 from fedmedclip.edge_client.adaptation.medoids import choose_medoids
 from fedmedclip.edge_client.adaptation.place_images import PlaceImages, read_place_images
+from fedmedclip.edge_client.adaptation.remarks import remarks_on
 from fedmedclip.edge_client.features.feature_store import FeatureStore
 from fedmedclip.edge_client.heads.heads import ensemble_of
 from fedmedclip.edge_client.heads.heads_file import Heads, load_trusted_heads, save_heads
@@ -42,9 +43,6 @@ from fedmedclip.protocol.seeds import derive_seed
 from fedmedclip.protocol.signature import SigningKey
 from fedmedclip.protocol.trust.decision import Trust
 from fedmedclip.protocol.visible import visible
-
-FEW_IMAGES = 16
-"""Fewer say too little of their scanner."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,17 +117,17 @@ def adapt_to_images(
     if made.separation is None:
         raise _without_statistics(heads_file, heads)
     fitted = _fitted(heads, made)
-    remarks = _remarks(heads, place, missing)
-    findings = compared(bundle, fitted, _fitted(heads, unlabelled), made, place, remarks)
+    findings = compared(bundle, fitted, _fitted(heads, unlabelled), made, place)
+    findings = msgspec.structs.replace(findings, remarks=remarks_on(heads, place, findings, missing))
+    to_label = [] if wanted.labels_list is None else _to_label(place, wanted.to_label, wanted.labels_list)
     if wanted.output is not None:
         save_heads(wanted.output, fitted, bundle, wanted.key)
         signer = None if wanted.key is None else wanted.key.public_key.hex()
         findings = msgspec.structs.replace(findings, written=visible(wanted.output), signed_by=signer)
     if wanted.labels_list is not None:
-        chosen = _to_label(place, wanted.to_label, wanted.labels_list)
-        write_list(wanted.labels_list, chosen, names)
+        write_list(wanted.labels_list, to_label, names)
         findings = msgspec.structs.replace(
-            findings, labels_list=visible(wanted.labels_list), to_label=len(chosen)
+            findings, labels_list=visible(wanted.labels_list), to_label=len(to_label)
         )
     return findings
 
@@ -181,21 +179,3 @@ def _to_label(place: PlaceImages, number: int, list_file: Path) -> list[Path]:
     points = unit_rows(place.embeddings)
     rows = choose_medoids(points, number, place.groups, can_be_chosen, labelled)
     return [place.paths[row] for row in rows.tolist()]
-
-
-def _remarks(heads: Heads, place: PlaceImages, missing: int) -> list[str]:
-    remarks = []
-    if len(place.paths) < FEW_IMAGES:
-        remarks.append(
-            f"only {len(place.paths)} different images: fewer than {FEW_IMAGES} say too little of their "
-            "scanner; give more, labels are not needed"
-        )
-    if missing:
-        remarks.append(f"{missing} rows of the list have no label yet")
-    if place.unread_labels:
-        remarks.append(f"{place.unread_labels} labels are of images that cannot be read, and do not count")
-    if heads.private is not None:
-        remarks.append("the private head in the file is not used: the new one takes its place")
-    if heads.zero_shot_answers:
-        remarks.append("the file's site had found zero-shot better than these heads as they were there")
-    return remarks

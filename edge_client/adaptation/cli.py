@@ -50,7 +50,7 @@ def adapt_command(
         typer.Option(
             "--output",
             "-o",
-            help="Write the adapted heads here. They are this site's own. Default: only say what would change.",
+            help="Write the adapted heads here; they are this site's own. Default: only say what changes.",
             callback=OutputCallback,
         ),
     ] = None,
@@ -72,14 +72,14 @@ def adapt_command(
     groups: Annotated[
         Path | None,
         typer.Option(
-            help="CSV of file,group: which images are of one patient. Default: groups.csv beside the images.",
+            help="CSV of file,group: which images are of one patient. Default: groups.csv beside them.",
             callback=checked("--groups", "file"),
         ),
     ] = None,
     features: Annotated[
         Path | None,
         typer.Option(
-            help="Keep embeddings in this file, so that the next time is quick, such as a site's features.db.",
+            help="Keep embeddings in this file, such as a site's features.db: the next time is quick.",
             callback=checked("--features", "new file"),
         ),
     ] = None,

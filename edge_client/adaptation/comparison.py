@@ -16,7 +16,7 @@ Floats = npt.NDArray[np.float32]
 
 
 def compared(
-    bundle: Bundle, heads: Heads, unlabelled: Heads, made: Adapted, place: PlaceImages, remarks: list[str]
+    bundle: Bundle, heads: Heads, unlabelled: Heads, made: Adapted, place: PlaceImages
 ) -> AdaptationFindings:
     """Return what `heads` with the private head `made` answer for the images of a place.
 
@@ -53,7 +53,6 @@ def compared(
         confidence=float(answers.max(axis=1).mean()),
         zero_shot_confidence=float(found.zero_shot.max(axis=1).mean()),
         labelled=_labelled(bundle, unlabelled, place) if known.any() else None,
-        remarks=remarks,
     )
 
 

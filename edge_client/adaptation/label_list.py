@@ -53,9 +53,8 @@ def read_labels(path: Path, images: Sequence[Path], class_names: Sequence[str]) 
         where = f"labels {path}, line {line}"
         name = _place(path.parent / path_of(file_name))
         if name not in rows_of:
-            raise InvalidInputError(
-                f"{where}: {_shown(file_name)} is none of the images given{_near(name, rows_of)}"
-            )
+            near = did_you_mean(Path(name).name, dict.fromkeys(Path(other).name for other in rows_of))
+            raise InvalidInputError(f"{where}: {_shown(file_name)} is none of the images given{near}")
         if not label:
             empty += 1
             continue
@@ -72,7 +71,7 @@ def read_labels(path: Path, images: Sequence[Path], class_names: Sequence[str]) 
 
 
 def write_list(path: Path, images: Sequence[Path], class_names: Sequence[str]) -> None:
-    """Write a list of images that have no label yet. Raises InvalidInputError where there is a file already."""
+    """Write a list of images without labels. Raises InvalidInputError where there is a file already."""
     refuse_existing(path)
     with new_text_file(path) as file:
         file.write(f"# label is one of: {', '.join(map(visible, class_names))}\n")
@@ -132,7 +131,7 @@ def _rows(path: Path) -> list[tuple[int, str, str]]:
 
 def _below(path: Path, reader: Any, places: Sequence[int]) -> Iterator[tuple[int, str, str]]:
     for cells in reader:
-        if not any(cell.strip() for cell in cells):
+        if not any(cells):
             continue
         values = [cells[place] if place < len(cells) else "" for place in places]
         if not values[0] or "\0" in values[0]:
@@ -149,11 +148,6 @@ def _class_of(label: str, class_names: Sequence[str], where: str) -> int:
     raise InvalidInputError(
         f"{where}: {_shown(label)} is no class of the bundle, which has {', '.join(class_names)}{meant}"
     )
-
-
-def _near(name: str, known: dict[str, list[int]]) -> str:
-    names = {Path(other).name: None for other in known}
-    return did_you_mean(Path(name).name, names)
 
 
 def _shown(text: str) -> str:

@@ -1,8 +1,8 @@
 """Which images to label first: those that the others lie closest to, k-medoids of their embeddings.
 
 Greedy BUILD, then Voronoi iteration (Kaufman and Rousseeuw 1990; Park and Jun 2009). Nothing is drawn at
-random, so equal images give equal choices. The other choice would be images that a head is least sure of; with
-a handful of labels these are outliers, and do worse than chance.
+random, so equal images give equal choices. The other choice would be images that a head is least sure of;
+with a handful of labels these are outliers, and do worse than chance.
 """
 
 import numpy as np
