@@ -108,10 +108,10 @@ def adapt_command(
     from fedmedclip.edge_client.adaptation.adaptation import Wanted, adapt_to_images
     from fedmedclip.edge_client.images.readers.settings import ReaderSettings, parse_window
     from fedmedclip.protocol.trust.decision import trust_of_user
-    from fedmedclip.protocol.trust.signing import signing_key as signing_key_of
+    from fedmedclip.protocol.trust.signing import signing_key_if_possible
 
     trust = trust_of_user(key or (), insecure=insecure)
-    signer = None if output is None else signing_key_of(signing_key)
+    signer = None if output is None else signing_key_if_possible(signing_key, "heads file")
     findings = adapt_to_images(
         images,
         bundle,

@@ -76,7 +76,8 @@ def _right(labelled: Labelled) -> str:
 def _written(findings: AdaptationFindings) -> list[str]:
     lines = []
     if findings.written is not None:
-        lines.append(f"wrote     {findings.written}, signed by {findings.signed_by}; it stays at this site")
+        signer = findings.signed_by or "nobody"
+        lines.append(f"wrote     {findings.written}, signed by {signer}; it stays at this site")
     if findings.labels_list is not None:
         classes = ", ".join(found.name for found in findings.classes)
         lines += [
