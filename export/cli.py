@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from fedmedclip.export.architectures import Architecture
     from fedmedclip.protocol.bundle.bundle import Agreement, Bundle
-    from fedmedclip.protocol.signature import SigningKey
 
 
 class PrecisionName(StrEnum):
@@ -124,9 +123,10 @@ def export_command(
         missing = ", ".join(name for name, value in options.items() if value is None)
         raise typer.BadParameter(f"missing {missing} (--list shows the models)")
     from fedmedclip.export.prompts import read_class_prompts
+    from fedmedclip.protocol.trust.signing import signing_key_if_possible
 
     prompts = read_class_prompts(classes)
-    signing_key = _signing_key(key)
+    signing_key = signing_key_if_possible(key, "bundle")
     with _shown_steps() as step:
         from fedmedclip.export.bundle import export_bundle
         from fedmedclip.export.precision import Limits
@@ -147,20 +147,6 @@ def export_command(
         signed_by = f"{signing_key.public_key.hex()} (which others trust with `fedmedclip trust KEY`)"
     print(_summary(bundle))
     print(f"signed   {signed_by}")
-
-
-def _signing_key(file: Path | None) -> "SigningKey | None":
-    """Return the key of `--key`, or the user's own; None, which is said, where no own key can be kept."""
-    from fedmedclip.protocol.errors import InvalidInputError
-    from fedmedclip.protocol.trust.signing import signing_key
-
-    try:
-        return signing_key(file)
-    except InvalidInputError as error:
-        if file is not None:
-            raise
-        print(f"the bundle will not be signed: {visible(error)}", file=sys.stderr)
-        return None
 
 
 @contextmanager

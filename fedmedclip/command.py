@@ -14,6 +14,7 @@ import typer
 from fedmedclip import __version__
 from fedmedclip.aggregator.cli import aggregator_app, control_app
 from fedmedclip.aggregator.enrolment.cli import federation_app
+from fedmedclip.edge_client.adaptation.cli import EXAMPLES, adapt_command
 from fedmedclip.edge_client.bundles.cli import bundle_app
 from fedmedclip.edge_client.cli import evaluate_command, predict_command, reference_command
 from fedmedclip.edge_client.data_report.cli import data_command
@@ -48,6 +49,7 @@ app.add_typer(federation_app, name="federation")
 app.add_typer(site_app, name="site")
 app.command("predict")(predict_command)
 app.command("evaluate")(evaluate_command)
+app.command("adapt", epilog=EXAMPLES)(adapt_command)
 app.command("data")(data_command)
 app.command("reference")(reference_command)
 app.command("deploy")(deploy_command)

@@ -49,7 +49,7 @@ FLOORS = {
         "heads images",
         "privacy",
         "features learning",
-        "bundles data_report inference",
+        "adaptation bundles data_report inference",
         "site",
         "doctor",
         "enrolment",
@@ -174,6 +174,7 @@ def modules_after(arguments):
 
 
 COMMANDS = [
+    "adapt",
     "aggregator",
     "bench",
     "bundle",

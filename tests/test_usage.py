@@ -13,6 +13,7 @@ COMMANDS = [
     ["export"],
     ["predict"],
     ["evaluate"],
+    ["adapt"],
     ["reference"],
     ["deploy"],
     ["doctor"],

@@ -19,11 +19,15 @@ from fedmedclip.edge_client.heads.ensemble import EnsembleRule
 from fedmedclip.edge_client.heads.heads import initial_private_head
 from fedmedclip.edge_client.heads.heads_file import Heads, save_heads
 from fedmedclip.edge_client.heads.layers import unit_rows
+from fedmedclip.edge_client.heads.scanner_offset import NOT_LABELLED
 from fedmedclip.edge_client.images.opening import read_image
 from fedmedclip.edge_client.inference.deployment.deploy import deploy
 from fedmedclip.edge_client.inference.deployment.graph import deployed_model
 from fedmedclip.edge_client.inference.deployment.recorder import Recording, UnsupportedError
+from fedmedclip.edge_client.learning.methods.one_message import shared_statistics
 from fedmedclip.edge_client.learning.methods.whitened_memory import fit as fit_memory
+from fedmedclip.edge_client.learning.own_images import OwnImages
+from fedmedclip.edge_client.learning.version_head import adapted
 from fedmedclip.protocol.bundle.bundle import open_bundle
 from fedmedclip.protocol.bundle.preprocessing import fit
 from fedmedclip.protocol.errors import BundleError, InvalidInputError
@@ -32,6 +36,7 @@ from fedmedclip.protocol.heads.shared_heads import initial_shared_head, known_me
 from tests import ROOT
 from tests.edge_client.heads.heads_examples import example_heads
 
+CALIBRATED = EnsembleRule("calibrated", 1.0)
 DOCUMENTATION = ROOT / "docs" / "how-to" / "deploy.md"
 
 
@@ -189,6 +194,22 @@ def test_dynamic_quantisation_does_not_see_the_other_images(tmp_path, tiny_bundl
     assert np.abs(plain - embeddings).max() > 1e-4  # so the loop is needed
 
 
+@pytest.mark.parametrize("labelled", [0, 40])
+def test_heads_that_are_adapted_to_images_can_be_recorded(tiny_bundle, labelled):
+    size, classes = tiny_bundle.manifest.embedding_size, len(tiny_bundle.manifest.class_names)
+    generator, labels = np.random.default_rng(1), np.arange(40) % classes
+    rows = 3 * generator.normal(size=(classes, size))[labels] + generator.normal(size=(40, size))
+    seen = unit_rows(rows.astype(np.float32))
+    given = (tiny_bundle.class_embeddings, tiny_bundle.manifest.logit_scale, 0)
+    shared = initial_shared_head("one-message", size, 1, classes)
+    shared = shared_statistics(shared, OwnImages.of(seen, labels), *given)
+    # Labels of other classes than the federation has are there to be corrected by.
+    own = np.where(np.arange(40) < labelled, (labels + 1) % classes, NOT_LABELLED)
+    private = adapted("one-message", shared, OwnImages.of(seen[::-1], own), *given).private
+    assert np.abs(private["corrections" if labelled else "weights"]).any()
+    check_recorded(tiny_bundle, Heads("one-message", shared, private, "trial", "", 1, CALIBRATED), 17)
+
+
 @pytest.mark.parametrize("method", known_methods())
 @pytest.mark.parametrize("opset", [17, 18])
 def test_the_heads_of_every_method_can_be_recorded(tiny_bundle, method, opset):
@@ -202,7 +223,12 @@ def test_the_heads_of_every_method_can_be_recorded(tiny_bundle, method, opset):
         shared, private, _ = fit_memory(shared, seen, labels, tiny_bundle.class_embeddings, 10.0, seed=0)
         # What a site alone would begin its next round with: what is tested is not zero-shot.
         assert choice_by(pooled(shared)).discriminant > 0
-    heads = Heads(method, shared, private or None, "trial", "site-a", 1)
+    check_recorded(tiny_bundle, Heads(method, shared, private or None, "trial", "site-a", 1), opset)
+
+
+def check_recorded(tiny_bundle, heads, opset):
+    """Compare what a recorded graph gives for embeddings with what the heads give."""
+    size = tiny_bundle.manifest.embedding_size
     encoder = onnx.load(tiny_bundle.image_encoder)
     encoder.opset_import[0].version = opset
     encoder.graph.ClearField("node")
