@@ -165,7 +165,8 @@ def _separation(gaussians: Gaussians, products: _Products, probabilities: Double
     """
     there = gaussians.present & (probabilities.sum(axis=0) >= _LEAST_OF_A_CLASS)
     if there.sum() < 2:
-        return 1.0
+        # Of a few images that may well be; all of many in one class is more likely a collapse.
+        return 1.0 if len(probabilities) < _FEW else 0.0
     chosen = probabilities[:, there]
     own = chosen.T @ products.discriminant[:, there] / chosen.sum(axis=0)[:, None]
     means = gaussians.means[there]

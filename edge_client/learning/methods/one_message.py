@@ -69,7 +69,7 @@ ZERO_SHOT, NOTHING = "zero-shot", "labels alone"
 _REASONS = {
     ADAPTED: "the classes lie apart here as they do in the federation",
     CAUTION: "the classes lie too close together here for the Gaussians, which are nearly left out",
-    FEDERATION: "adapted to these images it would agree with nothing else: it is kept as it came",
+    FEDERATION: "adapted to these images it would not be believed: it is kept as it came",
     ZERO_SHOT: "no statistics of others have come",
     NOTHING: "nothing else was any better than a guess",
 }
@@ -160,6 +160,9 @@ def adapt(
     heads, adapted = _heads(gaussians, mixing, zero_shot_is_good, zero_shot, images)
     kept = next(iter(heads))
     labelled = images.chosen(images.labelled)
+    if len(np.unique(labelled.labels)) < _LEAST_LABELS:
+        # Labels of one class say nothing alone.
+        del heads[NOTHING]
     correction = Correction(kept, None)
     space = _space(gaussians, labelled, classes)
     if len(labelled.labels) >= _LEAST_LABELS:
@@ -216,7 +219,7 @@ def _heads(
         return {ZERO_SHOT: (alone, even), NOTHING: (nothing, even)}, None
     federation = unadapted(gaussians, mixing, zero_shot)
     if not len(images.embeddings):
-        return {FEDERATION: (federation, even)}, None
+        return {FEDERATION: (federation, even), NOTHING: (nothing, even)}, None
     centred = Mixing(mixing.zero_shot, mixing.discriminant, CENTRING)
     found = fit_offset(gaussians, centred, zero_shot, images.embeddings, images.labels)
     cautious = fit_offset(gaussians, CAUTIOUS, zero_shot, images.embeddings, images.labels)
