@@ -108,11 +108,9 @@ class ReadImages:
 class SiteFeatures:
     """A site's features in their three parts. `part_counts` are images per part and class name.
 
-    `train_groups` int64 (N,) has equal numbers for training images of one group; `patients_named` says
-    whether the data name the patient of each.
-
-    `grouping` has the group of each image in `read`, in order; `leak` says how much of the test split is no
-    test, because training has its look-alikes.
+    `patients_named` says whether the data name the patient of each training image. `grouping` has the group
+    of each image in `read`, in order; `leak` says how much of the test split is no test, because training has
+    its look-alikes.
     """
 
     train: LabelledFeatures
@@ -120,11 +118,16 @@ class SiteFeatures:
     test: LabelledFeatures
     part_counts: dict[Part, dict[str, int]]
     report: DataReport
-    train_groups: npt.NDArray[np.int64]
-    patients_named: bool
+    patients_named: bool = False
     grouping: Grouping | None = None
     read: ReadImages | None = None
     leak: SplitLeak | None = None
+
+    @property
+    def train_groups(self) -> npt.NDArray[np.int64]:
+        """Return equal numbers (N,) for training images of one group."""
+        groups = self.train.groups
+        return np.arange(len(self.train.labels)) if groups is None else groups
 
 
 def load_site_features(
@@ -172,10 +175,9 @@ def load_site_features(
     parts = np.array(
         [PARTS.index(part or drawn[image.content_hash]) for part, image in zip(given, images, strict=True)]
     )
-    _, groups = np.unique(np.array(grouping.names), return_inverse=True)
     selected = {
         part: LabelledFeatures(
-            extraction.embeddings[parts == index], labels[parts == index], groups[parts == index]
+            extraction.embeddings[parts == index], labels[parts == index], grouping.rows[parts == index]
         )
         for index, part in enumerate(PARTS)
     }
@@ -186,7 +188,6 @@ def load_site_features(
         **selected,
         part_counts=part_counts,
         report=replace(report, group_lines=group_lines),
-        train_groups=grouping.rows[parts == PARTS.index("train")],
         patients_named=all(
             source in _NAMED_PATIENTS
             for source, part in zip(grouping.sources, parts.tolist(), strict=True)

@@ -99,9 +99,8 @@ def schema_of(of: structures.Type) -> dict[str, Any]:
             assert of.forbid_unknown_fields
             fields = [{"title": field.encode_name} | schema_of(field.type) for field in of.fields]
             items = fields if of.tag is None else [{"title": "tag", "const": of.tag}, *fields]
-            # A plan that was stored before there were such fields is read without them.
-            optional = sum(not field.required for field in of.fields)
-            count = {"minItems": len(items) - optional, "maxItems": len(items)}
+            # What travels has every item, also those that a stored plan of before may lack.
+            count = {"minItems": len(items), "maxItems": len(items)}
             return {"type": "array", "items": items, "additionalItems": False} | count
     raise AssertionError(f"no schema for {of}")
 
