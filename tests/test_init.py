@@ -21,7 +21,8 @@ STRUCTURES = {"site": SiteConfiguration, "aggregator": AggregatorConfiguration}
 # What has no default, or one that no TOML value can say, is shown by an example.
 SHOWN = {
     "epsilon", "releases",
-    "feature_store", "uplink_codec", "downlink_codec", "bound", "aggregator_key", "port", "ca_file", "certificate_file", "key_file",
+    "feature_store", "uplink_codec", "downlink_codec", "bound", "aggregator_key", "port",
+    "ca_file", "certificate_file", "key_file",
     "username", "password_file", "client_id", "proxy", "sites_per_round", "buffer_size", "key", "roster",
     "rule", "authority_passphrase_file", "adaptation_weight", "group_column", "groups",
 }  # fmt: skip
