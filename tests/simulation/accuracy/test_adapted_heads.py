@@ -10,6 +10,8 @@ from fedmedclip.simulation.accuracy.benchmark import run_accuracy
 from fedmedclip.simulation.accuracy.settings import AccuracySettings
 from fedmedclip.simulation.federation.source import Source
 
+pytestmark = pytest.mark.slow
+
 ROWS = "one-message,local-only:one-message,pooled:one-message,pooled:linear-probe"
 
 

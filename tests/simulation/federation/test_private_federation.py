@@ -19,6 +19,7 @@ def experiment(method="linear-probe", privacy=ASKED):
     return Experiment(method=method, rounds=2, settings=TrainingSettings(local_steps=2), privacy=privacy)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_noise_and_another_another(pool):
     site = pool.deal(0, None, 1.0).sites[0]
 
