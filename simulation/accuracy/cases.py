@@ -8,6 +8,7 @@ import msgspec
 
 from fedmedclip.edge_client.heads.ensemble import EnsembleRule
 from fedmedclip.edge_client.heads.method import site_method
+from fedmedclip.edge_client.learning.version_head import adapts_to_versions
 from fedmedclip.protocol.codecs import delta_codec_named
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.heads.methods import method_named
@@ -115,7 +116,7 @@ def _case(
             "rule": row.rule or common.rule,
             "weighting": row.weighting,
             "regime": own or named_regime or row.regime or "federated",
-            "target": row.target or (reference if row.target is None and _adapts(method) else None),
+            "target": row.target or (reference if row.target is None and _asks(method, common) else None),
         }
     )
     # It raises for a rule that cannot be used.
@@ -123,8 +124,12 @@ def _case(
     return case
 
 
-def _adapts(method: str) -> bool:
-    return method != ZERO_SHOT and site_method(method).adapts
+def _asks(method: str, common: Experiment) -> bool:
+    """Whether a method adapts to the reference set, or speaks of its images in directions of it."""
+    if method == ZERO_SHOT:
+        return False
+    privately = common.privacy.epsilon is not None and adapts_to_versions(method)
+    return site_method(method).adapts or privately
 
 
 def leave_one_out(cases: Sequence[Case], sites: Sequence[str]) -> list[Case]:
