@@ -94,11 +94,13 @@ class FederationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
 class SecureSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The table `[secure_aggregation]`: where it stands, the aggregator sees sums of updates only.
 
-    `codec` is linear: `dense`, or `subspace:rank=3,directions=16`; a value takes `bits` bits, and those that
-    let the sum of all sites fit. A site's images count up to `most_samples`. `bound` is the largest value of
-    a change in the first round (by default 1 of a method that sends statistics, else 1/64); later ones follow
-    from the sums. A sum is of at least `least_sites` sites;
-    each of its phases takes at most `phase_seconds`. Raises InvalidInputError for an unknown codec.
+    `codec` is linear: `dense`, or `subspace:rank=3,directions=8`; a value takes `bits` bits (12 suit a method
+    that sends statistics, in three rounds), and those that let the sum of all sites fit. A site's images
+    count up to `most_samples`. `bound` is the largest value of a change in the first round (by default 1 of a
+    method that sends statistics, else 1/64); later ones follow from the sums. A sum is of at least
+    `least_sites` sites; each of its phases takes at most `phase_seconds`.
+
+    Raises InvalidInputError for an unknown codec.
     """
 
     codec: ShortText = "subspace"

@@ -3,7 +3,7 @@
     python -m benchmarks.wire.secure_sums
 
 Sizes of sealed messages, topics and MQTT's own bytes left out. The plain update is random numbers in the
-method's usual codec; a sum's size depends on no value.
+codec that `--uplink` names, or that the method needs; a sum's size depends on no value.
 """
 
 import argparse
@@ -16,6 +16,7 @@ from fedmedclip.protocol import messages as wire
 from fedmedclip.protocol.codecs import codec_named, encode_head
 from fedmedclip.protocol.envelope import NO_IDENTITY, seal
 from fedmedclip.protocol.heads.head import NamedArrays
+from fedmedclip.protocol.heads.methods import codec_for
 from fedmedclip.protocol.heads.shared_heads import sends_statistics, shared_head_specification
 from fedmedclip.protocol.secure_aggregation.integers import modulus_bits, packed_bytes
 from fedmedclip.protocol.secure_aggregation.projection import Shared, linear_codec_named, projection_of
@@ -30,6 +31,8 @@ CASES = (
     ("fedmedclip", 512, 10),
     ("whitened-memory", 256, 4),
     ("whitened-memory", 512, 10),
+    ("one-message", 256, 4),
+    ("one-message", 512, 10),
 )
 
 
@@ -41,10 +44,11 @@ def size(*messages: wire.Message) -> int:
 def random_delta(method: str, embedding_size: int, classes: int) -> NamedArrays:
     """Return arrays of the method's shared head, of random numbers around 0.01."""
     generator = np.random.default_rng(0)
-    tensors = shared_head_specification(method, embedding_size, classes).tensors
-    return {
-        tensor.name: (0.01 * generator.standard_normal(tensor.shape)).astype(np.float32) for tensor in tensors
-    }
+    arrays: NamedArrays = {}
+    for tensor in shared_head_specification(method, embedding_size, classes).tensors:
+        array = (0.01 * generator.standard_normal(tensor.shape)).astype(np.float32)
+        arrays[tensor.name] = array + array.T if tensor.symmetric else array
+    return arrays
 
 
 def secure_bytes(
@@ -86,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--codec", default="subspace", help="linear codec (default: %(default)s)")
     parser.add_argument("--bits", type=int, default=8, help="bits of a site's integer (default: %(default)s)")
     parser.add_argument(
-        "--uplink", default="lowrank", help="codec of the plain update (default: %(default)s)"
+        "--uplink", help="codec of the plain update (default: what the method needs, or lowrank)"
     )
     options = parser.parse_args(arguments)
     names = ("plain up", "vector", "keys up", "keys down", "up/plain")
@@ -94,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for method, embedding_size, classes in CASES:
         specification = shared_head_specification(method, embedding_size, classes)
         delta = random_delta(method, embedding_size, classes)
-        encoded = encode_head(codec_named(options.uplink), delta, specification).data
+        encoded = encode_head(codec_named(codec_for(method, options.uplink)), delta, specification).data
         plain = size(wire.Update(1, 300, encoded, 0))
         for sites in (3, 5, 10, 30):
             (vector, keys), (_, down) = secure_bytes(

@@ -4,13 +4,14 @@
 the right with (n, r) in odd rounds, from the left with (r, m) in even ones, so that the left factor of one
 broadcast is the basis of the next: the alternating iteration of PowerSGD (Vogels et al. 2019), each half step
 of which is linear in the matrix, so that the products of many sites may be summed. A symmetric matrix (n, n)
-goes as its part in k directions: k (k + 1) / 2 numbers.
+goes as its products with k directions (n, k), those of the next round being the leading ones of what arrived:
+a subspace iteration, too. Its part in the directions alone would never say anything of what lies beside them.
 
 What a projection leaves out, a site owes: error feedback.
 """
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Protocol
 
@@ -27,8 +28,8 @@ from fedmedclip.protocol.seeds import derive_seed
 
 Doubles = npt.NDArray[np.float64]
 
-SYMMETRIC = frozenset({"scatter"})
-"""The arrays that equal their transposes, in the heads of our methods."""
+_SYMMETRIC_NAMES = frozenset({"scatter"})
+"""The arrays that equal their transposes up to rounding, where their specification does not say so."""
 
 # What is left of a direction once those before it are taken off, relative to it, to count as a new one.
 _INDEPENDENT = 1e-4
@@ -50,14 +51,14 @@ class LinearCodec:
 
 
 def linear_codec_named(name: str) -> LinearCodec:
-    """Return `dense`, or `subspace` with rank= (3) and directions= (16). Raises InvalidInputError."""
+    """Return `dense`, or `subspace` with rank= (3) and directions= (8). Raises InvalidInputError."""
     parsed = ProjectionName(name, *taken_apart(ProjectionName.kind, name, "subspace:rank=3"))
     if parsed.preset not in ("dense", "subspace"):
         raise InvalidInputError(unknown_name(ProjectionName.kind, parsed.preset, ("dense", "subspace")))
     codec = LinearCodec(name)
     if parsed.preset == "subspace":
         rank = parsed.take_integer("rank", 3, range(1, 257))
-        codec = LinearCodec(name, rank, parsed.take_integer("directions", 16, range(1, 1025)))
+        codec = LinearCodec(name, rank, parsed.take_integer("directions", 8, range(1, 1025)))
     parsed.finish()
     return codec
 
@@ -149,26 +150,51 @@ class _FromTheLeft:
 
 
 @dataclass(frozen=True)
-class _Symmetric:
-    """The upper triangle of basis.T @ matrix @ basis, (k, k); without a basis that of the matrix."""
+class _Triangle:
+    """The upper triangle of a symmetric matrix (n, n), row by row."""
 
     order: int
-    basis: Doubles | None = None
 
     @property
     def size(self) -> int:
         return self.order * (self.order + 1) // 2
 
     def apply(self, array: Doubles) -> Doubles:
-        seen = array if self.basis is None else self.basis.T @ array @ self.basis
-        triangle: Doubles = ((seen + seen.T) / 2)[np.triu_indices(self.order)]
+        triangle: Doubles = ((array + array.T) / 2)[np.triu_indices(self.order)]
         return triangle
 
     def lift(self, values: Doubles) -> Doubles:
         square = np.zeros((self.order, self.order))
         square[np.triu_indices(self.order)] = values
-        square = np.triu(square) + np.triu(square, 1).T
-        return square if self.basis is None else self.basis @ square @ self.basis.T
+        symmetric: Doubles = np.triu(square) + np.triu(square, 1).T
+        return symmetric
+
+
+@dataclass(frozen=True)
+class _SymmetricProducts:
+    """matrix @ basis (n, k) of a symmetric matrix (n, n).
+
+    Lifted it is the symmetric matrix nearest to zero with these products: all of the matrix but its part
+    orthogonal to the basis on both sides.
+    """
+
+    basis: Doubles
+
+    @property
+    def size(self) -> int:
+        return self.basis.size
+
+    def apply(self, array: Doubles) -> Doubles:
+        products: Doubles = (array + array.T) / 2 @ self.basis
+        return products.reshape(-1)
+
+    def lift(self, values: Doubles) -> Doubles:
+        products = values.reshape(self.basis.shape)
+        inner = self.basis.T @ products
+        half = (products - self.basis @ (inner + inner.T) / 4) @ self.basis.T
+        # A sum with its own transpose is symmetric bit by bit, in whatever order a product was summed.
+        symmetric: Doubles = half + half.T
+        return symmetric
 
 
 class Projection:
@@ -196,33 +222,24 @@ class Projection:
         return arrays
 
 
-def projection_of(
-    codec: LinearCodec,
-    specification: HeadSpecification,
-    shared: Shared,
-    symmetric: Collection[str] = SYMMETRIC,
-) -> Projection:
-    """Return the map of a round. `symmetric` names the matrices that equal their transposes.
+def projection_of(codec: LinearCodec, specification: HeadSpecification, shared: Shared) -> Projection:
+    """Return the map of a round.
 
     Arrays that each round measures anew are sent whole: nobody owes what is left out of them.
     """
-    parts = [
-        _part_of(codec, tensor, index, shared, tensor.name in symmetric)
-        for index, tensor in enumerate(specification.tensors)
-    ]
+    parts = [_part_of(codec, tensor, index, shared) for index, tensor in enumerate(specification.tensors)]
     return Projection(specification.tensors, parts)
 
 
-def _part_of(
-    codec: LinearCodec, tensor: TensorSpecification, index: int, shared: Shared, symmetric: bool
-) -> _Part:
+def _part_of(codec: LinearCodec, tensor: TensorSpecification, index: int, shared: Shared) -> _Part:
     if len(tensor.shape) != 2:
         return _Whole(tensor.shape)
     rows, columns = tensor.shape
-    if symmetric:
-        if not 0 < codec.directions < rows:
-            return _Symmetric(rows)
-        return _Symmetric(codec.directions, _directions(codec.directions, tensor, index, shared))
+    if tensor.symmetric or tensor.name in _SYMMETRIC_NAMES:
+        # From half as many directions as rows on, the whole triangle takes no more numbers.
+        if not 0 < 2 * codec.directions <= rows:
+            return _Triangle(rows)
+        return _SymmetricProducts(_directions(codec.directions, tensor, index, shared))
     if tensor.measured or not 0 < codec.rank <= min(rows, columns) // 4:
         return _Whole(tensor.shape)
     last = None if shared.delta is None else shared.delta[tensor.name].astype(np.float64)

@@ -169,7 +169,7 @@ def test_a_projection_is_linear_and_leaves_out_what_is_orthogonal(name, round_nu
     if name == "dense":
         np.testing.assert_allclose(lifted["scatter"], first["scatter"], atol=1e-6)
     else:
-        assert projection.sizes == (40 if round_number == 1 else 24, 6, 9, 900, 1)
+        assert projection.sizes == (40 if round_number == 1 else 24, 48, 9, 900, 1)
 
 
 def test_alternate_rounds_find_the_subspace_of_a_matrix_that_stays_the_same():
@@ -185,6 +185,61 @@ def test_alternate_rounds_find_the_subspace_of_a_matrix_that_stays_the_same():
         left.append(np.linalg.norm(matrix - delta["matrix"]) / np.linalg.norm(matrix))
     assert left[0] > 0.5
     assert left[1] < 1e-5
+
+
+def leading_matrix(order, rank):
+    """Return a symmetric matrix (order, order) of float32, of `rank` directions that say less and less."""
+    generator = np.random.default_rng(11)
+    basis, _ = np.linalg.qr(generator.standard_normal((order, rank)))
+    matrix = (basis * 0.5 ** np.arange(rank)) @ basis.T
+    return ((matrix + matrix.T) / 2).astype(np.float32)
+
+
+@pytest.mark.parametrize("name", ["scatter", "of another name"])
+def test_rounds_of_error_feedback_bring_a_symmetric_matrix_whatever_the_first_directions_were(name):
+    """Each round sends what is still owed, with the leading directions of what has arrived."""
+    matrix = leading_matrix(48, 6)
+    tensor = TensorSpecification(name, matrix.shape, symmetric=name != "scatter")
+    specification, left = HeadSpecification((tensor,)), []
+    head, owed = {name: np.zeros_like(matrix)}, {name: matrix}
+    for round_number in range(1, 4):
+        shared = Shared(round_number, 3, head)
+        projection = projection_of(linear_codec_named("subspace:directions=8"), specification, shared)
+        step = projection.lift(projection.apply(owed))
+        np.testing.assert_array_equal(step[name], step[name].T)
+        head = {name: head[name] + step[name]}
+        owed = {name: owed[name] - step[name]}
+        left.append(np.linalg.norm(matrix - head[name]) / np.linalg.norm(matrix))
+    assert left[0] > 0.5
+    assert left[1] < 0.1
+    assert left[2] < 0.04
+    assert projection.length == 48 * 8
+
+
+@given(st.integers(0, 1000), st.sampled_from([1, 3, 8]))
+def test_products_of_a_symmetric_matrix_are_lifted_linearly_and_exact_on_their_directions(seed, directions):
+    specification = HeadSpecification((TensorSpecification("scatter", (16, 16)),))
+    shared = Shared(1, seed, {"scatter": leading_matrix(16, 6)})
+    codec = linear_codec_named(f"subspace:directions={directions}")
+    projection = projection_of(codec, specification, shared)
+    generator = np.random.default_rng(seed)
+    first, second = generator.standard_normal((2, projection.length))
+    total = projection.lift(first + 2 * second)["scatter"]
+    apart = projection.lift(first)["scatter"] + 2 * projection.lift(second)["scatter"]
+    np.testing.assert_allclose(total, apart, atol=1e-4)
+    np.testing.assert_array_equal(total, total.T)
+    matrix = generator.standard_normal((16, 16)).astype(np.float32)
+    sent = projection.apply({"scatter": matrix + matrix.T})
+    again = projection.apply(projection.lift(sent))
+    np.testing.assert_allclose(again, sent, atol=1e-4)
+
+
+def test_as_many_directions_as_take_more_numbers_than_the_triangle_send_the_triangle():
+    specification = HeadSpecification((TensorSpecification("scatter", (16, 16)),))
+    shared, matrix = Shared(1, 7, {"scatter": np.zeros((16, 16), np.float32)}), leading_matrix(16, 16)
+    projection = projection_of(linear_codec_named("subspace:directions=9"), specification, shared)
+    assert projection.length == 16 * 17 // 2
+    np.testing.assert_array_equal(projection.lift(projection.apply({"scatter": matrix}))["scatter"], matrix)
 
 
 def test_the_directions_of_a_symmetric_matrix_begin_with_those_that_are_given():
