@@ -192,6 +192,7 @@ def test_killed_before_it_stored_anything_it_makes_the_same_again_and_other_data
     assert site.state.ledger.releases() == []
 
 
+@pytest.mark.slow
 def test_a_round_that_is_made_again_from_other_data_is_paid_again(tmp_path):
     site = Hospital(tmp_path, terms=msgspec.structs.replace(TERMS, releases=3))
     site.join()
@@ -215,6 +216,7 @@ def test_a_method_without_private_statistics_sends_nothing(tmp_path):
     assert site.state.ledger.releases() == []
 
 
+@pytest.mark.slow
 def test_the_operator_s_own_demand_counts_where_the_plan_asks_for_nothing_and_over_all_runs(tmp_path):
     site = Hospital(tmp_path, terms=None, own=PrivacySettings(epsilon=2.0, releases=1))
     site.join()

@@ -48,6 +48,7 @@ def content(features_file, tmp_path_factory):
     return json.loads((out / "newcomer.json").read_text()), (out / "newcomer.md").read_text()
 
 
+@pytest.mark.slow
 def test_rows_say_what_was_adapted_and_what_came(content):
     found, page = content
     rows = {(row["method"], row["site"], row["labels_per_class"]): row for row in found["rows"]}
