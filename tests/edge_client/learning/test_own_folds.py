@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedmedclip.edge_client.heads.gaussians import discriminant, gaussians_of
+from fedmedclip.edge_client.heads.scanner_offset import Mixing
 from fedmedclip.edge_client.heads.whitening import statistics
 from fedmedclip.edge_client.learning.own_folds import (
     DISCRIMINANT_FACTORS,
@@ -16,6 +17,7 @@ from fedmedclip.edge_client.learning.own_folds import (
     WITHOUT_EVIDENCE,
     ZERO_SHOT_FACTORS,
     evidence_array,
+    evidence_for,
     evidence_of,
     fold_of_groups,
     gain,
@@ -94,3 +96,12 @@ def test_the_mixing_is_where_it_went_best_less_what_another_site_costs():
     _, good = mixing_by(shared_of(lambda w, b: w), CLASSES)
     assert good
     assert mixing_by(shared_of(lambda w, b: 0.0), CLASSES) == (WITHOUT_EVIDENCE, True)
+
+
+def test_sites_that_ask_for_mixings_near_each_other_get_one_between_them():
+    wanted = [Mixing(0.12, 0.2), Mixing(0.16, 0.15)]
+    shared = {"evidence": np.mean([evidence_for(mixing, 4) for mixing in wanted], axis=0)}
+    found, zero_shot_is_good = mixing_by(shared, 4)
+    assert 0.08 < found.zero_shot < 0.25
+    assert 0.1 < found.discriminant < 0.3
+    assert zero_shot_is_good
