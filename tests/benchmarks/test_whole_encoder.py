@@ -23,6 +23,8 @@ from fedmedclip.edge_client.learning.losses import image_text_loss
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.seeds import derive_seed
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def images(data, bundle, pool):

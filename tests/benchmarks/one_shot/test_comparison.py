@@ -12,6 +12,8 @@ from benchmarks.one_shot.contenders import PEERS
 from benchmarks.one_shot.transmission import FLOAT_BITS, Setting, random_directions, send
 from fedmedclip.simulation.accuracy import significance
 
+pytestmark = pytest.mark.slow
+
 SIZE, CLASSES = 24, 3
 
 

@@ -28,6 +28,7 @@ def test_the_shared_head_is_neither_below_zero_shot_nor_far_below_the_discrimina
     assert shared > max(zero_shot, best) - 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_so_it_is_under_a_lossy_codec(kind):
     """In both directions, where the statistics, the marks and the evidence come over several rounds."""
@@ -63,7 +64,7 @@ def test_classes_that_one_site_alone_has_and_a_site_of_ten_images(kind):
     assert shared > max(zero_shot, np.mean(of_discriminants(head, *test))) - 0.05
 
 
-@pytest.mark.parametrize("sizes", [(10,), (6, 6), (12, 10, 8)])
+@pytest.mark.parametrize("sizes", [(10,), (6, 6), pytest.param((12, 10, 8), marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", ["digits", "gaussians", "tumours"])
 def test_few_labels_do_not_take_the_head_below_a_good_zero_shot(name, sizes):
     captions = captions_of(name, "right")

@@ -40,7 +40,9 @@ def test_federated_sites_share_a_head_and_sites_alone_do_not(pool, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("method", ["fedmedclip", "linear-probe", "whitened-memory"])
+@pytest.mark.parametrize(
+    "method", ["fedmedclip", "linear-probe", pytest.param("whitened-memory", marks=pytest.mark.slow)]
+)
 def test_pooled_heads_are_those_of_one_site_that_holds_everything(pool, tmp_path, method):
     _, pooled, played, run = play(experiment(method=method, regime="pooled"), pool, tmp_path)
     assert len({head_digest(head) for head in pooled.values()}) == 1
