@@ -30,26 +30,18 @@ _TOLERANCE = 0.1
 class Gaussians:
     """Class means (C, D), which of them any site has (C,), and the root of the metric, (D, D), float64.
 
-    `spread` is the mean squared distance of an image to its class mean. Differences of embeddings times
-    `root` have about D times unit variance in the directions that count.
+    Differences of embeddings times `root` have about D times unit variance in the directions that count.
     """
 
     means: Doubles
     present: npt.NDArray[np.bool_]
     root: Doubles
-    spread: float
 
     @property
     def metric(self) -> Doubles:
         """A (D, D)."""
         metric: Doubles = self.root @ self.root.T
         return metric
-
-    @property
-    def centre(self) -> Doubles:
-        """The mean of the class means that are present (D,)."""
-        centre: Doubles = self.means[self.present].mean(axis=0)
-        return centre
 
 
 def statistics_arrived(shared: Mapping[str, Floats]) -> bool:
@@ -84,7 +76,7 @@ def gaussians_of(shared: NamedArrays) -> Gaussians | None:
     lengths[:number] = np.maximum(kept, elsewhere)
     unit = spread / size
     root: Doubles = vectors[:, ::-1] / np.sqrt(lengths + SHRINKAGE * unit)
-    return Gaussians(means, present, root, spread)
+    return Gaussians(means, present, root)
 
 
 def discriminant(gaussians: Gaussians) -> tuple[Doubles, Doubles]:

@@ -98,7 +98,7 @@ def mixing_by(shared: Mapping[str, Floats], classes: int) -> tuple[Mixing, bool]
     return Mixing(zero_shot, of_discriminant), bool(nearly_alone >= _GOOD_ENOUGH * gains.max())
 
 
-def evidence_for(mixing: Mixing, classes: int) -> Floats:
+def evidence_for(mixing: Mixing) -> Floats:
     """Return figures (PLACES,) by which `mixing_by` finds about this mixing, where images may not be asked.
 
     Zero-shot alone counts as worth something: nobody knows better.

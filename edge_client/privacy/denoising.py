@@ -24,7 +24,7 @@ def denoised(sums: ClassSums, space: PublicSpace, minimum_group_size: float = 0)
     """Return shared arrays, float32, as a site's statistics have them without privacy.
 
     `class_shares` (C,) make up 1, `class_sums` (C, D) lie in the space's directions about its centre,
-    `scatter` (D, D) and `spread` (1,) are those within classes, `deviations` (C,) are 0. Classes whose noisy
+    `scatter` (D, D) and `spread` (1,) are those within classes. Classes whose noisy
     count is below `minimum_group_size` are left out.
     """
     shares = _shares(sums, minimum_group_size)
@@ -45,7 +45,6 @@ def _arrays(space: PublicSpace, shares: Doubles, means: Doubles, scatter: Double
         "class_sums": shares[:, None] * space.embeddings_of(means),
         "scatter": whole,
         "spread": np.array([np.trace(whole)]),
-        "deviations": np.zeros(len(shares)),
     }
     return {name: array.astype(np.float32) for name, array in arrays.items()}
 

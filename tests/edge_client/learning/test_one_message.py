@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from fedmedclip.edge_client.heads import layers
 from fedmedclip.edge_client.heads.heads import predict_probabilities, private_head_specification
 from fedmedclip.edge_client.heads.layers import unit_rows
-from fedmedclip.edge_client.learning.methods.one_message import (
+from fedmedclip.edge_client.learning.methods.one_message import shared_statistics
+from fedmedclip.edge_client.learning.own_folds import DISCRIMINANT_FACTORS, ZERO_SHOT_FACTORS
+from fedmedclip.edge_client.learning.own_head import (
     ADAPTED,
     CAPACITY,
     CAUTION,
@@ -19,9 +21,7 @@ from fedmedclip.edge_client.learning.methods.one_message import (
     ZERO_SHOT,
     adapt,
     private_pass,
-    shared_statistics,
 )
-from fedmedclip.edge_client.learning.own_folds import DISCRIMINANT_FACTORS, ZERO_SHOT_FACTORS
 from fedmedclip.edge_client.learning.own_images import OwnImages
 from fedmedclip.edge_client.learning.settings import TrainingSettings
 from fedmedclip.edge_client.learning.training import train_round

@@ -100,7 +100,7 @@ def test_the_mixing_is_where_it_went_best_less_what_another_site_costs():
 
 def test_sites_that_ask_for_mixings_near_each_other_get_one_between_them():
     wanted = [Mixing(0.12, 0.2), Mixing(0.16, 0.15)]
-    shared = {"evidence": np.mean([evidence_for(mixing, 4) for mixing in wanted], axis=0)}
+    shared = {"evidence": np.mean([evidence_for(mixing) for mixing in wanted], axis=0)}
     found, zero_shot_is_good = mixing_by(shared, 4)
     assert 0.08 < found.zero_shot < 0.25
     assert 0.1 < found.discriminant < 0.3
