@@ -50,6 +50,7 @@ FLOORS = {
         "privacy",
         "features learning",
         "adaptation bundles data_report inference",
+        "serving",
         "site",
         "doctor",
         "enrolment",
