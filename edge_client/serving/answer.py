@@ -12,7 +12,7 @@ Outcome = Literal["answered", "unlike the training images", "unreadable"]
 
 
 class Neighbour(msgspec.Struct, frozen=True):
-    """A training image of the site that owns it: its label, and its cosine distance in the encoder's space."""
+    """A training image of the site that owns it: its label, and its cosine distance from the image."""
 
     label: str
     distance: float
