@@ -6,6 +6,7 @@ import msgspec
 from msgspec import Meta
 
 from fedmedclip.edge_client.images.readers.settings import ReaderSettings
+from fedmedclip.edge_client.serving.http.settings import HttpSettings
 from fedmedclip.protocol.configuration.annotations import BundleFolder, NewFile, NewFolder
 
 
@@ -43,3 +44,4 @@ class ServeConfiguration(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     serve: ServeSettings
     resources: ResourceSettings = ResourceSettings()
     images: ReaderSettings = ReaderSettings()
+    http: HttpSettings | None = None

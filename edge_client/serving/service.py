@@ -163,4 +163,9 @@ def make_outlets(parts: Parts) -> list[Outlet]:
 
 def make_doors(parts: Parts) -> list[Door]:
     """Return the doors that the configuration asks for; each library is loaded only when it is needed."""
-    return []
+    doors: list[Door] = []
+    if parts.configuration.http is not None:
+        from fedmedclip.edge_client.serving.http.opening import http_door
+
+        doors.append(http_door(parts.configuration.http, parts))
+    return doors

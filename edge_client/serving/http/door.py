@@ -88,9 +88,7 @@ class HttpDoor:
             )[0]
             listening = socket.socket(family, kind, protocol)
         except OSError as error:
-            raise InvalidInputError(
-                f"[http] host {host}: there is no such address ({error.strerror})"
-            ) from error
+            raise InvalidInputError(f"[http] host {host}: no such address ({error.strerror})") from error
         try:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listening.bind(address)

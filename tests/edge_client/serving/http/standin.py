@@ -104,8 +104,9 @@ class Queue:
 def backing_of(queue, **replaced):
     """Return what a door needs, of a queue in memory."""
     figures = Figures(
-        results={("http", "answered"): 3, ("dicom", "unreadable"): 1}, labels={"tumor": 3}, seconds=(0.1, 1.0),
-        waited=[2, 1, 1], waited_sum=4.5, waiting=2, aside=1, deliveries_waiting={"dicom": 5},
+        results={("http", "answered"): 3, ("dicom", "unreadable"): 1}, labels={"tumor": 3},
+        seconds=(0.1, 1.0), waited=[2, 1, 1], waited_sum=4.5, waiting=2, aside=1,
+        deliveries_waiting={"dicom": 5},
         drift={"distance": 0.5},
     )  # fmt: skip
     parts = {
