@@ -148,3 +148,10 @@ def raw(door, data, seconds=10.0):
         while piece := connection.recv(65536):
             found += piece
         return found
+
+
+def until(holds, seconds=5.0):
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

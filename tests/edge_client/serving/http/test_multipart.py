@@ -1,5 +1,7 @@
 """`multipart/form-data`: the same files however the body is cut, and nothing but a refusal for the rest."""
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -39,7 +41,7 @@ def files_in(pieces, boundary=b"xyz"):
 
 def cut(data, places):
     ends = sorted({place % (len(data) + 1) for place in places} | {0, len(data)})
-    return [data[begin:end] for begin, end in zip(ends, ends[1:], strict=False)]
+    return [data[begin:end] for begin, end in itertools.pairwise(ends)]
 
 
 CONTENTS = st.lists(

@@ -8,7 +8,7 @@ import pytest
 
 from fedmedclip.edge_client.serving.queue import QueueFullError
 from fedmedclip.protocol.errors import FullDiskError, StorageError
-from tests.edge_client.serving.http.standin import IMAGE, asked, raw
+from tests.edge_client.serving.http.standin import IMAGE, asked, raw, until
 from tests.edge_client.serving.http.test_multipart import body_of
 
 PNG = {"Content-Type": "image/png"}
@@ -164,7 +164,8 @@ def test_what_the_queue_does_not_take_may_come_again(door, queue, error, words):
 def test_a_client_that_hangs_up_in_the_middle_of_an_upload_leaves_no_file(door, queue):
     with socket.create_connection(("127.0.0.1", door.port)) as connection:
         connection.sendall(
-            b"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n" + bytes(500_000)
+            b"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n"
+            + bytes(500_000)
         )
         until(lambda: any(queue.folder.iterdir()))
     until(lambda: not any(queue.folder.iterdir()))
@@ -181,10 +182,3 @@ def test_who_hangs_up_while_it_waits_is_answered_all_the_same(door, queue):
     until(lambda: queue.waiters[identity][0].cancelled())
     queue.settle(identity)
     assert asked(door, "GET", f"/v1/answers/{identity}")[0] == 200
-
-
-def until(holds, seconds=5.0):
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
