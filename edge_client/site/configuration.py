@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from fedmedclip.edge_client.heads.assurance import AssuranceSettings
 from fedmedclip.edge_client.images.readers.settings import ReaderSettings
 from fedmedclip.edge_client.learning.floors import DEFAULT_FLOORS, LEAST_TO_TRAIN, Floors
 from fedmedclip.protocol.codecs import require_delta_codec
@@ -115,6 +116,10 @@ class SitePrivacy(PrivacySettings, frozen=True, forbid_unknown_fields=True):
         return Floors(self.least_images_per_class, self.least_images)
 
 
+class AnswerSettings(AssuranceSettings, frozen=True, forbid_unknown_fields=True):
+    """The table `[answers]`: how the heads file says how far its answers are to be relied on."""
+
+
 class SiteConfiguration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole file."""
 
@@ -122,5 +127,6 @@ class SiteConfiguration(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     split: SplitSettings = SplitSettings()
     images: ImageSettings = ImageSettings()
     privacy: SitePrivacy = SitePrivacy()
+    answers: AnswerSettings = AnswerSettings()
     resources: ResourceSettings = ResourceSettings()
     broker: LinkSettings = LinkSettings()
