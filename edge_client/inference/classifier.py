@@ -20,6 +20,8 @@ from fedmedclip.edge_client.features.encoder import Encoder
 from fedmedclip.edge_client.features.extraction import SkippedImage
 from fedmedclip.edge_client.features.new_prompts import open_with_prompts
 from fedmedclip.edge_client.features.opening import open_with_encoder
+from fedmedclip.edge_client.features.provider_choice import open_encoder
+from fedmedclip.edge_client.features.providers import PROCESSOR_ALONE
 from fedmedclip.edge_client.heads.assurance import ANSWERED, Outcome
 from fedmedclip.edge_client.heads.heads_file import Heads, load_trusted_heads
 from fedmedclip.edge_client.images.dataset import list_images
@@ -107,6 +109,11 @@ class Classifier:
     def classify(self, embeddings: npt.NDArray[np.float32]) -> list[Classification]:
         """Return what the heads say of embeddings, float32 (N, D): `predict`, when the encoder has run."""
         return list(classifications(answers_to(self.heads, self.bundle, embeddings), self.class_names))
+
+    @property
+    def provider(self) -> str:
+        """The execution provider that computes the embeddings."""
+        return self._encoder.provider
 
     def predict(self, images: Images, *, skip_unreadable: bool = False) -> list[Prediction]:
         """Classify images, in the order given; those of a folder in the order of their names.
@@ -200,6 +207,7 @@ def load(
     prompts: str | Path | None = None,
     threads: int | None = None,
     once: bool = False,
+    providers: Sequence[str] = PROCESSOR_ALONE,
     keys: Sequence[str] = (),
     insecure: bool = False,
 ) -> Classifier:
@@ -209,19 +217,25 @@ def load(
     the bundle has a text tower. `threads` defaults to the cores that this process may use; `once` is the
     quickest way to one image alone, whose embedding may then differ in its last bits. PyTorch is not needed.
 
+    `providers` are ONNX Runtime's execution providers in the order in which they are wanted, with options as
+    in `["OpenVINOExecutionProvider:device_type=GPU"]`: the first that is installed and passes the bundle's
+    self-test is used, and the processor where none does.
+
     Bundle and heads have to be signed by a key that this user trusts (`fedmedclip trust`), or by one of
     `keys`, 64 hexadecimal digits or files with them; `insecure` takes them as they are.
 
     Raises BundleError and HeadError for files that are missing, damaged, not trusted or of another bundle,
-    and InvalidInputError for prompts that cannot be used, or heads and prompts together.
+    and InvalidInputError for an unknown provider, prompts that cannot be used, or heads and prompts together.
     """
     heads_file = None if heads is None else Path(heads)
     trusted = trust_of_user(keys, insecure=insecure)
     if prompts is None:
-        opened, encoder = open_with_encoder(Path(bundle), threads, trusted, together=once)
+        opened, encoder = open_with_encoder(
+            Path(bundle), threads, trusted, together=once, providers=providers
+        )
     else:
         opened = open_with_prompts(Path(bundle), Path(prompts), heads_file, threads, trusted)
-        encoder = Encoder(opened, threads, together=once)
+        encoder = open_encoder(opened, threads, providers, together=once)
     try:
         found = None if heads_file is None else load_trusted_heads(heads_file, opened, trusted)
         prompts_file = None if prompts is None else Path(prompts)

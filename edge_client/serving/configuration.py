@@ -5,7 +5,10 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from fedmedclip.edge_client.features.providers import PROCESSOR_ALONE
 from fedmedclip.edge_client.images.readers.settings import ReaderSettings
+from fedmedclip.edge_client.serving.folder.settings import FolderSettings
+from fedmedclip.edge_client.serving.http.settings import HttpSettings
 from fedmedclip.protocol.configuration.annotations import BundleFolder, NewFile, NewFolder
 
 
@@ -29,11 +32,13 @@ class ServeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class ResourceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The table `[resources]`: what this box gives to the work.
 
-    `threads` is by default one per core. An image that takes longer than `longest_seconds` ends the process,
+    `threads` is by default one per core. `providers` are ONNX Runtime's, in the order in which they are wanted,
+    as in `site.toml`. An image that takes longer than `longest_seconds` ends the process,
     which begins anew without it.
     """
 
     threads: Annotated[int, Meta(ge=1, le=256)] | None = None
+    providers: Annotated[list[str], Meta(min_length=1, max_length=16)] = list(PROCESSOR_ALONE)
     longest_seconds: Annotated[int, Meta(ge=5, le=86400)] = 120
 
 
@@ -43,3 +48,5 @@ class ServeConfiguration(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     serve: ServeSettings
     resources: ResourceSettings = ResourceSettings()
     images: ReaderSettings = ReaderSettings()
+    http: HttpSettings | None = None
+    folder: FolderSettings | None = None

@@ -121,14 +121,14 @@ def test_a_fault_of_an_outlet_costs_its_delivery_and_says_nothing_of_a_header(bo
 
 def test_a_file_at_which_the_encoder_fails_is_put_aside_at_last(box, tmp_path, monkeypatch, caplog):
     failures = iter([MemoryError("out of memory")] * MOST_ATTEMPTS)
-    encode = type(box.active.classifier()).embed
+    encode = type(box.active.classifier()).encode
 
     def failing(self, pixels):
         for failure in failures:
             raise failure
         return encode(self, pixels)
 
-    monkeypatch.setattr(type(box.active.classifier()), "embed", failing)
+    monkeypatch.setattr(type(box.active.classifier()), "encode", failing)
     first = box.ask(png(tmp_path / "a.png", 1), "a")
     box.start()
     assert "MemoryError" in first.result(SOON).results[0].reason
