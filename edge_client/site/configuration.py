@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from fedmedclip.edge_client.features.providers import PROCESSOR_ALONE, parse_provider
+from fedmedclip.edge_client.features.providers import PROCESSOR_ALONE, ProviderNames, parse_provider
 from fedmedclip.edge_client.heads.assurance import AssuranceSettings
 from fedmedclip.edge_client.images.readers.settings import ReaderSettings
 from fedmedclip.edge_client.learning.floors import DEFAULT_FLOORS, LEAST_TO_TRAIN, Floors
@@ -23,7 +23,6 @@ from fedmedclip.protocol.link.settings import LinkSettings
 from fedmedclip.protocol.privacy import PrivacySettings
 from fedmedclip.protocol.topics import check_name
 
-ProviderName = Annotated[str, Meta(min_length=1, max_length=1000)]
 Share = Annotated[float, Meta(ge=0, lt=1)]
 
 
@@ -104,7 +103,7 @@ class ResourceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     threads: Annotated[int, Meta(ge=1, le=256)] = 1
     feature_batch: Annotated[int, Meta(ge=1, le=1024)] = 16
-    providers: Annotated[tuple[ProviderName, ...], Meta(max_length=16)] = PROCESSOR_ALONE
+    providers: ProviderNames = PROCESSOR_ALONE
 
     def __post_init__(self) -> None:
         for name in self.providers:
