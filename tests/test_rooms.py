@@ -133,6 +133,8 @@ def test_torch_and_extras_stay_where_they_belong(room):
             extras = {"onnx"}
         if relative.startswith("edge_client/images/readers/dicom"):
             extras = {"pydicom"}
+        if relative == "edge_client/serving/folder/events.py":
+            extras = {"watchfiles"}
         if relative == "edge_client/privacy/accounting.py":
             extras = {"dp_accounting"}
         if relative.startswith("edge_client/serving/http/"):
