@@ -22,7 +22,6 @@ _BACKLOG = 128
 _GRACE_SECONDS = 10.0
 """For which requests in hand may go on waiting for their answers when the door is closed."""
 _LAST_SECONDS = 5
-# What it logs beside errors are connections and malformed requests, which a stranger can make at will.
 _LIBRARY_LOG = logging.getLogger("uvicorn.error")
 
 
