@@ -19,7 +19,7 @@ GET = b"GET /v1/health HTTP/1.1\r\nHost: localhost\r\n\r\n"
     "begun", [b"", b"GET / HTTP/1.1\r\nHost: loc", b"\r\n", GET + b"GET / HT", GET + b"\r\n"]
 )
 def test_a_header_that_does_not_come_ends_the_connection(door, monkeypatch, begun):
-    monkeypatch.setattr(connections, "HEADER_SECONDS", 0.1)
+    monkeypatch.setattr(connections, "HEADER_SECONDS", 0.3)
     with socket.create_connection(("127.0.0.1", door.port), timeout=5) as connection:
         connection.sendall(begun[: len(GET)])
         if begun.startswith(GET):
