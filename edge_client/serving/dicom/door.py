@@ -50,7 +50,7 @@ class DicomDoor:
         return f"DICOM {settings.ae_title.strip()} on {host}:{self.port}{tls}, for {who}"
 
 
-def outlets(settings: DicomSettings) -> list[Outlet]:
+def dicom_outlets(settings: DicomSettings) -> list[Outlet]:
     """Return the ways that reports go. Raises InvalidInputError for TLS files that cannot be used."""
     instances = Instances(settings.secondary_capture)
     found: list[Outlet] = []
