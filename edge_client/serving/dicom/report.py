@@ -14,7 +14,7 @@ from pydicom.dataset import Dataset
 from fedmedclip.edge_client.serving.answer import NOTICE, Answer, Result
 from fedmedclip.edge_client.serving.dicom import quiet as quiet
 from fedmedclip.edge_client.serving.dicom.identifiers import answered_at, device_uid, uid_of
-from fedmedclip.edge_client.serving.dicom.source import CHARACTER_SET
+from fedmedclip.edge_client.serving.dicom.source import CHARACTER_SET, evidence_of, take_over
 from fedmedclip.edge_client.serving.dicom.wording import words_of
 
 # The private coding scheme of class names and of what DICOM has no code for.
@@ -51,7 +51,7 @@ def write_report(source: Dataset, answer: Answer) -> bytes | None:
     )
     moment = answered_at(answer)
     report = sr.ComprehensiveSR(
-        evidence=[source],
+        evidence=[evidence_of(source)],
         content=content,
         series_instance_uid=uid_of(answer, "report series"),
         series_number=SERIES_NUMBER,
@@ -67,14 +67,12 @@ def write_report(source: Dataset, answer: Answer) -> bytes | None:
         content_time=moment.time(),
         specific_character_set=CHARACTER_SET,
     )
+    take_over(source, report)
     report.InstanceCreationDate = report.ContentDate
     report.InstanceCreationTime = report.ContentTime
     report.CodingSchemeIdentificationSequence = [_scheme()]
     for equipment in report.get("ContributingEquipmentSequence", []):
         equipment.ContributionDateTime = moment
-    if timezone := source.get("TimezoneOffsetFromUTC"):
-        # The source's times are copied; ours are of the same clock as far as anybody knows.
-        report.TimezoneOffsetFromUTC = timezone
     with io.BytesIO() as file:
         report.save_as(file, enforce_file_format=True)
         return file.getvalue()

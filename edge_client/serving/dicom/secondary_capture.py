@@ -12,7 +12,7 @@ from fedmedclip.edge_client.serving.answer import Answer, Explanation
 from fedmedclip.edge_client.serving.dicom import quiet as quiet
 from fedmedclip.edge_client.serving.dicom.identifiers import answered_at, uid_of
 from fedmedclip.edge_client.serving.dicom.report import MANUFACTURER, SERIES_NUMBER
-from fedmedclip.edge_client.serving.dicom.source import CHARACTER_SET
+from fedmedclip.edge_client.serving.dicom.source import take_over
 from fedmedclip.edge_client.serving.dicom.wording import words_of
 
 _SHORTEST_SIDE, _LONGEST_SIDE = 448, 1024
@@ -48,9 +48,8 @@ def write_secondary_capture(source: Dataset, answer: Answer, pixels: npt.NDArray
 def _data_set(source: Dataset, answer: Answer) -> Dataset:
     """All but the pixels: the modules of the Secondary Capture Image IOD (PS3.3 A.8.1)."""
     captured = Dataset()
-    captured.update(source)
+    take_over(source, captured)
     moment = answered_at(answer)
-    captured.SpecificCharacterSet = CHARACTER_SET
     captured.SOPClassUID = SecondaryCaptureImageStorage
     captured.SOPInstanceUID = uid_of(answer, "secondary capture")
     captured.SeriesInstanceUID = uid_of(answer, "secondary capture series")

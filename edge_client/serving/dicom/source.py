@@ -73,6 +73,28 @@ def read_source(content: Path) -> Dataset:
     return source
 
 
+def take_over(source: Dataset, target: Dataset) -> None:
+    """Give patient and study of a source to what is made of it, with the character set that they are in."""
+    target.SpecificCharacterSet = CHARACTER_SET
+    target.StudyInstanceUID = source.StudyInstanceUID
+    for keyword in (*_REQUIRED, *_OPTIONAL):
+        if keyword in source:
+            setattr(target, keyword, source[keyword].value)
+
+
+def evidence_of(source: Dataset) -> Dataset:
+    """Return the image as what is reported on, without its patient.
+
+    highdicom judges names, in warnings that quote them, and refuses some.
+    """
+    evidence = Dataset()
+    for keyword in _IDENTITY:
+        setattr(evidence, keyword, source[keyword].value)
+    for keyword in _REQUIRED:
+        setattr(evidence, keyword, None)
+    return evidence
+
+
 def _text(header: Dataset, keyword: str) -> str:
     try:
         value = header.get(keyword)
