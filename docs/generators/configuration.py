@@ -16,6 +16,7 @@ from fedmedclip.aggregator.configuration import AggregatorConfiguration
 from fedmedclip.aggregator.enrolment.folder import FederationSettings
 from fedmedclip.aggregator.enrolment.settings import FoundingFile
 from fedmedclip.edge_client.learning import settings as training
+from fedmedclip.edge_client.serving.configuration import ServeConfiguration
 from fedmedclip.edge_client.site.configuration import SiteConfiguration
 from fedmedclip.protocol.link.settings import LinkSettings
 
@@ -24,6 +25,7 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "deploy"
 FILES: Mapping[str, type[msgspec.Struct]] = {
     "aggregator.toml": AggregatorConfiguration,
     "site.toml": SiteConfiguration,
+    "serve.toml": ServeConfiguration,
 }
 # Without tables: what each setting means stands in the structure's docstring.
 FLAT_FILES: Mapping[str, type[msgspec.Struct]] = {

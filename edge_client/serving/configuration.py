@@ -5,7 +5,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from fedmedclip.edge_client.features.providers import PROCESSOR_ALONE
+from fedmedclip.edge_client.features.providers import PROCESSOR_ALONE, ProviderNames, parse_provider
 from fedmedclip.edge_client.images.readers.settings import ReaderSettings
 from fedmedclip.edge_client.serving.dicom.settings import DicomSettings
 from fedmedclip.edge_client.serving.folder.settings import FolderSettings
@@ -35,12 +35,16 @@ class ResourceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `threads` is by default one per core. `providers` are ONNX Runtime's, in the order in which they are wanted,
     as in `site.toml`. An image that takes longer than `longest_seconds` ends the process,
-    which begins anew without it.
+    which begins anew without it. Raises InvalidInputError for what is no provider.
     """
 
     threads: Annotated[int, Meta(ge=1, le=256)] | None = None
-    providers: Annotated[list[str], Meta(min_length=1, max_length=16)] = list(PROCESSOR_ALONE)
+    providers: ProviderNames = PROCESSOR_ALONE
     longest_seconds: Annotated[int, Meta(ge=5, le=86400)] = 120
+
+    def __post_init__(self) -> None:
+        for name in self.providers:
+            parse_provider(name)
 
 
 class ServeConfiguration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
