@@ -67,7 +67,7 @@ def test_what_is_there_and_what_comes_is_taken_once_and_stays(queue, watched):
     assert list((queue.state / "incoming").iterdir()) == []
 
 
-def test_names_that_are_no_images_links_and_odd_files_are_left_alone(queue, watched, tmp_path):
+def test_names_that_are_no_images_links_and_odd_files_are_left_alone(queue, watched, tmp_path, monkeypatch):
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "secret.png").write_bytes(PNG)
@@ -79,7 +79,7 @@ def test_names_that_are_no_images_links_and_odd_files_are_left_alone(queue, watc
     os.mkfifo(watched / "pipe.png")
     (watched / "folder.png").mkdir()
     with socket.socket(socket.AF_UNIX) as unix:
-        os.chdir(watched)
+        monkeypatch.chdir(watched)
         unix.bind("socket.png")
         with running(queue, watched):
             (watched / "good.png").write_bytes(PNG)

@@ -166,7 +166,7 @@ class KilledError(Exception):
     """Stands for a SIGKILL: what was done is done, what follows is not."""
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_row_is_there_exactly_once_wherever_a_kill_falls(tmp_path_factory, data):
     folder = tmp_path_factory.mktemp("rows")
