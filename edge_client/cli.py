@@ -15,6 +15,7 @@ from fedmedclip.edge_client.options import (
     KeyOption,
     OutputCallback,
     PromptsOption,
+    ProvidersOption,
     StrictOption,
     ThreadsOption,
     WindowOption,
@@ -62,6 +63,7 @@ def predict_command(
             "OUTPUT.provenance.json; in a line of # before its header; or nowhere. Each line of jsonl has it."
         ),
     ] = ProvenancePlace.BESIDE,
+    provider: ProvidersOption = None,
     key: KeyOption = None,
     insecure: InsecureOption = False,
 ) -> None:
@@ -83,6 +85,7 @@ def predict_command(
         provenance.value,
         keys=key or (),
         insecure=insecure,
+        providers=provider or (),
     )
 
 

@@ -66,6 +66,15 @@ SigningKeyOption = Annotated[
         show_default=False,
     ),
 ]
+ProvidersOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--provider",
+        help="What encodes, by ONNX Runtime's name such as OpenVINOExecutionProvider, with options as in "
+        "NAME:OPTION=VALUE; may be given several times, the first that works is used. Default: CPU.",
+        show_default=False,
+    ),
+]
 ThreadsOption = Annotated[int | None, typer.Option(min=1, help="Threads; by default one per core.")]
 FramesOption = Annotated[
     Frames,

@@ -137,6 +137,8 @@ def test_torch_and_extras_stay_where_they_belong(room):
             extras = {"watchfiles"}
         if relative == "edge_client/privacy/accounting.py":
             extras = {"dp_accounting"}
+        if relative.startswith("edge_client/serving/http/"):
+            extras = {"h11", "prometheus_client", "starlette", "uvicorn"}
         if relative == "edge_client/features/text_encoder.py":
             extras = {"ftfy", "tokenizers"}
         used = {top_level(name) for name, at_run_time in imported_modules(path) if at_run_time}

@@ -7,7 +7,8 @@ from fedmedclip.edge_client.doctor.clock import clock
 from fedmedclip.edge_client.doctor.finding import Finding, bad
 from fedmedclip.edge_client.doctor.machine import disk, memory, processor, secrets
 from fedmedclip.edge_client.doctor.training import folder_of, training
-from fedmedclip.edge_client.doctor.work import features, images, self_test, speed, split
+from fedmedclip.edge_client.doctor.work import features, images, providers, self_test, speed, split
+from fedmedclip.edge_client.features.providers import PROCESSOR_ALONE
 from fedmedclip.edge_client.images.split import SPLIT_FILE
 from fedmedclip.edge_client.site.configuration import SiteConfiguration
 from fedmedclip.edge_client.site.group_key import GROUP_KEY
@@ -50,7 +51,9 @@ def examine(
         follower = roster_follower(configuration_file, site)
         roster = None if follower is None else follower.roster
         trust_of_site(site.aggregator_key, roster, insecure=site.insecure).require_bundle(bundle)
-    threads = None if configuration is None else configuration.resources.threads
+    resources = None if configuration is None else configuration.resources
+    threads = None if resources is None else resources.threads
+    wanted = PROCESSOR_ALONE if resources is None else resources.providers
     state = Path.cwd()
     if configuration is not None and configuration_file is not None:
         state = beside(configuration_file, configuration.site.state)
@@ -59,10 +62,11 @@ def examine(
         memory(_encoder_bytes(bundle), training=configuration is not None),
         disk(state),
         clock([path for path in (bundle_folder and bundle_folder / MANIFEST, state) if path]),
-        speed(bundle, threads),
+        providers(wanted),
+        speed(bundle, threads, wanted),
     ]
     if bundle is not None:
-        findings.append(self_test(bundle, threads))
+        findings.append(self_test(bundle, threads, wanted))
         if configuration is not None and configuration_file is not None:
             findings += _site(configuration, configuration_file, bundle, state, data_fault, with_broker)
     return findings

@@ -3,13 +3,21 @@
 import sqlite3
 import time
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 
 from fedmedclip.edge_client.doctor.finding import Finding, bad, good, note
-from fedmedclip.edge_client.features.encoder import Encoder
+from fedmedclip.edge_client.features.provider_choice import open_encoder
+from fedmedclip.edge_client.features.providers import (
+    PROCESSOR,
+    PROCESSOR_ALONE,
+    available_providers,
+    runtime_versions,
+    wanted_providers,
+)
 from fedmedclip.edge_client.features.self_test import run_self_test
 from fedmedclip.edge_client.images.dataset import load_dataset
 from fedmedclip.edge_client.images.opening import UnreadableImageError, read_identified
@@ -26,8 +34,23 @@ _VIT_B_32_GIGAFLOPS = 8.8
 _MATRIX = 512
 
 
-def speed(bundle: Bundle | None, threads: int | None) -> Finding:
-    """Measure for about a second: the bundle's encoder, or without a bundle a matrix product."""
+def providers(names: Sequence[str] = PROCESSOR_ALONE) -> Finding:
+    """Say what ONNX Runtime can compute with on this machine, and whether what is wanted is there.
+
+    Raises InvalidInputError for a name that ONNX Runtime does not know.
+    """
+    available = available_providers()
+    words = f"{runtime_versions()}: {', '.join(available)}"
+    if absent := [wanted.name for wanted in wanted_providers(names) if wanted.name not in available]:
+        return note("providers", words, f"install a build of ONNX Runtime that has {', '.join(absent)}")
+    return good("providers", words)
+
+
+def speed(bundle: Bundle | None, threads: int | None, names: Sequence[str] = PROCESSOR_ALONE) -> Finding:
+    """Measure for about a second: the bundle's encoder, or without a bundle a matrix product.
+
+    `names` are the wanted execution providers.
+    """
     if bundle is None:
         rate = _gigaflops() / _VIT_B_32_GIGAFLOPS
         return note("speed", f"about {rate:.1f} images/s of a ViT-B/32 in fp32, by a matrix product alone")
@@ -35,20 +58,21 @@ def speed(bundle: Bundle | None, threads: int | None) -> Finding:
     shape = (4, preprocessing.height, preprocessing.width, 3)
     images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     done = 0
-    with Encoder(bundle, threads) as encoder:
+    with open_encoder(bundle, threads, names) as encoder:
         encoder.encode(images)
         started = time.perf_counter()
         while (seconds := time.perf_counter() - started) < _SECONDS:
             encoder.encode(images)
             done += len(images)
     rate = done / seconds
-    words = f"{rate:.1f} images/s; 1,000 images take {1000 / rate / 60:.1f} minutes, once"
+    on = "" if encoder.provider == PROCESSOR.name else f" on {encoder.provider}"
+    words = f"{rate:.1f} images/s{on}; 1,000 images take {1000 / rate / 60:.1f} minutes, once"
     return good("speed", words) if rate >= 1 else note("speed", words, "ask for a smaller model, or int8")
 
 
-def self_test(bundle: Bundle, threads: int | None) -> Finding:
-    """Compare with what the exporting machine computed."""
-    agreement = run_self_test(bundle, threads)
+def self_test(bundle: Bundle, threads: int | None, names: Sequence[str] = PROCESSOR_ALONE) -> Finding:
+    """Compare with what the exporting machine computed, on the first of the providers that can be used."""
+    agreement = run_self_test(bundle, threads, names)
     if agreement is None:
         return note("self-test", "the bundle has none; it was exported by an older version")
     words = agreement.words()

@@ -1,4 +1,4 @@
-"""The frozen image encoder of a bundle, run by ONNX Runtime on the processor."""
+"""The frozen image encoder of a bundle, run by ONNX Runtime, usually on the processor."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,6 +11,7 @@ import onnxruntime
 
 from fedmedclip.edge_client.cores import available_cores
 from fedmedclip.edge_client.features.heap import return_freed_memory
+from fedmedclip.edge_client.features.providers import PROCESSOR, Provider
 from fedmedclip.protocol.bundle.bundle import Bundle, Manifest
 from fedmedclip.protocol.errors import BundleError
 from fedmedclip.protocol.paths import onnx_fault
@@ -37,7 +38,14 @@ class Encoder:
     other, which wait for each other at every layer.
     """
 
-    def __init__(self, bundle: Bundle, threads: int | None = None, *, together: bool = False) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        threads: int | None = None,
+        *,
+        together: bool = False,
+        provider: Provider = PROCESSOR,
+    ) -> None:
         """Load the bundle's image encoder; `threads` defaults to the cores that this process may use.
 
         With `together`, all threads work on each image, and the weights stay as they lie in the file instead
@@ -45,15 +53,20 @@ class Encoder:
         may differ from the usual one in the last bits. Where 8-bit layers would make more of that difference,
         the weights are laid out anew all the same.
 
-        Raises BundleError when the ONNX file cannot be used or is not what the manifest says.
+        On another `provider` images go through together, as it shares out the work itself. It is taken as it
+        is: `provider_choice.open_encoder` tests it before.
+
+        Raises BundleError when the ONNX file cannot be used, there or at all, or is not what the manifest
+        says.
         """
+        self.provider = provider.name
         self._path = bundle.image_encoder
         preprocessing = bundle.manifest.preprocessing
         self._image_shape = (preprocessing.height, preprocessing.width, 3)
         self._embedding_size = bundle.manifest.embedding_size
         self._one_by_one = bundle.manifest.precision == "int8"
         threads = threads or available_cores()
-        self._workers = 1 if together else threads
+        self._workers = 1 if together or provider.name != PROCESSOR.name else threads
         self._pool = ThreadPoolExecutor(self._workers, "encoder") if self._workers > 1 else None
         extended = is_transformer(bundle.manifest)
         self._session: Any = open_session(
@@ -61,6 +74,7 @@ class Encoder:
             threads // self._workers,
             extended_only=extended,
             once=together and not _has_float_products_inside(bundle.manifest),
+            provider=provider,
         )
         self._check_interface()
 
@@ -132,8 +146,15 @@ class Encoder:
             )
 
 
-def open_session(path: Path, threads: int | None, *, extended_only: bool = False, once: bool = False) -> Any:
-    """Return an ONNX Runtime session on the processor; raise BundleError when the file cannot be used.
+def open_session(
+    path: Path,
+    threads: int | None,
+    *,
+    extended_only: bool = False,
+    once: bool = False,
+    provider: Provider = PROCESSOR,
+) -> Any:
+    """Return an ONNX Runtime session on a provider; raise BundleError when the file cannot be used there.
 
     `extended_only` leaves out the last level of optimisation, which lays convolutions out anew. `once`
     leaves the weights as they are, which opens a ViT-B/32 in half of the time (int8) or a sixth (fp32) and
@@ -143,14 +164,26 @@ def open_session(path: Path, threads: int | None, *, extended_only: bool = False
     if fault := onnx_fault(path):
         raise BundleError(f"{path} cannot be loaded: {fault}")
     try:
-        return onnxruntime.InferenceSession(
-            str(path), _session_options(threads, extended_only, once), providers=["CPUExecutionProvider"]
+        session = onnxruntime.InferenceSession(
+            str(path),
+            _session_options(threads, extended_only, once),
+            providers=[(provider.name, _provider_options(provider, threads))],
+            enable_fallback=0,
         )
     # ONNX Runtime's exceptions have no base class of their own.
     except Exception as error:
-        raise BundleError(
-            f"{path} cannot be loaded ({_first_line(error)}); export the bundle again"
-        ) from error
+        advice = "export the bundle again" if provider == PROCESSOR else f"not with {provider.name}"
+        raise BundleError(f"{path} cannot be loaded ({_first_line(error)}); {advice}") from error
+    # One whose libraries or device are missing is left out without an error.
+    if provider.name not in session.get_providers():
+        raise BundleError(f"{provider.name} cannot be started: its libraries or its device are missing")
+    return session
+
+
+def _provider_options(provider: Provider, threads: int | None) -> dict[str, str]:
+    """Return a provider's options; OpenVINO does not heed the session's number of threads."""
+    openvino = provider.name == "OpenVINOExecutionProvider"
+    return {**({"num_of_threads": str(threads or available_cores())} if openvino else {}), **provider.options}
 
 
 def _session_options(threads: int | None, extended_only: bool, once: bool) -> onnxruntime.SessionOptions:

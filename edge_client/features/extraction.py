@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedmedclip.edge_client.features.feature_store import Embedding, FeatureStore
+from fedmedclip.edge_client.features.providers import PROCESSOR_ALONE
 from fedmedclip.edge_client.images.opening import ImageIdentity, UnreadableImageError
 from fedmedclip.edge_client.images.readers.settings import DEFAULT_READING, ReaderSettings
 from fedmedclip.edge_client.images.reading import DecodedImage, decode_images, identify_images
@@ -62,12 +63,13 @@ def extract_features(
     settings: ReaderSettings = DEFAULT_READING,
     batch_size: int = 16,
     threads: int | None = None,
+    providers: Sequence[str] = PROCESSOR_ALONE,
     progress: Progress | None = None,
 ) -> FeatureExtraction:
     """Return the embeddings of images, running the encoder only for those that the store lacks.
 
     Each batch is stored before the next one runs, so that a kill costs one batch at most. The encoder is
-    loaded only when an image needs it, and released at the end. `threads` are the encoder's;
+    loaded only when an image needs it, and released at the end. `threads` and `providers` are the encoder's;
     `progress(done, total)` counts the images that have their embedding or were skipped.
 
     Raises BundleError when the encoder cannot be used and StorageError when the store cannot; what is the
@@ -97,7 +99,7 @@ def extract_features(
         settle(found)
     missing = {key: paths[positions[0]] for key, positions in waiting.items()}
     encoded = 0
-    for outcomes in _encode(missing, bundle, store, settings, batch_size, threads):
+    for outcomes in _encode(missing, bundle, store, settings, batch_size, threads, providers):
         encoded += sum(not isinstance(outcome, str) for outcome in outcomes.values())
         settle(outcomes)
 
@@ -164,6 +166,7 @@ def _encode(
     settings: ReaderSettings,
     batch_size: int,
     threads: int | None,
+    providers: Sequence[str],
 ) -> Generator[Mapping[bytes, Outcome], None, None]:
     """Yield the embeddings of images by key, each batch stored already; or why there is none."""
     with ExitStack() as opened:
@@ -174,9 +177,9 @@ def _encode(
         @cache
         def encoder() -> "Encoder":
             # Imported and loaded only now: with a full store, ONNX Runtime's memory is never taken.
-            from fedmedclip.edge_client.features.encoder import Encoder
+            from fedmedclip.edge_client.features.provider_choice import open_encoder
 
-            return opened.enter_context(Encoder(bundle, threads))
+            return opened.enter_context(open_encoder(bundle, threads, providers))
 
         def encode(batch: Sequence[DecodedImage]) -> dict[bytes, Embedding]:
             embeddings = encoder().encode(np.stack([image.pixels for image in batch]))

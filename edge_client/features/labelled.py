@@ -18,6 +18,7 @@ from fedmedclip.edge_client.features.extraction import (
     summarize_skipped,
 )
 from fedmedclip.edge_client.features.feature_store import FeatureStore
+from fedmedclip.edge_client.features.providers import PROCESSOR_ALONE
 from fedmedclip.edge_client.images.dataset import Dataset, load_dataset
 from fedmedclip.edge_client.images.grouping import (
     DEFAULT_NAMING,
@@ -143,6 +144,7 @@ def load_site_features(
     strict: bool = False,
     batch_size: int = 16,
     threads: int | None = None,
+    providers: Sequence[str] = PROCESSOR_ALONE,
     progress: Progress | None = None,
 ) -> SiteFeatures:
     """Return the features of a site's data, split as `split_file` says (see `edge_client.images.split`).
@@ -157,7 +159,7 @@ def load_site_features(
     `extract_features` does.
     """
     dataset = load_dataset(data, bundle.manifest.class_names, settings=settings, group_column=naming.column)
-    extraction = _extract(dataset, bundle, store, settings, batch_size, threads, progress)
+    extraction = _extract(dataset, bundle, store, settings, batch_size, threads, progress, providers)
     if strict:
         refuse_skipped(extraction.skipped)
     grouping = group_dataset(dataset, extraction, store, settings=settings, naming=naming, progress=progress)
@@ -266,6 +268,7 @@ def _extract(
     batch_size: int,
     threads: int | None,
     progress: Progress | None,
+    providers: Sequence[str] = PROCESSOR_ALONE,
 ) -> FeatureExtraction:
     paths = [image.path for image in dataset.images]
     return extract_features(
@@ -275,6 +278,7 @@ def _extract(
         settings=settings,
         batch_size=batch_size,
         threads=threads,
+        providers=providers,
         progress=progress,
     )
 

@@ -1,6 +1,6 @@
 """The classifier in memory: a bundle's encoder and a site's heads, opened once, asked many times. No PyTorch.
 
-path or array -> pixels as the encoder takes them -> embedding -> heads, ensemble -> Prediction
+path or array -> pixels as the encoder takes them -> embedding -> heads, ensemble, assurance -> Prediction
 """
 
 import time
@@ -20,12 +20,15 @@ from fedmedclip.edge_client.features.encoder import Encoder
 from fedmedclip.edge_client.features.extraction import SkippedImage
 from fedmedclip.edge_client.features.new_prompts import open_with_prompts
 from fedmedclip.edge_client.features.opening import open_with_encoder
-from fedmedclip.edge_client.heads.classification import answer
+from fedmedclip.edge_client.features.provider_choice import open_encoder
+from fedmedclip.edge_client.features.providers import PROCESSOR_ALONE
+from fedmedclip.edge_client.heads.assurance import ANSWERED, Outcome
 from fedmedclip.edge_client.heads.heads_file import Heads, load_trusted_heads
 from fedmedclip.edge_client.images.dataset import list_images
 from fedmedclip.edge_client.images.opening import UnreadableImageError
 from fedmedclip.edge_client.images.readers.settings import DEFAULT_READING, ReaderSettings
 from fedmedclip.edge_client.images.reading import decode_images
+from fedmedclip.edge_client.inference.answers import Classification, answers_to, classifications
 from fedmedclip.edge_client.inference.provenance import Provenance, provenance_of
 from fedmedclip.protocol.bundle.bundle import Bundle
 from fedmedclip.protocol.bundle.preprocessing import fit
@@ -49,16 +52,24 @@ class Prediction:
 
     Where the heads' site found zero-shot better on its validation split, it is zero-shot's.
 
-    `path` is None for an array. `probabilities` by class name sum to 1; `label` is the most probable class.
-    `ensemble_weight` is the private head's share in it, from 0 to 1. `milliseconds` is the image's share of
-    the time for its batch: reading, encoding, classifying.
+    `path` is None for an array. `probabilities` by class name sum to 1; `label` is the most probable class,
+    or None where `outcome` is "unlike the training images": then there is no answer, and the probabilities
+    are for research only. `ensemble_weight` is the private head's share in them, from 0 to 1. `milliseconds`
+    is the image's share of the time for its batch: reading, encoding, classifying.
+
+    Heads that carry an assurance give the others too. `prediction_set` are the classes that cannot be ruled
+    out at `Classifier.level`; `distance` is how far the image lies from what was seen, in units of the
+    largest distance that is answered. Without one each image is answered, and both are None.
     """
 
     path: str | None
-    label: str
+    label: str | None
     probabilities: dict[str, float]
     ensemble_weight: float
     milliseconds: float
+    outcome: Outcome = ANSWERED
+    prediction_set: tuple[str, ...] | None = None
+    distance: float | None = None
 
 
 class Classifier:
@@ -81,6 +92,29 @@ class Classifier:
         """The classes, in the order of the probabilities."""
         return tuple(self.bundle.manifest.class_names)
 
+    @property
+    def level(self) -> float | None:
+        """How often prediction sets hold the true class; None where the heads carry no assurance."""
+        if self.heads is None or self.heads.assurance is None:
+            return None
+        return self.heads.assurance.metadata.level
+
+    def encode(self, pixels: Pixels) -> npt.NDArray[np.float32]:
+        """Return the embeddings, float32 (N, D), of images as the encoder takes them.
+
+        `pixels` uint8 (N, height, width, 3), as `protocol.bundle.preprocessing.fit` makes them.
+        """
+        return self._encoder.encode(pixels)
+
+    def classify(self, embeddings: npt.NDArray[np.float32]) -> list[Classification]:
+        """Return what the heads say of embeddings, float32 (N, D): `predict`, when the encoder has run."""
+        return list(classifications(answers_to(self.heads, self.bundle, embeddings), self.class_names))
+
+    @property
+    def provider(self) -> str:
+        """The execution provider that computes the embeddings."""
+        return self._encoder.provider
+
     def predict(self, images: Images, *, skip_unreadable: bool = False) -> list[Prediction]:
         """Classify images, in the order given; those of a folder in the order of their names.
 
@@ -96,7 +130,7 @@ class Classifier:
         Raises what `predict` does.
         """
         with closing(self._ready(images, skip_unreadable)) as ready:
-            parts = [self._encode(batch) for batch in _batches(ready)]
+            parts = [self.encode(_stacked(batch)) for batch in _batches(ready)]
         return np.concatenate([np.empty((0, self.bundle.manifest.embedding_size), np.float32), *parts])
 
     def predict_files(
@@ -124,23 +158,12 @@ class Classifier:
     def _predictions(self, ready: Iterable["_Ready"]) -> Iterator[Prediction]:
         started = time.perf_counter()
         for batch in _batches(ready):
-            answers = list(self._answers(self._encode(batch)))
+            answers = self.classify(self.encode(_stacked(batch)))
             now = time.perf_counter()
             milliseconds = round((now - started) * 1000 / len(batch), 3)
             started = now
             for image, found in zip(batch, answers, strict=True):
-                yield Prediction(image.path, *found, milliseconds)
-
-    def _encode(self, batch: Sequence["_Ready"]) -> npt.NDArray[np.float32]:
-        return self._encoder.encode(np.stack([image.pixels for image in batch]))
-
-    def _answers(self, embeddings: npt.NDArray[np.float32]) -> Iterator[tuple[str, dict[str, float], float]]:
-        """Yield label, probabilities and the private head's share for each embedding, float32 (N, D)."""
-        probabilities, weights = answer(self.heads, self.bundle, embeddings)
-        names = self.class_names
-        for row, weight in zip(probabilities, weights, strict=True):
-            by_class = {name: round(float(value), 6) for name, value in zip(names, row, strict=True)}
-            yield names[int(row.argmax())], by_class, round(float(weight), 6)
+                yield Prediction(image.path, **vars(found), milliseconds=milliseconds)
 
     def _ready(self, images: Images, skip_unreadable: bool) -> Generator["_Ready", None, None]:
         skipped: list[SkippedImage] | None = [] if skip_unreadable else None
@@ -184,6 +207,7 @@ def load(
     prompts: str | Path | None = None,
     threads: int | None = None,
     once: bool = False,
+    providers: Sequence[str] = PROCESSOR_ALONE,
     keys: Sequence[str] = (),
     insecure: bool = False,
 ) -> Classifier:
@@ -193,19 +217,25 @@ def load(
     the bundle has a text tower. `threads` defaults to the cores that this process may use; `once` is the
     quickest way to one image alone, whose embedding may then differ in its last bits. PyTorch is not needed.
 
+    `providers` are ONNX Runtime's execution providers in the order in which they are wanted, with options as
+    in `["OpenVINOExecutionProvider:device_type=GPU"]`: the first that is installed and passes the bundle's
+    self-test is used, and the processor where none does.
+
     Bundle and heads have to be signed by a key that this user trusts (`fedmedclip trust`), or by one of
     `keys`, 64 hexadecimal digits or files with them; `insecure` takes them as they are.
 
     Raises BundleError and HeadError for files that are missing, damaged, not trusted or of another bundle,
-    and InvalidInputError for prompts that cannot be used, or heads and prompts together.
+    and InvalidInputError for an unknown provider, prompts that cannot be used, or heads and prompts together.
     """
     heads_file = None if heads is None else Path(heads)
     trusted = trust_of_user(keys, insecure=insecure)
     if prompts is None:
-        opened, encoder = open_with_encoder(Path(bundle), threads, trusted, together=once)
+        opened, encoder = open_with_encoder(
+            Path(bundle), threads, trusted, together=once, providers=providers
+        )
     else:
         opened = open_with_prompts(Path(bundle), Path(prompts), heads_file, threads, trusted)
-        encoder = Encoder(opened, threads, together=once)
+        encoder = open_encoder(opened, threads, providers, together=once)
     try:
         found = None if heads_file is None else load_trusted_heads(heads_file, opened, trusted)
         prompts_file = None if prompts is None else Path(prompts)
@@ -220,6 +250,10 @@ def _batches(ready: Iterable[_Ready]) -> Iterator[list[_Ready]]:
     images = iter(ready)
     while batch := list(islice(images, _BATCH)):
         yield batch
+
+
+def _stacked(batch: Sequence[_Ready]) -> Pixels:
+    return np.stack([image.pixels for image in batch])
 
 
 def _pictures(array: Pixels) -> Iterator[Image.Image]:

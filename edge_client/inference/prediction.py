@@ -35,6 +35,7 @@ def run_prediction(
     provenance_place: ProvenancePlace = "beside",
     keys: Sequence[str] = (),
     insecure: bool = False,
+    providers: Sequence[str] = (),
 ) -> None:
     """Classify images and write the rows as they come; skipped images are listed on standard error.
 
@@ -42,7 +43,8 @@ def run_prediction(
     of JSON; of CSV it stands in a file beside `output`, or in a line before the header, and for what goes to
     no file on standard error; "none" leaves it out.
 
-    `keys` and `insecure` as for `load`.
+    `keys`, `insecure` and `providers` as for `load`; where any is named, the one used is said on standard
+    error.
 
     Raises InvalidInputError when nothing matches, no image at all could be read, or with `strict` any cannot.
     """
@@ -56,9 +58,12 @@ def run_prediction(
             prompts=prompts_file,
             threads=threads,
             once=len(images) == 1,
+            providers=providers,
             keys=keys,
             insecure=insecure,
         ) as classifier:
+            if providers:
+                print(f"{classifier.provider} encodes the images", file=sys.stderr)
             provenance, class_names = classifier.provenance, classifier.class_names
             if classifier.heads is not None and classifier.heads.lack_private_head:
                 print(f"{visible(heads_file)}: {NO_PRIVATE_HEAD}", file=sys.stderr)

@@ -22,6 +22,8 @@ from fedmedclip.protocol.visible import visible
 
 log = logging.getLogger("fedmedclip.serve")
 
+_LOOKS_AT_WHAT_WAS_REFUSED = 10
+
 
 class ActiveClassifier:
     """Follows the heads file at `path`; without one, zero-shot answers.
@@ -39,7 +41,8 @@ class ActiveClassifier:
         self._trust = trust
         self._changed = Condition()
         self._classifier: Classifier | None = None
-        self._seen: object = None
+        self._seen: object = ()
+        self._looks = 0
         self._ended = False
         self.fault = ""
         self.taken_up = 0
@@ -51,7 +54,12 @@ class ActiveClassifier:
 
     def refresh(self) -> None:
         """Take up heads that changed since the last look. Cheap where they did not."""
-        if self._path is None or (seen := _look(self._path)) == self._seen:
+        if self._path is None:
+            return
+        seen = _look(self._path)
+        self._looks += 1
+        # What was refused is looked at again: its key may be trusted by now.
+        if seen == self._seen and not (self.fault and self._looks % _LOOKS_AT_WHAT_WAS_REFUSED == 0):
             return
         try:
             heads = load_trusted_heads(self._path, self._bundle, self._trust())
@@ -60,10 +68,10 @@ class ActiveClassifier:
                 # It was replaced while it was read: the next look takes the new one.
                 return
         except (FedMedClipError, OSError) as error:
-            self._seen = seen
-            self.fault = str(error)
-            goes_on = "the heads before go on answering" if self._classifier else "nobody is answered yet"
-            log.warning("%s; %s", error, goes_on)
+            if (seen, str(error)) != (self._seen, self.fault):
+                goes_on = "the heads before go on answering" if self._classifier else "nobody is answered yet"
+                log.warning("%s; %s", error, goes_on)
+            self._seen, self.fault = seen, str(error)
             return
         self._seen = seen
         with self._changed:

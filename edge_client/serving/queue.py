@@ -84,6 +84,11 @@ class DurableQueue:
 
     # For the doors
 
+    @property
+    def incoming(self) -> Path:
+        """The folder, on the queue's own disk, in which doors write files that they hand over."""
+        return self.spool.incoming
+
     def accept(self, arrival: Arrival) -> "Future[Accepted]":
         """Take in what came; it is on disk when the future has its result, and may be acknowledged.
 

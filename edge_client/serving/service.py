@@ -8,12 +8,11 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from fedmedclip.edge_client.cores import available_cores
-from fedmedclip.edge_client.features.encoder import Encoder
+from fedmedclip.edge_client.features.provider_choice import open_encoder
 from fedmedclip.edge_client.features.self_test import require_self_test_once
 from fedmedclip.edge_client.inference.provenance import provenance_of
 from fedmedclip.edge_client.serving.active import ActiveClassifier
@@ -21,13 +20,13 @@ from fedmedclip.edge_client.serving.answer import NOTICE, Answer, Result
 from fedmedclip.edge_client.serving.arrival import Arrival
 from fedmedclip.edge_client.serving.configuration import ServeConfiguration
 from fedmedclip.edge_client.serving.courier import Courier
-from fedmedclip.edge_client.serving.door import Door
+from fedmedclip.edge_client.serving.doors import make_doors, make_outlets
 from fedmedclip.edge_client.serving.figures import Figures
-from fedmedclip.edge_client.serving.outlet import Outlet
+from fedmedclip.edge_client.serving.parts import Parts
 from fedmedclip.edge_client.serving.queue import DurableQueue
 from fedmedclip.edge_client.serving.watchdog import Watchdog
 from fedmedclip.edge_client.serving.worker import Worker
-from fedmedclip.protocol.bundle.bundle import Bundle, open_bundle
+from fedmedclip.protocol.bundle.bundle import open_bundle
 from fedmedclip.protocol.configuration import beside, read_configuration, require_paths
 from fedmedclip.protocol.errors import FedMedClipError, InvalidInputError
 from fedmedclip.protocol.state_folder import claim_state_folder
@@ -37,19 +36,6 @@ log = logging.getLogger("fedmedclip.serve")
 
 _TICK_SECONDS = 1.0
 _TICKS_BETWEEN_CLEANING = 600
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What doors and outlets are given of the service."""
-
-    configuration: ServeConfiguration
-    configuration_file: Path
-    state: Path
-    bundle: Bundle
-    queue: DurableQueue
-    active: ActiveClassifier
-    figures: Figures
 
 
 def run_serve(configuration_file: Path) -> None:
@@ -69,9 +55,10 @@ def run_serve(configuration_file: Path) -> None:
     with claim_state_folder(state), ExitStack() as opened:
         bundle = open_bundle(beside(configuration_file, settings.bundle), with_text=False)
         trust().require_bundle(bundle)
-        if require_self_test_once(bundle, state, threads):
+        providers = configuration.resources.providers
+        if require_self_test_once(bundle, state, threads, providers):
             log.info("self-test passed: this machine computes what the bundle's maker computed")
-        encoder = opened.enter_context(Encoder(bundle, threads))
+        encoder = opened.enter_context(open_encoder(bundle, threads, providers))
         heads = None if settings.heads is None else beside(configuration_file, settings.heads)
         active = ActiveClassifier(bundle, encoder, heads, trust)
         provenance = provenance_of(bundle, None, None, None)
@@ -154,13 +141,3 @@ def _begin_anew(parts: Parts, hung: Sequence[str]) -> None:
     log.error("a decoder hangs, which only a new process ends: beginning anew")
     logging.shutdown()
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
-
-
-def make_outlets(parts: Parts) -> list[Outlet]:
-    """Return the outlets that the configuration asks for; each library is loaded only when it is needed."""
-    return []
-
-
-def make_doors(parts: Parts) -> list[Door]:
-    """Return the doors that the configuration asks for; each library is loaded only when it is needed."""
-    return []

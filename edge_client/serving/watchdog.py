@@ -18,7 +18,7 @@ class Watchdog:
         """Return what has come no farther for too many looks, from how far each work in hand has come."""
         seen: dict[str, tuple[int, int]] = {}
         for id, done in progress.items():
-            before, looks = self._seen.get(id, (done, 0))
+            before, looks = self._seen.get(id, (done, -1))
             seen[id] = (done, looks + 1 if before == done else 0)
         self._seen = seen
         return [id for id, (_, looks) in seen.items() if looks >= self._limit]

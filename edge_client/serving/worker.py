@@ -12,7 +12,6 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from fedmedclip.edge_client.heads.classification import answer
 from fedmedclip.edge_client.images.opening import (
     UnreadableImageError,
     frames_of,
@@ -177,6 +176,7 @@ def _answer_of(work: Work, classifier: Classifier, results: list[Result]) -> Ans
         answered_at=time.time(),
         results=results,
         provenance=classifier.provenance,
+        level=classifier.level,
         notice=NOTICE,
     )
 
@@ -185,17 +185,16 @@ def classified(
     classifier: Classifier, pixels: Pixels, frame: int | None, started: float
 ) -> tuple[Embedding, Result]:
     """Return the embedding (D,) and the result of an image uint8 (height, width, 3)."""
-    embedding = classifier.embed(pixels)
-    [row], [weight] = answer(classifier.heads, classifier.bundle, embedding)
-    names = classifier.class_names
-    label = names[int(row.argmax())]
-    probabilities = {name: round(float(value), 6) for name, value in zip(names, row, strict=True)}
+    embedding = classifier.encode(pixels[None])
+    [found] = classifier.classify(embedding)
     milliseconds = round((time.perf_counter() - started) * 1000, 3)
     return embedding[0], Result(
-        outcome="answered",
+        outcome=found.outcome,
         frame=frame,
-        label=label,
-        probabilities=probabilities,
-        ensemble_weight=round(float(weight), 6),
+        label=found.label,
+        probabilities=found.probabilities,
+        prediction_set=None if found.prediction_set is None else list(found.prediction_set),
+        distance=found.distance,
+        ensemble_weight=found.ensemble_weight,
         milliseconds=milliseconds,
     )

@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from fedmedclip.edge_client.features.providers import PROCESSOR_ALONE, ProviderNames, parse_provider
+from fedmedclip.edge_client.heads.assurance import AssuranceSettings
 from fedmedclip.edge_client.images.readers.settings import ReaderSettings
 from fedmedclip.edge_client.learning.floors import DEFAULT_FLOORS, LEAST_TO_TRAIN, Floors
 from fedmedclip.protocol.codecs import require_delta_codec
@@ -93,10 +95,19 @@ class ImageSettings(ReaderSettings, frozen=True, forbid_unknown_fields=True):
 
 
 class ResourceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The table `[resources]`: what this box gives to the work."""
+    """The table `[resources]`: what this box gives to the work.
+
+    `providers` are ONNX Runtime's execution providers, wanted in this order: see
+    `edge_client.features.providers`. Raises InvalidInputError for what is none.
+    """
 
     threads: Annotated[int, Meta(ge=1, le=256)] = 1
     feature_batch: Annotated[int, Meta(ge=1, le=1024)] = 16
+    providers: ProviderNames = PROCESSOR_ALONE
+
+    def __post_init__(self) -> None:
+        for name in self.providers:
+            parse_provider(name)
 
 
 class SitePrivacy(PrivacySettings, frozen=True, forbid_unknown_fields=True):
@@ -115,6 +126,10 @@ class SitePrivacy(PrivacySettings, frozen=True, forbid_unknown_fields=True):
         return Floors(self.least_images_per_class, self.least_images)
 
 
+class AnswerSettings(AssuranceSettings, frozen=True, forbid_unknown_fields=True):
+    """The table `[answers]`: how the heads file says how far its answers are to be relied on."""
+
+
 class SiteConfiguration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole file."""
 
@@ -122,5 +137,6 @@ class SiteConfiguration(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     split: SplitSettings = SplitSettings()
     images: ImageSettings = ImageSettings()
     privacy: SitePrivacy = SitePrivacy()
+    answers: AnswerSettings = AnswerSettings()
     resources: ResourceSettings = ResourceSettings()
     broker: LinkSettings = LinkSettings()

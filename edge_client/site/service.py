@@ -67,7 +67,7 @@ def run_site(configuration_file: Path, *, once: bool) -> None:
     """
     configuration = read_configuration(configuration_file, SiteConfiguration)
     require_paths(configuration_file, configuration)
-    settings = configuration.site
+    settings, resources = configuration.site, configuration.resources
     state_folder = beside(configuration_file, settings.state)
     broker = configuration.broker.relative_to(configuration_file.resolve().parent)
     check_secrets(broker)
@@ -84,7 +84,7 @@ def run_site(configuration_file: Path, *, once: bool) -> None:
             roster = None if follower is None else follower.roster
             trust = trust_of_site(settings.aggregator_key, roster, insecure=settings.insecure)
             trust.require_bundle(bundle)
-            if require_self_test_once(bundle, state_folder, configuration.resources.threads):
+            if require_self_test_once(bundle, state_folder, resources.threads, resources.providers):
                 log.info("self-test passed: this machine computes what the bundle's maker computed")
         features = _features(configuration, configuration_file, bundle, state_folder)
         state = SiteState(state_folder / "site.db")
@@ -102,11 +102,12 @@ def run_site(configuration_file: Path, *, once: bool) -> None:
             features,
             state,
             LearnerFiles(state_folder / "heads.safetensors", state_folder / "evaluation.json", key),
-            configuration.resources.threads,
+            resources.threads,
             settings.ensemble,
             lambda: (link.sent_bytes, link.received_bytes),
             configuration.privacy.floors,
             configuration.privacy,
+            configuration.answers,
         )
         pinned = settings.aggregator_key
         identity = Identity(
@@ -202,6 +203,7 @@ def _features(
             strict=configuration.images.strict,
             batch_size=configuration.resources.feature_batch,
             threads=configuration.resources.threads,
+            providers=configuration.resources.providers,
             progress=progress,
         )
     if features.read is not None and features.grouping is not None:

@@ -119,6 +119,16 @@ def test_predict_skips_what_it_cannot_read_and_says_so(tmp_path, tiny_bundle, cl
         assert name in done.stderr
 
 
+def test_predict_says_what_encodes_where_a_provider_is_named(tiny_bundle, class_folders):
+    arguments = ("predict", "--bundle", tiny_bundle.folder, class_folders, "--provider")
+    done = fedmedclip(*arguments, "QNNExecutionProvider", without_extras=True)
+    assert done.returncode == 0
+    _, warning, said, *_ = done.stderr.splitlines()
+    assert warning.startswith("QNNExecutionProvider is not used: the installed ONNX Runtime has only ")
+    assert said == "CPUExecutionProvider encodes the images"
+    assert "unknown execution provider 'Cuda'" in one_line(fedmedclip(*arguments, "Cuda"))
+
+
 def test_strict_makes_an_unusable_file_fatal(tmp_path, tiny_bundle, class_folders):
     (class_folders / "stroke" / "cut.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     (class_folders / "stroke" / "folder.dcm").mkdir()

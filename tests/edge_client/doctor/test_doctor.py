@@ -43,7 +43,7 @@ def configuration(tmp_path, tiny_bundle, mosquitto, class_folders):
 
 def test_a_fit_site(tmp_path, configuration):
     states = {finding.name: finding.state for finding in examine(None, configuration)}
-    assert states.keys() >= {"processor", "memory", "clock", "speed", "self-test", "features"}
+    assert states.keys() >= {"processor", "memory", "clock", "providers", "speed", "self-test", "features"}
     assert {states[name] for name in ("MQTT", "network", "data", "training", "disk")} == {State.OK}
     assert not (tmp_path / "site-state").exists()
 
