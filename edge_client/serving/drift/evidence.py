@@ -2,9 +2,10 @@
 
 Who bets against a true hypothesis at fair odds has, at any time, more than X times the first stake with a
 probability of at most 1 / X (Ville 1939). So money is evidence that may be looked at after every batch,
-without a correction for repeated looks: Waudby-Smith and Ramdas, "Estimating means of bounded random variables
-by betting", JRSS B 86 (2024), and Shekhar and Ramdas, "Nonparametric two-sample testing by betting", IEEE
-Transactions on Information Theory 70 (2024), for a direction that is learned from the batches before.
+without a correction for repeated looks: Waudby-Smith and Ramdas, "Estimating means of bounded random
+variables by betting", JRSS B 86 (2024), and Shekhar and Ramdas, "Nonparametric two-sample testing by
+betting", IEEE Transactions on Information Theory 70 (2024), for a direction that is learned from the batches
+before.
 
 The hypothesis: whatever came before, a batch's mean is at most `least`. With z that mean, cut off below at
 -`least`, a bet b in (0, 1) multiplies the money by 1 + b (z - least) / (2 least), which is never negative and

@@ -1,7 +1,7 @@
 """What images were like in training: the measure of each kind of drift, from what the heads carry.
 
-Each kind makes numbers of an image that in training have mean 0 and in every direction a standard deviation of
-at most 1, so that a difference is told in standard deviations:
+Each kind makes numbers of an image that in training have mean 0 and in every direction a standard deviation
+of at most 1, so that a difference is told in standard deviations:
 
 - embeddings: the coordinates along the directions in which training embeddings vary most, each over its
   standard deviation (the Mahalanobis distance within them)
@@ -13,6 +13,7 @@ at most 1, so that a difference is told in standard deviations:
 
 import hashlib
 import math
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, Protocol
@@ -20,6 +21,7 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from fedmedclip.edge_client.heads.heads_file import Heads
 from fedmedclip.edge_client.serving.drift.running_mean import Vector
 
 Kind = Literal["embeddings", "classes", "sets", "unlike"]
@@ -46,7 +48,11 @@ class Answered(Protocol):
 
     @property
     def outcome(self) -> str:
-        """"answered" or "unlike the training images"."""
+        """Return whether it was answered, or is unlike the training images."""
+
+    @property
+    def prediction_set(self) -> Collection[str] | None:
+        """The classes that cannot be ruled out, None where nothing says."""
 
 
 @dataclass(frozen=True)
@@ -72,11 +78,8 @@ class DriftReference:
     @cached_property
     def digest(self) -> str:
         """Return the SHA-256 of all figures in hexadecimal: equal ones are one reference."""
-        digest = hashlib.sha256(
-            repr(
-                (self.class_names, self.images, self.calibration_images, self.set_size, self.unlike, self.per_group)
-            ).encode()
-        )
+        numbers = (self.images, self.calibration_images, self.set_size, self.unlike, self.per_group)
+        digest = hashlib.sha256(repr((self.class_names, *numbers)).encode())
         for array in (self.mean, self.vectors, self.class_shares):
             digest.update(np.ascontiguousarray(array, np.float32).tobytes())
         return digest.hexdigest()
@@ -151,3 +154,21 @@ class DriftReference:
         chosen = chosen[variances[chosen] > 0]
         scaled: Vector = vectors[:, chosen] / variances[chosen]
         return scaled
+
+
+def reference_of(heads: Heads | None, class_names: Sequence[str]) -> DriftReference | None:
+    """Return what heads carry to compare with; None where they carry nothing."""
+    if heads is None or heads.assurance is None:
+        return None
+    metadata, arrays = heads.assurance.metadata, heads.assurance.arrays
+    return DriftReference(
+        class_names=tuple(class_names),
+        mean=arrays["mean"],
+        vectors=arrays["vectors"],
+        images=metadata.reference.images,
+        class_shares=arrays["class_shares"],
+        calibration_images=metadata.images,
+        set_size=metadata.reference.mean_set_size,
+        unlike=None if metadata.novelty is None else metadata.novelty.false_alarms,
+        per_group=metadata.images / metadata.groups,
+    )
