@@ -21,6 +21,7 @@ from fedmedclip.edge_client.cli import evaluate_command, predict_command, refere
 from fedmedclip.edge_client.data_report.cli import data_command
 from fedmedclip.edge_client.doctor.cli import doctor_command
 from fedmedclip.edge_client.enrolment.cli import join_command
+from fedmedclip.edge_client.explanation.cli import explain_command
 from fedmedclip.edge_client.heads.cli import heads_app
 from fedmedclip.edge_client.inference.deployment.cli import deploy_command
 from fedmedclip.edge_client.serving.cli import serve_app
@@ -52,6 +53,7 @@ app.add_typer(site_app, name="site")
 app.add_typer(serve_app, name="serve")
 app.command("predict")(predict_command)
 app.command("evaluate")(evaluate_command)
+app.command("explain")(explain_command)
 app.command("adapt", epilog=EXAMPLES)(adapt_command)
 app.command("calibrate")(calibrate_command)
 app.command("data")(data_command)
