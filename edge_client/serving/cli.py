@@ -8,6 +8,11 @@ import typer
 from fedmedclip.protocol.paths import checked
 
 serve_app = typer.Typer(invoke_without_command=True)
+ConfigOption = Annotated[
+    Path,
+    typer.Option("--config", help="The service's configuration.", callback=checked("--config", "file")),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 @serve_app.callback()
@@ -37,3 +42,33 @@ def serve_command(
         raise InvalidInputError("Missing option '--config' (see fedmedclip serve --help)")
     log_to_terminal(verbose)
     run_serve(config)
+
+
+@serve_app.command("status")
+def status_command(config: ConfigOption, as_json: JsonOption = False) -> None:
+    """Say what waits, what was put aside and why, whether the service runs or not."""
+    from fedmedclip.edge_client.serving.looking import status_of
+
+    found = status_of(config)
+    _print(found, found.lines(), as_json)
+
+
+@serve_app.command("drift")
+def drift_command(config: ConfigOption, as_json: JsonOption = False) -> None:
+    """Say whether this month's images and answers differ from the training data, and what to do then."""
+    from fedmedclip.edge_client.serving.looking import drift_of
+
+    found = drift_of(config)
+    _print(found, found.lines(), as_json)
+
+
+def _print(found: object, lines: list[str], as_json: bool) -> None:
+    import msgspec
+
+    from fedmedclip.protocol.visible import visible
+
+    if as_json:
+        print(msgspec.json.encode(found).decode())
+        return
+    for line in lines:
+        print(visible(line))
