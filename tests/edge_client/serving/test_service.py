@@ -1,6 +1,7 @@
 """The service as a process: what it answers, how it ends, and that it goes on after any end."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -12,6 +13,7 @@ import urllib.request
 import pytest
 
 from fedmedclip.edge_client.heads.heads_file import Heads, save_heads
+from fedmedclip.protocol.bundle.bundle import open_bundle
 from fedmedclip.protocol.heads.shared_heads import initial_shared_head
 from tests import ROOT
 from tests.edge_client.conftest import EMBEDDING_SIZE, write_image, write_tiny_bundle
@@ -27,8 +29,6 @@ def serve(*arguments, folder):
 
 
 def environment(folder):
-    import os
-
     return {**os.environ, "XDG_CONFIG_HOME": str(folder / "config"), "PYTHONPATH": str(ROOT)}
 
 
@@ -102,16 +102,11 @@ def test_it_answers_follows_the_heads_and_ends_when_asked_to(place):
     service = Service(place)
     code, body = service.ask("/v1/predict", (place / "images" / "a.png").read_bytes())
     [answer] = body["answers"]
-    assert (code, answer["results"][0]["outcome"], answer["provenance"]["head_version"]) == (
-        200,
-        "answered",
-        1,
-    )
+    assert (code, answer["results"][0]["outcome"]) == (200, "answered")
+    assert answer["provenance"]["head_version"] == 1
     wait_for((place / "images" / "a.png.json").exists)
     by_folder = json.loads((place / "images" / "a.png.json").read_text())
     assert by_folder["results"][0]["probabilities"] == answer["results"][0]["probabilities"]
-    from fedmedclip.protocol.bundle.bundle import open_bundle
-
     heads(place, open_bundle(place / "bundle"), 2)
     wait_for(lambda: service.ask("/v1/model")[1]["provenance"]["head_version"] == 2)
     found = json.loads(serve("status", "--config", "serve.toml", "--json", folder=place).stdout)
@@ -137,6 +132,7 @@ def test_a_kill_loses_nothing_and_repeats_nothing(place):
     assert service.end(signal.SIGINT) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -156,6 +152,7 @@ def test_what_a_person_has_to_mend_is_one_line(place, change, words):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_two_of_a_state_folder_are_refused(place):
     service = Service(place)
     done = serve("--config", "serve.toml", folder=place)
