@@ -8,6 +8,7 @@ import inspect
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import get_args
 
 import msgspec
 from msgspec import inspect as kinds
@@ -64,8 +65,10 @@ def tables() -> Iterator[tuple[str, str, type[msgspec.Struct] | None]]:
             if field.encode_name == TRAINING:
                 yield file, TRAINING, training.TrainingSettings
             else:
-                inner = isinstance(field.type, type) and issubclass(field.type, msgspec.Struct)
-                yield file, field.encode_name, field.type if inner else None
+                # A table that may be left out is one of its settings, or None.
+                every = get_args(field.type) or (field.type,)
+                inner = (kind for kind in every if isinstance(kind, type) and issubclass(kind, msgspec.Struct))
+                yield file, field.encode_name, next(inner, None)
 
 
 def _table(file: str, table: str, structure: type[msgspec.Struct] | None) -> list[str]:

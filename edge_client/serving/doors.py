@@ -6,6 +6,7 @@ from fedmedclip.edge_client.serving.door import Door
 from fedmedclip.edge_client.serving.figures import SECONDS
 from fedmedclip.edge_client.serving.outlet import Outlet
 from fedmedclip.edge_client.serving.parts import Parts
+from fedmedclip.protocol.private_files import refuse_readers
 
 if TYPE_CHECKING:
     from fedmedclip.edge_client.serving.http.backing import Backing
@@ -37,6 +38,8 @@ def make_doors(parts: Parts) -> list[Door]:
     if (http := parts.configuration.http) is not None:
         from fedmedclip.edge_client.serving.http.door import HttpDoor
 
+        if http.token is not None:
+            refuse_readers(parts.configuration_file, "the configuration holds a token, and")
         settings = http.relative_to(parts.configuration_file.resolve().parent)
         doors.append(HttpDoor(settings, _backing(parts)))
     if (dicom := parts.configuration.dicom) is not None:
@@ -72,6 +75,7 @@ def _backing(parts: Parts) -> "Backing":
         )
 
     def fault() -> str:
-        return parts.active.fault if parts.active.classifier() is None else ""
+        # Why is in the log: it names files, and who asks for health brings no token.
+        return "" if parts.active.classifier() else "there are no heads that can be used; the log says why"
 
     return Backing(parts.queue, parts.queue.incoming, fault, model, figures)
