@@ -29,7 +29,6 @@ SHOWN = {
     "feature_store", "uplink_codec", "downlink_codec", "bound", "aggregator_key", "port",
     "ca_file", "certificate_file", "key_file",
     "username", "password_file", "client_id", "proxy", "sites_per_round", "buffer_size", "key", "roster",
-    "peers", "reports", "destinations",
     "rule", "authority_passphrase_file", "adaptation_weight", "group_column", "groups",
 }  # fmt: skip
 
