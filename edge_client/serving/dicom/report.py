@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset
 
 from fedmedclip.edge_client.serving.answer import NOTICE, Answer, Result
 from fedmedclip.edge_client.serving.dicom import quiet as quiet
-from fedmedclip.edge_client.serving.dicom.identifiers import answered_at, device_uid, uid_of
+from fedmedclip.edge_client.serving.dicom.identifiers import answered_at, device_uid, sign_file, uid_of
 from fedmedclip.edge_client.serving.dicom.source import CHARACTER_SET, evidence_of, take_over
 from fedmedclip.edge_client.serving.dicom.wording import words_of
 
@@ -73,6 +73,7 @@ def write_report(source: Dataset, answer: Answer) -> bytes | None:
     report.CodingSchemeIdentificationSequence = [_scheme()]
     for equipment in report.get("ContributingEquipmentSequence", []):
         equipment.ContributionDateTime = moment
+    sign_file(report)
     with io.BytesIO() as file:
         report.save_as(file, enforce_file_format=True)
         return file.getvalue()

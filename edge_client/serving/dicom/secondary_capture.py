@@ -10,7 +10,7 @@ from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 
 from fedmedclip.edge_client.serving.answer import Answer, Explanation
 from fedmedclip.edge_client.serving.dicom import quiet as quiet
-from fedmedclip.edge_client.serving.dicom.identifiers import answered_at, uid_of
+from fedmedclip.edge_client.serving.dicom.identifiers import answered_at, sign_file, uid_of
 from fedmedclip.edge_client.serving.dicom.report import MANUFACTURER, SERIES_NUMBER
 from fedmedclip.edge_client.serving.dicom.source import take_over
 from fedmedclip.edge_client.serving.dicom.wording import words_of
@@ -72,6 +72,7 @@ def _data_set(source: Dataset, answer: Answer) -> Dataset:
     captured.SourceImageSequence = [reference]
     captured.file_meta = FileMetaDataset()
     captured.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    sign_file(captured)
     return captured
 
 
