@@ -3,13 +3,9 @@
 import uuid
 from datetime import datetime
 from importlib.metadata import version
-from typing import TYPE_CHECKING
 from uuid import UUID
 
 from fedmedclip.edge_client.serving.answer import Answer
-
-if TYPE_CHECKING:
-    from pydicom.dataset import Dataset
 
 _NAMESPACE = UUID("5f0c9b0e-6a0e-5d55-9b2b-0d0e7c1a5a10")
 # What the other side of an association, and the meta information of a file, learn of the software.
@@ -32,12 +28,6 @@ def device_uid(name: str) -> str:
 def implementation_version() -> str:
     """Return the Implementation Version Name, at most 16 characters."""
     return f"FEDMEDCLIP_{version('fedmedclip-edge')}"[:16]
-
-
-def sign_file(data_set: "Dataset") -> None:
-    """Name our implementation in the meta information of a file that is to be written."""
-    data_set.file_meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
-    data_set.file_meta.ImplementationVersionName = implementation_version()
 
 
 def answered_at(answer: Answer) -> datetime:

@@ -216,6 +216,15 @@ def test_any_class_name_has_a_code(source_of):
     assert len(numbers(report)) == len(names) + 1
 
 
+def test_highdicom_reads_the_report_as_it_would_have_written_it(source_of):
+    from highdicom.sr import ComprehensiveSR
+
+    report = ComprehensiveSR.from_dataset(read(write_report(source_of(image_file()), answer_of())))
+    [group] = report.content.get_image_measurement_groups()
+    assert {one.name.meaning: one.value for one in group.get_measurements()}["Probability of glioma"] == 0.875
+    assert [evidence[2] for evidence in report.get_evidence()] == ["1.2.826.0.1.3680043.8.498.1"]
+
+
 def test_dcmtk_reads_the_report_without_a_complaint(source_of, tmp_path):
     if (dsrdump := shutil.which("dsrdump")) is None:
         missing("no dsrdump: apt-get install dcmtk")
