@@ -3,7 +3,7 @@
 import io
 
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from fedmedclip.edge_client.serving.answer import Answer
 from fedmedclip.edge_client.serving.dicom import quiet as quiet
@@ -51,7 +51,7 @@ def as_file(made: Dataset) -> bytes:
     """Return an instance as a file (PS3.10), in Explicit VR Little Endian."""
     made.file_meta = FileMetaDataset()
     made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    made.file_meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
+    made.file_meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
     made.file_meta.ImplementationVersionName = implementation_version()
     with io.BytesIO() as file:
         made.save_as(file, enforce_file_format=True)

@@ -124,6 +124,14 @@ def test_each_frame_that_was_read_is_a_group_and_what_was_not_read_is_no_report(
     assert write_report(source, answer_of(UNREADABLE)) is None
 
 
+def test_of_very_many_frames_a_report_holds_the_first_and_says_so(source_of, monkeypatch):
+    monkeypatch.setattr("fedmedclip.edge_client.serving.dicom.report.MOST_GROUPS", 2)
+    answer = answer_of(*(glioma(frame=number) for number in range(1, 6)))
+    report = read(write_report(source_of(image_file(NumberOfFrames="5")), answer))
+    assert len(items(report, "IMAGE")) == 2
+    assert "3 frames more were answered" in texts(report)
+
+
 def test_the_same_answer_gives_the_same_bytes_and_another_other_uids(source_of):
     source, answer = source_of(image_file()), answer_of()
     assert write_report(source, answer) == write_report(source, answer)
