@@ -21,12 +21,13 @@ _CHECKSUM_BYTES = 16
 
 
 class Batch(msgspec.Struct):
-    """The images of the days since `day`, until there are enough. Means are of figures, by kind.
+    """The images of the days from `day` to `last_day`, until there are enough. Means are of figures, by kind.
 
     `directions` were chosen before the first of them; `along` are the means of the coordinates along these.
     """
 
     day: str
+    last_day: str
     images: int = 0
     means: dict[Kind, RunningMean] = {}
     directions: dict[Kind, list[float]] = {}

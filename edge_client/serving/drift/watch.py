@@ -81,7 +81,8 @@ class DriftWatch:
             self._add(day, figures)
             self._unsaved += 1
             late = time.monotonic() - self._saved_at >= SAVED_EVERY_SECONDS
-            if self._unsaved >= SAVED_EVERY_IMAGES or late:
+            # A full disk is not tried again at every image.
+            if late or (self._unsaved >= SAVED_EVERY_IMAGES and not self._fault):
                 self._save()
 
     def report(self) -> DriftReport:
@@ -107,9 +108,10 @@ class DriftWatch:
             month.days += 1
             month.last_day = day
         if state.open is None:
-            state.open = Batch(day, directions=self._directions(state))
+            state.open = Batch(day, day, directions=self._directions(state))
         batch = state.open
         batch.images += 1
+        batch.last_day = max(batch.last_day, day)
         for kind, values in figures.items():
             state.since_start.setdefault(kind, RunningMean()).add(values)
             batch.means.setdefault(kind, RunningMean()).add(values)
@@ -152,7 +154,7 @@ class DriftWatch:
                 )
 
     def _save(self) -> None:
-        self._unsaved, self._saved_at = 0, time.monotonic()
+        self._saved_at = time.monotonic()
         try:
             save(self._folder, self._state)
         except OSError as error:
@@ -161,7 +163,7 @@ class DriftWatch:
                 log.warning("%s: %s", visible(self._folder), line)
             self._fault = line
         else:
-            self._fault = ""
+            self._unsaved, self._fault = 0, ""
 
 
 def _figures(
@@ -202,7 +204,7 @@ def _keep_embeddings(by_kind: dict[Kind, Any]) -> None:
 
 def _is_over(batch: Batch, day: str) -> bool:
     """Whether a batch ends before an image of this day: a clock that went back ends none."""
-    return day > batch.day and (batch.images >= IMAGES_IN_A_BATCH or day[:7] != batch.day[:7])
+    return day > batch.last_day and (batch.images >= IMAGES_IN_A_BATCH or day[:7] != batch.last_day[:7])
 
 
 def _month(state: State, day: str) -> Month:
