@@ -5,6 +5,7 @@ from pathlib import Path
 
 import msgspec
 
+from fedmedclip.edge_client.serving.drift.evidence import STAKES
 from fedmedclip.edge_client.serving.drift.reference import Kind
 from fedmedclip.edge_client.serving.drift.running_mean import RunningMean
 from fedmedclip.protocol.database import checksum
@@ -35,14 +36,15 @@ class Batch(msgspec.Struct):
 
 
 class Course(msgspec.Struct):
-    """One kind in one month: the mean of its figures, the money (`evidence`), and the day of an alarm.
+    """One kind in one month: the mean of its figures, and the day of an alarm in it.
 
-    `batches` are those that the money was laid on.
+    `log_money` is that of a stake that was laid at the month's beginning and is played on, in later months,
+    too, while it is `live`.
     """
 
     mean: RunningMean = msgspec.field(default_factory=RunningMean)
     log_money: list[float] = []
-    batches: int = 0
+    live: bool = True
     alarm: str | None = None
 
 
@@ -70,6 +72,11 @@ class State(msgspec.Struct):
     since_start: dict[Kind, RunningMean] = {}
     open: Batch | None = None
     version: int = _VERSION
+
+    def stakes(self, kind: Kind) -> list[Course]:
+        """Return the courses of a kind whose stakes are still played, of the last year."""
+        courses = (month.courses.get(kind) for month in self.months[-STAKES:])
+        return [course for course in courses if course is not None and course.live]
 
 
 def load(folder: Path) -> State:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedmedclip.edge_client.serving.drift.evidence import BETS, bet, evidence
+from fedmedclip.edge_client.serving.drift.evidence import BETS, STAKES, bet, evidence, together
 from fedmedclip.edge_client.serving.drift.watch import ALARM
 
 
@@ -29,6 +29,13 @@ def test_money_is_never_all_lost(means, least):
     assert len(money) in (0, len(BETS))
 
 
+def test_a_stake_that_is_not_yet_laid_is_kept():
+    lost, won = [-1e9] * len(BETS), [5.0] * len(BETS)
+    assert together([]) == pytest.approx(0)
+    assert together([lost]) == pytest.approx(math.log(1 - 1 / STAKES))
+    assert together([lost] * (STAKES - 1) + [won]) == pytest.approx(5 - math.log(STAKES))
+
+
 def test_days_without_drift_hardly_ever_alarm_and_days_with_do():
     generator = np.random.default_rng(1)
 
@@ -36,7 +43,7 @@ def test_days_without_drift_hardly_ever_alarm_and_days_with_do():
         money: list[float] = []
         for _ in range(22):
             money = bet(money, mean + deviation * generator.standard_normal(), 0.4)
-            if evidence(money) >= ALARM:
+            if together([money]) >= ALARM:
                 return True
         return False
 

@@ -119,7 +119,7 @@ def test_every_combination_has_advice_in_words():
         assert "fedmedclip" in " ".join(lines)
 
 
-def test_a_new_month_begins_with_no_evidence_and_keeps_the_old_figures(clinic):
+def test_a_month_after_an_alarm_begins_with_no_evidence_and_keeps_the_old_figures(clinic):
     clinic.days(29, shift=3.0)
     clinic.days(1)
     report = clinic.watch.report()
@@ -136,7 +136,7 @@ def test_a_batch_is_whole_days_and_enough_images(clinic):
     clinic.days(9, images=3)
     clinic.image()
     unlike = clinic.watch.report().kinds[-1]
-    assert (unlike.batches, unlike.images) == (2, 24), "four days of three images each"
+    assert unlike.images == 24, "two batches of four days, of three images each"
 
 
 def test_a_restart_goes_on_where_it_was(clinic, tmp_path):
@@ -192,6 +192,17 @@ def test_evidence_that_was_no_alarm_goes_on_with_new_heads(clinic):
     assert before > 1
     clinic.watch.follow("bundle", replace(REFERENCE, images=1001))
     assert clinic.watch.report().kinds[0].evidence == before
+
+
+def test_what_is_too_little_for_a_month_is_found_over_several(clinic):
+    found = []
+    for _ in range(4):
+        clinic.days(7, shift=0.9)
+        clinic.day = (clinic.day.replace(day=1) + timedelta(days=32)).replace(day=1)
+        clinic.image(shift=0.9)
+        found.append(clinic.watch._state.months[-2].courses["embeddings"].alarm is not None)
+    assert not found[0]
+    assert any(found)
 
 
 def test_another_bundle_begins_anew(clinic):
