@@ -7,6 +7,7 @@ from msgspec import Meta
 
 from fedmedclip.edge_client.features.providers import PROCESSOR_ALONE, ProviderNames, parse_provider
 from fedmedclip.edge_client.images.readers.settings import ReaderSettings
+from fedmedclip.edge_client.serving.dicom.settings import DicomSettings
 from fedmedclip.edge_client.serving.folder.settings import FolderSettings
 from fedmedclip.edge_client.serving.http.settings import HttpSettings
 from fedmedclip.protocol.configuration.annotations import BundleFolder, NewFile, NewFolder
@@ -32,9 +33,9 @@ class ServeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class ResourceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The table `[resources]`: what this box gives to the work.
 
-    `threads` is by default one per core. `providers` are ONNX Runtime's, in the order in which they are wanted,
-    as in `site.toml`. An image that takes longer than `longest_seconds` ends the process,
-    which begins anew without it. Raises InvalidInputError for what is no provider.
+    `threads` is by default one per core. `providers` are ONNX Runtime's, in the order in which they are
+    wanted, as in `site.toml`. An image that takes longer than `longest_seconds` ends the process, which
+    begins anew without it. Raises InvalidInputError for what is no provider.
     """
 
     threads: Annotated[int, Meta(ge=1, le=256)] | None = None
@@ -53,4 +54,5 @@ class ServeConfiguration(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     resources: ResourceSettings = ResourceSettings()
     images: ReaderSettings = ReaderSettings()
     http: HttpSettings | None = None
+    dicom: DicomSettings | None = None
     folder: FolderSettings | None = None
