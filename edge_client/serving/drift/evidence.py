@@ -45,7 +45,7 @@ def evidence(log_money: Sequence[float]) -> float:
 
 
 def together(stakes: Sequence[Sequence[float]]) -> float:
-    """Return the logarithm of all money of a year, in which one of `STAKES` equal stakes is laid each month."""
+    """Return the logarithm of all money of a year in which each month one of `STAKES` stakes is laid."""
     idle = STAKES - len(stakes)
     return _log_sum([*map(evidence, stakes), *([0.0] * idle)]) - math.log(STAKES)
 

@@ -65,6 +65,11 @@ class DriftReport(msgspec.Struct, frozen=True):
         """The kinds with an alarm this month."""
         return [kind.kind for kind in self.kinds if kind.alarm is not None]
 
+    @property
+    def differences(self) -> dict[str, float]:
+        """By kind, how far this month is from training, in standard deviations: for a page of figures."""
+        return {found.kind: found.difference for found in self.kinds}
+
     def headline(self) -> str:
         """Return the main thing in one line."""
         if self.training is None:
