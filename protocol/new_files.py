@@ -52,7 +52,7 @@ def new_file(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
     except BaseException:
         Path(partial).unlink(missing_ok=True)
         raise
-    _sync_folder(target.parent)
+    sync_folder(target.parent)
 
 
 @contextmanager
@@ -97,7 +97,7 @@ def _opened_stream(path: Path) -> BinaryIO:
     return os.fdopen(os.dup(descriptor), "wb")
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -10,7 +10,7 @@ from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.private_files import make_private_folder
 
 # What shows that a folder is a party's state and no other's.
-_STATE = frozenset({"lock", "site.db", "aggregator.db", "site.key", "aggregator.key"})
+_STATE = frozenset({"lock", "site.db", "serve.db", "aggregator.db", "site.key", "aggregator.key"})
 
 _PATIENCE_SECONDS = 0.5
 

@@ -166,7 +166,9 @@ def _adapted(heads: Heads, images: OwnImages, bundle: Bundle) -> Adapted:
 
 
 def _fitted(heads: Heads, made: Adapted) -> Heads:
-    return replace(heads, private=made.private, ensemble=ensemble_of(heads.method), judgement=None)
+    return replace(
+        heads, private=made.private, ensemble=ensemble_of(heads.method), judgement=None, assurance=None
+    )
 
 
 def _to_label(place: PlaceImages, number: int, list_file: Path) -> list[Path]:

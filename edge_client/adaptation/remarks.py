@@ -29,6 +29,11 @@ def remarks_on(heads: Heads, place: PlaceImages, findings: AdaptationFindings, m
         remarks.append("the private head in the file is not used: the new one takes its place")
     if heads.zero_shot_answers:
         remarks.append("its site had found zero-shot better than the heads in the file")
+    if heads.assurance is not None:
+        remarks.append(
+            "the file's prediction sets are those of the heads before, and go no further: "
+            "`fedmedclip calibrate` makes them for the new ones"
+        )
     remarks += [
         f"each image is called {found.name}: what these say of their scanner cannot be told from what they "
         "say of their class; give images of other classes too"

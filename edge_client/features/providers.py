@@ -7,11 +7,18 @@ A wanted provider is written `NAME` or `NAME:OPTION=VALUE,...`, with ONNX Runtim
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated
+
+from msgspec import Meta
 
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.named_options import taken_apart
 from fedmedclip.protocol.near_names import did_you_mean
 
+ProviderNames = Annotated[
+    tuple[Annotated[str, Meta(min_length=1, max_length=1000)], ...], Meta(max_length=16)
+]
+"""Wanted providers, as a setting."""
 _KIND, _EXAMPLE = "execution provider", "OpenVINOExecutionProvider:device_type=GPU"
 # It sends what is to be computed to a service; ONNX Runtime's ordinary build has it, too.
 _LEAVES_THE_MACHINE = "AzureExecutionProvider"

@@ -1,5 +1,6 @@
 """A site's heads, and the file that they are saved in and read from (`protocol.heads.heads_file`)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,14 +8,17 @@ from typing import Any
 import msgspec
 from safetensors import SafetensorError, safe_open
 
+from fedmedclip.edge_client.heads.assurance import Assurance
 from fedmedclip.edge_client.heads.ensemble import ENTROPY
 from fedmedclip.edge_client.heads.heads import private_head_specification
 from fedmedclip.edge_client.heads.method import site_method
 from fedmedclip.protocol.bundle.bundle import Bundle
 from fedmedclip.protocol.errors import FedMedClipError, HeadError
+from fedmedclip.protocol.heads.assurance import assurance_specification
 from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays
 from fedmedclip.protocol.heads.heads_file import (
     FORMAT,
+    FORMAT_WITH_ASSURANCE,
     METADATA_KEY,
     EnsembleRule,
     HeadsMetadata,
@@ -38,7 +42,8 @@ class Heads:
 
     `private` is None when there is no private head: for a method without one, or to hand the shared head to
     a clinic that did not train, for which `site` is empty. `version` is that of the shared head, `judgement`
-    what their site found on its validation split.
+    what their site found on its validation split, `assurance` how far its answers are to be relied on: both
+    are of these heads, and of no others.
     """
 
     method: str
@@ -49,6 +54,7 @@ class Heads:
     version: int
     ensemble: EnsembleRule = ENTROPY
     judgement: Judgement | None = None
+    assurance: Assurance | None = None
 
     @property
     def zero_shot_answers(self) -> bool:
@@ -68,8 +74,9 @@ def save_heads(path: Path, heads: Heads, bundle: Bundle, key: SigningKey | None 
 
     Raises HeadError when it cannot be written.
     """
+    assurance = heads.assurance
     metadata = HeadsMetadata(
-        FORMAT,
+        FORMAT if assurance is None else FORMAT_WITH_ASSURANCE,
         heads.method,
         heads.federation,
         heads.site,
@@ -78,8 +85,10 @@ def save_heads(path: Path, heads: Heads, bundle: Bundle, key: SigningKey | None 
         bundle.manifest.class_names,
         heads.ensemble,
         heads.judgement,
+        None if assurance is None else assurance.metadata,
     )
-    write_heads_file(path, metadata, heads.shared, heads.private, key)
+    arrays = None if assurance is None else assurance.arrays
+    write_heads_file(path, metadata, heads.shared, heads.private, key, arrays)
 
 
 def load_heads(path: Path, bundle: Bundle) -> Heads:
@@ -98,9 +107,13 @@ def load_heads(path: Path, bundle: Bundle) -> Heads:
             private_specification = None
             if any(name.startswith("private.") for name in file.keys()):  # noqa: SIM118 - not a dict
                 private_specification = private_head_specification(metadata.method, *sizes)
-            _check_layout(file, shared_specification, private_specification)
-            shared = _read_head(file, "shared", shared_specification)
-            private = _read_head(file, "private", private_specification) if private_specification else None
+            expected = {"shared": shared_specification}
+            if private_specification:
+                expected["private"] = private_specification
+            if metadata.assurance is not None:
+                expected["assurance"] = assurance_specification(metadata.assurance, *sizes)
+            _check_layout(file, expected)
+            read = {prefix: _read_head(file, prefix, found) for prefix, found in expected.items()}
     except OSError as error:
         raise HeadError(f"cannot read heads file {path}: {error.strerror or error}") from error
     except (SafetensorError, UnicodeDecodeError) as error:
@@ -109,13 +122,14 @@ def load_heads(path: Path, bundle: Bundle) -> Heads:
         raise HeadError(f"heads file {path}: {error}") from error
     return Heads(
         metadata.method,
-        shared,
-        private,
+        read["shared"],
+        read.get("private"),
         metadata.federation,
         metadata.site,
         metadata.version,
         metadata.ensemble,
         metadata.judgement,
+        None if metadata.assurance is None else Assurance(metadata.assurance, read["assurance"]),
     )
 
 
@@ -139,9 +153,10 @@ def _decode_metadata(found: dict[str, str] | None) -> HeadsMetadata:
         raise HeadError(f"it has no {METADATA_KEY!r} metadata; it was not written by fedmedclip")
     try:
         found_format = msgspec.json.decode(encoded, type=dict[str, object]).get("format")
-        if found_format != FORMAT:
+        if found_format not in (FORMAT, FORMAT_WITH_ASSURANCE):
             raise HeadError(
-                f"format {found_format!r} is not known (this version reads {FORMAT}); update fedmedclip"
+                f"format {found_format!r} is not known (this version reads {FORMAT} and "
+                f"{FORMAT_WITH_ASSURANCE}); update fedmedclip"
             )
         return msgspec.json.decode(encoded, type=HeadsMetadata)
     except MALFORMED as error:
@@ -156,12 +171,16 @@ def _check_bundle(metadata: HeadsMetadata, bundle: Bundle) -> None:
         )
     if metadata.class_names != bundle.manifest.class_names:
         raise HeadError("its class names differ from the bundle's; the file was altered, copy it again")
+    if metadata.assurance is not None and len(metadata.assurance.thresholds) != len(metadata.class_names):
+        raise HeadError("it has not one threshold for each class; the file was altered, copy it again")
 
 
-def _check_layout(file: Any, shared: HeadSpecification, private: HeadSpecification | None) -> None:
-    expected = {f"shared.{tensor.name}": tensor.shape for tensor in shared.tensors}
-    if private:
-        expected |= {f"private.{tensor.name}": tensor.shape for tensor in private.tensors}
+def _check_layout(file: Any, parts: Mapping[str, HeadSpecification]) -> None:
+    expected = {
+        f"{prefix}.{tensor.name}": tensor.shape
+        for prefix, specification in parts.items()
+        for tensor in specification.tensors
+    }
     names = set(file.keys())
     if names != expected.keys():
         differing = sorted(names ^ expected.keys())[:4]

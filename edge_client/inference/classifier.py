@@ -1,6 +1,6 @@
 """The classifier in memory: a bundle's encoder and a site's heads, opened once, asked many times. No PyTorch.
 
-path or array -> pixels as the encoder takes them -> embedding -> heads, ensemble -> Prediction
+path or array -> pixels as the encoder takes them -> embedding -> heads, ensemble, assurance -> Prediction
 """
 
 import time
@@ -22,13 +22,15 @@ from fedmedclip.edge_client.features.new_prompts import open_with_prompts
 from fedmedclip.edge_client.features.opening import open_with_encoder
 from fedmedclip.edge_client.features.provider_choice import open_encoder
 from fedmedclip.edge_client.features.providers import PROCESSOR_ALONE
-from fedmedclip.edge_client.heads.classification import answer
+from fedmedclip.edge_client.heads.assurance import ANSWERED, Outcome
 from fedmedclip.edge_client.heads.heads_file import Heads, load_trusted_heads
 from fedmedclip.edge_client.images.dataset import list_images
 from fedmedclip.edge_client.images.opening import UnreadableImageError
 from fedmedclip.edge_client.images.readers.settings import DEFAULT_READING, ReaderSettings
 from fedmedclip.edge_client.images.reading import decode_images
+from fedmedclip.edge_client.inference.answers import Classification, answers_to, classifications
 from fedmedclip.edge_client.inference.provenance import Provenance, provenance_of
+from fedmedclip.edge_client.inference.regions import Regions, regions_of
 from fedmedclip.protocol.bundle.bundle import Bundle
 from fedmedclip.protocol.bundle.preprocessing import fit
 from fedmedclip.protocol.errors import InvalidInputError
@@ -51,16 +53,40 @@ class Prediction:
 
     Where the heads' site found zero-shot better on its validation split, it is zero-shot's.
 
-    `path` is None for an array. `probabilities` by class name sum to 1; `label` is the most probable class.
-    `ensemble_weight` is the private head's share in it, from 0 to 1. `milliseconds` is the image's share of
-    the time for its batch: reading, encoding, classifying.
+    `path` is None for an array. `probabilities` by class name sum to 1; `label` is the most probable class,
+    or None where `outcome` is "unlike the training images": then there is no answer, and the probabilities
+    are for research only. `ensemble_weight` is the private head's share in them, from 0 to 1. `milliseconds`
+    is the image's share of the time for its batch: reading, encoding, classifying.
+
+    Heads that carry an assurance give the others too. `prediction_set` are the classes that cannot be ruled
+    out at `Classifier.level`; `distance` is how far the image lies from what was seen, in units of the
+    largest distance that is answered. Without one each image is answered, and both are None.
     """
 
     path: str | None
-    label: str
+    label: str | None
     probabilities: dict[str, float]
     ensemble_weight: float
     milliseconds: float
+    outcome: Outcome = ANSWERED
+    prediction_set: tuple[str, ...] | None = None
+    distance: float | None = None
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """One image's result, and which of its regions carry it.
+
+    `label` is the most probable class, which `regions` are about, and `probability` its own. `pixels` is the
+    image as the encoder took it, uint8 (height, width, 3), and `embedding` float32 (D,) what it gave.
+    """
+
+    prediction: Prediction
+    label: str
+    probability: float
+    regions: Regions
+    pixels: Pixels
+    embedding: npt.NDArray[np.float32]
 
 
 class Classifier:
@@ -84,6 +110,24 @@ class Classifier:
         return tuple(self.bundle.manifest.class_names)
 
     @property
+    def level(self) -> float | None:
+        """How often prediction sets hold the true class; None where the heads carry no assurance."""
+        if self.heads is None or self.heads.assurance is None:
+            return None
+        return self.heads.assurance.metadata.level
+
+    def encode(self, pixels: Pixels) -> npt.NDArray[np.float32]:
+        """Return the embeddings, float32 (N, D), of images as the encoder takes them.
+
+        `pixels` uint8 (N, height, width, 3), as `protocol.bundle.preprocessing.fit` makes them.
+        """
+        return self._encoder.encode(pixels)
+
+    def classify(self, embeddings: npt.NDArray[np.float32]) -> list[Classification]:
+        """Return what the heads say of embeddings, float32 (N, D): `predict`, when the encoder has run."""
+        return list(classifications(answers_to(self.heads, self.bundle, embeddings), self.class_names))
+
+    @property
     def provider(self) -> str:
         """The execution provider that computes the embeddings."""
         return self._encoder.provider
@@ -103,8 +147,43 @@ class Classifier:
         Raises what `predict` does.
         """
         with closing(self._ready(images, skip_unreadable)) as ready:
-            parts = [self._encode(batch) for batch in _batches(ready)]
+            parts = [self.encode(_stacked(batch)) for batch in _batches(ready)]
         return np.concatenate([np.empty((0, self.bundle.manifest.embedding_size), np.float32), *parts])
+
+    def explain(
+        self,
+        image: str | Path | Pixels,
+        *,
+        seconds: float | None = None,
+        settings: ReaderSettings = DEFAULT_READING,
+    ) -> Explanation:
+        """Classify one image, a path or an array as `predict` takes them, and say which regions carry that.
+
+        It takes 123 runs of the encoder; with `seconds`, as many as then fit (`regions`). Research use only.
+
+        Raises what `predict` does, and InvalidInputError for what is more than one image.
+        """
+        with closing(self._ready([image], False, settings)) as ready:
+            batch = list(islice(ready, 2))
+        if len(batch) != 1:
+            what = f"an array of shape {image.shape}" if isinstance(image, np.ndarray) else str(image)
+            raise InvalidInputError(f"{what} has {'more' if batch else 'less'} than one image; give one")
+        (prediction,) = self._predictions(batch)
+        label = max(prediction.probabilities, key=prediction.probabilities.__getitem__)
+        regions = self.regions(batch[0].pixels, seconds)
+        (embedding,) = self._encode(batch)
+        probability = prediction.probabilities[label]
+        return Explanation(prediction, label, probability, regions, batch[0].pixels, embedding)
+
+    def regions(self, pixels: Pixels, seconds: float | None = None) -> Regions:
+        """Return which regions carry the answer to an image as the encoder takes it.
+
+        `pixels` is uint8 (height, width, 3) of the bundle's own size. With `seconds`, finer scales that would
+        end later are left out; 10 runs of the encoder are the least.
+
+        Raises BundleError when the encoder fails, ValueError for pixels of another shape or dtype.
+        """
+        return regions_of(self._probabilities, pixels, seconds)
 
     def predict_files(
         self, paths: Sequence[Path], skipped: list[SkippedImage], settings: ReaderSettings = DEFAULT_READING
@@ -131,15 +210,19 @@ class Classifier:
     def _predictions(self, ready: Iterable["_Ready"]) -> Iterator[Prediction]:
         started = time.perf_counter()
         for batch in _batches(ready):
-            answers = list(self._answers(self._encode(batch)))
+            answers = self.classify(self.encode(_stacked(batch)))
             now = time.perf_counter()
             milliseconds = round((now - started) * 1000 / len(batch), 3)
             started = now
             for image, found in zip(batch, answers, strict=True):
+                yield Prediction(image.path, **vars(found), milliseconds=milliseconds)
                 yield Prediction(image.path, *found, milliseconds)
 
     def _encode(self, batch: Sequence["_Ready"]) -> npt.NDArray[np.float32]:
         return self._encoder.encode(np.stack([image.pixels for image in batch]))
+
+    def _probabilities(self, pixels: Pixels) -> npt.NDArray[np.float32]:
+        return answer(self.heads, self.bundle, self._encoder.encode(pixels))[0]
 
     def _answers(self, embeddings: npt.NDArray[np.float32]) -> Iterator[tuple[str, dict[str, float], float]]:
         """Yield label, probabilities and the private head's share for each embedding, float32 (N, D)."""
@@ -149,18 +232,20 @@ class Classifier:
             by_class = {name: round(float(value), 6) for name, value in zip(names, row, strict=True)}
             yield names[int(row.argmax())], by_class, round(float(weight), 6)
 
-    def _ready(self, images: Images, skip_unreadable: bool) -> Generator["_Ready", None, None]:
+    def _ready(
+        self, images: Images, skip_unreadable: bool, settings: ReaderSettings = DEFAULT_READING
+    ) -> Generator["_Ready", None, None]:
         skipped: list[SkippedImage] | None = [] if skip_unreadable else None
         paths: list[Path] = []
         for image in [images] if isinstance(images, str | Path | np.ndarray) else images:
             if not isinstance(image, np.ndarray):
-                paths += list_images([image])
+                paths += list_images([image], settings)
                 continue
-            yield from self._read(paths, skipped, DEFAULT_READING)
+            yield from self._read(paths, skipped, settings)
             paths = []
             for picture in _pictures(image):
                 yield _Ready(None, fit(picture, self.bundle.manifest.preprocessing))
-        yield from self._read(paths, skipped, DEFAULT_READING)
+        yield from self._read(paths, skipped, settings)
 
     def _read(
         self, paths: Sequence[Path], skipped: list[SkippedImage] | None, settings: ReaderSettings
@@ -234,6 +319,10 @@ def _batches(ready: Iterable[_Ready]) -> Iterator[list[_Ready]]:
     images = iter(ready)
     while batch := list(islice(images, _BATCH)):
         yield batch
+
+
+def _stacked(batch: Sequence[_Ready]) -> Pixels:
+    return np.stack([image.pixels for image in batch])
 
 
 def _pictures(array: Pixels) -> Iterator[Image.Image]:

@@ -20,8 +20,11 @@ from fedmedclip.edge_client.heads.heads_file import (
     load_trusted_heads,
 )
 from fedmedclip.edge_client.heads.metrics import Metrics, measure
+from fedmedclip.edge_client.heads.selective import SelectiveFigures, measure_selection
 from fedmedclip.edge_client.images.readers.settings import DEFAULT_READING, ReaderSettings
+from fedmedclip.edge_client.inference.answers import answers_to
 from fedmedclip.edge_client.inference.provenance import provenance_of
+from fedmedclip.edge_client.inference.selection_table import assurance_table
 from fedmedclip.edge_client.progress import progress_bar
 from fedmedclip.protocol.bundle.bundle import Bundle
 from fedmedclip.protocol.new_files import write_new_file
@@ -55,6 +58,24 @@ def evaluate(
         for name, probabilities in found.items()
         if probabilities is not None
     }
+
+
+def evaluate_assurance(
+    heads: Heads | None,
+    bundle: Bundle,
+    embeddings: npt.NDArray[np.float32],
+    labels: npt.NDArray[np.int64],
+) -> SelectiveFigures | None:
+    """Return what prediction sets and withheld answers are worth; None without an assurance, or images.
+
+    `embeddings` float32 (N, D), `labels` int64 (N,).
+    """
+    if heads is None or heads.assurance is None or len(labels) == 0:
+        return None
+    found = answers_to(heads, bundle, embeddings)
+    assert found.sets is not None
+    level, names = heads.assurance.metadata.level, bundle.manifest.class_names
+    return measure_selection(found.probabilities, labels, found.sets, found.unlike, level, names)
 
 
 def run_evaluation(
@@ -95,6 +116,9 @@ def run_evaluation(
     if heads is not None and heads.zero_shot_answers:
         console.print(f"{visible(heads_file)}: {ZERO_SHOT_ANSWERS}", highlight=False)
     console.print(_table(figures))
+    assurance = evaluate_assurance(heads, bundle, embeddings, labels)
+    if assurance is not None:
+        console.print(assurance_table(assurance))
     for name, metrics in figures.items():
         console.print(_class_table(name, metrics))
     if output is not None:
@@ -104,6 +128,8 @@ def run_evaluation(
             "skipped": {visible(image.path): image.reason for image in found.skipped},
             "classifiers": {name: metrics.as_dict() for name, metrics in figures.items()},
         }
+        if assurance is not None:
+            report["assurance"] = assurance.as_dict()
         write_new_file(output, msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
 
 

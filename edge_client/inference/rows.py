@@ -2,6 +2,8 @@
 
 In CSV, a character of a path that cannot be printed stands as an escape, and no cell is a formula. JSON has
 escapes of its own, so there a path is exact; of one that is not UTF-8, `path_bytes` has the bytes in hex.
+The classes of a set are joined by | in CSV, and a list in JSON. What there is none of is an empty cell, or
+null.
 """
 
 import csv
@@ -18,6 +20,8 @@ from fedmedclip.edge_client.inference.provenance import Provenance
 from fedmedclip.protocol.csv_cells import path_cell, text_cell
 from fedmedclip.protocol.visible import is_utf8, visible
 
+_ASSURED = ("outcome", "prediction_set", "distance")
+
 Write = Callable[[Prediction], None]
 
 
@@ -27,15 +31,18 @@ def csv_writer(file: TextIO, class_names: Sequence[str], provenance: Provenance 
         file.write(f"# {_printable_json(provenance)}\n")
     rows = csv.writer(file, lineterminator="\n")
     probabilities = [f"probability_{visible(name)}" for name in class_names]
-    rows.writerow(["path", "label", *probabilities, "ensemble_weight", "milliseconds"])
+    rows.writerow(["path", "label", *probabilities, "ensemble_weight", *_ASSURED, "milliseconds"])
 
     def write(prediction: Prediction) -> None:
         rows.writerow(
             [
                 path_cell(visible(prediction.path)),
-                text_cell(visible(prediction.label)),
+                text_cell(visible(prediction.label or "")),
                 *prediction.probabilities.values(),
                 prediction.ensemble_weight,
+                prediction.outcome,
+                text_cell(visible("|".join(prediction.prediction_set or ()))),
+                prediction.distance,
                 prediction.milliseconds,
             ]
         )

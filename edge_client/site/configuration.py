@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from fedmedclip.edge_client.features.providers import PROCESSOR_ALONE, parse_provider
+from fedmedclip.edge_client.features.providers import PROCESSOR_ALONE, ProviderNames, parse_provider
+from fedmedclip.edge_client.heads.assurance import AssuranceSettings
 from fedmedclip.edge_client.images.readers.settings import ReaderSettings
 from fedmedclip.edge_client.learning.floors import DEFAULT_FLOORS, LEAST_TO_TRAIN, Floors
 from fedmedclip.protocol.codecs import require_delta_codec
@@ -22,7 +23,6 @@ from fedmedclip.protocol.link.settings import LinkSettings
 from fedmedclip.protocol.privacy import PrivacySettings
 from fedmedclip.protocol.topics import check_name
 
-ProviderName = Annotated[str, Meta(min_length=1, max_length=1000)]
 Share = Annotated[float, Meta(ge=0, lt=1)]
 
 
@@ -103,7 +103,7 @@ class ResourceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     threads: Annotated[int, Meta(ge=1, le=256)] = 1
     feature_batch: Annotated[int, Meta(ge=1, le=1024)] = 16
-    providers: Annotated[tuple[ProviderName, ...], Meta(max_length=16)] = PROCESSOR_ALONE
+    providers: ProviderNames = PROCESSOR_ALONE
 
     def __post_init__(self) -> None:
         for name in self.providers:
@@ -126,6 +126,10 @@ class SitePrivacy(PrivacySettings, frozen=True, forbid_unknown_fields=True):
         return Floors(self.least_images_per_class, self.least_images)
 
 
+class AnswerSettings(AssuranceSettings, frozen=True, forbid_unknown_fields=True):
+    """The table `[answers]`: how the heads file says how far its answers are to be relied on."""
+
+
 class SiteConfiguration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole file."""
 
@@ -133,5 +137,6 @@ class SiteConfiguration(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     split: SplitSettings = SplitSettings()
     images: ImageSettings = ImageSettings()
     privacy: SitePrivacy = SitePrivacy()
+    answers: AnswerSettings = AnswerSettings()
     resources: ResourceSettings = ResourceSettings()
     broker: LinkSettings = LinkSettings()

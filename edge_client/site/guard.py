@@ -6,6 +6,9 @@ the head, by accident or on purpose, does no harm to a hospital's answers that i
 The score is balanced accuracy, the mean recall of the classes in the split: by plain accuracy, a head that
 calls everything by the most frequent class would pass for a good one. The newer answers unless it is worse:
 in a small split ties are frequent, and more rounds of learning need no other merit. Nothing is tuned.
+
+What answers is written with the assurance that the same split and the training images give. So the split has
+also chosen what it is to calibrate: `docs/explanation/when-it-does-not-know.md` says what that means.
 """
 
 import logging
@@ -13,6 +16,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from fedmedclip.edge_client.features.labelled import LabelledFeatures
+from fedmedclip.edge_client.heads.assurance import DEFAULT_SETTINGS, AssuranceSettings
+from fedmedclip.edge_client.heads.assuring import GroupedImages, ReferenceImages, assured
 from fedmedclip.edge_client.heads.heads_file import Heads, load_heads, save_heads
 from fedmedclip.edge_client.inference.evaluation import evaluate
 from fedmedclip.protocol.bundle.bundle import Bundle
@@ -26,16 +31,28 @@ log = logging.getLogger("fedmedclip.site")
 class Guard:
     """Keeps a site's heads file, signed with `key`.
 
-    `validation` is the split that decides; without images the newest answer.
+    `validation` is the split that decides; without images the newest answer. Of it and the `training` images
+    the file has an assurance, as `settings` say; of none without either.
     """
 
     def __init__(
-        self, path: Path, bundle: Bundle, validation: LabelledFeatures, key: SigningKey | None = None
+        self,
+        path: Path,
+        bundle: Bundle,
+        validation: LabelledFeatures,
+        key: SigningKey | None = None,
+        training: LabelledFeatures | None = None,
+        settings: AssuranceSettings = DEFAULT_SETTINGS,
     ) -> None:
         self._path = path
         self._bundle = bundle
         self._validation = validation
         self._key = key
+        self._settings = settings
+        self._calibration = _grouped(validation)
+        self._reference = None
+        if training is not None and len(training.labels):
+            self._reference = ReferenceImages(_grouped(training), len(bundle.manifest.class_names))
         self._said: tuple[bool, int] | None = None
 
     def judge(self, newest: Heads) -> Heads:
@@ -47,6 +64,10 @@ class Guard:
         best = newest
         if kept is not None and _score(kept) > _score(newest):
             best = kept
+        if self._reference is None:
+            best = replace(best, assurance=None)
+        else:
+            best = assured(best, self._bundle, self._calibration, self._reference, self._settings)
         save_heads(self._path, best, self._bundle, self._key)
         self._say(best, newest)
         return best
@@ -93,6 +114,10 @@ class Guard:
         if news is not None and news != self._said:
             log.warning("%s", words)
         self._said = news
+
+
+def _grouped(features: LabelledFeatures) -> GroupedImages:
+    return GroupedImages.of(features.embeddings, features.labels, features.groups)
 
 
 def _score(heads: Heads) -> float:

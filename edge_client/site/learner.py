@@ -14,13 +14,14 @@ import numpy.typing as npt
 from fedmedclip.edge_client.features.encoder import encoded_images
 from fedmedclip.edge_client.features.labelled import LabelledFeatures, SiteFeatures
 from fedmedclip.edge_client.features.references import SURROGATES, reference_of, target_embeddings
+from fedmedclip.edge_client.heads.assurance import DEFAULT_SETTINGS, AssuranceSettings
 from fedmedclip.edge_client.heads.classification import predict
 from fedmedclip.edge_client.heads.ensemble import ENTROPY, fit_calibrated
 from fedmedclip.edge_client.heads.heads import ensemble_of
 from fedmedclip.edge_client.heads.heads_file import Heads
 from fedmedclip.edge_client.heads.method import site_method
 from fedmedclip.edge_client.heads.metrics import Metrics
-from fedmedclip.edge_client.inference.evaluation import evaluate
+from fedmedclip.edge_client.inference.evaluation import evaluate, evaluate_assurance
 from fedmedclip.edge_client.learning.floors import DEFAULT_FLOORS, Floors, train_within
 from fedmedclip.edge_client.learning.own_images import OwnImages
 from fedmedclip.edge_client.learning.private_state import (
@@ -87,6 +88,7 @@ class SiteLearner:
         traffic: Callable[[], tuple[int, int]],
         floors: Floors = DEFAULT_FLOORS,
         privacy: PrivacySettings = NO_DEMAND,
+        answers: AssuranceSettings = DEFAULT_SETTINGS,
     ) -> None:
         self._site = site
         self._federation = federation
@@ -98,7 +100,7 @@ class SiteLearner:
         self._ensemble = ensemble
         self._traffic = traffic
         self._floors = floors
-        self._guard = Guard(files.heads, bundle, features.validation, files.key)
+        self._guard = Guard(files.heads, bundle, features.validation, files.key, features.train, answers)
         self._train_seconds: dict[int, float] = {}
         self._residuals = ResidualWatch("update")
         self._counted = _Counted(encoded_images=encoded_images())
@@ -242,14 +244,18 @@ class SiteLearner:
         if finished:
             figures = self._figures(answering, self._features.test)
             report = {name: metrics.as_dict() | self._reservation() for name, metrics in figures.items()}
+            test = self._features.test
+            if assurance := evaluate_assurance(answering, self._bundle, test.embeddings, test.labels):
+                name = "zero_shot" if answering.zero_shot_answers else "ensemble"
+                report[name]["assurance"] = assurance.as_dict()
             encoded = msgspec.json.format(msgspec.json.encode(report), indent=2)
             write_new_file(self._files.evaluation, encoded + b"\n", private=True)
-            test = {name: metrics.accuracy for name, metrics in figures.items()}
+            accuracy = {name: metrics.accuracy for name, metrics in figures.items()}
             log.info(
                 "federation finished at version %d; %s answers: accuracy on test: %s",
                 version,
                 "zero-shot" if answering.zero_shot_answers else f"version {answering.version}",
-                _in_words(test),
+                _in_words(accuracy),
             )
 
     def _private_of_version(self, plan: Plan, shared: NamedArrays, trained: NamedArrays) -> NamedArrays:

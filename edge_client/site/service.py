@@ -107,6 +107,7 @@ def run_site(configuration_file: Path, *, once: bool) -> None:
             lambda: (link.sent_bytes, link.received_bytes),
             configuration.privacy.floors,
             configuration.privacy,
+            configuration.answers,
         )
         pinned = settings.aggregator_key
         identity = Identity(

@@ -56,11 +56,14 @@ def path_faults(configuration_file: Path, configuration: Any) -> Iterator[PathFa
     tables = inspect.type_info(type(configuration))
     assert isinstance(tables, inspect.StructType)
     for table in tables.fields:
-        if not isinstance(table.type, inspect.StructType):
+        found = getattr(configuration, table.name)
+        kinds = table.type.types if isinstance(table.type, inspect.UnionType) else (table.type,)
+        structure = next((kind for kind in kinds if isinstance(kind, inspect.StructType)), None)
+        if structure is None or found is None:
             continue
-        for setting in table.type.fields:
+        for setting in structure.fields:
             kind = _path_kind(setting.type)
-            value = getattr(getattr(configuration, table.name), setting.name)
+            value = getattr(found, setting.name)
             if kind is None or value is None:
                 continue
             full = beside(configuration_file, value)

@@ -2,8 +2,9 @@
 
 A safetensors file: arrays `shared.NAME` and, where the method has a private head and it is included,
 `private.NAME`, all float32; and one metadata entry, `fedmedclip`, a JSON object with the fields of
-`HeadsMetadata`. A second entry is the signature (`heads_signature`). With the private head in it, it stays at
-its site.
+`HeadsMetadata`. A second entry is the signature (`heads_signature`). A file of format 2 says besides how far
+the answers are to be relied on, with arrays `assurance.NAME` (`assurance`). With the private head or these in
+it, it stays at its site.
 """
 
 from pathlib import Path
@@ -14,12 +15,14 @@ import numpy as np
 from safetensors.numpy import save
 
 from fedmedclip.protocol.errors import HeadError, InvalidInputError
+from fedmedclip.protocol.heads.assurance import AssuranceMetadata
 from fedmedclip.protocol.heads.head import NamedArrays
 from fedmedclip.protocol.heads.heads_signature import signed_heads
 from fedmedclip.protocol.new_files import write_new_file
 from fedmedclip.protocol.signature import SigningKey
 
 FORMAT = 1
+FORMAT_WITH_ASSURANCE = 2
 METADATA_KEY = "fedmedclip"
 
 Name = Annotated[str, msgspec.Meta(max_length=256)]
@@ -64,7 +67,9 @@ class HeadsMetadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omi
     """Whose heads a file holds, and of which bundle. `bundle_digest` is 64 hexadecimal digits.
 
     `site` is empty for a shared head that the centre wrote, which is no site's own. `judgement` is the site's
-    of these heads; None where nobody could judge.
+    of these heads; None where nobody could judge. With `assurance` the format is 2, and 1 without.
+
+    Raises InvalidInputError when the format is another.
     """
 
     format: int
@@ -76,6 +81,11 @@ class HeadsMetadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omi
     class_names: Annotated[list[Name], msgspec.Meta(max_length=65536)]
     ensemble: EnsembleRule = EnsembleRule()
     judgement: Judgement | None = None
+    assurance: AssuranceMetadata | None = None
+
+    def __post_init__(self) -> None:
+        if self.format != (FORMAT if self.assurance is None else FORMAT_WITH_ASSURANCE):
+            raise InvalidInputError(f"format {self.format} does not fit what the metadata say")
 
 
 def write_heads_file(
@@ -84,16 +94,18 @@ def write_heads_file(
     shared: NamedArrays,
     private: NamedArrays | None,
     key: SigningKey | None = None,
+    assurance: NamedArrays | None = None,
 ) -> None:
     """Write the file for its owner only, whole or not at all: an earlier one stays until the new is on disk.
 
-    With a `key` it is signed (`heads_signature`).
+    With a `key` it is signed (`heads_signature`). `assurance` has the arrays of `metadata.assurance`.
 
     Raises HeadError when it cannot be written.
     """
     arrays = {f"shared.{name}": np.ascontiguousarray(array) for name, array in shared.items()}
-    for name, array in (private or {}).items():
-        arrays[f"private.{name}"] = np.ascontiguousarray(array)
+    for prefix, head in (("private", private), ("assurance", assurance)):
+        for name, array in (head or {}).items():
+            arrays[f"{prefix}.{name}"] = np.ascontiguousarray(array)
     encoded = save(arrays, metadata={METADATA_KEY: msgspec.json.encode(metadata).decode()})
     if key is not None:
         encoded = signed_heads(encoded, key)

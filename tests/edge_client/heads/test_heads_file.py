@@ -132,7 +132,8 @@ def test_not_a_heads_file(saved, tmp_path):
 @pytest.mark.parametrize(
     ("metadata", "match"),
     [
-        ({"format": 2}, "format 2 is not known"),
+        ({"format": 3}, "format 3 is not known"),
+        ({"format": 2}, "format 2 does not fit"),
         ({"format": None}, "format None is not known"),
         ({"method": "fedmagic"}, "unknown method 'fedmagic'"),
         ({"version": -1}, "metadata is damaged"),

@@ -1,0 +1,39 @@
+"""`fedmedclip serve`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fedmedclip.protocol.paths import checked
+
+serve_app = typer.Typer(invoke_without_command=True)
+
+
+@serve_app.callback()
+def serve_command(
+    context: typer.Context,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            help="TOML configuration; `fedmedclip init serve` writes one with every setting.",
+            callback=checked("--config", "file", "`fedmedclip init serve` writes an example"),
+        ),
+    ] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
+) -> None:
+    """Answer images as they come, by DICOM, HTTP and a watch folder: one process, the encoder opened once.
+
+    What came in is on disk before it is acknowledged, and is answered once. Stop it (Ctrl-C) or kill it at
+    any moment, start it again with the same configuration, and it goes on where it was.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    from fedmedclip.edge_client.serving.service import run_serve
+    from fedmedclip.protocol.console import log_to_terminal
+    from fedmedclip.protocol.errors import InvalidInputError
+
+    if config is None:
+        raise InvalidInputError("Missing option '--config' (see fedmedclip serve --help)")
+    log_to_terminal(verbose)
+    run_serve(config)

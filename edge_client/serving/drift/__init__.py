@@ -1,0 +1,1 @@
+"""Whether what the service sees now differs from what its heads were trained on."""

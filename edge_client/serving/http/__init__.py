@@ -1,0 +1,1 @@
+"""The door for programs: images by HTTP, answers as JSON."""

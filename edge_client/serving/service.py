@@ -1,0 +1,143 @@
+"""The resident service as a process: state folder, encoder, queue, worker, outlets and doors, in one."""
+
+import itertools
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+
+from fedmedclip.edge_client.cores import available_cores
+from fedmedclip.edge_client.features.provider_choice import open_encoder
+from fedmedclip.edge_client.features.self_test import require_self_test_once
+from fedmedclip.edge_client.inference.provenance import provenance_of
+from fedmedclip.edge_client.serving.active import ActiveClassifier
+from fedmedclip.edge_client.serving.answer import NOTICE, Answer, Result
+from fedmedclip.edge_client.serving.arrival import Arrival
+from fedmedclip.edge_client.serving.configuration import ServeConfiguration
+from fedmedclip.edge_client.serving.courier import Courier
+from fedmedclip.edge_client.serving.doors import make_doors, make_outlets
+from fedmedclip.edge_client.serving.figures import Figures
+from fedmedclip.edge_client.serving.parts import Parts
+from fedmedclip.edge_client.serving.queue import DurableQueue
+from fedmedclip.edge_client.serving.watchdog import Watchdog
+from fedmedclip.edge_client.serving.worker import Worker
+from fedmedclip.protocol.bundle.bundle import open_bundle
+from fedmedclip.protocol.configuration import beside, read_configuration, require_paths
+from fedmedclip.protocol.errors import FedMedClipError, InvalidInputError
+from fedmedclip.protocol.state_folder import claim_state_folder
+from fedmedclip.protocol.trust.decision import Trust, trust_of_user
+
+log = logging.getLogger("fedmedclip.serve")
+
+_TICK_SECONDS = 1.0
+_TICKS_BETWEEN_CLEANING = 600
+
+
+def run_serve(configuration_file: Path) -> None:
+    """Serve as `configuration_file` says, until KeyboardInterrupt ends it cleanly.
+
+    Raises FedMedClipError for anything that a person has to mend.
+    """
+    configuration = read_configuration(configuration_file, ServeConfiguration)
+    require_paths(configuration_file, configuration)
+    settings = configuration.serve
+    state = beside(configuration_file, settings.state)
+    threads = configuration.resources.threads or available_cores()
+
+    def trust() -> Trust:
+        return trust_of_user(insecure=settings.insecure)
+
+    with claim_state_folder(state), ExitStack() as opened:
+        bundle = open_bundle(beside(configuration_file, settings.bundle), with_text=False)
+        trust().require_bundle(bundle)
+        providers = configuration.resources.providers
+        if require_self_test_once(bundle, state, threads, providers):
+            log.info("self-test passed: this machine computes what the bundle's maker computed")
+        encoder = opened.enter_context(open_encoder(bundle, threads, providers))
+        heads = None if settings.heads is None else beside(configuration_file, settings.heads)
+        active = ActiveClassifier(bundle, encoder, heads, trust)
+        provenance = provenance_of(bundle, None, None, None)
+
+        def put_aside(id: str, arrival: Arrival, received_at: float, reason: str) -> Answer:
+            classifier = active.classifier()
+            return Answer(
+                id=id,
+                door=arrival.door,
+                name=arrival.name,
+                received_at=received_at,
+                answered_at=time.time(),
+                results=[Result(outcome="unreadable", reason=f"put aside: {reason}")],
+                provenance=provenance if classifier is None else classifier.provenance,
+                notice=NOTICE,
+            )
+
+        queue = DurableQueue(state, settings.most_waiting, settings.remember_days, put_aside)
+        opened.callback(queue.close)
+        parts = Parts(configuration, configuration_file, state, bundle, queue, active, Figures())
+        _serve(parts, threads)
+
+
+def _serve(parts: Parts, threads: int) -> None:
+    outlets, doors = make_outlets(parts), make_doors(parts)
+    if not doors:
+        raise InvalidInputError(
+            f"{parts.configuration_file} opens no door; give it a table [http], [dicom] or [folder]"
+        )
+    worker = Worker(parts.queue, parts.active, parts.configuration.images, outlets, parts.figures, threads)
+    couriers = [Courier(parts.queue, outlet) for outlet in outlets]
+    parts.queue.when_delivery_is_added(partial(_tell, couriers))
+    worker.start()
+    for courier in couriers:
+        courier.start()
+    try:
+        for door in doors:
+            door.start()
+            log.info("open: %s", door.described())
+        _look_after(parts, worker)
+    except KeyboardInterrupt:
+        log.info("stopping: what is in hand is answered, what waits is answered at the next start")
+    finally:
+        for door in doors:
+            door.stop()
+        parts.queue.stop_accepting()
+        parts.active.end()
+        worker.join()
+        for courier in couriers:
+            courier.stop()
+
+
+def _tell(couriers: Sequence[Courier]) -> None:
+    for courier in couriers:
+        courier.news()
+
+
+def _look_after(parts: Parts, worker: Worker) -> None:
+    """Follow the heads, watch the work, forget what is old, for ever."""
+    watchdog = Watchdog(parts.configuration.resources.longest_seconds)
+    never = threading.Event()
+    for tick in itertools.count(1):
+        never.wait(_TICK_SECONDS)
+        parts.active.refresh()
+        if hung := watchdog.hung(worker.progress()):
+            _begin_anew(parts, hung)
+        if tick % _TICKS_BETWEEN_CLEANING == 0:
+            try:
+                parts.queue.look_after()
+            except FedMedClipError as error:
+                log.warning("%s", error)
+
+
+def _begin_anew(parts: Parts, hung: Sequence[str]) -> None:
+    """Put aside what hung, and have this process replaced by a new one of itself."""
+    seconds = parts.configuration.resources.longest_seconds
+    for work in parts.queue.in_hand():
+        if work.id in hung:
+            parts.queue.set_aside(work, f"it was worked on for {seconds} s without an end")
+    log.error("a decoder hangs, which only a new process ends: beginning anew")
+    logging.shutdown()
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
