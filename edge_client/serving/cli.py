@@ -72,3 +72,20 @@ def _print(found: object, lines: list[str], as_json: bool) -> None:
         return
     for line in lines:
         print(visible(line))
+@serve_app.command("health")
+def health_command(
+    config: Annotated[
+        Path,
+        typer.Option(help="The running service's configuration.", callback=checked("--config", "file")),
+    ],
+) -> None:
+    """Say whether the service of a configuration answers, on the machine where it runs.
+
+    Exit code 0: it answers; 1: it does not.
+    """
+    from fedmedclip.edge_client.serving.health import service_fault
+    from fedmedclip.protocol.visible import visible
+
+    fault = service_fault(config)
+    print("it answers" if fault is None else f"it does not answer: {visible(fault)}")
+    raise typer.Exit(0 if fault is None else 1)
