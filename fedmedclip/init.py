@@ -11,7 +11,7 @@ from fedmedclip.protocol.configuration.examples import filled_example
 
 init_app = typer.Typer(
     name="init",
-    help="Write a commented example of a configuration: site, aggregator or classes.",
+    help="Write a commented example of a configuration: site, aggregator, serve or classes.",
     no_args_is_help=True,
 )
 
@@ -67,6 +67,27 @@ def init_aggregator_command(
     values = {"name": federation, "bundle": _beside(target, bundle), **_broker(broker)}
     _write(target, filled_example("aggregator.toml", values), AggregatorConfiguration)
     _say(target, f"fedmedclip aggregator --config {target}")
+
+
+@init_app.command("serve")
+def init_serve_command(
+    path: PathArgument = None,
+    bundle: BundleOption = None,
+    heads: Annotated[Path | None, typer.Option(help="The site's active heads, which are followed.")] = None,
+    folder: Annotated[Path | None, typer.Option(help="The folder to watch for images.")] = None,
+    force: ForceOption = False,
+) -> None:
+    """Write an example of serve.toml, with every setting and its default."""
+    from fedmedclip.edge_client.serving.configuration import ServeConfiguration
+
+    target = _target(path, "serve.toml", force)
+    values = {
+        "bundle": _beside(target, bundle),
+        "heads": _beside(target, heads),
+        "path": _beside(target, folder),
+    }
+    _write(target, filled_example("serve.toml", values), ServeConfiguration)
+    _say(target, f"fedmedclip serve --config {target}")
 
 
 @init_app.command("classes")

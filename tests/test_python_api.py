@@ -152,6 +152,30 @@ def test_many_threads_ask_at_once(classifier, scans):
     assert list(warnings.filters) == before
 
 
+def test_an_explanation_is_of_one_image_a_path_or_an_array(classifier, scans):
+    pixels = np.asarray(Image.open(scans[2]))
+    by_path, by_array = classifier.explain(scans[2]), classifier.explain(pixels)
+    assert isinstance(by_path, fedmedclip.Explanation)
+    assert by_path.prediction.path == str(scans[2])
+    assert by_path.prediction.probabilities == classifier.predict(scans[2])[0].probabilities
+    assert by_path.probability == max(by_path.prediction.probabilities.values())
+    np.testing.assert_array_equal(by_path.regions.map, by_array.regions.map)
+    np.testing.assert_array_equal(by_path.embedding, classifier.embed(scans[2])[0])
+    np.testing.assert_array_equal(classifier.regions(by_path.pixels).map, by_path.regions.map)
+    for several in (scans[0].parent, np.stack([pixels, pixels])):
+        with pytest.raises(InvalidInputError, match="has more than one image; give one"):
+            classifier.explain(several)
+
+
+def test_many_threads_ask_why_at_once(classifier, scans):
+    expected = [classifier.explain(scan).regions for scan in scans[:4]]
+    with ThreadPoolExecutor(8) as pool:
+        for number, found in enumerate(pool.map(classifier.explain, scans[:4] * 4)):
+            serial = expected[number % 4]
+            np.testing.assert_array_equal(found.regions.map, serial.map)
+            assert found.regions.largest_loss == serial.largest_loss
+
+
 def test_overlapping_readers_leave_the_warning_filters_as_they_were():
     before = list(warnings.filters)
     first, second = quiet_decoders(), quiet_decoders()
@@ -195,8 +219,11 @@ def test_the_examples_in_the_docstring_run(bundle, heads, scans, monkeypatch, ca
                   for line in fedmedclip.__doc__.splitlines() if line.startswith("    "))
     )  # fmt: skip
     exec(example, {})
-    *answers, simulated = capsys.readouterr().out.splitlines()
-    assert len(answers) == len(scans)
+    lines = capsys.readouterr().out.splitlines()
+    answers, explained, simulated = lines[: len(scans)], lines[len(scans) : -1], lines[-1]
+    assert all(str(scan.name) in answer for scan, answer in zip(scans, answers, strict=True))
+    assert explained[0].split()[0] in CLASS_NAMES
+    assert len(explained) == 8
     accuracy, total_bytes = simulated.split()
     assert 0 <= float(accuracy) <= 1
     assert int(total_bytes) > 0

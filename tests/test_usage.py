@@ -14,6 +14,7 @@ COMMANDS = [
     ["predict"],
     ["evaluate"],
     ["adapt"],
+    ["calibrate"],
     ["reference"],
     ["deploy"],
     ["doctor"],

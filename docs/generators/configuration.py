@@ -8,6 +8,7 @@ import inspect
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import get_args
 
 import msgspec
 from msgspec import inspect as kinds
@@ -16,6 +17,7 @@ from fedmedclip.aggregator.configuration import AggregatorConfiguration
 from fedmedclip.aggregator.enrolment.folder import FederationSettings
 from fedmedclip.aggregator.enrolment.settings import FoundingFile
 from fedmedclip.edge_client.learning import settings as training
+from fedmedclip.edge_client.serving.configuration import ServeConfiguration
 from fedmedclip.edge_client.site.configuration import SiteConfiguration
 from fedmedclip.protocol.link.settings import LinkSettings
 
@@ -24,6 +26,7 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "deploy"
 FILES: Mapping[str, type[msgspec.Struct]] = {
     "aggregator.toml": AggregatorConfiguration,
     "site.toml": SiteConfiguration,
+    "serve.toml": ServeConfiguration,
 }
 # Without tables: what each setting means stands in the structure's docstring.
 FLAT_FILES: Mapping[str, type[msgspec.Struct]] = {
@@ -62,8 +65,10 @@ def tables() -> Iterator[tuple[str, str, type[msgspec.Struct] | None]]:
             if field.encode_name == TRAINING:
                 yield file, TRAINING, training.TrainingSettings
             else:
-                inner = isinstance(field.type, type) and issubclass(field.type, msgspec.Struct)
-                yield file, field.encode_name, field.type if inner else None
+                # A table that may be left out is one of its settings, or None.
+                every = get_args(field.type) or (field.type,)
+                inner = (kind for kind in every if isinstance(kind, type) and issubclass(kind, msgspec.Struct))
+                yield file, field.encode_name, next(inner, None)
 
 
 def _table(file: str, table: str, structure: type[msgspec.Struct] | None) -> list[str]:

@@ -7,6 +7,7 @@ from msgspec import Meta
 
 from fedmedclip.edge_client.features.providers import PROCESSOR_ALONE, ProviderNames, parse_provider
 from fedmedclip.edge_client.images.readers.settings import ReaderSettings
+from fedmedclip.edge_client.serving.dicom.settings import DicomSettings
 from fedmedclip.edge_client.serving.folder.settings import FolderSettings
 from fedmedclip.edge_client.serving.http.settings import HttpSettings
 from fedmedclip.protocol.configuration.annotations import BundleFolder, NewFile, NewFolder
@@ -53,4 +54,5 @@ class ServeConfiguration(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     resources: ResourceSettings = ResourceSettings()
     images: ReaderSettings = ReaderSettings()
     http: HttpSettings | None = None
+    dicom: DicomSettings | None = None
     folder: FolderSettings | None = None

@@ -6,6 +6,7 @@ from fedmedclip.edge_client.serving.door import Door
 from fedmedclip.edge_client.serving.figures import SECONDS
 from fedmedclip.edge_client.serving.outlet import Outlet
 from fedmedclip.edge_client.serving.parts import Parts
+from fedmedclip.protocol.private_files import refuse_readers
 
 if TYPE_CHECKING:
     from fedmedclip.edge_client.serving.http.backing import Backing
@@ -20,6 +21,10 @@ def make_outlets(parts: Parts) -> list[Outlet]:
         output = None if folder.output is None else parts.beside(folder.output)
         names = parts.bundle.manifest.class_names
         outlets.append(folder_outlet(folder, parts.beside(folder.path), output, names, parts.state))
+    if (dicom := parts.configuration.dicom) is not None:
+        from fedmedclip.edge_client.serving.dicom.door import dicom_outlets
+
+        outlets += dicom_outlets(dicom.relative_to(parts.configuration_file.resolve().parent))
     return outlets
 
 
@@ -33,8 +38,15 @@ def make_doors(parts: Parts) -> list[Door]:
     if (http := parts.configuration.http) is not None:
         from fedmedclip.edge_client.serving.http.door import HttpDoor
 
+        if http.token is not None:
+            refuse_readers(parts.configuration_file, "the configuration holds a token, and")
         settings = http.relative_to(parts.configuration_file.resolve().parent)
         doors.append(HttpDoor(settings, _backing(parts)))
+    if (dicom := parts.configuration.dicom) is not None:
+        from fedmedclip.edge_client.serving.dicom.door import DicomDoor
+
+        resolved = dicom.relative_to(parts.configuration_file.resolve().parent)
+        doors.append(DicomDoor(resolved, parts.queue.accept, parts.queue.incoming))
     return doors
 
 
@@ -63,6 +75,7 @@ def _backing(parts: Parts) -> "Backing":
         )
 
     def fault() -> str:
-        return parts.active.fault if parts.active.classifier() is None else ""
+        # Why is in the log: it names files, and who asks for health brings no token.
+        return "" if parts.active.classifier() else "there are no heads that can be used; the log says why"
 
     return Backing(parts.queue, parts.queue.incoming, fault, model, figures)

@@ -50,3 +50,13 @@ def decoder_for(syntax: uid.UID, precision: int | None) -> str:
         extra = "dicom-gpl" if syntax in uid.JPEGTransferSyntaxes else "dicom"
         raise RefusedFileError(f"{syntax.name}: pip install 'fedmedclip-edge[{extra}]'")
     return decoder
+
+
+def readable_syntaxes() -> list[uid.UID]:
+    """Return the transfer syntaxes whose frames can be read with the decoders that are installed."""
+    found = [*NATIVE, *map(uid.UID, _DECODERS)]
+    return [
+        syntax
+        for syntax in found
+        if syntax in NATIVE or _DECODERS[syntax] in get_decoder(syntax).available_plugins
+    ]

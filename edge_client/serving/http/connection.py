@@ -27,6 +27,8 @@ class PatientConnection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin with a connection that was made."""
         super().connection_made(transport)
+        # Whatever handlers the process has: paths and queries are the clients' words.
+        self.access_log = False
         self._end: asyncio.TimerHandle | None = None
         self._unread: asyncio.TimerHandle | None = None
         if len(self.connections) > self.most_connections:

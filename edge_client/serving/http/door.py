@@ -87,10 +87,8 @@ class HttpDoor:
                 host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
             )[0]
             listening = socket.socket(family, kind, protocol)
-        except OSError as error:
-            raise InvalidInputError(
-                f"[http] host {host}: there is no such address ({error.strerror})"
-            ) from error
+        except (OSError, UnicodeError) as error:
+            raise InvalidInputError(f"[http] host {host}: no such address ({error})") from error
         try:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listening.bind(address)

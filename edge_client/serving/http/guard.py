@@ -5,13 +5,17 @@ A page in a browser can send requests to a door that listens on the browser's ow
 """
 
 import hmac
+import logging
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from fedmedclip.edge_client.serving.faults import in_words
 from fedmedclip.edge_client.serving.http.problems import RefusedError
 from fedmedclip.edge_client.serving.http.settings import HttpSettings, is_loopback
+
+log = logging.getLogger("fedmedclip.serve")
 
 # What says nothing of images, and what a monitor or a browser has to reach before it can bring a token.
 OPEN_PATHS = frozenset({"/", "/openapi.json", "/v1/health"})
@@ -52,7 +56,11 @@ class Guard:
         except RefusedError as refused:
             await refused.response()(scope, receive, send_with_headers)
             return
-        await self._app(scope, receive, send_with_headers)
+        try:
+            await self._app(scope, receive, send_with_headers)
+        except Exception as error:
+            # It was answered as a problem already; what is logged must not quote what was sent.
+            log.error("a request failed: %s", in_words(error))
 
     def _require_welcome(self, scope: Scope) -> None:
         headers = Headers(scope=scope)
@@ -92,8 +100,6 @@ class Guard:
             wrong = 'Bearer realm="fedmedclip"' + (', error="invalid_token"' if given else "")
             raise RefusedError(
                 401,
-                "the token is not that of this door"
-                if given
-                else "send the token: Authorization: Bearer TOKEN",
+                "the token is not that of this door" if given else "send Authorization: Bearer TOKEN",
                 {"WWW-Authenticate": wrong},
             )

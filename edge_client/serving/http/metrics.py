@@ -1,4 +1,4 @@
-"""`GET /metrics`: what the service and this door count, as Prometheus reads it. No names, no images, no ids."""
+"""`GET /metrics`: what service and door count, as Prometheus reads it; no names, no images, no ids."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping

@@ -47,12 +47,10 @@ def media_type(header: str) -> tuple[str, dict[str, str]]:
 
 
 def boundary_of(parameters: dict[str, str]) -> bytes:
-    """Return the boundary that a `Content-Type` names. Raises MultipartError for none, or an impossible one."""
+    """Return the boundary that a `Content-Type` names. Raises MultipartError for none."""
     boundary = parameters.get("boundary", "").encode("utf-8", "replace")
     if not _BOUNDARY.fullmatch(boundary):
-        raise MultipartError(
-            f"the Content-Type names no boundary of 1 to {_LONGEST_BOUNDARY} characters, which parts the files"
-        )
+        raise MultipartError(f"the Content-Type names no boundary of 1 to {_LONGEST_BOUNDARY} characters")
     return boundary
 
 
@@ -162,8 +160,8 @@ def _require_file(head: bytes) -> None:
     names = {match[1].lower() for match in _PARAMETER.finditer(semicolon + rest)}
     if disposition.strip().lower() != "form-data" or not names & {"filename", "filename*"}:
         raise MultipartError(
-            "a part is no file, for its Content-Disposition has no filename; what else is asked goes into the "
-            "query, as ?explain=1"
+            "a part is no file, for its Content-Disposition has no filename; what else is asked goes "
+            "into the query, as ?explain=1"
         )
     encoding = fields.get("content-transfer-encoding", "binary").lower()
     if encoding not in ("binary", "8bit", "7bit"):

@@ -28,8 +28,8 @@ _PROBLEMS = {
     413: "The body is too large, or holds too many files.",
     415: "The body is of a type that is no image, or compressed.",
     421: "This machine is not called by this name.",
-    422: "The one file of the request could not be read; `id` is that of its stored answer. Or another request "
-    "came under this Idempotency-Key.",
+    422: "The one file of the request could not be read; `id` is that of its stored answer. Or another "
+    "request came under this Idempotency-Key.",
     503: "Nothing is answered or taken in at this moment; come again after Retry-After.",
 }
 _LOCATION = {"description": "Where the answer will be.", "schema": {"type": "string"}}
@@ -37,7 +37,7 @@ _RETRY = {"Retry-After": {"description": "Seconds.", "schema": {"type": "string"
 
 
 def document() -> dict[str, Any]:
-    """Return the document, ready for JSON. It is the same for every service of this version of the interface."""
+    """Return the document, ready for JSON; the same for every service of this version."""
     _, schemas = msgspec.json.schema_components(
         [Answer, Answers, Model, Pending, PendingAnswers, Problem], ref_template="#/components/schemas/{name}"
     )
@@ -70,7 +70,7 @@ def document() -> dict[str, Any]:
                 "token": {
                     "type": "http",
                     "scheme": "bearer",
-                    "description": "The token of `[http]`; a door that is open to this machine alone may have none.",
+                    "description": "The token of `[http]`; a door on 127.0.0.1 may have none.",
                 }
             },
         },
@@ -81,15 +81,13 @@ def _predict() -> dict[str, Any]:
     return {
         "operationId": "predict",
         "summary": "Answer one image, or several files.",
-        "description": "The body is the bytes of one image (or DICOM file), or `multipart/form-data` in which "
-        "every part is a file. When the answer comes, all of it was stored durably before: with status 202, too. "
-        "A file that cannot be read is stored and answered like others: asked for alone it gives 422, with "
-        "others, or when its answer is fetched, 200 and the outcome `unreadable`. After 503 the request may be "
-        "sent again; with an `Idempotency-Key` nothing of it is answered twice.",
+        "description": "The body is the bytes of one image (or DICOM file), or `multipart/form-data` in "
+        "which every part is a file. Whatever is answered 200, 202 or, with an `id`, 422 is on disk. A file "
+        "that cannot be read is stored and answered like others: asked for alone it gives 422; with others, "
+        "or when its answer is fetched, 200 and the outcome `unreadable`. After 503 the request may be sent "
+        "again; with an `Idempotency-Key` nothing of it is answered twice.",
         "parameters": [
-            _query(
-                "explain", {"type": "string", "enum": ["0", "1"], "default": "0"}, "Say which regions count."
-            ),
+            _query("explain", {"type": "string", "enum": ["0", "1"]}, "1: say which regions carry it."),
             _query(
                 "wait",
                 {"type": "number", "minimum": 0},

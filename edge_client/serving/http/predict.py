@@ -5,6 +5,7 @@ import hashlib
 import logging
 import secrets
 from contextlib import suppress
+from typing import Any
 
 import msgspec
 from starlette.requests import Request
@@ -17,6 +18,7 @@ from fedmedclip.edge_client.serving.http.problems import RETRY_AFTER, RefusedErr
 from fedmedclip.edge_client.serving.http.request import Asked, read_request
 from fedmedclip.edge_client.serving.http.settings import HttpSettings
 from fedmedclip.edge_client.serving.http.uploads import ClientGoneError, Upload, received
+from fedmedclip.edge_client.serving.queue import QueueFullError
 from fedmedclip.protocol.errors import FullDiskError, StorageError
 
 log = logging.getLogger("fedmedclip.serve")
@@ -133,10 +135,9 @@ class Predict:
             *(asyncio.wrap_future(self._backing.queue.wait(identity)) for identity in identities)
         )
         gone = asyncio.ensure_future(_gone(request))
+        awaited: set[asyncio.Future[Any]] = {answers, gone, self._hurry}
         try:
-            await asyncio.wait(
-                {answers, gone, self._hurry}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED
-            )
+            await asyncio.wait(awaited, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
             return answers.result() if answers.done() else None
         except KeyError as error:
             raise RefusedError(503, "the answer is just forgotten; send it again", RETRY_AFTER) from error
@@ -175,6 +176,6 @@ def _not_stored(error: BaseException) -> RefusedError:
     if isinstance(error, StorageError | OSError):
         log.error("nothing comes in by HTTP: %s", error)
         return RefusedError(503, "this service cannot store what comes in now", RETRY_AFTER)
-    if type(error).__name__ == "QueueFullError":
+    if isinstance(error, QueueFullError):
         return RefusedError(503, str(error), RETRY_AFTER)
     raise error

@@ -1,4 +1,4 @@
-"""The table `[http]` of `serve.toml`: where the door listens, who may come in, and how much they may bring."""
+"""The table `[http]` of `serve.toml`: where the door listens, who may come in, with how much."""
 
 import ipaddress
 import re
@@ -67,7 +67,7 @@ class HttpSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         for origin in self.allowed_origins:
             if not _ORIGIN.fullmatch(origin):
                 raise InvalidInputError(
-                    f"allowed_origins holds {origin!r}; give https://HOST or https://HOST:PORT, without a path"
+                    f"allowed_origins holds {origin!r}; give https://HOST or https://HOST:PORT alone"
                 )
         lacking = [] if self.tls else ["TLS (certificate_file and key_file)"]
         lacking += [] if self.has_token else ["a token (token_file)"]

@@ -83,8 +83,8 @@ async def received(
 ) -> None:
     """Add the files of a request's body to `into`: one, or with a `boundary` those of `multipart/form-data`.
 
-    Whoever calls discards them, whatever happens. Raises RefusedError for a body that is too long, too slow, empty
-    or malformed, ClientGoneError, and OSError where the disk does not take it.
+    Whoever calls discards them, whatever happens. Raises RefusedError for a body that is too long, too slow,
+    empty or malformed, ClientGoneError, and OSError where the disk does not take it.
     """
     reader = None if boundary is None else MultipartReader(boundary)
     if reader is None:
@@ -118,9 +118,7 @@ async def _take(
         await into[-1].write(event)
     elif isinstance(event, FileBegins):
         if len(into) == settings.most_files:
-            raise RefusedError(
-                413, f"at most {settings.most_files} files in one request; send the others in another"
-            )
+            raise RefusedError(413, f"at most {settings.most_files} files in one request; send more requests")
         into.append(Upload(folder))
 
 
@@ -149,5 +147,5 @@ def too_large(settings: HttpSettings) -> RefusedError:
     """Return the answer to a body that is too long."""
     return RefusedError(
         413,
-        f"the body is larger than {settings.largest_upload_bytes} bytes; see largest_upload_bytes of [http]",
+        f"the body has more than {settings.largest_upload_bytes} bytes (largest_upload_bytes of [http])",
     )

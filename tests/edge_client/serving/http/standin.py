@@ -3,11 +3,11 @@
 import json
 import socket
 import time
-from collections import deque
 from concurrent.futures import Future
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
+from secrets import token_hex
 from threading import Lock, Timer
 
 import msgspec
@@ -27,17 +27,14 @@ class Queue:
     """Answers what begins like a PNG as `tumor`, all else as unreadable, after `seconds`; None: never."""
 
     def __init__(self, folder: Path) -> None:
-        self.seconds: float | None = 0.0
-        self.refusal: Exception | None = None
-        self.contents: dict[str, bytes] = {}
-        self.arrivals = {}
-        self.known: dict[str, str] = {}
-        self.answers: dict[str, Answer] = {}
-        self.waiters: dict[str, list[Future]] = {}
-        self.lock = Lock()
         self.folder = folder
-        self.ids = (f"{number:032x}" for number in range(1, 1 << 30))
-        self.order = deque()
+        self.lock = Lock()
+        self.empty()
+
+    def empty(self):
+        self.seconds = 0.0
+        self.refusal = None
+        self.contents, self.arrivals, self.known, self.answers, self.waiters = {}, {}, {}, {}, {}
 
     def accept(self, arrival):
         done = Future()
@@ -54,9 +51,8 @@ class Queue:
             if (known := self.known.get(arrival.key)) is not None:
                 done.set_result(Accepted(known, True))
                 return done
-            identity = self.known[arrival.key] = next(self.ids)
+            identity = self.known[arrival.key] = token_hex(16)
             self.arrivals[identity], self.contents[identity] = arrival, content
-            self.order.append(identity)
         if self.seconds == 0:
             self.settle(identity)
         elif self.seconds is not None:
@@ -104,8 +100,9 @@ class Queue:
 def backing_of(queue, **replaced):
     """Return what a door needs, of a queue in memory."""
     figures = Figures(
-        results={("http", "answered"): 3, ("dicom", "unreadable"): 1}, labels={"tumor": 3}, seconds=(0.1, 1.0),
-        waited=[2, 1, 1], waited_sum=4.5, waiting=2, aside=1, deliveries_waiting={"dicom": 5},
+        results={("http", "answered"): 3, ("dicom", "unreadable"): 1}, labels={"tumor": 3},
+        seconds=(0.1, 1.0), waited=[2, 1, 1], waited_sum=4.5, waiting=2, aside=1,
+        deliveries_waiting={"dicom": 5},
         drift={"distance": 0.5},
     )  # fmt: skip
     parts = {
@@ -151,3 +148,10 @@ def raw(door, data, seconds=10.0):
         while piece := connection.recv(65536):
             found += piece
         return found
+
+
+def until(holds, seconds=5.0):
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
