@@ -20,6 +20,9 @@ IMPORTED = (
     "fedmedclip.edge_client.serving.service",
     "fedmedclip.edge_client.serving.folder.opening",
     "fedmedclip.edge_client.serving.http.door",
+    "fedmedclip.edge_client.serving.dicom.node",
+    "fedmedclip.edge_client.serving.dicom.report",
+    "fedmedclip.edge_client.serving.dicom.source",
 )
 """What a service imports, for the server that forks it."""
 START_SECONDS = 60.0
