@@ -50,7 +50,6 @@ FLOORS = {
         "privacy",
         "features learning",
         "adaptation bundles calibration data_report inference",
-        "adaptation bundles data_report inference",
         "explanation",
         "serving",
         "site",

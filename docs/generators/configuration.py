@@ -67,7 +67,9 @@ def tables() -> Iterator[tuple[str, str, type[msgspec.Struct] | None]]:
             else:
                 # A table that may be left out is one of its settings, or None.
                 every = get_args(field.type) or (field.type,)
-                inner = (kind for kind in every if isinstance(kind, type) and issubclass(kind, msgspec.Struct))
+                inner = (
+                    kind for kind in every if isinstance(kind, type) and issubclass(kind, msgspec.Struct)
+                )
                 yield file, field.encode_name, next(inner, None)
 
 

@@ -171,7 +171,7 @@ class Classifier:
         (prediction,) = self._predictions(batch)
         label = max(prediction.probabilities, key=prediction.probabilities.__getitem__)
         regions = self.regions(batch[0].pixels, seconds)
-        (embedding,) = self._encode(batch)
+        (embedding,) = self.encode(_stacked(batch))
         probability = prediction.probabilities[label]
         return Explanation(prediction, label, probability, regions, batch[0].pixels, embedding)
 
@@ -216,21 +216,9 @@ class Classifier:
             started = now
             for image, found in zip(batch, answers, strict=True):
                 yield Prediction(image.path, **vars(found), milliseconds=milliseconds)
-                yield Prediction(image.path, *found, milliseconds)
-
-    def _encode(self, batch: Sequence["_Ready"]) -> npt.NDArray[np.float32]:
-        return self._encoder.encode(np.stack([image.pixels for image in batch]))
 
     def _probabilities(self, pixels: Pixels) -> npt.NDArray[np.float32]:
-        return answer(self.heads, self.bundle, self._encoder.encode(pixels))[0]
-
-    def _answers(self, embeddings: npt.NDArray[np.float32]) -> Iterator[tuple[str, dict[str, float], float]]:
-        """Yield label, probabilities and the private head's share for each embedding, float32 (N, D)."""
-        probabilities, weights = answer(self.heads, self.bundle, embeddings)
-        names = self.class_names
-        for row, weight in zip(probabilities, weights, strict=True):
-            by_class = {name: round(float(value), 6) for name, value in zip(names, row, strict=True)}
-            yield names[int(row.argmax())], by_class, round(float(weight), 6)
+        return answers_to(self.heads, self.bundle, self.encode(pixels)).probabilities
 
     def _ready(
         self, images: Images, skip_unreadable: bool, settings: ReaderSettings = DEFAULT_READING

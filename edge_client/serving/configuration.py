@@ -33,9 +33,9 @@ class ServeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class ResourceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The table `[resources]`: what this box gives to the work.
 
-    `threads` is by default one per core. `providers` are ONNX Runtime's, in the order in which they are wanted,
-    as in `site.toml`. An image that takes longer than `longest_seconds` ends the process,
-    which begins anew without it. Raises InvalidInputError for what is no provider.
+    `threads` is by default one per core. `providers` are ONNX Runtime's, in the order in which they are
+    wanted, as in `site.toml`. An image that takes longer than `longest_seconds` ends the process, which
+    begins anew without it. Raises InvalidInputError for what is no provider.
     """
 
     threads: Annotated[int, Meta(ge=1, le=256)] | None = None

@@ -58,7 +58,7 @@ def run_serve(configuration_file: Path) -> None:
         providers = configuration.resources.providers
         if require_self_test_once(bundle, state, threads, providers):
             log.info("self-test passed: this machine computes what the bundle's maker computed")
-        encoder = opened.enter_context(open_encoder(bundle, threads, providers))
+        encoder = opened.enter_context(open_encoder(bundle, threads, providers, resident=True))
         heads = None if settings.heads is None else beside(configuration_file, settings.heads)
         active = ActiveClassifier(bundle, encoder, heads, trust)
         provenance = provenance_of(bundle, None, None, None)
