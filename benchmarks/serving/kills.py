@@ -83,7 +83,8 @@ class Play:
             server,
         )
         self.https = [
-            HttpSender(f"{seed} http {number}", self.service.port, contents, PAUSE_SECONDS) for number in (1, 2)
+            HttpSender(f"{seed} http {number}", self.service.port, contents, PAUSE_SECONDS)
+            for number in (1, 2)
         ]
         self.dicom = DicomSender(f"{seed} dicom", dicom_port, dicoms, PAUSE_SECONDS)
         self.files = FolderSender(f"{seed} folder", self.watch, contents, PAUSE_SECONDS)
@@ -128,7 +129,11 @@ class Play:
 
     def _waiting(self) -> dict[str, float]:
         lines = self.service.get("/metrics")[1].decode().splitlines()
-        found = [line.rpartition(" ") for line in lines if line.startswith(("fedmedclip_waiting", "fedmedclip_deliv"))]
+        found = [
+            line.rpartition(" ")
+            for line in lines
+            if line.startswith(("fedmedclip_waiting", "fedmedclip_deliv"))
+        ]
         return {name: float(value) for name, _, value in found}
 
     def _verdict(self) -> Verdict:
@@ -174,7 +179,9 @@ def play_kills(bundle: Path, images: Path, folder: Path, kills: int, seed: int) 
             play.service.start()
             if kill % _SAY_EVERY == 0:
                 acknowledged = [len(sender.acknowledged) for sender in play.senders]
-                print(f"{kill} kills, {time.monotonic() - began:.0f} s, acknowledged {acknowledged}", flush=True)
+                print(
+                    f"{kill} kills, {time.monotonic() - began:.0f} s, acknowledged {acknowledged}", flush=True
+                )
         verdict, drain = play.finish()
         again = sum(sender.sent_again for sender in play.senders)
     return {
@@ -250,7 +257,9 @@ def main() -> None:
     parts: dict[str, Callable[[], dict[str, Any]]] = {}
     bundle = options.bundle.resolve()
     if options.kills:
-        parts["kills"] = lambda: play_kills(bundle, options.images, work / "kills", options.kills, options.seed)
+        parts["kills"] = lambda: play_kills(
+            bundle, options.images, work / "kills", options.kills, options.seed
+        )
     if options.full_disks and os.geteuid() == 0:
         parts["full_disk"] = lambda: play_full_disk(
             bundle, options.images, work / "full-disk", options.full_disks, options.seed

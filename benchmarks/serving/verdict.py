@@ -67,7 +67,9 @@ class Rows:
             self.deliveries = database.execute("SELECT id, outlet, state, reason FROM deliveries").fetchall()
 
 
-def judge_http(verdict: Verdict, rows: Rows, acknowledged: Mapping[str, int], expected: Sequence[Said]) -> None:
+def judge_http(
+    verdict: Verdict, rows: Rows, acknowledged: Mapping[str, int], expected: Sequence[Said]
+) -> None:
     """Judge answers by their ids."""
     for id, picture in acknowledged.items():
         verdict.acknowledged += 1
@@ -91,7 +93,9 @@ def judge_dicom(
         _judge(verdict, rows, "dicom", ids[0], expected[picture])
         different = set(reports.get(uid, ()))
         if len(different) != 1 and rows.states[ids[0]] == "answered":
-            verdict.count("twice" if different else "lost", f"dicom {uid}: {len(different)} different reports")
+            verdict.count(
+                "twice" if different else "lost", f"dicom {uid}: {len(different)} different reports"
+            )
     for uid in reports.keys() - acknowledged.keys():
         verdict.count("wrong", f"a report on {uid}, which nobody sent")
 
@@ -136,7 +140,9 @@ def judge_left_over(verdict: Verdict, rows: Rows, state: Path) -> None:
     for path in _files(state):
         aside = path.parent.name == "aside" and rows.states.get(path.name) == "aside"
         if not aside and not path.name.startswith(_OWN_FILES):
-            verdict.count("left_over", f"in the state: {path.relative_to(state)}, {path.stat().st_size} bytes")
+            verdict.count(
+                "left_over", f"in the state: {path.relative_to(state)}, {path.stat().st_size} bytes"
+            )
 
 
 def _judge(verdict: Verdict, rows: Rows, door: str, id: str, expected: Said) -> None:

@@ -62,23 +62,8 @@ def drift_command(config: ConfigOption, as_json: JsonOption = False) -> None:
     _print(found, found.lines(), as_json)
 
 
-def _print(found: object, lines: list[str], as_json: bool) -> None:
-    import msgspec
-
-    from fedmedclip.protocol.visible import visible
-
-    if as_json:
-        print(msgspec.json.encode(found).decode())
-        return
-    for line in lines:
-        print(visible(line))
 @serve_app.command("health")
-def health_command(
-    config: Annotated[
-        Path,
-        typer.Option(help="The running service's configuration.", callback=checked("--config", "file")),
-    ],
-) -> None:
+def health_command(config: ConfigOption) -> None:
     """Say whether the service of a configuration answers, on the machine where it runs.
 
     Exit code 0: it answers; 1: it does not.
@@ -89,3 +74,15 @@ def health_command(
     fault = service_fault(config)
     print("it answers" if fault is None else f"it does not answer: {visible(fault)}")
     raise typer.Exit(0 if fault is None else 1)
+
+
+def _print(found: object, lines: list[str], as_json: bool) -> None:
+    import msgspec
+
+    from fedmedclip.protocol.visible import visible
+
+    if as_json:
+        print(msgspec.json.encode(found).decode())
+        return
+    for line in lines:
+        print(visible(line))
