@@ -5,6 +5,8 @@
     with fedmedclip.load("bundle", "heads.safetensors") as classifier:
         for prediction in classifier.predict("scans/"):
             print(prediction.path, prediction.label, prediction.probabilities)
+        explanation = classifier.explain("scans/00.png")
+        print(explanation.label, explanation.probability, explanation.regions.map.round(1))
 
 Whole federations in this process, for a notebook:
 
@@ -18,18 +20,30 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fedmedclip.edge_client.inference.classifier import Classifier, Prediction, load
+    from fedmedclip.edge_client.inference.classifier import Classifier, Explanation, Prediction, load
+    from fedmedclip.edge_client.inference.regions import Regions
     from fedmedclip.protocol.errors import FedMedClipError
     from fedmedclip.simulation.federation.simulate import SimulationResult, simulate
 
 __version__ = "0.2.0"
 
-__all__ = ["Classifier", "FedMedClipError", "Prediction", "SimulationResult", "load", "simulate"]
+__all__ = [
+    "Classifier",
+    "Explanation",
+    "FedMedClipError",
+    "Prediction",
+    "Regions",
+    "SimulationResult",
+    "load",
+    "simulate",
+]
 
 _HOMES = {
     "Classifier": "edge_client.inference.classifier",
+    "Explanation": "edge_client.inference.classifier",
     "FedMedClipError": "protocol.errors",
     "Prediction": "edge_client.inference.classifier",
+    "Regions": "edge_client.inference.regions",
     "SimulationResult": "simulation.federation.simulate",
     "load": "edge_client.inference.classifier",
     "simulate": "simulation.federation.simulate",

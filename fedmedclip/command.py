@@ -16,10 +16,12 @@ from fedmedclip.aggregator.cli import aggregator_app, control_app
 from fedmedclip.aggregator.enrolment.cli import federation_app
 from fedmedclip.edge_client.adaptation.cli import EXAMPLES, adapt_command
 from fedmedclip.edge_client.bundles.cli import bundle_app
+from fedmedclip.edge_client.calibration.cli import calibrate_command
 from fedmedclip.edge_client.cli import evaluate_command, predict_command, reference_command
 from fedmedclip.edge_client.data_report.cli import data_command
 from fedmedclip.edge_client.doctor.cli import doctor_command
 from fedmedclip.edge_client.enrolment.cli import join_command
+from fedmedclip.edge_client.explanation.cli import explain_command
 from fedmedclip.edge_client.heads.cli import heads_app
 from fedmedclip.edge_client.inference.deployment.cli import deploy_command
 from fedmedclip.edge_client.serving.cli import serve_app
@@ -51,7 +53,9 @@ app.add_typer(site_app, name="site")
 app.add_typer(serve_app, name="serve")
 app.command("predict")(predict_command)
 app.command("evaluate")(evaluate_command)
+app.command("explain")(explain_command)
 app.command("adapt", epilog=EXAMPLES)(adapt_command)
+app.command("calibrate")(calibrate_command)
 app.command("data")(data_command)
 app.command("reference")(reference_command)
 app.command("deploy")(deploy_command)

@@ -2,6 +2,7 @@
 
 import doctest
 import itertools
+import re
 import subprocess
 import sys
 import warnings
@@ -18,6 +19,7 @@ from fedmedclip.edge_client.images.opening import UnreadableImageError, quiet_de
 from fedmedclip.edge_client.learning.floors import NO_FLOORS
 from fedmedclip.protocol.errors import BundleError, HeadError, InvalidInputError
 from fedmedclip.protocol.heads.shared_heads import initial_shared_head
+from tests import ROOT
 from tests.edge_client.conftest import (
     CLASS_NAMES,
     EMBEDDING_SIZE,
@@ -152,6 +154,30 @@ def test_many_threads_ask_at_once(classifier, scans):
     assert list(warnings.filters) == before
 
 
+def test_an_explanation_is_of_one_image_a_path_or_an_array(classifier, scans):
+    pixels = np.asarray(Image.open(scans[2]))
+    by_path, by_array = classifier.explain(scans[2]), classifier.explain(pixels)
+    assert isinstance(by_path, fedmedclip.Explanation)
+    assert by_path.prediction.path == str(scans[2])
+    assert by_path.prediction.probabilities == classifier.predict(scans[2])[0].probabilities
+    assert by_path.probability == max(by_path.prediction.probabilities.values())
+    np.testing.assert_array_equal(by_path.regions.map, by_array.regions.map)
+    np.testing.assert_array_equal(by_path.embedding, classifier.embed(scans[2])[0])
+    np.testing.assert_array_equal(classifier.regions(by_path.pixels).map, by_path.regions.map)
+    for several in (scans[0].parent, np.stack([pixels, pixels])):
+        with pytest.raises(InvalidInputError, match="has more than one image; give one"):
+            classifier.explain(several)
+
+
+def test_many_threads_ask_why_at_once(classifier, scans):
+    expected = [classifier.explain(scan).regions for scan in scans[:4]]
+    with ThreadPoolExecutor(8) as pool:
+        for number, found in enumerate(pool.map(classifier.explain, scans[:4] * 4)):
+            serial = expected[number % 4]
+            np.testing.assert_array_equal(found.regions.map, serial.map)
+            assert found.regions.largest_loss == serial.largest_loss
+
+
 def test_overlapping_readers_leave_the_warning_filters_as_they_were():
     before = list(warnings.filters)
     first, second = quiet_decoders(), quiet_decoders()
@@ -182,6 +208,20 @@ def test_what_is_public_is_there_documented_and_needs_no_torch(bundle, scans):
     assert done.stdout.strip() in CLASS_NAMES
 
 
+def test_the_quick_start_in_the_documentation_runs(bundle, heads, scans, tmp_path, monkeypatch, capsys):
+    assert scans[0].parent == tmp_path / "scans"
+    for name, target in (("bundle", bundle.folder), ("heads.safetensors", heads)):
+        (tmp_path / name).symlink_to(target)
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "docs" / "how-to" / "explain.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    exec(example, {})
+    *answers, label, place = capsys.readouterr().out.splitlines()
+    assert [answer.split()[0] for answer in answers] == [f"scans/{scan.name}" for scan in scans]
+    assert label.split()[0] in CLASS_NAMES
+    assert re.fullmatch(r"most at \(\d+, \d+\), \d+\.\d\d nats", place)
+
+
 def test_the_examples_in_the_docstring_run(bundle, heads, scans, monkeypatch, capsys):
     (bundle.folder.parent / "scans").symlink_to(scans[0].parent)
     monkeypatch.chdir(bundle.folder.parent)
@@ -195,8 +235,11 @@ def test_the_examples_in_the_docstring_run(bundle, heads, scans, monkeypatch, ca
                   for line in fedmedclip.__doc__.splitlines() if line.startswith("    "))
     )  # fmt: skip
     exec(example, {})
-    *answers, simulated = capsys.readouterr().out.splitlines()
-    assert len(answers) == len(scans)
+    lines = capsys.readouterr().out.splitlines()
+    answers, explained, simulated = lines[: len(scans)], lines[len(scans) : -1], lines[-1]
+    assert all(str(scan.name) in answer for scan, answer in zip(scans, answers, strict=True))
+    assert explained[0].split()[0] in CLASS_NAMES
+    assert len(explained) == 8
     accuracy, total_bytes = simulated.split()
     assert 0 <= float(accuracy) <= 1
     assert int(total_bytes) > 0

@@ -49,7 +49,8 @@ FLOORS = {
         "heads images",
         "privacy",
         "features learning",
-        "adaptation bundles data_report inference",
+        "adaptation bundles calibration data_report inference",
+        "explanation",
         "serving",
         "site",
         "doctor",
@@ -139,6 +140,8 @@ def test_torch_and_extras_stay_where_they_belong(room):
             extras = {"dp_accounting"}
         if relative.startswith("edge_client/serving/http/"):
             extras = {"h11", "prometheus_client", "starlette", "uvicorn"}
+        if relative.startswith("edge_client/serving/dicom/"):
+            extras = {"highdicom", "pydicom", "pynetdicom"}
         if relative == "edge_client/features/text_encoder.py":
             extras = {"ftfy", "tokenizers"}
         used = {top_level(name) for name, at_run_time in imported_modules(path) if at_run_time}
@@ -183,11 +186,13 @@ COMMANDS = [
     "aggregator",
     "bench",
     "bundle",
+    "calibrate",
     "data",
     "demo",
     "deploy",
     "doctor",
     "evaluate",
+    "explain",
     "export",
     "init",
     "predict",

@@ -8,6 +8,7 @@ import inspect
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import get_args
 
 import msgspec
 from msgspec import inspect as kinds
@@ -64,8 +65,12 @@ def tables() -> Iterator[tuple[str, str, type[msgspec.Struct] | None]]:
             if field.encode_name == TRAINING:
                 yield file, TRAINING, training.TrainingSettings
             else:
-                inner = isinstance(field.type, type) and issubclass(field.type, msgspec.Struct)
-                yield file, field.encode_name, field.type if inner else None
+                # A table that may be left out is one of its settings, or None.
+                every = get_args(field.type) or (field.type,)
+                inner = (
+                    kind for kind in every if isinstance(kind, type) and issubclass(kind, msgspec.Struct)
+                )
+                yield file, field.encode_name, next(inner, None)
 
 
 def _table(file: str, table: str, structure: type[msgspec.Struct] | None) -> list[str]:
@@ -103,6 +108,8 @@ def _default(field: msgspec.structs.FieldInfo) -> str:
 
 def _kind(kind: kinds.Type) -> tuple[str, str]:
     """Return a type and its bounds in words."""
+    if isinstance(kind, kinds.Metadata):
+        return _kind(kind.type)
     if isinstance(kind, kinds.UnionType):
         inner = [_kind(part) for part in kind.types if not isinstance(part, kinds.NoneType)]
         return " or ".join(words for words, _ in inner), "; ".join(bounds for _, bounds in inner if bounds)
@@ -122,12 +129,12 @@ def _kind(kind: kinds.Type) -> tuple[str, str]:
         return "true or false", ""
     if isinstance(kind, kinds.VarTupleType | kinds.ListType):
         words, _ = _kind(kind.item_type)
-        count = (
-            f"{kind.min_length} to {kind.max_length}"
-            if kind.min_length != kind.max_length
-            else str(kind.max_length)
-        )
-        return f"list of {words}s", f"{count} of them"
+        least, most = kind.min_length or 0, kind.max_length
+        if most is None:
+            return f"list of {words}s", f"at least {least} of them" if least else ""
+        return f"list of {words}s", f"{most} of them" if least == most else f"{least} to {most} of them"
+    if isinstance(kind, kinds.StructType):
+        return "table", ""
     return type(kind).__name__.removesuffix("Type").lower(), ""
 
 

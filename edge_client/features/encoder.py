@@ -44,6 +44,7 @@ class Encoder:
         threads: int | None = None,
         *,
         together: bool = False,
+        resident: bool = False,
         provider: Provider = PROCESSOR,
     ) -> None:
         """Load the bundle's image encoder; `threads` defaults to the cores that this process may use.
@@ -52,6 +53,9 @@ class Encoder:
         of being laid out anew for speed: the quickest from start to result for one image alone. Its embedding
         may differ from the usual one in the last bits. Where 8-bit layers would make more of that difference,
         the weights are laid out anew all the same.
+
+        With `resident`, all threads work on each image as well, and the weights are laid out anew: for a
+        process that stays, whose callers bring one image each. A lone one has all cores, several share them.
 
         On another `provider` images go through together, as it shares out the work itself. It is taken as it
         is: `provider_choice.open_encoder` tests it before.
@@ -66,7 +70,7 @@ class Encoder:
         self._embedding_size = bundle.manifest.embedding_size
         self._one_by_one = bundle.manifest.precision == "int8"
         threads = threads or available_cores()
-        self._workers = 1 if together or provider.name != PROCESSOR.name else threads
+        self._workers = 1 if together or resident or provider.name != PROCESSOR.name else threads
         self._pool = ThreadPoolExecutor(self._workers, "encoder") if self._workers > 1 else None
         extended = is_transformer(bundle.manifest)
         self._session: Any = open_session(

@@ -246,9 +246,44 @@ def load_labelled_features(
     Here one image of a class is enough. Of an archive with a test part only that is taken. Raises as
     `load_site_features` does, and InvalidInputError when no image can be read.
     """
-    dataset = load_dataset(data, bundle.manifest.class_names, minimum_per_class=1, settings=settings)
-    if test_images := tuple(image for image in dataset.images if image.part == "test"):
-        dataset = replace(dataset, images=test_images)
+    found, report = load_labelled_groups(
+        data,
+        bundle,
+        store,
+        part="test",
+        naming=None,
+        settings=settings,
+        strict=strict,
+        batch_size=batch_size,
+        threads=threads,
+        progress=progress,
+    )
+    return found.embeddings, found.labels, report
+
+
+def load_labelled_groups(
+    data: Path,
+    bundle: Bundle,
+    store: FeatureStore,
+    *,
+    part: Part,
+    naming: GroupNaming | None,
+    settings: ReaderSettings = DEFAULT_READING,
+    strict: bool = False,
+    batch_size: int = 16,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> tuple[LabelledFeatures, DataReport]:
+    """Return the features of labelled images, grouped where `naming` is given, and a report.
+
+    Of an archive with such a part only that `part` is taken. Raises as `load_labelled_features` does.
+    """
+    column = None if naming is None else naming.column
+    dataset = load_dataset(
+        data, bundle.manifest.class_names, minimum_per_class=1, settings=settings, group_column=column
+    )
+    if of_part := tuple(image for image in dataset.images if image.part == part):
+        dataset = replace(dataset, images=of_part)
     extraction = _extract(dataset, bundle, store, settings, batch_size, threads, progress)
     if strict:
         refuse_skipped(extraction.skipped)
@@ -257,7 +292,13 @@ def load_labelled_features(
             f"data {data} has no image that can be read: {summarize_skipped(extraction.skipped)}"
         )
     labels = _label_indices([dataset.images[position].label for position in extraction.positions], bundle)
-    return extraction.embeddings, labels, _report(dataset, labels, extraction, bundle)
+    groups = None
+    if naming is not None:
+        groups = group_dataset(
+            dataset, extraction, store, settings=settings, naming=naming, progress=progress
+        ).rows
+    found = LabelledFeatures(extraction.embeddings, labels, groups)
+    return found, _report(dataset, labels, extraction, bundle)
 
 
 def _extract(

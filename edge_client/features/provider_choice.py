@@ -35,18 +35,19 @@ def open_encoder(
     providers: Sequence[str] = PROCESSOR_ALONE,
     *,
     together: bool = False,
+    resident: bool = False,
 ) -> Encoder:
     """Return the bundle's encoder on the first of `providers` that is there and passes the self-test.
 
-    `threads` and `together` are the encoder's. Why one is passed over is logged as a warning, and which one
-    is used where another than the processor was wanted; each once.
+    `threads`, `together` and `resident` are the encoder's. Why one is passed over is logged as a warning, and
+    which one is used where another than the processor was wanted; each once.
 
     Raises InvalidInputError for an unknown provider, and as `Encoder` does where the processor cannot either.
     """
     wanted = wanted_providers(providers)
     for provider, following in pairwise(wanted):
         try:
-            encoder = _tested(bundle, threads, provider, together)
+            encoder = _tested(bundle, threads, provider, together, resident)
         except BundleError as error:
             _warn_once(f"{provider.name} is not used: {error}; trying {following.name}")
             continue
@@ -54,10 +55,12 @@ def open_encoder(
         return encoder
     if len(wanted) > 1:
         _say_once(f"{PROCESSOR.name} encodes the images")
-    return Encoder(bundle, threads, together=together)
+    return Encoder(bundle, threads, together=together, resident=resident)
 
 
-def _tested(bundle: Bundle, threads: int | None, provider: Provider, together: bool) -> Encoder:
+def _tested(
+    bundle: Bundle, threads: int | None, provider: Provider, together: bool, resident: bool
+) -> Encoder:
     """Return an encoder that passed. Raises BundleError with the reason why it cannot be used."""
     available = available_providers()
     if provider.name not in available:
@@ -65,7 +68,7 @@ def _tested(bundle: Bundle, threads: int | None, provider: Provider, together: b
     test = read_self_test(bundle)
     if test is None:
         raise BundleError("the bundle has no self-test to judge it by; export the bundle again")
-    encoder = Encoder(bundle, threads, together=together, provider=provider)
+    encoder = Encoder(bundle, threads, together=together, resident=resident, provider=provider)
     try:
         found = encoder.encode(test.images)
         agreement = compare(test.embeddings, found, bundle.manifest.precision)

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from fedmedclip.edge_client.heads.conformal import prediction_sets
 from fedmedclip.edge_client.heads.novelty import Floats, Seen
+from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.heads.assurance import AssuranceMetadata
 from fedmedclip.protocol.heads.head import NamedArrays
 
@@ -23,12 +24,23 @@ class AssuranceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     `level` is how often a set holds the true class; `kind` the score (`edge_client.heads.conformal`);
     `class_conditional` makes the level hold for each class, which takes images enough of each; at most
     `false_alarms` of the images that are like the site's own get no answer, where its images can tell.
+
+    Raises InvalidInputError for numbers out of range.
     """
 
     level: Annotated[float, msgspec.Meta(ge=0.5, le=0.999)] = 0.9
     kind: Literal["lac", "aps"] = "lac"
     class_conditional: bool = False
     false_alarms: Annotated[float, msgspec.Meta(gt=0, le=0.1)] = 0.01
+
+    def __post_init__(self) -> None:
+        # Options of a command come here unchecked, and nan passes its bounds there.
+        if not 0.5 <= self.level <= 0.999:
+            raise InvalidInputError(f"the level is {self.level:g}, it must be from 0.5 to 0.999")
+        if not 0 < self.false_alarms <= 0.1:
+            raise InvalidInputError(
+                f"the share of false alarms is {self.false_alarms:g}, it must be above 0 and at most 0.1"
+            )
 
 
 DEFAULT_SETTINGS = AssuranceSettings()

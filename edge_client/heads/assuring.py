@@ -50,16 +50,20 @@ class GroupedImages:
 
 
 class ReferenceImages:
-    """A site's training images, N at least 1; what they say is computed once, for every version of heads."""
+    """A site's training images, N at least 1; what they say is computed once, for every version of heads.
 
-    def __init__(self, images: GroupedImages, classes: int) -> None:
+    What was `seen` is told from these images alone, by default from all.
+    """
+
+    def __init__(self, images: GroupedImages, classes: int, seen: GroupedImages | None = None) -> None:
         self._images = images
         self._classes = classes
+        self._seen = images if seen is None else seen
 
     @cached_property
     def seen(self) -> Seen:
         """What the site has seen."""
-        return seen_at_site(self._images.embeddings, self._images.labels, self._classes)
+        return seen_at_site(self._seen.embeddings, self._seen.labels, self._classes)
 
     @cached_property
     def mean(self) -> Floats:
@@ -89,8 +93,8 @@ def assured(
 ) -> Heads:
     """Return heads with the assurance that calibration images give, none where there is no such image.
 
-    What was seen is what the shared head's statistics say, else what the reference images do; none of the
-    latter may be `apart`, of which the threshold of distances comes: by default the calibration images.
+    What was seen is what the shared head's statistics say, else what the reference images do. In the latter
+    case the threshold of distances comes of images `apart` from these, by default the calibration images.
     """
     if len(calibration.labels) == 0:
         return replace(heads, assurance=None)

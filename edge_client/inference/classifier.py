@@ -30,6 +30,7 @@ from fedmedclip.edge_client.images.readers.settings import DEFAULT_READING, Read
 from fedmedclip.edge_client.images.reading import decode_images
 from fedmedclip.edge_client.inference.answers import Classification, answers_to, classifications
 from fedmedclip.edge_client.inference.provenance import Provenance, provenance_of
+from fedmedclip.edge_client.inference.regions import Regions, regions_of
 from fedmedclip.protocol.bundle.bundle import Bundle
 from fedmedclip.protocol.bundle.preprocessing import fit
 from fedmedclip.protocol.errors import InvalidInputError
@@ -70,6 +71,22 @@ class Prediction:
     outcome: Outcome = ANSWERED
     prediction_set: tuple[str, ...] | None = None
     distance: float | None = None
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """One image's result, and which of its regions carry it.
+
+    `label` is the most probable class, which `regions` are about, and `probability` its own. `pixels` is the
+    image as the encoder took it, uint8 (height, width, 3), and `embedding` float32 (D,) what it gave.
+    """
+
+    prediction: Prediction
+    label: str
+    probability: float
+    regions: Regions
+    pixels: Pixels
+    embedding: npt.NDArray[np.float32]
 
 
 class Classifier:
@@ -133,6 +150,41 @@ class Classifier:
             parts = [self.encode(_stacked(batch)) for batch in _batches(ready)]
         return np.concatenate([np.empty((0, self.bundle.manifest.embedding_size), np.float32), *parts])
 
+    def explain(
+        self,
+        image: str | Path | Pixels,
+        *,
+        seconds: float | None = None,
+        settings: ReaderSettings = DEFAULT_READING,
+    ) -> Explanation:
+        """Classify one image, a path or an array as `predict` takes them, and say which regions carry that.
+
+        It takes 61 runs of the encoder; with `seconds`, as many as then fit (`regions`). Research use only.
+
+        Raises what `predict` does, and InvalidInputError for what is more than one image.
+        """
+        with closing(self._ready([image], False, settings)) as ready:
+            batch = list(islice(ready, 2))
+        if len(batch) != 1:
+            what = f"an array of shape {image.shape}" if isinstance(image, np.ndarray) else str(image)
+            raise InvalidInputError(f"{what} has {'more' if batch else 'less'} than one image; give one")
+        (prediction,) = self._predictions(batch)
+        label = max(prediction.probabilities, key=prediction.probabilities.__getitem__)
+        regions = self.regions(batch[0].pixels, seconds)
+        (embedding,) = self.encode(_stacked(batch))
+        probability = prediction.probabilities[label]
+        return Explanation(prediction, label, probability, regions, batch[0].pixels, embedding)
+
+    def regions(self, pixels: Pixels, seconds: float | None = None) -> Regions:
+        """Return which regions carry the answer to an image as the encoder takes it.
+
+        `pixels` is uint8 (height, width, 3) of the bundle's own size. With `seconds`, finer scales that would
+        end later are left out; 10 runs of the encoder are the least.
+
+        Raises BundleError when the encoder fails, ValueError for pixels of another shape or dtype.
+        """
+        return regions_of(self._probabilities, pixels, seconds)
+
     def predict_files(
         self, paths: Sequence[Path], skipped: list[SkippedImage], settings: ReaderSettings = DEFAULT_READING
     ) -> Iterator[Prediction]:
@@ -165,18 +217,23 @@ class Classifier:
             for image, found in zip(batch, answers, strict=True):
                 yield Prediction(image.path, **vars(found), milliseconds=milliseconds)
 
-    def _ready(self, images: Images, skip_unreadable: bool) -> Generator["_Ready", None, None]:
+    def _probabilities(self, pixels: Pixels) -> npt.NDArray[np.float32]:
+        return answers_to(self.heads, self.bundle, self.encode(pixels)).probabilities
+
+    def _ready(
+        self, images: Images, skip_unreadable: bool, settings: ReaderSettings = DEFAULT_READING
+    ) -> Generator["_Ready", None, None]:
         skipped: list[SkippedImage] | None = [] if skip_unreadable else None
         paths: list[Path] = []
         for image in [images] if isinstance(images, str | Path | np.ndarray) else images:
             if not isinstance(image, np.ndarray):
-                paths += list_images([image])
+                paths += list_images([image], settings)
                 continue
-            yield from self._read(paths, skipped, DEFAULT_READING)
+            yield from self._read(paths, skipped, settings)
             paths = []
             for picture in _pictures(image):
                 yield _Ready(None, fit(picture, self.bundle.manifest.preprocessing))
-        yield from self._read(paths, skipped, DEFAULT_READING)
+        yield from self._read(paths, skipped, settings)
 
     def _read(
         self, paths: Sequence[Path], skipped: list[SkippedImage] | None, settings: ReaderSettings

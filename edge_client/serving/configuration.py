@@ -7,9 +7,10 @@ from msgspec import Meta
 
 from fedmedclip.edge_client.features.providers import PROCESSOR_ALONE, ProviderNames, parse_provider
 from fedmedclip.edge_client.images.readers.settings import ReaderSettings
+from fedmedclip.edge_client.serving.dicom.settings import DicomSettings
 from fedmedclip.edge_client.serving.folder.settings import FolderSettings
 from fedmedclip.edge_client.serving.http.settings import HttpSettings
-from fedmedclip.protocol.configuration.annotations import BundleFolder, NewFile, NewFolder
+from fedmedclip.protocol.configuration.annotations import BundleFolder, File, NewFile, NewFolder
 
 
 class ServeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -32,9 +33,9 @@ class ServeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class ResourceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The table `[resources]`: what this box gives to the work.
 
-    `threads` is by default one per core. `providers` are ONNX Runtime's, in the order in which they are wanted,
-    as in `site.toml`. An image that takes longer than `longest_seconds` ends the process,
-    which begins anew without it. Raises InvalidInputError for what is no provider.
+    `threads` is by default one per core. `providers` are ONNX Runtime's, in the order in which they are
+    wanted, as in `site.toml`. An image that takes longer than `longest_seconds` ends the process, which
+    begins anew without it. Raises InvalidInputError for what is no provider.
     """
 
     threads: Annotated[int, Meta(ge=1, le=256)] | None = None
@@ -46,11 +47,24 @@ class ResourceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             parse_provider(name)
 
 
+class ExplainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The table `[explain]`: how answers are explained where somebody asks for it.
+
+    `seconds` is how long one explanation may take. With `site`, the `site.toml` of the site that this box
+    belongs to, it names labels and distances of the nearest training images, which stay there.
+    """
+
+    seconds: Annotated[float, Meta(gt=0, le=60)] = 3.0
+    site: File | None = None
+
+
 class ServeConfiguration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole file."""
 
     serve: ServeSettings
     resources: ResourceSettings = ResourceSettings()
     images: ReaderSettings = ReaderSettings()
+    explain: ExplainSettings = ExplainSettings()
     http: HttpSettings | None = None
+    dicom: DicomSettings | None = None
     folder: FolderSettings | None = None

@@ -21,6 +21,10 @@ def make_outlets(parts: Parts) -> list[Outlet]:
         output = None if folder.output is None else parts.beside(folder.output)
         names = parts.bundle.manifest.class_names
         outlets.append(folder_outlet(folder, parts.beside(folder.path), output, names, parts.state))
+    if (dicom := parts.configuration.dicom) is not None:
+        from fedmedclip.edge_client.serving.dicom.door import dicom_outlets
+
+        outlets += dicom_outlets(dicom.relative_to(parts.configuration_file.resolve().parent))
     return outlets
 
 
@@ -38,6 +42,11 @@ def make_doors(parts: Parts) -> list[Door]:
             refuse_readers(parts.configuration_file, "the configuration holds a token, and")
         settings = http.relative_to(parts.configuration_file.resolve().parent)
         doors.append(HttpDoor(settings, _backing(parts)))
+    if (dicom := parts.configuration.dicom) is not None:
+        from fedmedclip.edge_client.serving.dicom.door import DicomDoor
+
+        resolved = dicom.relative_to(parts.configuration_file.resolve().parent)
+        doors.append(DicomDoor(resolved, parts.queue.accept, parts.queue.incoming))
     return doors
 
 

@@ -72,8 +72,7 @@ def load_features(source: Source, out: Path, console: Console, *, reference: boo
         return features_of_pool(pool_of_file(source.features))
     data, bundle = source.data, source.bundle
     if data is None or bundle is None:
-        data, bundle = out / "phantoms", out / "bundle"
-        _make_phantoms(data, bundle, out / "logs")
+        data, bundle = phantoms_of(out)
     with progress_bar("computing features") as progress:
         found = features_of_folder(
             data, open_bundle(bundle), out / "features.db", progress, reference=reference
@@ -113,7 +112,9 @@ def _global_test(pool: FeaturePool) -> dict[str, npt.NDArray[np.float32]]:
     return {} if pool.global_test is None else {GLOBAL_TEST: pool.global_test.embeddings}
 
 
-def _make_phantoms(data: Path, bundle: Path, logs: Path) -> None:
+def phantoms_of(out: Path) -> tuple[Path, Path]:
+    """Return the built-in phantoms' folder and their bundle, made in `out` unless they are there."""
+    data, bundle = out / "phantoms", out / "bundle"
     model = small_clip("--data with --bundle")
     # Written last, so what a killed run left is made again.
     if not (data / "classes.toml").exists():
@@ -122,4 +123,5 @@ def _make_phantoms(data: Path, bundle: Path, logs: Path) -> None:
     if not (bundle / "manifest.json").exists():
         with progress_bar("export of the small CLIP"):
             arguments = ["--model", model, "--classes", str(data), "--out", str(bundle)]
-            run_command("export", ["export", *arguments], logs)
+            run_command("export", ["export", *arguments], out / "logs")
+    return data, bundle

@@ -22,7 +22,7 @@ from tests import ROOT
 DEPLOY = ROOT / "deploy"
 
 
-@pytest.mark.parametrize("name", ["aggregator.toml", "site.toml"])
+@pytest.mark.parametrize("name", ["aggregator.toml", "serve.toml", "site.toml"])
 def test_the_examples_are_those_of_the_installed_command(name):
     assert (DEPLOY / name).read_text() == (EXAMPLES / name).read_text()
 

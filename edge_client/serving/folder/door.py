@@ -11,10 +11,9 @@ import threading
 import time
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from pathlib import Path
-from typing import Protocol
 
 from fedmedclip.edge_client.serving.answer import Answer
-from fedmedclip.edge_client.serving.arrival import Accepted, Arrival
+from fedmedclip.edge_client.serving.arrival import Arrival
 from fedmedclip.edge_client.serving.folder.events import Events
 from fedmedclip.edge_client.serving.folder.intake import Intake, Taken
 from fedmedclip.edge_client.serving.folder.listing import Found, Look, files_in
@@ -23,7 +22,8 @@ from fedmedclip.edge_client.serving.folder.place import Place
 from fedmedclip.edge_client.serving.folder.settings import FolderSettings
 from fedmedclip.edge_client.serving.folder.settling import Settling
 from fedmedclip.edge_client.serving.folder.trouble import Trouble
-from fedmedclip.protocol.errors import FedMedClipError
+from fedmedclip.edge_client.serving.queue import DurableQueue, QueueFullError
+from fedmedclip.protocol.errors import FedMedClipError, StorageError
 
 log = logging.getLogger("fedmedclip.serving.folder")
 
@@ -38,24 +38,10 @@ _FORGET_SECONDS = 86_400.0
 _CHECK_SECONDS = 1.0
 
 
-class Queue(Protocol):
-    """What the door needs of the service's queue. Files in `incoming` are moved into it."""
-
-    @property
-    def incoming(self) -> Path:
-        """A folder on the queue's own disk."""
-
-    def accept(self, arrival: Arrival) -> Future[Accepted]:
-        """Resolve when the arrival is on disk."""
-
-    def wait(self, id: str) -> Future[Answer]:
-        """Resolve when the answer is on disk."""
-
-
 class FolderDoor:
     """Watches `folder` for a queue. `memory` is the file in which it remembers what is dealt with."""
 
-    def __init__(self, settings: FolderSettings, folder: Path, queue: Queue, memory: Path) -> None:
+    def __init__(self, settings: FolderSettings, folder: Path, queue: DurableQueue, memory: Path) -> None:
         self._settings = settings
         self._queue = queue
         self._memory_file = memory
@@ -95,7 +81,9 @@ class FolderDoor:
         except FedMedClipError as error:
             opened.set_exception(error)
             return
-        self._intake = Intake(self._place, self._queue.incoming, self._memory, self._settling, self._trouble)
+        self._intake = Intake(
+            self._place, self._queue.spool.incoming, self._memory, self._settling, self._trouble
+        )
         opened.set_result(None)
         try:
             while not self._stopped.is_set():
@@ -124,8 +112,10 @@ class FolderDoor:
             self._events.follow()
             settled, present = self._settled(look)
             more = self._take(settled)
+        except QueueFullError:
+            return settings.settle_seconds
         except FedMedClipError as error:
-            # A full queue or disk passes: the files wait where they lie.
+            # A full disk passes: the files wait where they lie.
             self._trouble.begins("queue", f"new files in {self._place.path} wait: {error}")
             return settings.poll_seconds
         except OSError as error:
@@ -193,6 +183,8 @@ class FolderDoor:
             if not accepted.known:
                 self._in_hand.add(self._queue.wait(accepted.id))
             return True
+        except OSError as error:
+            raise StorageError(f"the queue cannot take them ({error.strerror})") from error
         finally:
             taken.clear()
 

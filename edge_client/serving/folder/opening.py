@@ -4,15 +4,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fedmedclip.edge_client.serving.folder.answers_csv import AnswersCsv
-from fedmedclip.edge_client.serving.folder.door import FolderDoor, Queue
+from fedmedclip.edge_client.serving.folder.door import FolderDoor
 from fedmedclip.edge_client.serving.folder.outlet import FolderOutlet
 from fedmedclip.edge_client.serving.folder.place import Place
 from fedmedclip.edge_client.serving.folder.settings import FolderSettings
+from fedmedclip.edge_client.serving.queue import DurableQueue
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.visible import visible
 
 
-def folder_door(settings: FolderSettings, folder: Path, queue: Queue, state: Path) -> FolderDoor:
+def folder_door(settings: FolderSettings, folder: Path, queue: DurableQueue, state: Path) -> FolderDoor:
     """Return the door that watches `folder`; it remembers what it saw in the folder `state`."""
     return FolderDoor(settings, folder, queue, state / "folder.db")
 

@@ -4,16 +4,18 @@ import contextlib
 import os
 import socket
 from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
 
+from fedmedclip.edge_client.serving.arrival import Accepted
 from fedmedclip.edge_client.serving.folder.door import FolderDoor
 from fedmedclip.edge_client.serving.folder.intake import path_of
 from fedmedclip.edge_client.serving.folder.opening import folder_door
 from fedmedclip.edge_client.serving.folder.settings import FolderSettings
 from fedmedclip.protocol.errors import FullDiskError
-from tests.edge_client.serving.folder.queue_stand_in import QueueStandIn, eventually
+from tests.edge_client.serving.folder.examples import AnsweringQueue, eventually
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"pixels" + b"\0\0\0\0IEND\xaeB`\x82"
 OTHER_PNG = PNG.replace(b"pixels", b"PIXELS")
@@ -21,22 +23,23 @@ CUT_PNG = PNG[:-12] + b"\0" * 12
 
 
 @pytest.fixture
-def queue(tmp_path: Path) -> QueueStandIn:
-    incoming = tmp_path / "state" / "incoming"
-    incoming.mkdir(parents=True)
-    (tmp_path / "watched").mkdir()
-    return QueueStandIn(incoming)
+def queue(tmp_path: Path) -> Iterator[AnsweringQueue]:
+    state = tmp_path / "state"
+    state.mkdir()
+    with AnsweringQueue.opened(state) as queue:
+        yield queue
 
 
 @pytest.fixture
-def watched(queue: QueueStandIn) -> Path:
-    return queue.incoming.parent.parent / "watched"
+def watched(tmp_path: Path) -> Path:
+    (tmp_path / "watched").mkdir()
+    return tmp_path / "watched"
 
 
 @contextlib.contextmanager
-def running(queue: QueueStandIn, watched: Path, **settings: object) -> Iterator[FolderDoor]:
+def running(queue: AnsweringQueue, watched: Path, **settings: object) -> Iterator[FolderDoor]:
     chosen = {"poll_seconds": 0.1, "settle_seconds": 0.1, **settings}
-    door = folder_door(FolderSettings(path="watched", **chosen), watched, queue, queue.incoming.parent)
+    door = folder_door(FolderSettings(path="watched", **chosen), watched, queue.queue, queue.state)
     door.start()
     try:
         yield door
@@ -44,7 +47,7 @@ def running(queue: QueueStandIn, watched: Path, **settings: object) -> Iterator[
         door.stop()
 
 
-def paths(queue: QueueStandIn) -> list[str]:
+def paths(queue: AnsweringQueue) -> list[str]:
     return sorted(path_of(arrival.context) for arrival in queue.arrivals)
 
 
@@ -61,10 +64,10 @@ def test_what_is_there_and_what_comes_is_taken_once_and_stays(queue, watched):
         queue.wait_for(3)
     assert paths(queue) == ["later.png", "sub/IM0001", "there.png"]
     assert sorted(path.name for path in watched.rglob("*")) == ["IM0001", "later.png", "sub", "there.png"]
-    assert list(queue.incoming.iterdir()) == []
+    assert list((queue.state / "incoming").iterdir()) == []
 
 
-def test_names_that_are_no_images_links_and_odd_files_are_left_alone(queue, watched, tmp_path):
+def test_names_that_are_no_images_links_and_odd_files_are_left_alone(queue, watched, tmp_path, monkeypatch):
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "secret.png").write_bytes(PNG)
@@ -76,7 +79,7 @@ def test_names_that_are_no_images_links_and_odd_files_are_left_alone(queue, watc
     os.mkfifo(watched / "pipe.png")
     (watched / "folder.png").mkdir()
     with socket.socket(socket.AF_UNIX) as unix:
-        os.chdir(watched)
+        monkeypatch.chdir(watched)
         unix.bind("socket.png")
         with running(queue, watched):
             (watched / "good.png").write_bytes(PNG)
@@ -150,16 +153,19 @@ def test_a_folder_that_goes_away_and_comes_back(queue, watched, caplog):
     assert caplog.text.count("is back") == 1
 
 
-def test_a_full_queue_is_waited_for_and_said_once(queue, watched, caplog):
+def test_a_full_disk_is_waited_for_and_said_once(queue, watched, caplog, monkeypatch):
     caplog.set_level("INFO")
-    queue.refusing = FullDiskError("the disk is full")
+    full: Future[Accepted] = Future()
+    full.set_exception(FullDiskError("the disk is full"))
     (watched / "scan.png").write_bytes(PNG)
-    with running(queue, watched):
-        eventually(lambda: "wait: the disk is full" in caplog.text)
-        queue.refusing = None
-        queue.wait_for(1)
+    with monkeypatch.context() as patch:
+        patch.setattr(queue.queue, "accept", lambda arrival: full)
+        with running(queue, watched):
+            eventually(lambda: "wait: the disk is full" in caplog.text)
+            patch.undo()
+            queue.wait_for(1)
     assert caplog.text.count("the disk is full") == 1
-    assert list(queue.incoming.iterdir()) == []
+    assert list((queue.state / "incoming").iterdir()) == []
 
 
 def test_too_many_files_are_said(queue, watched, caplog):
@@ -189,3 +195,12 @@ def test_a_file_that_cannot_be_read_blocks_nobody(queue, watched, caplog, monkey
         (watched / "unlocked").touch()
         queue.wait_for(2)
     assert caplog.text.count("Permission denied") == 1
+
+
+def test_a_queue_with_room_for_one_takes_them_one_after_the_other(tmp_path, watched, caplog):
+    (tmp_path / "small").mkdir()
+    for number in range(5):
+        (watched / f"{number}.png").write_bytes(PNG)
+    with AnsweringQueue.opened(tmp_path / "small", most_waiting=1) as queue, running(queue, watched):
+        queue.wait_for(5)
+    assert caplog.text == ""
