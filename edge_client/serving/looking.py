@@ -59,7 +59,7 @@ def status_of(configuration_file: Path) -> Status:
         return Status(
             running=is_claimed(state),
             waiting=len(journal.waiting()),
-            answered=journal.answered(),
+            answered=journal.count("answered"),
             deliveries_waiting=journal.counts(),
             aside=journal.aside(),
             deliveries_aside=[Undelivered(*found) for found in journal.deliveries_aside()],
