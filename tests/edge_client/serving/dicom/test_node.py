@@ -318,6 +318,33 @@ def test_nothing_of_a_header_is_logged(node, queue, caplog, capfd):
     assert not [word for word in PLANTED if word in written]
 
 
+def test_one_address_cannot_keep_all_others_out(queue):
+    node = started_node(queue, most_associations=2)
+    crowd = [connection(node.port) for _ in range(40)]
+    try:
+        assert eventually(lambda: sum(is_over(peer) for peer in crowd) >= 30)
+        other = socket.create_connection(("127.0.0.1", node.port), source_address=("127.0.0.2", 0))
+        with other:
+            other.settimeout(5)
+            other.sendall(association_request())
+            assert other.recv(4096)[:1] == b"\2"
+    finally:
+        for peer in crowd:
+            peer.close()
+        node.stop()
+
+
+def is_over(peer):
+    """Whether the node has closed a connection, without waiting for it."""
+    peer.setblocking(False)
+    try:
+        return peer.recv(1) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
 def test_stop_lets_a_store_end_and_takes_no_further_one(queue):
     node = started_node(queue)
     content = data_pdu(b"x" * 1000)
