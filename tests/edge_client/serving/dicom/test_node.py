@@ -19,8 +19,8 @@ from fedmedclip.edge_client.serving.dicom.sop_classes import image_classes, tran
 from fedmedclip.edge_client.serving.queue import QueueFullError
 from tests.conftest import missing
 from tests.edge_client.images.dicom_files import BIG_ENDIAN, DEFLATED, EXPLICIT, IMPLICIT
-from tests.edge_client.serving.dicom import examples
 from tests.edge_client.serving.dicom.examples import (
+    MR,
     PLANTED,
     MemoryQueue,
     association_request,
@@ -91,7 +91,7 @@ def test_an_image_is_taken_in_every_native_syntax(node, queue, syntax):
     (arrival,) = queue.arrivals.values()
     assert arrival.name == "1.2.826.0.1.3680043.8.498.1"
     assert arrival.context == {
-        "sop_class": examples.MR,
+        "sop_class": MR,
         "sop_instance": arrival.name,
         "study": "1.2.826.0.1.3680043.8.498.77",
         "series": "1.2.826.0.1.3680043.8.498.77.1",
@@ -359,6 +359,22 @@ def test_stop_lets_a_store_end_and_takes_no_further_one(queue):
         stopping.join(5)
         assert not stopping.is_alive()
     node.stop()
+
+
+def test_every_syntax_that_is_read_is_accepted_and_no_document(shared):
+    node, _ = shared
+    syntaxes = transfer_syntaxes()
+    refused = (
+        "1.2.840.10008.5.1.4.1.1.88.33",
+        "1.2.840.10008.5.1.4.1.1.104.1",
+        "1.2.840.10008.5.1.4.1.1.66.4",
+    )
+    asked = [(MR, syntax) for syntax in syntaxes] + [(one, EXPLICIT) for one in refused]
+    asked.append((MR, "1.2.840.10008.1.2.4.102"))
+    association = associate(node.port, asked)
+    accepted = [one.transfer_syntax[0] for one in association.accepted_contexts]
+    association.release()
+    assert sorted(accepted) == sorted(syntaxes)
 
 
 def test_each_syntax_and_class_is_named_once():
