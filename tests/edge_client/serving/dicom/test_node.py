@@ -239,6 +239,19 @@ def test_a_peer_that_breaks_the_protocol_is_cut_off(shared, told):
     assert echoes(node.port)
 
 
+def test_requests_that_are_none_leave_no_data_sets(shared):
+    """pynetdicom passes over a request that lacks a parameter; the peer may go on for ever with them."""
+    node, queue = shared
+    verification = store_command(sop_class="1.2.840.10008.1.1")
+    for nothing in (store_command(whole=False), verification):
+        with established(node.port) as peer:
+            for _ in range(3):
+                peer.sendall(nothing + data_pdu(b"x" * 1000, last=True))
+                time.sleep(0.02)
+            assert eventually(lambda: not list(queue.incoming.iterdir())), "while the peer is there"
+    assert eventually(lambda: not list(queue.incoming.iterdir()))
+
+
 def test_garbage_for_a_data_set_is_not_understood_and_the_association_goes_on(shared):
     node, queue = shared
     with established(node.port) as peer:
