@@ -9,9 +9,9 @@ import time
 import pytest
 
 from fedmedclip.simulation.processes.brokers import free_port
+from tests.edge_client.serving.dicom.clients import dcmtk
 from tests.edge_client.serving.dicom.examples import PLANTED, image_file
 from tests.edge_client.serving.dicom.orthanc import Orthanc
-from tests.edge_client.serving.dicom.test_node import dcmtk
 
 pytestmark = pytest.mark.slow
 
