@@ -131,8 +131,8 @@ def association_request(called=b"FEDMEDCLIP", calling=b"MODALITY", sop_class=MR,
     return pdu(1, fixed + item(0x10, b"1.2.840.10008.3.1.1.1") + context + user)
 
 
-def store_command(sop_class=MR, instance="1.2.3.4.5"):
-    """The command set of a C-STORE-RQ as one PDU (PS3.7 9.3.1.1)."""
+def store_command(sop_class=MR, instance="1.2.3.4.5", whole=True):
+    """The command set of a C-STORE-RQ as one PDU (PS3.7 9.3.1.1); not `whole`, it lacks the priority."""
 
     def element(number, content):
         content += b"\0" * (len(content) % 2)
@@ -143,7 +143,7 @@ def store_command(sop_class=MR, instance="1.2.3.4.5"):
             element(0x0002, sop_class.encode()),
             element(0x0100, struct.pack("<H", 1)),
             element(0x0110, struct.pack("<H", 7)),
-            element(0x0700, struct.pack("<H", 0)),
+            element(0x0700, struct.pack("<H", 0)) if whole else b"",
             element(0x0800, struct.pack("<H", 1)),
             element(0x1000, instance.encode()),
         ]
