@@ -18,10 +18,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from benchmarks.encoder.random_bundles import ROOT, SMALL_CLIP, random_bundle, random_weights
 from fedmedclip.simulation.phantoms.small_clip import small_clip
-
-ROOT = Path(__file__).resolve().parents[2]
-CLASSES = 'templates = ["a scan with {}."]\n[classes]\ntumour = ["a tumour"]\nhealthy = ["no tumour"]\n'
 
 
 def main() -> None:
@@ -33,7 +31,7 @@ def main() -> None:
         _dicoms(options.work / "jpeg", options.work / "dicom"),
     ]
     results: dict[str, Any] = {"cores": options.threads, "repeats": options.repeats, "models": {}}
-    for model in ("ViT-B-32", "phantom-clip"):
+    for model in ("ViT-B-32", SMALL_CLIP):
         contenders = _contenders(model, options)
         runs: dict[str, list[Any]] = {name: [] for name in contenders}
         for _ in range(options.repeats):
@@ -95,8 +93,8 @@ def _row(name: str, runs: list[Any], eager: list[Any]) -> str:
 
 
 def _contenders(model: str, options: argparse.Namespace) -> dict[str, tuple[str, str, str]]:
-    int8, fp32 = (_bundle(model, precision, options) for precision in ("int8", "fp32"))
-    source = small_clip("another model") if model == "phantom-clip" else f"{model}@{_weights(options.work)}"
+    int8, fp32 = (random_bundle(model, precision, options.work) for precision in ("int8", "fp32"))
+    source = small_clip("another model") if model == SMALL_CLIP else f"{model}@{random_weights(options.work)}"
     contenders = {
         "open_clip eager fp32": (sys.executable, "eager", source),
         "fedmedclip fp32": (options.edge, "ours", str(fp32)),
@@ -105,36 +103,6 @@ def _contenders(model: str, options: argparse.Namespace) -> dict[str, tuple[str,
     if options.openvino:
         contenders["OpenVINO bf16"] = (options.openvino, "openvino", str(fp32))
     return contenders
-
-
-def _bundle(model: str, precision: str, options: argparse.Namespace) -> Path:
-    folder: Path = options.work / f"{model}-{precision}"
-    if not folder.exists():
-        classes = options.work / "classes.toml"
-        classes.write_text(CLASSES)
-        source = ["--model", small_clip("another model")]
-        if model != "phantom-clip":
-            source = ["--model", model, "--pretrained", str(_weights(options.work))]
-        arguments = [*source, "--classes", str(classes), "--precision", precision, "--out", str(folder)]
-        subprocess.run([sys.executable, "-m", "fedmedclip", "export", *arguments], check=True, cwd=ROOT)
-    return folder
-
-
-def _weights(work: Path) -> Path:
-    """Save random weights of a ViT-B/32 once."""
-    path = work / "vit-b-32.safetensors"
-    if not path.exists():
-        from fedmedclip.export.torchvision_operators import declare_missing_operators
-
-        declare_missing_operators()
-        import open_clip
-        import torch
-        from safetensors.torch import save_file
-
-        torch.manual_seed(0)
-        network = open_clip.create_model("ViT-B-32", pretrained=None)
-        save_file({name: array.contiguous() for name, array in network.state_dict().items()}, path)
-    return path
 
 
 def _jpegs(source: Path, target: Path, count: int) -> Path:

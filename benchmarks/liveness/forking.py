@@ -12,6 +12,7 @@ import select
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 # `torch._dynamo` is what the first optimiser imports.
@@ -25,13 +26,16 @@ _IMPORTED = (
 
 
 class ForkServer:
-    """Starts commands, from a process of its own that lives until it is closed. The commands outlive it."""
+    """Starts commands, from a process of its own that lives until it is closed. The commands outlive it.
 
-    def __init__(self) -> None:
+    `imported` are the modules that it imports before it starts any.
+    """
+
+    def __init__(self, imported: Sequence[str] = _IMPORTED) -> None:
         # Several processes share the cores: spinning threads would slow each other down many times.
         threads = {"OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", __name__],
+            [sys.executable, "-m", __name__, *imported],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, **threads},
@@ -82,7 +86,7 @@ class ForkedCommand:
 
 def main() -> None:
     """Fork for each line of standard input, [log file, argument, ...], and print the child's number."""
-    for name in _IMPORTED:
+    for name in sys.argv[1:]:
         importlib.import_module(name)
     # Nobody waits for the children: the system forgets them when they end.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)

@@ -1,0 +1,291 @@
+"""Kill the resident service at random moments, with files coming in by all doors: nothing is lost, twice or wrong.
+
+    python -m benchmarks.serving.kills --bundle BUNDLE --images FOLDER [--kills 500] [--seed 0] [--work FOLDER]
+
+A real `fedmedclip serve` is killed (SIGKILL) and started again while clients send by HTTP (each request with an
+Idempotency-Key, sent until it is acknowledged), by DICOM (an archive receives the reports) and into the watch folder;
+a quarter of the blows come while it starts, and now and then it is stopped for a while first (SIGSTOP, SIGCONT). After
+the last restart it has to answer, by itself, all that was acknowledged, once, as `fedmedclip predict` answers it,
+and to leave no file that nobody needs. As root (Linux), a second part plays on a disk that fills up, again and again.
+The last line is one JSON object; exit code 1 when something was lost, twice, wrong or left, and then the files are kept.
+
+The service is forked from a process that has imported all: that it dies with an error of a library's when it is stopped
+belongs to that, and is not judged.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+
+from benchmarks.liveness.forking import ForkServer
+from benchmarks.serving.archive import AE_TITLE, Archive
+from benchmarks.serving.expected import Said, names, predicted
+from benchmarks.serving.pictures import DicomPicture, jpegs
+from benchmarks.serving.resident import IMPORTED, Resident, free_port
+from benchmarks.serving.senders import DicomSender, FolderSender, HttpSender, Sender
+from benchmarks.serving.verdict import (
+    Rows,
+    Verdict,
+    judge_dicom,
+    judge_folder,
+    judge_http,
+    judge_left_over,
+)
+
+PICTURES = 24
+WHILE_STARTING = 0.25
+STOPPED = 0.1
+MEAN_SECONDS_BETWEEN = 0.5
+PAUSE_SECONDS = 0.15
+DRAIN_SECONDS = 300.0
+# The watch folder is looked at more often.
+RESTING_SECONDS = 3.0
+SMALL_DISK = 8 << 20
+_SAY_EVERY = 20
+_WORDS_OF_FAULTS = ("Traceback", "internal error")
+
+
+class Play:
+    """The service in `folder` with its clients and its archive, from the first start to the verdict."""
+
+    def __init__(self, bundle: Path, images: Path, folder: Path, seed: int, server: ForkServer) -> None:
+        self.folder = folder
+        self.watch = folder / "watch"
+        self.watch.mkdir(parents=True)
+        contents = [content for content in jpegs(images, 8 * PICTURES) if len(content) < 30_000][:PICTURES]
+        dicoms = [DicomPicture(content) for content in contents]
+        self.expected = _expected(bundle, folder / "expected", contents, dicoms)
+        self.archive = Archive(seed)
+        dicom_port = free_port()
+        self.service = Resident(
+            folder / "service",
+            {
+                "serve": {"bundle": str(bundle), "insecure": True, "state": "state"},
+                "folder": {"path": str(self.watch), "poll_seconds": 0.3, "settle_seconds": 0.3},
+                "dicom": {
+                    "port": dicom_port,
+                    "any_peer": True,
+                    "destinations": [{"ae_title": AE_TITLE, "host": "127.0.0.1", "port": self.archive.port}],
+                },
+            },
+            server,
+        )
+        self.https = [
+            HttpSender(f"{seed} http {number}", self.service.port, contents, PAUSE_SECONDS)
+            for number in (1, 2)
+        ]
+        self.dicom = DicomSender(f"{seed} dicom", dicom_port, dicoms, PAUSE_SECONDS)
+        self.files = FolderSender(f"{seed} folder", self.watch, contents, PAUSE_SECONDS)
+        self.senders: list[Sender] = [*self.https, self.dicom, self.files]
+
+    def start(self) -> None:
+        """Start all."""
+        self.service.start()
+        self.service.wait_until_ready()
+        for sender in self.senders:
+            sender.start()
+
+    def finish(self) -> tuple[Verdict, float]:
+        """Let it answer what it has, show that it goes on, and judge; return how long it took to have nothing to do."""
+        self.service.wait_until_ready()
+        for sender in self.senders:
+            sender.stop()
+        seconds = self._drained()
+        for sender in self.senders:
+            sender.send(0)
+        self._drained()
+        if self.dicom._association is not None:
+            self.dicom._association.release()
+        self.service.stop()
+        return self._verdict(), seconds
+
+    def close(self) -> None:
+        """End what still runs."""
+        if not self.service.ended:
+            self.service.kill()
+        self.archive.close()
+
+    def _drained(self) -> float:
+        """Wait until nothing waits; return for how long. AssertionError where something waits for ever."""
+        began = since = time.monotonic()
+        while since + RESTING_SECONDS > time.monotonic():
+            assert time.monotonic() - began < DRAIN_SECONDS, f"still waits: {self._waiting()}"
+            time.sleep(0.2)
+            if any(self._waiting().values()):
+                since = time.monotonic()
+        return since - began
+
+    def _waiting(self) -> dict[str, float]:
+        lines = self.service.get("/metrics")[1].decode().splitlines()
+        found = [
+            line.rpartition(" ")
+            for line in lines
+            if line.startswith(("fedmedclip_waiting", "fedmedclip_deliv"))
+        ]
+        return {name: float(value) for name, _, value in found}
+
+    def _verdict(self) -> Verdict:
+        verdict, rows = Verdict(), Rows(self.service.state)
+        by_jpeg, by_dicom = self.expected
+        for sender in self.https:
+            judge_http(verdict, rows, sender.acknowledged, by_jpeg)
+        judge_dicom(verdict, rows, self.dicom.acknowledged, by_dicom, self.archive.reports())
+        judge_folder(verdict, rows, self.files.acknowledged, by_jpeg, self.watch)
+        judge_left_over(verdict, rows, self.service.state)
+        for sender in self.senders:
+            for fault in sender.faults:
+                verdict.count("sender_faults", fault)
+        for line in self.service.log.read_text(errors="replace").splitlines():
+            if any(word in line for word in _WORDS_OF_FAULTS):
+                verdict.count("sender_faults", f"in the log: {line}")
+        return verdict
+
+
+def play_kills(bundle: Path, images: Path, folder: Path, kills: int, seed: int) -> dict[str, Any]:
+    """Kill it so often; return the verdict with figures, of which `good` says whether all held."""
+    chance = random.Random(seed)
+    slowest, stops, starting = 0.0, 0, 0
+    with closing(ForkServer(IMPORTED)) as server, closing(Play(bundle, images, folder, seed, server)) as play:
+        began = time.monotonic()
+        play.start()
+        took = 0.5
+        for kill in range(1, kills + 1):
+            if chance.random() < WHILE_STARTING and kill > 1:
+                time.sleep(chance.uniform(0, took))
+                starting += 1
+            else:
+                took = play.service.wait_until_ready()
+                slowest = max(slowest, took)
+                time.sleep(chance.expovariate(1 / MEAN_SECONDS_BETWEEN))
+            if chance.random() < STOPPED:
+                stops += 1
+                os.kill(play.service.pid, signal.SIGSTOP)
+                time.sleep(chance.uniform(0.1, 3))
+                os.kill(play.service.pid, signal.SIGCONT)
+                time.sleep(chance.uniform(0, 0.5))
+            play.service.kill()
+            play.service.start()
+            if kill % _SAY_EVERY == 0:
+                acknowledged = [len(sender.acknowledged) for sender in play.senders]
+                print(
+                    f"{kill} kills, {time.monotonic() - began:.0f} s, acknowledged {acknowledged}", flush=True
+                )
+        verdict, drain = play.finish()
+        again = sum(sender.sent_again for sender in play.senders)
+    return {
+        "good": verdict.good, "kills": kills, "while_starting": starting, "stops": stops, **verdict.as_dict(),
+        "sent_again": again, "slowest_start_s": round(slowest, 2), "drain_s": round(drain, 1),
+        "seconds": round(time.monotonic() - began, 1),
+    }  # fmt: skip
+
+
+def play_full_disk(bundle: Path, images: Path, folder: Path, times: int, seed: int) -> dict[str, Any]:
+    """Fill the disk of its state so often, and kill it there; return the verdict as `play_kills`."""
+    chance = random.Random(seed)
+    with ExitStack() as opened:
+        server = opened.enter_context(closing(ForkServer(IMPORTED)))
+        play = opened.enter_context(closing(Play(bundle, images, folder, seed, server)))
+        state = play.service.state
+        state.mkdir(mode=0o700)
+        opened.enter_context(_small_disk(state))
+        opened.callback(play.close)
+        began = time.monotonic()
+        play.start()
+        refused = 0
+        filler = state / "drift-filler"
+        for number in range(times):
+            time.sleep(chance.uniform(0.5, 2))
+            with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+                while True:
+                    file.write(bytes(4096))
+            before = sum(sender.sent_again for sender in play.senders)
+            time.sleep(chance.uniform(1, 4))
+            refused += sum(sender.sent_again for sender in play.senders) - before
+            if number % 3 == 1:
+                play.service.kill()
+                play.service.start()
+                time.sleep(chance.uniform(0.5, 3))
+            filler.unlink()
+            if play.service.ended:
+                print(f"it ended on the full disk: {play.service.last_lines()}", flush=True)
+                play.service.start()
+            play.service.wait_until_ready()
+        verdict, drain = play.finish()
+    return {
+        "good": verdict.good, "times": times, "refused": refused, **verdict.as_dict(), "drain_s": round(drain, 1),
+        "seconds": round(time.monotonic() - began, 1),
+    }  # fmt: skip
+
+
+@contextlib.contextmanager
+def _small_disk(folder: Path) -> Iterator[None]:
+    command = ["mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK}", "tmpfs", str(folder)]
+    subprocess.run(command, check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def _expected(
+    bundle: Path, folder: Path, contents: list[bytes], dicoms: list[DicomPicture]
+) -> tuple[list[Said], list[Said]]:
+    kinds = {
+        "jpg": dict(zip(names(len(contents), "jpg"), contents, strict=True)),
+        "dcm": dict(zip(names(len(dicoms), "dcm"), [image.content for image in dicoms], strict=True)),
+    }
+    by_jpeg, by_dicom = (predicted(bundle, folder / kind, files) for kind, files in kinds.items())
+    return by_jpeg, by_dicom
+
+
+def main() -> None:
+    """Play, print, exit."""
+    options = _options()
+    work = options.work or Path(tempfile.mkdtemp(prefix="kills-"))
+    parts: dict[str, Callable[[], dict[str, Any]]] = {}
+    bundle = options.bundle.resolve()
+    if options.kills:
+        parts["kills"] = lambda: play_kills(
+            bundle, options.images, work / "kills", options.kills, options.seed
+        )
+    if options.full_disks and os.geteuid() == 0:
+        parts["full_disk"] = lambda: play_full_disk(
+            bundle, options.images, work / "full-disk", options.full_disks, options.seed
+        )
+    results = {name: part() for name, part in parts.items()}
+    good = all(result["good"] for result in results.values())
+    if good and options.work is None:
+        shutil.rmtree(work)
+    else:
+        print(f"the files are kept: {work}", flush=True)
+    print(json.dumps({"good": good, **results}))
+    sys.exit(not good)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--bundle", type=Path, required=True, help="of a small model: restarts are fast")
+    parser.add_argument("--images", type=Path, required=True, help="a folder with JPEGs")
+    parser.add_argument("--kills", type=int, default=500)
+    parser.add_argument("--full-disks", type=int, default=20, help="how often the disk fills up; 0 for never")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--work", type=Path, help="a folder that is not there yet; default: a temporary one")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
