@@ -46,8 +46,11 @@ ln -s /opt/fedmedclip/venv/bin/fedmedclip "$tree/usr/bin/fedmedclip"
 # Units and configurations, as setup.sh writes them.
 mkdir -p "$tree/usr/lib/systemd/system" "$tree/DEBIAN"
 install -d -m 0750 "$tree/etc/fedmedclip"
+mkdir -p "$work/machine/etc"
+echo 'fedmedclip:x:999:999::/var/lib/fedmedclip:/usr/sbin/nologin' >"$work/machine/etc/passwd"
+echo 'fedmedclip:x:999:' >"$work/machine/etc/group"
 for part in serve site aggregator; do
-    "$sources/deploy/setup.sh" "$part" --root "$(mkdir -p "$work/machine" && echo "$work/machine")" --no-install >"$work/said"
+    "$sources/deploy/setup.sh" "$part" --root "$work/machine" --no-install >"$work/said"
     install -m 0644 "$work/machine/etc/systemd/system/fedmedclip-$part.service" "$tree/usr/lib/systemd/system/"
     install -m 0640 "$work/machine/etc/fedmedclip/$part.toml" "$tree/etc/fedmedclip/"
     echo "/etc/fedmedclip/$part.toml" >>"$tree/DEBIAN/conffiles"
