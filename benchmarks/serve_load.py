@@ -70,7 +70,10 @@ def _measured(bundle: Path, folder: Path, options: argparse.Namespace) -> dict[s
     for number, content in enumerate(contents):
         (pictures / f"{number:04}.jpg").write_bytes(content)
     samples: Samples = defaultdict(list)
-    with EncoderClock(bundle, pictures, options.threads) as clock, _service(bundle, folder, options) as serving:
+    with (
+        EncoderClock(bundle, pictures, options.threads) as clock,
+        _service(bundle, folder, options) as serving,
+    ):
         service, doors = serving
         watch = MemoryWatch(service, "http")
         requests = [request(service.port, content) for content in contents]
@@ -174,9 +177,7 @@ def long_run(bundle: Path, folder: Path, options: argparse.Namespace) -> dict[st
         service.wait_until_ready()
         requests = [request(service.port, content) for content in jpegs(options.images, options.count)]
         watch = MemoryWatch(service, "http")
-        traffic = closed_loop(
-            service.port, requests, HTTP_CONNECTIONS, _LONG_SECONDS, options.requests
-        )
+        traffic = closed_loop(service.port, requests, HTTP_CONNECTIONS, _LONG_SECONDS, options.requests)
         watch.stop()
         count = len(traffic.seconds)
         return {
@@ -205,7 +206,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--images", type=Path, required=True, help="a folder with JPEGs")
     parser.add_argument("--work", type=Path, required=True, help="keeps bundles between runs")
     parser.add_argument("--bundle", type=Path, help="default: a ViT-B/32 in int8 with random weights")
-    parser.add_argument("--long-bundle", type=Path, help="of the long run; default: the repository's small CLIP")
+    parser.add_argument(
+        "--long-bundle", type=Path, help="of the long run; default: the repository's small CLIP"
+    )
     parser.add_argument("--doors", default=",".join(DOORS), help="whose rates are measured")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--count", type=int, default=200, help="images of a folder")
@@ -213,10 +216,17 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=8.0, help="of each measurement of a turn")
     parser.add_argument("--requests", type=int, default=100_000, help="of the long run; 0 for none")
     parser.add_argument("--reports", action="store_true", help="DICOM writes reports, too")
-    parser.add_argument("--quick", action="store_true", help="one short turn, 500 requests: only the plumbing")
+    parser.add_argument(
+        "--quick", action="store_true", help="one short turn, 500 requests: only the plumbing"
+    )
     options = parser.parse_args()
     if options.quick:
-        options.turns, options.seconds, options.count, options.requests = 1, 1.0, 40, min(options.requests, 500)
+        options.turns, options.seconds, options.count, options.requests = (
+            1,
+            1.0,
+            40,
+            min(options.requests, 500),
+        )
     options.doors = [door for door in options.doors.split(",") if door]
     if unknown := set(options.doors) - set(DOORS):
         parser.error(f"there is no door {', '.join(unknown)}; there are {', '.join(DOORS)}")

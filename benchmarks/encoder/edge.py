@@ -22,7 +22,6 @@ from benchmarks.encoder.random_bundles import ROOT, SMALL_CLIP, random_bundle, r
 from fedmedclip.simulation.phantoms.small_clip import small_clip
 
 
-
 def main() -> None:
     """Prepare, measure, write the JSON, print the table."""
     options = _options()

@@ -8,9 +8,7 @@ from fedmedclip.simulation.phantoms.small_clip import small_clip
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL_CLIP = "phantom-clip"
-_CLASSES = (
-    'templates = ["a scan with {}."]\n[classes]\ntumour = ["a tumour"]\nhealthy = ["no tumour"]\n'
-)
+_CLASSES = 'templates = ["a scan with {}."]\n[classes]\ntumour = ["a tumour"]\nhealthy = ["no tumour"]\n'
 
 
 def random_bundle(model: str, precision: str, work: Path) -> Path:

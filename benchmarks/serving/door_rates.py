@@ -21,7 +21,16 @@ _LONGEST_SECONDS = 600.0
 
 def predict_rate(bundle: Path, folder: Path, threads: int) -> float:
     """Return the images a second of `fedmedclip predict FOLDER`, from its first rows on: without its start."""
-    command = [sys.executable, "-m", "fedmedclip", "predict", "--bundle", str(bundle), str(folder), "--insecure"]
+    command = [
+        sys.executable,
+        "-m",
+        "fedmedclip",
+        "predict",
+        "--bundle",
+        str(bundle),
+        str(folder),
+        "--insecure",
+    ]
     process = subprocess.Popen(
         [*command, "--format", "jsonl", "--provenance", "none", "--threads", str(threads)],
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={**os.environ, "PYTHONUNBUFFERED": "1"},

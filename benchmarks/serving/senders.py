@@ -108,7 +108,12 @@ class DicomSender(Sender):
     """A modality: one association for as long as it holds, each image with a SOP Instance UID of its own."""
 
     def __init__(
-        self, seed: str, port: int, pictures: Sequence[DicomPicture], pause_seconds: float, called: str = "FEDMEDCLIP"
+        self,
+        seed: str,
+        port: int,
+        pictures: Sequence[DicomPicture],
+        pause_seconds: float,
+        called: str = "FEDMEDCLIP",
     ) -> None:
         from pynetdicom import AE
         from pynetdicom.sop_class import SecondaryCaptureImageStorage  # type: ignore[attr-defined]
@@ -119,7 +124,9 @@ class DicomSender(Sender):
         self._called = called
         self._images = pictures
         self._entity = AE(ae_title="MODALITY")
-        self._entity.acse_timeout = self._entity.dimse_timeout = self._entity.network_timeout = _PATIENCE_SECONDS
+        self._entity.acse_timeout = self._entity.dimse_timeout = self._entity.network_timeout = (
+            _PATIENCE_SECONDS
+        )
         self._entity.add_requested_context(SecondaryCaptureImageStorage, "1.2.840.10008.1.2.1")
         self._association: Any = None
 
@@ -134,9 +141,8 @@ class DicomSender(Sender):
         if self._chance.random() < 0.1:
             self._stored(image)
 
-    def stop(self) -> None:
-        """Stop, and release the association."""
-        super().stop()
+    def release(self) -> None:
+        """End the association, where there is one."""
         if self._association is not None and self._association.is_established:
             self._association.release()
 

@@ -67,7 +67,9 @@ class Rows:
             self.deliveries = database.execute("SELECT id, outlet, state, reason FROM deliveries").fetchall()
 
 
-def judge_http(verdict: Verdict, rows: Rows, acknowledged: Mapping[str, int], expected: Sequence[Said]) -> None:
+def judge_http(
+    verdict: Verdict, rows: Rows, acknowledged: Mapping[str, int], expected: Sequence[Said]
+) -> None:
     """Judge answers by their ids."""
     for id, picture in acknowledged.items():
         verdict.acknowledged += 1
@@ -91,15 +93,23 @@ def judge_dicom(
         _judge(verdict, rows, "dicom", ids[0], expected[picture])
         different = set(reports.get(uid, ()))
         if len(different) != 1 and rows.states[ids[0]] == "answered":
-            verdict.count("twice" if different else "lost", f"dicom {uid}: {len(different)} different reports")
+            verdict.count(
+                "twice" if different else "lost", f"dicom {uid}: {len(different)} different reports"
+            )
     for uid in reports.keys() - acknowledged.keys():
         verdict.count("wrong", f"a report on {uid}, which nobody sent")
 
 
 def judge_folder(
-    verdict: Verdict, rows: Rows, acknowledged: Mapping[str, int], expected: Sequence[Said], folder: Path
+    verdict: Verdict,
+    rows: Rows,
+    acknowledged: Mapping[str, int],
+    expected: Sequence[Said],
+    folder: Path,
+    *,
+    only_ours: bool,
 ) -> None:
-    """Judge the answers beside the images, the rows of `answers.csv`, and that nothing else lies there."""
+    """Judge the answers beside the images, the rows of `answers.csv`, and with `only_ours` that nothing else is there."""
     with (folder / "answers.csv").open(newline="") as file:
         table = Counter(row["path"] for row in csv.DictReader(file))
     for name, picture in acknowledged.items():
@@ -118,6 +128,8 @@ def judge_folder(
         _judge(verdict, rows, "folder", there["id"], expected[picture])
         if there != rows.by_id.get(there["id"]):
             verdict.count("wrong", f"{answer.name} differs from the answer in the journal")
+    if not only_ours:
+        return
     for name in table.keys() - acknowledged.keys():
         verdict.count("wrong", f"answers.csv has a row of {name}, which nobody wrote")
     ours = {"answers.csv", *acknowledged, *(f"{name}.json" for name in acknowledged)}
@@ -126,17 +138,24 @@ def judge_folder(
             verdict.count("left_over", f"in the watch folder: {path.name}")
 
 
-def judge_left_over(verdict: Verdict, rows: Rows, state: Path) -> None:
-    """Judge that nothing waits, and that there is no file that no row needs."""
+def judge_left_over(verdict: Verdict, rows: Rows, state: Path, *, only_ours: bool) -> None:
+    """Judge that nothing waits, and that there is no file that no row needs.
+
+    Without `only_ours`, deliveries may be put aside that others made impossible.
+    """
     for id, state_of_it in rows.states.items():
         if state_of_it == "waiting":
             verdict.count("lost", f"{id} still waits")
     for id, outlet, state_of_it, reason in rows.deliveries:
+        if state_of_it == "aside" and not only_ours:
+            continue
         verdict.count("left_over", f"delivery of {id} by {outlet}: {state_of_it}: {reason}")
     for path in _files(state):
         aside = path.parent.name == "aside" and rows.states.get(path.name) == "aside"
         if not aside and not path.name.startswith(_OWN_FILES):
-            verdict.count("left_over", f"in the state: {path.relative_to(state)}, {path.stat().st_size} bytes")
+            verdict.count(
+                "left_over", f"in the state: {path.relative_to(state)}, {path.stat().st_size} bytes"
+            )
 
 
 def _judge(verdict: Verdict, rows: Rows, door: str, id: str, expected: Said) -> None:
