@@ -1,15 +1,17 @@
-"""The resident service under load: how quick, how many, how much memory; beside the encoder and `fedmedclip predict`.
+"""The resident service under load: how quick, how many, how much memory; beside `fedmedclip predict`.
 
-    python -m benchmarks.serve_load --images FOLDER --work FOLDER [--bundle BUNDLE] [--quick] [--doors http,dicom,folder]
+    python -m benchmarks.serve_load --images FOLDER --work FOLDER [--bundle BUNDLE] [--quick] [--doors
+    http,dicom,folder]
         [--seconds 8] [--turns 5] [--requests 100000] [--long-bundle BUNDLE]
 
-A real `fedmedclip serve` with a ViT-B/32 in int8 (random weights: speed does not depend on them), and real JPEGs. Each
-turn measures, one after the other, so that noise of the machine touches all alike: the encoder's own time for an image
-(in another process, in the service's mode and in the quickest; "own" is the smaller), single requests on a kept-alive
-connection, `fedmedclip predict FOLDER`, the doors' sustained rates, and requests that come at random times (Poisson,
-open loop: a request's time counts from when it was due) at 70 % of the sustained rate. Ratios are of one turn, and their
-median is given. Then `--requests` requests go to a service with a small model, as quick as it takes them, for the memory
-that grows with them. The last line is one JSON object. The client is one thread, whose processor time is said.
+A real `fedmedclip serve` with a ViT-B/32 in int8 (random weights: speed does not depend on them), and real
+JPEGs. Each turn measures, one after the other, so that noise of the machine touches all alike: the
+encoder's own time for an image (in another process, in the service's mode and in the quickest; "own" is the
+smaller), single requests on a kept-alive connection, `fedmedclip predict FOLDER`, the doors' sustained
+rates, and requests that come at random times (Poisson, open loop: a request's time counts from when it was
+due) at 70 % of the sustained rate. Ratios are of one turn, and their median is given. Then `--requests`
+requests go to a service with a small model, as quick as it takes them, for the memory that grows with them.
+The last line is one JSON object. The client is one thread, whose processor time is said.
 """
 
 import argparse

@@ -60,13 +60,18 @@ def resolve(wanted: list[str], python: str, machine: str, library: int, pip_opti
         report = Path(folder) / "report.json"
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed"]
         command += ["--disable-pip-version-check", "--report", str(report), "--target", folder]
-        command += ["--only-binary=:all:", "--python-version", python]
-        # The first is the most wanted, as on the machine itself.
-        for minor in range(library, 16, -1):
-            command += ["--platform", f"manylinux_2_{minor}_{machine}"]
-        command += ["--platform", f"manylinux2014_{machine}"]
+        command += target_options(python, machine, library)
         subprocess.run([*command, "-c", str(ROOT / "constraints.txt"), *pip_options, *wanted], check=True)
         return json.loads(report.read_text(encoding="utf-8"))["install"]
+
+
+def target_options(python: str, machine: str, library: int) -> list[str]:
+    """Return pip's options for wheels, and wheels alone, of another Python and machine than this one."""
+    options = ["--only-binary=:all:", "--python-version", python]
+    # The first is the most wanted, as on the machine itself.
+    for minor in range(library, 16, -1):
+        options += ["--platform", f"manylinux_2_{minor}_{machine}"]
+    return [*options, "--platform", f"manylinux2014_{machine}"]
 
 
 def add(packages: Packages, report: list[dict]) -> None:
@@ -81,17 +86,7 @@ def add(packages: Packages, report: list[dict]) -> None:
 
 def require_complete(report: list[dict], python: str, machine: str) -> None:
     """End the program where pip left out a requirement that holds on that machine, but not on this one."""
-    environment = {
-        "python_version": python,
-        "python_full_version": f"{python}.0",
-        "platform_machine": machine,
-        "sys_platform": "linux",
-        "platform_system": "Linux",
-        "os_name": "posix",
-        "implementation_name": "cpython",
-        "platform_python_implementation": "CPython",
-        "extra": "",
-    }
+    environment = marker_environment(python, machine)
     names = {normalised(item["metadata"]["name"]) for item in report}
     for item in report:
         for text in item["metadata"].get("requires_dist", ()):
@@ -102,6 +97,21 @@ def require_complete(report: list[dict], python: str, machine: str) -> None:
                     f"{item['metadata']['name']} needs {text} on Python {python}, {machine}; run this with "
                     "that Python"
                 )
+
+
+def marker_environment(python: str, machine: str) -> dict[str, str]:
+    """Return what the markers of requirements are weighed by there (PEP 508)."""
+    return {
+        "python_version": python,
+        "python_full_version": f"{python}.0",
+        "platform_machine": machine,
+        "sys_platform": "linux",
+        "platform_system": "Linux",
+        "os_name": "posix",
+        "implementation_name": "cpython",
+        "platform_python_implementation": "CPython",
+        "extra": "",
+    }
 
 
 def text_of(packages: Packages, extras: list[str]) -> str:

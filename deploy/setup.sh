@@ -5,13 +5,13 @@ umask 022
 
 usage() {
     cat <<'TEXT'
-Usage: deploy/setup.sh site|aggregator|broker [OPTION]...
+Usage: deploy/setup.sh site|aggregator|serve|broker [OPTION]...
 
 Sets this machine up for one part of a federation; for two parts on one machine run it twice. Run again it does only
 what is missing, and keeps files that somebody edited. It starts nothing, and says at its end what is left to do.
 
-  site, aggregator   user fedmedclip; the command in /opt/fedmedclip/venv and as /usr/local/bin/fedmedclip;
-                     configuration in /etc/fedmedclip; state, bundle and images in /var/lib/fedmedclip; a systemd unit
+  site, aggregator,  user fedmedclip; the command in /opt/fedmedclip/venv and as /usr/local/bin/fedmedclip;
+  serve              configuration in /etc/fedmedclip; state, bundle and images in /var/lib/fedmedclip; a systemd unit
   broker             the configuration of an installed Mosquitto in /etc/mosquitto, and its right to port 443
 
   --root DIR         set up the machine whose files lie in DIR (an image, a chroot); the paths below are paths in it
@@ -195,7 +195,9 @@ configuration() {
     [ -r "$here/$1.toml" ] || fail "$here/$1.toml is missing; run setup.sh where it lies, in the folder deploy"
     sed -e "s|^# state = \"\([a-z]*-state\)\" *|state = \"$state/\1\"  |" \
         -e "s|^bundle = \"bundle\" *|bundle = \"$state/bundle\"  |" \
-        -e "s|^data = \"images\" *|data = \"$state/images\"  |" "$here/$1.toml"
+        -e "s|^# heads = \"\(site-state/[a-z.]*\)\" *|# heads = \"$state/\1\"  |" \
+        -e "s|^data = \"images\" *|data = \"$state/images\"  |" \
+        -e "s|^path = \"images\" *|path = \"$state/images\"  |" "$here/$1.toml"
 }
 
 # set_up_member NAME EXTRAS
@@ -216,7 +218,10 @@ Left to do:
   Copy the bundle to $state/bundle, readable for fedmedclip.
   Edit /etc/fedmedclip/$1.toml; certificates and password files beside it: root:fedmedclip, 0640.
 TEXT
-    [ "$1" != site ] || say "  runuser -u fedmedclip -- fedmedclip doctor --config /etc/fedmedclip/site.toml"
+    case $1 in
+    site) say "  runuser -u fedmedclip -- fedmedclip doctor --config /etc/fedmedclip/site.toml" ;;
+    serve) say "  runuser -u fedmedclip -- fedmedclip trust KEY    # who signed bundle and heads" ;;
+    esac
     say "  systemctl enable --now fedmedclip-$1"
 }
 
@@ -271,7 +276,7 @@ while [ $# -gt 0 ]; do
         usage
         exit 0
         ;;
-    site | aggregator | broker)
+    site | aggregator | serve | broker)
         [ -z "$part" ] || fail "one part at a time: $part or $1"
         part=$1
         ;;
@@ -279,7 +284,7 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
-[ -n "$part" ] || fail "say for which part: site, aggregator or broker (see setup.sh --help)"
+[ -n "$part" ] || fail "say for which part: site, aggregator, serve or broker (see setup.sh --help)"
 [ -z "$passwords" ] || [ "$part" = broker ] || fail "--passwords is for the broker; a $part has password_file"
 privileged=1
 [ "$(id -u)" = 0 ] || privileged=''
@@ -293,5 +298,6 @@ here=$(cd "$(dirname "$0")" && pwd)
 case $part in
 site) set_up_member site '[train,dicom]' ;;
 aggregator) set_up_member aggregator '' ;;
+serve) set_up_member serve '[serve]' ;;
 broker) set_up_broker ;;
 esac

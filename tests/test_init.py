@@ -26,7 +26,7 @@ STRUCTURES = {
 # What has no default, or one that no TOML value can say, is shown by an example.
 SHOWN = {
     "epsilon", "releases", "heads", "threads", "token", "token_file", "client_ca_file", "output",
-    "peers", "reports", "destinations",
+    "peers", "site", "reports", "destinations",
     "feature_store", "uplink_codec", "downlink_codec", "bound", "aggregator_key", "port",
     "ca_file", "certificate_file", "key_file",
     "username", "password_file", "client_id", "proxy", "sites_per_round", "buffer_size", "key", "roster",

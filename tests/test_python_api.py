@@ -2,6 +2,7 @@
 
 import doctest
 import itertools
+import re
 import subprocess
 import sys
 import warnings
@@ -18,6 +19,7 @@ from fedmedclip.edge_client.images.opening import UnreadableImageError, quiet_de
 from fedmedclip.edge_client.learning.floors import NO_FLOORS
 from fedmedclip.protocol.errors import BundleError, HeadError, InvalidInputError
 from fedmedclip.protocol.heads.shared_heads import initial_shared_head
+from tests import ROOT
 from tests.edge_client.conftest import (
     CLASS_NAMES,
     EMBEDDING_SIZE,
@@ -204,6 +206,20 @@ def test_what_is_public_is_there_documented_and_needs_no_torch(bundle, scans):
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() in CLASS_NAMES
+
+
+def test_the_quick_start_in_the_documentation_runs(bundle, heads, scans, tmp_path, monkeypatch, capsys):
+    assert scans[0].parent == tmp_path / "scans"
+    for name, target in (("bundle", bundle.folder), ("heads.safetensors", heads)):
+        (tmp_path / name).symlink_to(target)
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "docs" / "how-to" / "explain.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    exec(example, {})
+    *answers, label, place = capsys.readouterr().out.splitlines()
+    assert [answer.split()[0] for answer in answers] == [f"scans/{scan.name}" for scan in scans]
+    assert label.split()[0] in CLASS_NAMES
+    assert re.fullmatch(r"most at \(\d+, \d+\), \d+\.\d\d nats", place)
 
 
 def test_the_examples_in_the_docstring_run(bundle, heads, scans, monkeypatch, capsys):

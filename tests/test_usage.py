@@ -13,6 +13,7 @@ COMMANDS = [
     ["export"],
     ["predict"],
     ["evaluate"],
+    ["explain"],
     ["adapt"],
     ["calibrate"],
     ["reference"],

@@ -21,6 +21,8 @@ from benchmarks.explanation.images import ExplainedImages, global_test_images, t
 from benchmarks.explanation.maps import (
     COVERS,
     SCALE_SETS,
+    USUAL_COVER,
+    USUAL_SCALES,
     MakeMap,
     centred_gaussian,
     occlusion,
@@ -65,9 +67,9 @@ def main() -> None:
     bundle = open_bundle(folder)
     makers: dict[str, MakeMap] = {CHANCE: random_map, MIDDLE: centred_gaussian, RISE: random_masks}
     if chosen_here:
-        makers |= {
-            f"{cover}; {scales}": occlusion_by(cover, scales) for cover in COVERS for scales in SCALE_SETS
-        }
+        ways = [(cover, USUAL_SCALES) for cover in COVERS]
+        ways += [(USUAL_COVER, scales) for scales in SCALE_SETS if scales != USUAL_SCALES]
+        makers |= {f"occlusion: {cover}; {scales}": occlusion_by(cover, scales) for cover, scales in ways}
     else:
         makers[OURS] = occlusion
     images = global_test_images(data, bundle, out / "features.db").some(options.images)
@@ -105,7 +107,11 @@ def report(
     areas = {name: np.array([curves.areas for curves in of_map]) for name, of_map in found.items()}
     groups = len(np.unique(images.groups))
     lines = [
-        f"{len(images.pixels)} images in {groups} groups; the head is right about {right:.1%}.",
+        "# images",
+        "",
+        "| images | groups | the head is right, % |",
+        "|---:|---:|---:|",
+        f"| {len(images.pixels)} | {groups} | {100 * right:.1f} |",
         "",
         "# areas",
         "",

@@ -14,6 +14,7 @@ from fedmedclip.edge_client.inference.regions import (
     Cover,
     Pixels,
     Regions,
+    Scale,
     blurred,
     log_probability,
     regions_of,
@@ -23,7 +24,7 @@ Map = npt.NDArray[np.float32]
 MakeMap = Callable[[Classify, Pixels, int], Map]
 """(classifier, image, number of the image) to a map float32 (height, width); more is earlier."""
 
-_RISE_MASKS = 123
+_RISE_MASKS = 58
 COVERS: dict[str, Cover] = {
     "black": np.zeros_like,
     "mean colour": lambda pixels: np.broadcast_to(
@@ -34,10 +35,13 @@ COVERS: dict[str, Cover] = {
     "blur, width / 16": partial(blurred, share=1 / 16),
 }
 SCALE_SETS = {
-    "7 x 7": SCALES[1:2],
-    "3 x 3, 7 x 7": SCALES[:2],
-    "3 x 3, 7 x 7, 8 x 8": SCALES,
+    "7 x 7": SCALES[1:],
+    "3 x 3, 7 x 7": SCALES,
+    "3 x 3, 7 x 7, 8 x 8": (*SCALES, Scale(1, 1)),
 }
+
+USUAL_COVER, USUAL_SCALES = "blur, width / 16", "3 x 3, 7 x 7"
+"""The product's."""
 
 
 def occlusion(classify: Classify, pixels: Pixels, number: int) -> Map:

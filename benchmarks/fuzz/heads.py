@@ -1,4 +1,4 @@
-"""Heads files of a site, of one without private head and of the centre; the proof of a site's state."""
+"""Heads files of a site, without private head, of the centre, with an assurance; the proof of a state."""
 
 import hashlib
 import json
@@ -7,14 +7,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import msgspec
+import numpy as np
 
 from benchmarks.fuzz.examples import SIZE, golden, golden_file, identity, key, write_bundle
 from benchmarks.fuzz.mutations import by_section, mutated_bytes, mutated_json, mutated_msgpack, mutated_text
 from benchmarks.fuzz.sections import contents, join
 from benchmarks.fuzz.target import Take, Target, always
+from fedmedclip.edge_client.heads.assurance import DEFAULT_SETTINGS
+from fedmedclip.edge_client.heads.assuring import GroupedImages, ReferenceImages, assured
 from fedmedclip.edge_client.heads.heads import initial_private_head
 from fedmedclip.edge_client.heads.heads_file import Heads, load_heads, save_heads
-from fedmedclip.protocol.bundle.bundle import MANIFEST, open_bundle
+from fedmedclip.protocol.bundle.bundle import MANIFEST, Bundle, open_bundle
 from fedmedclip.protocol.envelope import MAGIC, VERSION
 from fedmedclip.protocol.errors import HeadError, MessageError
 from fedmedclip.protocol.heads.evidence import (
@@ -48,8 +51,19 @@ def _prepare_heads_file(folder: Path) -> Take:
         path.write_bytes(whole or _heads_file(metadata, header, values))
         heads = load_heads(path, bundle)
         shared_head_specification(heads.method, SIZE, 3).check(heads.shared)
+        if heads.assurance is not None:
+            assert heads.assurance.sets(np.full((2, 3), 1 / 3, np.float32)).any(axis=1).all()
+            distances = heads.assurance.distances(np.eye(2, SIZE, dtype=np.float32))
+            assert distances is None or np.isfinite(distances).all()
 
     return take
+
+
+def _assured(heads: Heads, bundle: Bundle) -> Heads:
+    generator = np.random.default_rng(1)
+    embeddings = generator.normal(size=(40, SIZE)).astype(np.float32)
+    images = GroupedImages.of(embeddings, np.arange(40) % 3)
+    return assured(heads, bundle, images, ReferenceImages(images, 3), DEFAULT_SETTINGS)
 
 
 def _heads_file(metadata: bytes, header: bytes, values: bytes) -> bytes:
@@ -72,7 +86,9 @@ def _heads_file_seeds() -> tuple[bytes, ...]:
         save_heads(folder / "both", Heads(_METHOD, shared, private, _FEDERATION, "site-a", 3), bundle)
         save_heads(folder / "shared", Heads(_METHOD, shared, None, _FEDERATION, "site-a", 3), bundle)
         write_heads_file(folder / "centre", centre, shared, None)
-        files = [(folder / kind).read_bytes() for kind in ("both", "shared", "centre")]
+        sure = _assured(Heads(_METHOD, shared, None, _FEDERATION, "site-a", 3), bundle)
+        save_heads(folder / "assured", sure, bundle)
+        files = [(folder / kind).read_bytes() for kind in ("both", "shared", "centre", "assured")]
     return tuple(seed for file in files for seed in (_sections_of(file), join([(0, b"")] * 3 + [(0, file)])))
 
 

@@ -1,11 +1,21 @@
 """All targets, by name."""
 
-from benchmarks.fuzz import bundles, codecs, configurations, enrolment, heads, messages, parties, stores
+from benchmarks.fuzz import (
+    bundles,
+    codecs,
+    configurations,
+    enrolment,
+    heads,
+    http_door,
+    messages,
+    parties,
+    stores,
+)
 from benchmarks.fuzz.target import Target
 
 TARGETS: dict[str, Target] = {
     target.name: target
-    for module in (messages, codecs, heads, bundles, configurations, enrolment, parties, stores)
+    for module in (messages, codecs, heads, bundles, configurations, enrolment, parties, stores, http_door)
     for target in module.TARGETS
 }
 

@@ -31,7 +31,7 @@ class Archive:
         self.port: int = self._server.server_address[1]
 
     def reports(self) -> dict[str, list[str]]:
-        """Return the SOP Instance UIDs of the reports that came, again where they came again, by their image's."""
+        """Return the SOP Instance UIDs of all reports that came, by their image's; one may come again."""
         with self._lock:
             return {image: list(reports) for image, reports in self._reports.items()}
 

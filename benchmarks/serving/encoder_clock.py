@@ -1,7 +1,8 @@
 """The encoder's own time for an image, in a process of its own, whenever it is asked for.
 
-As a program it opens a bundle's encoder once for each mode and, for each line of standard input, encodes single images
-for about so many seconds in turns of the modes; it prints the median milliseconds by mode as one line of JSON.
+As a program it opens a bundle's encoder once for each mode and, for each line of standard input, encodes
+single images for about so many seconds in turns of the modes; it prints the median milliseconds by mode as
+one line of JSON.
 """
 
 import json

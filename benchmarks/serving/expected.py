@@ -12,7 +12,7 @@ Said = tuple[str, str | None, tuple[tuple[str, float], ...]]
 
 
 def predicted(bundle: Path, folder: Path, contents: Mapping[str, bytes]) -> list[Said]:
-    """Write files, by name, into a new folder; return what `fedmedclip predict` says of each, by name in order."""
+    """Write files into a new folder; return what `fedmedclip predict` says of each, in their order."""
     folder.mkdir(parents=True)
     for name, content in contents.items():
         (folder / name).write_bytes(content)

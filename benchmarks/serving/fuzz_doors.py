@@ -1,11 +1,13 @@
-"""Hostile input at all doors of a running service: it lives, stays small, says how it is, and answers all others.
+"""Hostile input at all doors of a running service: it lives, stays small, and answers all others.
 
-    python -m benchmarks.serving.fuzz_doors --bundle BUNDLE --images FOLDER [--minutes 10] [--seed 0] [--work FOLDER]
+    python -m benchmarks.serving.fuzz_doors --bundle BUNDLE --images FOLDER [--minutes 10] [--seed 0]
+    [--work FOLDER]
 
-Mutated requests, associations and files go to a real `fedmedclip serve` from several clients at once, beside others that
-mean well. All the while the process has to live, its memory to stay bounded, `/v1/health` to answer within a second (on a
-machine without other work), and nothing unexpected to stand in its log; in the end, all that was acknowledged has its
-answer and nothing waits. The last line is one JSON object; exit code 1 with a finding, and then the last inputs are kept.
+Mutated requests, associations and files go to a real `fedmedclip serve` from several clients at once,
+beside others that mean well. All the while the process has to live, its memory to stay bounded,
+`/v1/health` to answer within a second (on a machine without other work), and nothing unexpected to stand in
+its log; in the end, all that was acknowledged has its answer and nothing waits. The last line is one JSON
+object; exit code 1 with a finding, and then the last inputs are kept.
 """
 
 import argparse
@@ -68,7 +70,7 @@ def _hostile(play: Play, seed: int) -> list[HostileClient]:
 def _watched(
     play: Play, hostile: Sequence[HostileClient], minutes: float, findings: list[str]
 ) -> tuple[float, float]:
-    """Look at the service until the time is over or it ends; return the slowest look and the largest memory."""
+    """Look at the service until the time is over or it ends; return slowest look and largest memory."""
     began = said = time.monotonic()
     slowest = peak = first = 0.0
     slow = 0

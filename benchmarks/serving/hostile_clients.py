@@ -1,4 +1,4 @@
-"""Clients that mean no good, or are broken: mutated HTTP, DICOM and files, each as a thread until it is stopped."""
+"""Clients that mean no good, or are broken: mutated HTTP, DICOM and files, each a thread."""
 
 import io
 import os
@@ -27,14 +27,18 @@ _EXPLICIT = "1.2.840.10008.1.2.1"
 _PREAMBLE_BYTES = 132
 _PDU_BYTES = 16_000
 _HTTP_PARTS = (
-    b"Transfer-Encoding: chunked\r\n", b"Content-Length: 5\r\n", b"Expect: 100-continue\r\n", b"Prefer: wait=0\r\n",
-    b"Idempotency-Key: k\r\n", b"Connection: close\r\n", b"Content-Encoding: gzip\r\n", b"Upgrade: websocket\r\n",
+    b"Transfer-Encoding: chunked\r\n", b"Content-Length: 5\r\n", b"Expect: 100-continue\r\n",
+    b"Prefer: wait=0\r\n",
+    b"Idempotency-Key: k\r\n", b"Connection: close\r\n", b"Content-Encoding: gzip\r\n",
+    b"Upgrade: websocket\r\n",
     b"Origin: http://evil.example\r\n", b"Host: evil.example\r\n", b"X: " + b"y" * 20_000 + b"\r\n",
     b"Range: bytes=0-\r\n", b"Prefer: respond-async, wait=1e9\r\n",
 )  # fmt: skip
 _PATHS = (
-    b"/v1/predict", b"/v1/predict?explain=1", b"/v1/predict?wait=0", b"/v1/answers/" + b"0" * 32, b"/v1/health",
-    b"/v1/model", b"/metrics", b"/openapi.json", b"/v1/answers/../../etc/passwd", b"*", b"//", b"/%00", b"/\xff",
+    b"/v1/predict", b"/v1/predict?explain=1", b"/v1/predict?wait=0", b"/v1/answers/" + b"0" * 32,
+    b"/v1/health",
+    b"/v1/model", b"/metrics", b"/openapi.json", b"/v1/answers/../../etc/passwd", b"*", b"//",
+    b"/%00", b"/\xff",
 )  # fmt: skip
 _NAMES = (
     b"\xff\xfe.jpg", b"new\nline.jpg", b"-rf.jpg", b"$(id).jpg", b"=1+1.jpg", b" .jpg", b"a" * 250 + b".jpg",
@@ -103,7 +107,7 @@ class HostileClient(Thread):
 
 
 class HostileHttp(HostileClient):
-    """Mutated requests: raw bytes, several parts, chunks, several at once, headers that contradict each other."""
+    """Mutated requests: raw bytes, parts, chunks, several at once, headers that contradict each other."""
 
     def __init__(self, seed: str, port: int, bodies: Sequence[bytes]) -> None:
         super().__init__(seed)
@@ -138,7 +142,8 @@ class HostileHttp(HostileClient):
 
     def _chunked(self, body: bytes) -> bytes:
         lines = [
-            b"POST /v1/predict HTTP/1.1", f"Host: 127.0.0.1:{self._port}".encode(), b"Content-Type: image/jpeg",
+            b"POST /v1/predict HTTP/1.1", f"Host: 127.0.0.1:{self._port}".encode(),
+            b"Content-Type: image/jpeg",
             b"Transfer-Encoding: chunked", b"", b"",
         ]  # fmt: skip
         chunks, step = b"", self.chance.choice((1000, 5000, 100_000))
@@ -194,7 +199,7 @@ class HostileDicom(HostileClient):
 
 
 class HostileFiles(HostileClient):
-    """Files of odd names and contents below a folder: partial, swapped, grown, removed, links, pipes, folders."""
+    """Files of odd names and contents: partial, swapped, grown, removed, links, pipes, folders."""
 
     def __init__(self, seed: str, folder: Path, contents: Sequence[bytes], most: int = 3000) -> None:
         super().__init__(seed)

@@ -1,16 +1,18 @@
-"""Kill the resident service at random moments, with files coming in by all doors: nothing is lost, twice or wrong.
+"""Kill the resident service at random moments, with files coming in: nothing is lost, twice or wrong.
 
-    python -m benchmarks.serving.kills --bundle BUNDLE --images FOLDER [--kills 500] [--seed 0] [--work FOLDER]
+    python -m benchmarks.serving.kills --bundle BUNDLE --images FOLDER [--kills 500] [--seed 0] [--work
+    FOLDER]
 
-A real `fedmedclip serve` is killed (SIGKILL) and started again while clients send by HTTP (each request with an
-Idempotency-Key, sent until it is acknowledged), by DICOM (an archive receives the reports) and into the watch folder;
-a quarter of the blows come while it starts, and now and then it is stopped for a while first (SIGSTOP, SIGCONT). After
-the last restart it has to answer, by itself, all that was acknowledged, once, as `fedmedclip predict` answers it,
-and to leave no file that nobody needs. As root (Linux), a second part plays on a disk that fills up, again and again.
-The last line is one JSON object; exit code 1 when something was lost, twice, wrong or left, and then the files are kept.
+A real `fedmedclip serve` is killed (SIGKILL) and started again while clients send by HTTP (each request
+with an Idempotency-Key, sent until it is acknowledged), by DICOM (an archive receives the reports) and into
+the watch folder; a quarter of the blows come while it starts, and now and then it is stopped for a while
+first (SIGSTOP, SIGCONT). After the last restart it has to answer, by itself, all that was acknowledged,
+once, as `fedmedclip predict` answers it, and to leave no file that nobody needs. As root (Linux), a second
+part plays on a disk that fills up, again and again. The last line is one JSON object; exit code 1 when
+something was lost, twice, wrong or left, and then the files are kept.
 
-The service is forked from a process that has imported all: that it dies with an error of a library's when it is stopped
-belongs to that, and is not judged.
+The service is forked from a process that has imported all: that it dies with an error of a library's when
+it is stopped belongs to that, and is not judged.
 """
 
 import argparse
@@ -73,7 +75,8 @@ def play_kills(bundle: Path, images: Path, folder: Path, kills: int, seed: int) 
         again = sum(sender.sent_again for sender in play.senders)
     return {
         "good": verdict.good, "kills": kills, "while_starting": starting, "stops": stops, **verdict.as_dict(),
-        "sent_again": again, "slowest_start_s": round(slowest, 2), "drain_s": round(drain, 1),
+        "sent_again": again, "slowest_start_s": round(slowest, 2),
+        "drain_s": round(drain, 1),
         "seconds": round(time.monotonic() - began, 1),
     }  # fmt: skip
 
@@ -111,7 +114,8 @@ def play_full_disk(bundle: Path, images: Path, folder: Path, times: int, seed: i
             play.service.wait_until_ready()
         verdict, drain = play.finish()
     return {
-        "good": verdict.good, "times": times, "refused": refused, **verdict.as_dict(), "drain_s": round(drain, 1),
+        "good": verdict.good, "times": times, "refused": refused, **verdict.as_dict(),
+        "drain_s": round(drain, 1),
         "seconds": round(time.monotonic() - began, 1),
     }  # fmt: skip
 

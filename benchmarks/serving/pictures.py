@@ -1,4 +1,4 @@
-"""The images that the doors are given: real JPEGs, and the same pixels as DICOM files with UIDs of their own."""
+"""The images that the doors are given: real JPEGs, and the same as DICOM files with UIDs of their own."""
 
 import io
 import uuid

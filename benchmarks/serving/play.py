@@ -1,4 +1,4 @@
-"""A real service with well-meaning clients at all its doors and an archive, from the first start to the verdict."""
+"""A real service, clients at all its doors and an archive, from the first start to the verdict."""
 
 import time
 from pathlib import Path
@@ -77,7 +77,7 @@ class Play:
             sender.start()
 
     def finish(self, *, only_ours: bool = True) -> tuple[Verdict, float]:
-        """Let it answer what it has, show that it goes on, and judge; return how long it took to have nothing to do.
+        """Let it answer what it has, show that it goes on, judge; return the seconds until all was done.
 
         Without `only_ours`, others sent as well, and what is there of them is not judged.
         """

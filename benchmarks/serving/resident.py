@@ -48,8 +48,8 @@ class Process(Protocol):
 class Resident:
     """The service of the folder `root`, in which lie its configuration, its state and its log.
 
-    `tables` are the tables of `serve.toml` by name; `[http]` gets a free port, which is `port`. With a `fork_server` it
-    is there in a fraction of a second.
+    `tables` are the tables of `serve.toml` by name; `[http]` gets a free port, which is `port`. With a
+    `fork_server` it is there in a fraction of a second.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What has to hold once all is answered: nothing lost, nothing twice, nothing wrong, nothing left lying about."""
+"""What has to hold once all is answered: nothing lost, twice or wrong, nothing left lying about."""
 
 import csv
 import json
@@ -20,7 +20,7 @@ _OWN_FILES = ("serve.db", "folder.db", "folder-rows.db", "lock", "self-test-pass
 
 @dataclass
 class Verdict:
-    """Counts of what went wrong; `examples` say more of the first of each kind. `aside` was answered by its reason."""
+    """Counts of what went wrong, with `examples`; what is `aside` was answered by its reason."""
 
     acknowledged: int = 0
     lost: int = 0
@@ -109,7 +109,7 @@ def judge_folder(
     *,
     only_ours: bool,
 ) -> None:
-    """Judge the answers beside the images, the rows of `answers.csv`, and with `only_ours` that nothing else is there."""
+    """Judge answers beside images, rows of `answers.csv`, with `only_ours` that nothing else is there."""
     with (folder / "answers.csv").open(newline="") as file:
         table = Counter(row["path"] for row in csv.DictReader(file))
     for name, picture in acknowledged.items():

@@ -108,6 +108,8 @@ def _default(field: msgspec.structs.FieldInfo) -> str:
 
 def _kind(kind: kinds.Type) -> tuple[str, str]:
     """Return a type and its bounds in words."""
+    if isinstance(kind, kinds.Metadata):
+        return _kind(kind.type)
     if isinstance(kind, kinds.UnionType):
         inner = [_kind(part) for part in kind.types if not isinstance(part, kinds.NoneType)]
         return " or ".join(words for words, _ in inner), "; ".join(bounds for _, bounds in inner if bounds)
@@ -127,12 +129,12 @@ def _kind(kind: kinds.Type) -> tuple[str, str]:
         return "true or false", ""
     if isinstance(kind, kinds.VarTupleType | kinds.ListType):
         words, _ = _kind(kind.item_type)
-        count = (
-            f"{kind.min_length} to {kind.max_length}"
-            if kind.min_length != kind.max_length
-            else str(kind.max_length)
-        )
-        return f"list of {words}s", f"{count} of them"
+        least, most = kind.min_length or 0, kind.max_length
+        if most is None:
+            return f"list of {words}s", f"at least {least} of them" if least else ""
+        return f"list of {words}s", f"{most} of them" if least == most else f"{least} to {most} of them"
+    if isinstance(kind, kinds.StructType):
+        return "table", ""
     return type(kind).__name__.removesuffix("Type").lower(), ""
 
 

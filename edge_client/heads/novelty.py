@@ -71,12 +71,12 @@ class Seen:
     elsewhere: float
 
     @classmethod
-    def of(cls, means: Floats, scatter: Spread) -> "Seen":
+    def of(cls, means: Floats, scatter: Spread, shrinkage: float = SHRINKAGE) -> "Seen":
         """Return that of class means (M, D) and the scatter within classes, shrunk."""
         size = len(scatter.vectors)
         lengths = (scatter.vectors.astype(np.float64) ** 2).sum(axis=0)
         unit = (float(lengths.sum()) + (size - len(lengths)) * scatter.elsewhere) / size
-        added = max(SHRINKAGE * unit, 1e-9)
+        added = max(shrinkage * unit, 1e-9)
         elsewhere = scatter.elsewhere + added
         widths = np.maximum(lengths, scatter.elsewhere) + added
         root = scatter.vectors * np.sqrt((1 / elsewhere - 1 / widths) / np.maximum(lengths, 1e-30))

@@ -159,7 +159,7 @@ class Classifier:
     ) -> Explanation:
         """Classify one image, a path or an array as `predict` takes them, and say which regions carry that.
 
-        It takes 123 runs of the encoder; with `seconds`, as many as then fit (`regions`). Research use only.
+        It takes 61 runs of the encoder; with `seconds`, as many as then fit (`regions`). Research use only.
 
         Raises what `predict` does, and InvalidInputError for what is more than one image.
         """

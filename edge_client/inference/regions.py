@@ -1,7 +1,7 @@
 """Which regions of an image carry its answer: those that it loses most by when they are blurred.
 
 Occlusion (Zeiler and Fergus 2014, "Visualizing and Understanding Convolutional Networks", section 4.2), on
-three scales that share one grid of cells. It asks an encoder for nothing but embeddings, so it works with
+two scales that share one grid of cells. It asks an encoder for nothing but embeddings, so it works with
 every encoder and every head. Blur, the scales and the grid were chosen on phantoms
 (docs/results/explanations.md).
 """
@@ -41,8 +41,8 @@ class Scale:
         return [(slice(y, y + self.side), slice(x, x + self.side)) for y in starts for x in starts]
 
 
-SCALES = (Scale(4, 2), Scale(2, 1), Scale(1, 1))
-"""From coarse to fine: 9, 49 and 64 patches."""
+SCALES = (Scale(4, 2), Scale(2, 1))
+"""From coarse to fine: 9 and 49 patches."""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,11 @@ import typer
 from fedmedclip.protocol.paths import checked
 
 serve_app = typer.Typer(invoke_without_command=True)
+ConfigOption = Annotated[
+    Path,
+    typer.Option("--config", help="The service's configuration.", callback=checked("--config", "file")),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 @serve_app.callback()
@@ -37,3 +42,47 @@ def serve_command(
         raise InvalidInputError("Missing option '--config' (see fedmedclip serve --help)")
     log_to_terminal(verbose)
     run_serve(config)
+
+
+@serve_app.command("status")
+def status_command(config: ConfigOption, as_json: JsonOption = False) -> None:
+    """Say what waits, what was put aside and why, whether the service runs or not."""
+    from fedmedclip.edge_client.serving.looking import status_of
+
+    found = status_of(config)
+    _print(found, found.lines(), as_json)
+
+
+@serve_app.command("drift")
+def drift_command(config: ConfigOption, as_json: JsonOption = False) -> None:
+    """Say whether this month's images and answers differ from the training data, and what to do then."""
+    from fedmedclip.edge_client.serving.looking import drift_of
+
+    found = drift_of(config)
+    _print(found, found.lines(), as_json)
+
+
+@serve_app.command("health")
+def health_command(config: ConfigOption) -> None:
+    """Say whether the service of a configuration answers, on the machine where it runs.
+
+    Exit code 0: it answers; 1: it does not.
+    """
+    from fedmedclip.edge_client.serving.health import service_fault
+    from fedmedclip.protocol.visible import visible
+
+    fault = service_fault(config)
+    print("it answers" if fault is None else f"it does not answer: {visible(fault)}")
+    raise typer.Exit(0 if fault is None else 1)
+
+
+def _print(found: object, lines: list[str], as_json: bool) -> None:
+    import msgspec
+
+    from fedmedclip.protocol.visible import visible
+
+    if as_json:
+        print(msgspec.json.encode(found).decode())
+        return
+    for line in lines:
+        print(visible(line))

@@ -10,7 +10,7 @@ from fedmedclip.edge_client.images.readers.settings import ReaderSettings
 from fedmedclip.edge_client.serving.dicom.settings import DicomSettings
 from fedmedclip.edge_client.serving.folder.settings import FolderSettings
 from fedmedclip.edge_client.serving.http.settings import HttpSettings
-from fedmedclip.protocol.configuration.annotations import BundleFolder, NewFile, NewFolder
+from fedmedclip.protocol.configuration.annotations import BundleFolder, File, NewFile, NewFolder
 
 
 class ServeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -47,12 +47,24 @@ class ResourceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             parse_provider(name)
 
 
+class ExplainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The table `[explain]`: how answers are explained where somebody asks for it.
+
+    `seconds` is how long one explanation may take. With `site`, the `site.toml` of the site that this box
+    belongs to, it names labels and distances of the nearest training images, which stay there.
+    """
+
+    seconds: Annotated[float, Meta(gt=0, le=60)] = 3.0
+    site: File | None = None
+
+
 class ServeConfiguration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole file."""
 
     serve: ServeSettings
     resources: ResourceSettings = ResourceSettings()
     images: ReaderSettings = ReaderSettings()
+    explain: ExplainSettings = ExplainSettings()
     http: HttpSettings | None = None
     dicom: DicomSettings | None = None
     folder: FolderSettings | None = None

@@ -170,6 +170,11 @@ class Journal:
         rows = self._database.rows("SELECT id, outlet FROM deliveries WHERE state = 'waiting'")
         return {f"{id}.{outlet}" for id, outlet in rows}
 
+    def answered(self) -> int:
+        """Return how many answers are remembered."""
+        found: int = self._database.row("SELECT count(*) FROM arrivals WHERE answer IS NOT NULL")[0]
+        return found
+
     def aside(self) -> list[Answer]:
         """Return the answers to all that was put aside, which say why."""
         rows = self._database.rows(

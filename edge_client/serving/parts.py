@@ -5,6 +5,7 @@ from pathlib import Path
 
 from fedmedclip.edge_client.serving.active import ActiveClassifier
 from fedmedclip.edge_client.serving.configuration import ServeConfiguration
+from fedmedclip.edge_client.serving.drift.watch import DriftWatch
 from fedmedclip.edge_client.serving.figures import Figures
 from fedmedclip.edge_client.serving.queue import DurableQueue
 from fedmedclip.protocol.bundle.bundle import Bundle
@@ -22,6 +23,7 @@ class Parts:
     queue: DurableQueue
     active: ActiveClassifier
     figures: Figures
+    drift: DriftWatch
 
     def beside(self, path: str) -> Path:
         """Return a path of the configuration: relative to the folder that its file is in."""

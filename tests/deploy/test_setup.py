@@ -10,6 +10,7 @@ import zipfile
 import pytest
 
 from fedmedclip.aggregator.configuration import AggregatorConfiguration
+from fedmedclip.edge_client.serving.configuration import ServeConfiguration
 from fedmedclip.edge_client.site.configuration import SiteConfiguration
 from fedmedclip.protocol.configuration import read_configuration
 from tests import ROOT
@@ -64,16 +65,20 @@ def files_of(root):
 
 
 @pytest.mark.parametrize(
-    ("part", "structure"), [("site", SiteConfiguration), ("aggregator", AggregatorConfiguration)]
+    ("part", "structure"),
+    [("site", SiteConfiguration), ("aggregator", AggregatorConfiguration), ("serve", ServeConfiguration)],
 )
 def test_a_configuration_has_its_state_where_its_unit_may_write(machine, part, structure):
     code, said, problems = set_up(part, "--root", machine, "--no-install")
     assert (code, problems.count("setup.sh")) == (0, 0)
     configuration = read_configuration(machine / "etc" / "fedmedclip" / f"{part}.toml", structure)
-    settings = getattr(configuration, "site" if part == "site" else "federation")
+    settings = getattr(configuration, "federation" if part == "aggregator" else part)
     assert settings.state == f"{STATE}/{part}-state"
     assert settings.bundle == f"{STATE}/bundle"
-    assert part == "aggregator" or settings.data == f"{STATE}/images"
+    if part == "serve":
+        assert configuration.folder.path == f"{STATE}/images"
+    else:
+        assert part == "aggregator" or settings.data == f"{STATE}/images"
     unit = (machine / "etc/systemd/system" / f"fedmedclip-{part}.service").read_text()
     assert unit == (ROOT / "deploy" / f"fedmedclip-{part}.service").read_text()
     lines = dict(line.split("=", 1) for line in unit.splitlines() if "=" in line and line[0] != "#")
@@ -92,7 +97,18 @@ def test_other_examples_are_as_they_were(machine):
     assert [old.rpartition("#")[2] for old, _ in changed] == [new.rpartition("#")[2] for _, new in changed]
 
 
-@pytest.mark.parametrize("part", ["site", "aggregator", "broker"])
+def test_the_service_can_follow_the_heads_of_a_site_on_the_same_machine(machine):
+    for part in ("site", "serve"):
+        code, said, _ = set_up(part, "--root", machine, "--no-install")
+        assert code == 0
+    assert "fedmedclip trust KEY" in said
+    site, serve = (machine / "etc/fedmedclip" / f"{part}.toml" for part in ("site", "serve"))
+    serve.write_text(serve.read_text().replace("# heads = ", "heads = "))
+    state = read_configuration(site, SiteConfiguration).site.state
+    assert read_configuration(serve, ServeConfiguration).serve.heads == f"{state}/heads.safetensors"
+
+
+@pytest.mark.parametrize("part", ["site", "aggregator", "serve", "broker"])
 def test_run_again_it_changes_nothing_and_says_so(machine, part):
     first = set_up(part, "--root", machine, "--no-install")
     before = files_of(machine)
@@ -104,7 +120,7 @@ def test_run_again_it_changes_nothing_and_says_so(machine, part):
     assert all(line.startswith("as it is: ") for line in done)
 
 
-@pytest.mark.parametrize("part", ["site", "aggregator", "broker"])
+@pytest.mark.parametrize("part", ["site", "aggregator", "serve", "broker"])
 def test_a_dry_run_says_the_same_and_does_nothing(machine, part):
     before = files_of(machine)
     code, said, _ = set_up(part, "--root", machine, "--no-install", "--dry-run")

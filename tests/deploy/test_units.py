@@ -3,14 +3,17 @@
 import re
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from fedmedclip.command import PASSING
 from tests import ROOT
 from tests.conftest import missing
+from tests.edge_client.conftest import write_tiny_bundle
 
 UNITS = sorted((ROOT / "deploy").glob("*.service"))
 # What `systemd-analyze security` calls exposed begins at 7, medium at 5, and below 3 it is content.
@@ -37,6 +40,15 @@ def test_a_unit_exposes_little(analyze, unit):
     assert float(found[1]) < MOST_EXPOSURE
 
 
+def test_with_the_right_to_port_104_a_service_exposes_little_still(analyze, tmp_path):
+    unit = (ROOT / "deploy" / "fedmedclip-serve.service").read_text()
+    right = (ROOT / "deploy" / "fedmedclip-serve-port-104.conf").read_text().partition("[Service]\n")[2]
+    together = tmp_path / "fedmedclip-serve.service"
+    together.write_text(unit.replace("[Install]", f"{right}[Install]"))
+    test_a_unit_exposes_little(analyze, together)
+    test_systemd_knows_every_line_of_a_unit(analyze, together)
+
+
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
 def test_systemd_knows_every_line_of_a_unit(analyze, unit):
     done = subprocess.run([analyze, "verify", "--no-pager", unit], capture_output=True, text=True)
@@ -50,6 +62,29 @@ def test_a_unit_writes_to_its_state_directory_alone(unit):
     assert "ProtectSystem=strict" in lines
     assert "StateDirectory=fedmedclip" in lines
     assert [line for line in lines if line.startswith(("ReadWritePaths", "BindPaths"))] == []
+
+
+def denied_writable_code(arguments):
+    """Run the command as `MemoryDenyWriteExecute` has it: memory that was written never becomes code."""
+    deny = "import ctypes, os, sys; sys.exit(99) if ctypes.CDLL(None).prctl(65, 1, 0, 0, 0) else None; "
+    run = "os.execv(sys.executable, [sys.executable, '-m', 'fedmedclip', *sys.argv[1:]])"
+    done = subprocess.run(
+        [sys.executable, "-c", deny + run, *map(str, arguments)],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    if done.returncode == 99:
+        pytest.skip("this kernel has no PR_SET_MDWE, which Linux 6.3 brought")
+    return done
+
+
+def test_an_encoder_needs_no_code_that_is_made_as_it_goes(tmp_path):
+    """What a unit denies with MemoryDenyWriteExecute=, by the kernel itself, and for the processor alone."""
+    denying = [unit.stem for unit in UNITS if "MemoryDenyWriteExecute=true" in unit.read_text()]
+    assert denying == ["fedmedclip-aggregator", "fedmedclip-serve"]
+    bundle = write_tiny_bundle(tmp_path / "bundle")
+    Image.new("RGB", (40, 40)).save(tmp_path / "image.png")
+    done = denied_writable_code(["predict", tmp_path / "image.png", "--bundle", bundle.folder])
+    assert (done.returncode, len(done.stdout.splitlines())) == (0, 2), done.stderr
 
 
 # How the process ends, and whether it is started again.

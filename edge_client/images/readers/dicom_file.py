@@ -62,6 +62,8 @@ _UNDEFINED_LENGTH = 0xFFFFFFFF
 # What all reads for one image may sum up to: twice the largest image that is accepted.
 _MAX_READ_BYTES = 1 << 30
 _MAX_INFLATED_BYTES = 512 * 1024 * 1024
+# Where elements before the pixels alone are asked for: they begin a file.
+_MAX_INFLATED_HEADER = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -121,16 +123,16 @@ def read_elements(file: BinaryIO, keywords: Sequence[str]) -> Dataset:
     Raises RefusedFileError and pydicom's exceptions, as `open_dicom` does.
     """
     tags = [tag for keyword in keywords if (tag := tag_for_keyword(keyword)) is not None]
-    file, transfer_syntax = _open_data_set(file)
+    file, transfer_syntax = _open_data_set(file, whole=False)
     return _read_elements(file, transfer_syntax, tags, lambda tag: tag > max(tags))
 
 
-def _open_data_set(file: BinaryIO) -> tuple[BinaryIO, UID]:
-    """Return the file behind its preamble and meta information, inflated where need be."""
+def _open_data_set(file: BinaryIO, *, whole: bool = True) -> tuple[BinaryIO, UID]:
+    """Return the file behind its preamble and meta information, inflated where need be, or its beginning."""
     file = cast(BinaryIO, _BoundedReader(file))
     transfer_syntax = _read_transfer_syntax(file)
     if transfer_syntax == DeflatedExplicitVRLittleEndian:
-        file = _inflated(file)
+        file = _inflated(file) if whole else _beginning_inflated(file)
     return file, transfer_syntax
 
 
@@ -204,6 +206,11 @@ def _inflated(file: BinaryIO) -> BinaryIO:
     if decompressor.unconsumed_tail:
         raise RefusedFileError("file too large")
     return io.BytesIO(content)
+
+
+def _beginning_inflated(file: BinaryIO) -> BinaryIO:
+    content = file.read(_MAX_INFLATED_HEADER)
+    return io.BytesIO(zlib.decompressobj(-zlib.MAX_WBITS).decompress(content, _MAX_INFLATED_HEADER))
 
 
 class _BoundedReader(io.RawIOBase):

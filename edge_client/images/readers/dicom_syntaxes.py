@@ -1,5 +1,7 @@
 """Transfer syntaxes that are read, each with the one decoder that reads it."""
 
+import sys
+
 from pydicom import uid
 from pydicom.pixels.decoders.base import get_decoder
 
@@ -47,6 +49,8 @@ def decoder_for(syntax: uid.UID, precision: int | None) -> str:
     if syntax == uid.JPEGExtended12Bit and precision == 8:
         decoder = "pillow"
     if decoder not in get_decoder(syntax).available_plugins:
+        if decoder == "pyjpegls" and sys.version_info >= (3, 14):
+            raise RefusedFileError(f"{syntax.name}: its decoder, pyjpegls, needs Python 3.13 or earlier")
         extra = "dicom-gpl" if syntax in uid.JPEGTransferSyntaxes else "dicom"
         raise RefusedFileError(f"{syntax.name}: pip install 'fedmedclip-edge[{extra}]'")
     return decoder

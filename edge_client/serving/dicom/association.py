@@ -12,6 +12,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from pydicom.uid import UID
 from pynetdicom.acse import ACSE
 from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
@@ -22,6 +23,7 @@ from pynetdicom.pdu_primitives import A_P_ABORT, P_DATA
 from pynetdicom.transport import AssociationSocket
 
 from fedmedclip.edge_client.serving.dicom.access import Access
+from fedmedclip.edge_client.serving.dicom.identifiers import IMPLEMENTATION_CLASS_UID, implementation_version
 from fedmedclip.edge_client.serving.dicom.received_file import ReceivedFile
 
 if TYPE_CHECKING:
@@ -181,6 +183,8 @@ class _Receiving(DIMSEServiceProvider):
                 sop_class_uid=message.command_set.AffectedSOPClassUID,
                 sop_instance_uid=message.command_set.AffectedSOPInstanceUID,
                 transfer_syntax=context.transfer_syntax[0],
+                implementation_uid=UID(IMPLEMENTATION_CLASS_UID),
+                implementation_version=implementation_version(),
             )
             return b"\0" * 128 + b"DICM" + encode_file_meta(meta)
 

@@ -2,11 +2,14 @@
 
 import uuid
 from datetime import datetime
+from importlib.metadata import version
 from uuid import UUID
 
 from fedmedclip.edge_client.serving.answer import Answer
 
 _NAMESPACE = UUID("5f0c9b0e-6a0e-5d55-9b2b-0d0e7c1a5a10")
+# What the other side of an association, and the meta information of a file, learn of the software.
+IMPLEMENTATION_CLASS_UID = "2.25.154264289687639525664392392649611259587"
 
 
 def uid_of(answer: Answer, what: str) -> str:
@@ -20,6 +23,11 @@ def uid_of(answer: Answer, what: str) -> str:
 def device_uid(name: str) -> str:
     """Return the UID of the device that observes, by a name of it."""
     return f"2.25.{uuid.uuid5(_NAMESPACE, name).int}"
+
+
+def implementation_version() -> str:
+    """Return the Implementation Version Name, at most 16 characters."""
+    return f"FEDMEDCLIP_{version('fedmedclip-edge')}"[:16]
 
 
 def answered_at(answer: Answer) -> datetime:

@@ -21,6 +21,7 @@ from fedmedclip.edge_client.serving.arrival import Accepted, Arrival
 from fedmedclip.edge_client.serving.dicom import quiet as quiet
 from fedmedclip.edge_client.serving.dicom.access import Access
 from fedmedclip.edge_client.serving.dicom.association import PDU_BYTES, PeerAssociation
+from fedmedclip.edge_client.serving.dicom.identifiers import IMPLEMENTATION_CLASS_UID, implementation_version
 from fedmedclip.edge_client.serving.dicom.received_file import ReceivedFile
 from fedmedclip.edge_client.serving.dicom.refusal import (
     NOT_OF_ITS_CLASS,
@@ -77,6 +78,8 @@ class DicomNode:
         entity.acse_timeout = _NEGOTIATION_SECONDS
         entity.network_timeout = settings.idle_seconds
         entity.maximum_pdu_size = PDU_BYTES
+        entity.implementation_class_uid = IMPLEMENTATION_CLASS_UID
+        entity.implementation_version_name = implementation_version()
         # Counted by `Access`, which leaves out those that are not open yet.
         entity.maximum_associations = 10_000
         try:

@@ -1,18 +1,13 @@
 """The answer as a picture, for viewers that show no reports: the image as it was read, the answer below."""
 
-import io
-
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
+from pydicom.dataset import Dataset
+from pydicom.uid import SecondaryCaptureImageStorage
 
 from fedmedclip.edge_client.serving.answer import Answer, Explanation
-from fedmedclip.edge_client.serving.dicom import quiet as quiet
-from fedmedclip.edge_client.serving.dicom.identifiers import answered_at, uid_of
-from fedmedclip.edge_client.serving.dicom.report import MANUFACTURER, SERIES_NUMBER
-from fedmedclip.edge_client.serving.dicom.source import take_over
+from fedmedclip.edge_client.serving.dicom.instance import SERIES_NUMBER, as_file, new_instance
 from fedmedclip.edge_client.serving.dicom.wording import words_of
 
 _SHORTEST_SIDE, _LONGEST_SIDE = 448, 1024
@@ -29,7 +24,22 @@ def write_secondary_capture(source: Dataset, answer: Answer, pixels: npt.NDArray
     """
     result = next(result for result in answer.results if result.outcome != "unreadable")
     picture = _picture(pixels, result.explanation, words_of(result, answer))
-    captured = _data_set(source, answer)
+    captured = new_instance(
+        source,
+        answer,
+        "secondary capture",
+        sop_class=SecondaryCaptureImageStorage,
+        modality="OT",
+        series_number=SERIES_NUMBER + 1,
+    )
+    captured.ConversionType = "WSD"
+    captured.ImageComments = answer.notice
+    captured.ImageType = ["DERIVED", "SECONDARY"]
+    captured.PatientOrientation = ""
+    reference = Dataset()
+    reference.ReferencedSOPClassUID = source.SOPClassUID
+    reference.ReferencedSOPInstanceUID = source.SOPInstanceUID
+    captured.SourceImageSequence = [reference]
     captured.SamplesPerPixel = 3
     captured.PhotometricInterpretation = "RGB"
     captured.PlanarConfiguration = 0
@@ -38,41 +48,8 @@ def write_secondary_capture(source: Dataset, answer: Answer, pixels: npt.NDArray
     captured.HighBit = 7
     captured.PixelRepresentation = 0
     content = picture.tobytes()
-    captured.PixelData = content + b"\0" * (len(content) % 2)
-    captured["PixelData"].VR = "OB"
-    with io.BytesIO() as file:
-        captured.save_as(file, enforce_file_format=True)
-        return file.getvalue()
-
-
-def _data_set(source: Dataset, answer: Answer) -> Dataset:
-    """All but the pixels: the modules of the Secondary Capture Image IOD (PS3.3 A.8.1)."""
-    captured = Dataset()
-    take_over(source, captured)
-    moment = answered_at(answer)
-    captured.SOPClassUID = SecondaryCaptureImageStorage
-    captured.SOPInstanceUID = uid_of(answer, "secondary capture")
-    captured.SeriesInstanceUID = uid_of(answer, "secondary capture series")
-    captured.SeriesNumber = SERIES_NUMBER + 1
-    captured.InstanceNumber = 1
-    captured.Modality = "OT"
-    captured.ConversionType = "WSD"
-    captured.Manufacturer = MANUFACTURER
-    captured.ManufacturerModelName = "fedmedclip-edge"
-    captured.SoftwareVersions = answer.provenance.software[:64]
-    captured.SeriesDescription = "AI result, research use only"
-    captured.ImageComments = answer.notice
-    captured.ImageType = ["DERIVED", "SECONDARY"]
-    captured.PatientOrientation = ""
-    captured.InstanceCreationDate = captured.ContentDate = moment.date()
-    captured.InstanceCreationTime = captured.ContentTime = moment.time()
-    reference = Dataset()
-    reference.ReferencedSOPClassUID = source.SOPClassUID
-    reference.ReferencedSOPInstanceUID = source.SOPInstanceUID
-    captured.SourceImageSequence = [reference]
-    captured.file_meta = FileMetaDataset()
-    captured.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    return captured
+    captured.add_new("PixelData", "OB", content + b"\0" * (len(content) % 2))
+    return as_file(captured)
 
 
 def _picture(

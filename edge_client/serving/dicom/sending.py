@@ -11,6 +11,7 @@ from pynetdicom.ae import ApplicationEntity
 from pynetdicom.association import Association
 
 from fedmedclip.edge_client.serving.dicom import quiet as quiet
+from fedmedclip.edge_client.serving.dicom.identifiers import IMPLEMENTATION_CLASS_UID, implementation_version
 from fedmedclip.edge_client.serving.dicom.settings import Destination
 from fedmedclip.edge_client.serving.outlet import DeliveryError
 
@@ -29,6 +30,8 @@ def send(
     """
     data_sets = [pydicom.dcmread(io.BytesIO(file)) for file in files]
     entity = ApplicationEntity(ae_title=calling_ae_title)
+    entity.implementation_class_uid = IMPLEMENTATION_CLASS_UID
+    entity.implementation_version_name = implementation_version()
     entity.connection_timeout = _CONNECT_SECONDS
     entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = _ANSWER_SECONDS
     for sop_class in dict.fromkeys(data_set.SOPClassUID for data_set in data_sets):

@@ -21,7 +21,7 @@ log = logging.getLogger("fedmedclip.serve")
 # Connections beside the associations that may be open: not yet told who they are, or being rejected.
 _STRANGERS = 32
 _HANDSHAKE_SECONDS = 10.0
-_POLL_SECONDS = 0.2
+_POLL_SECONDS = 0.1
 
 
 class NodeServer(ThreadedAssociationServer):

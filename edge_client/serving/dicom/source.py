@@ -82,19 +82,6 @@ def take_over(source: Dataset, target: Dataset) -> None:
             setattr(target, keyword, source[keyword].value)
 
 
-def evidence_of(source: Dataset) -> Dataset:
-    """Return the image as what is reported on, without its patient.
-
-    highdicom judges names, in warnings that quote them, and refuses some.
-    """
-    evidence = Dataset()
-    for keyword in _IDENTITY:
-        setattr(evidence, keyword, source[keyword].value)
-    for keyword in _REQUIRED:
-        setattr(evidence, keyword, None)
-    return evidence
-
-
 def _text(header: Dataset, keyword: str) -> str:
     try:
         value = header.get(keyword)

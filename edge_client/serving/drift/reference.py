@@ -27,8 +27,8 @@ from fedmedclip.edge_client.serving.drift.running_mean import Vector
 Kind = Literal["embeddings", "classes", "sets", "unlike"]
 KINDS: tuple[Kind, ...] = ("embeddings", "classes", "sets", "unlike")
 
-LEAST_EFFECT = 0.3
-"""Standard deviations: smaller differences are no drift, however sure. Between Cohen's small and medium."""
+LEAST_EFFECT = 0.2
+"""Standard deviations: smaller differences are no drift, however sure. Cohen's "small"."""
 
 IMAGES_FOR_A_DIRECTION = 20
 """So many training images for each direction that is looked along: with fewer, its mean is too uncertain."""

@@ -1,14 +1,15 @@
 """What the watch has found this month, in figures and in words, and what to do about it."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 
 import msgspec
 
 from fedmedclip.edge_client.serving.drift.advice import advice_on
-from fedmedclip.edge_client.serving.drift.evidence import evidence
+from fedmedclip.edge_client.serving.drift.evidence import together
 from fedmedclip.edge_client.serving.drift.reference import KINDS, DriftReference, Kind
+from fedmedclip.edge_client.serving.drift.running_mean import RunningMean
 from fedmedclip.edge_client.serving.drift.state import Course, Month, State
 from fedmedclip.protocol.visible import visible
 
@@ -30,7 +31,6 @@ class KindReport(msgspec.Struct, frozen=True, omit_defaults=True):
 
     kind: Kind
     images: int
-    batches: int
     difference: float
     least: float
     evidence: float
@@ -43,7 +43,6 @@ class MonthReport(msgspec.Struct, frozen=True):
 
     month: str
     images: int
-    days: int
     class_shares: dict[str, float]
     set_size: float | None
     unlike: float | None
@@ -57,6 +56,7 @@ class DriftReport(msgspec.Struct, frozen=True):
     days: int
     kinds: list[KindReport]
     training: MonthReport | None
+    since_start: MonthReport
     months: list[MonthReport]
     advice: list[str]
 
@@ -64,6 +64,11 @@ class DriftReport(msgspec.Struct, frozen=True):
     def drifted(self) -> list[Kind]:
         """The kinds with an alarm this month."""
         return [kind.kind for kind in self.kinds if kind.alarm is not None]
+
+    @property
+    def differences(self) -> dict[str, float]:
+        """By kind, how far this month is from training, in standard deviations: for a page of figures."""
+        return {found.kind: found.difference for found in self.kinds}
 
     def headline(self) -> str:
         """Return the main thing in one line."""
@@ -90,7 +95,7 @@ class DriftReport(msgspec.Struct, frozen=True):
             )
         lines += [f"  {line}" for line in self.advice]
         before = [] if self.training is None else [self.training]
-        lines += [_figures(month) for month in [*before, *self.months]]
+        lines += [_figures(month) for month in [*before, *self.months, self.since_start]]
         return lines
 
 
@@ -98,7 +103,7 @@ def report_on(state: State, reference: DriftReference | None, today: date, alarm
     """Return the report of the newest month; its figures are of the batches that are over."""
     month = state.months[-1] if state.months else Month(today.isoformat()[:7])
     kinds = [
-        _kind(kind, month.courses.get(kind, Course()), reference, alarm)
+        _kind(kind, month.courses.get(kind, Course()), state, reference, alarm)
         for kind in KINDS
         if reference is not None and reference.has(kind)
     ]
@@ -109,12 +114,21 @@ def report_on(state: State, reference: DriftReference | None, today: date, alarm
         days=month.days,
         kinds=kinds,
         training=None if reference is None else _training(reference),
-        months=[_month(found, names) for found in state.months],
+        since_start=_since_start(state, names),
+        months=[
+            _figures_of(
+                found.month,
+                found.images,
+                {kind: course.mean for kind, course in found.courses.items()},
+                names,
+            )
+            for found in state.months
+        ],
         advice=advice_on([found.kind for found in kinds if found.alarm is not None]),
     )
 
 
-def _kind(kind: Kind, course: Course, reference: DriftReference, alarm: float) -> KindReport:
+def _kind(kind: Kind, course: Course, state: State, reference: DriftReference, alarm: float) -> KindReport:
     difference = 0.0
     if course.mean.count:
         coordinates = reference.coordinates(kind, course.mean.vector())
@@ -122,10 +136,9 @@ def _kind(kind: Kind, course: Course, reference: DriftReference, alarm: float) -
     return KindReport(
         kind=kind,
         images=course.mean.count,
-        batches=course.batches,
         difference=round(difference, 4),
         least=round(reference.least(kind), 4),
-        evidence=math.exp(min(700.0, evidence(course.log_money))),
+        evidence=math.exp(min(700.0, together([stake.log_money for stake in state.stakes(kind)]))),
         alarm_at=math.exp(alarm),
         alarm=course.alarm,
     )
@@ -136,19 +149,28 @@ def _training(reference: DriftReference) -> MonthReport:
         name: round(float(share), 4)
         for name, share in zip(reference.class_names, reference.class_shares, strict=True)
     }
-    return MonthReport("training", reference.images, 0, shares, reference.set_size, reference.unlike)
+    return MonthReport("training", reference.images, shares, reference.set_size, reference.unlike)
 
 
 def _month(month: Month, names: Sequence[str]) -> MonthReport:
+    means = {kind: course.mean for kind, course in month.courses.items()}
+    return _figures_of(month.month, month.images, means, names)
+
+
+def _since_start(state: State, names: Sequence[str]) -> MonthReport:
+    return _figures_of(f"since {state.since}", state.images, state.since_start, names)
+
+
+def _figures_of(
+    title: str, images: int, means: Mapping[Kind, RunningMean], names: Sequence[str]
+) -> MonthReport:
     def mean(kind: Kind) -> list[float]:
-        course = month.courses.get(kind)
-        return [] if course is None else course.mean.mean
+        return means[kind].mean if kind in means else []
 
     sets, unlike = mean("sets"), mean("unlike")
     return MonthReport(
-        month=month.month,
-        images=month.images,
-        days=month.days,
+        month=title,
+        images=images,
         class_shares={name: round(share, 4) for name, share in zip(names, mean("classes"), strict=False)},
         set_size=round(sets[0], 4) if sets else None,
         unlike=round(unlike[0], 4) if unlike else None,

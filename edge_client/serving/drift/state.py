@@ -5,6 +5,7 @@ from pathlib import Path
 
 import msgspec
 
+from fedmedclip.edge_client.serving.drift.evidence import STAKES
 from fedmedclip.edge_client.serving.drift.reference import Kind
 from fedmedclip.edge_client.serving.drift.running_mean import RunningMean
 from fedmedclip.protocol.database import checksum
@@ -21,12 +22,13 @@ _CHECKSUM_BYTES = 16
 
 
 class Batch(msgspec.Struct):
-    """The images of the days since `day`, until there are enough. Means are of figures, by kind.
+    """The images of the days from `day` to `last_day`, until there are enough. Means are of figures, by kind.
 
     `directions` were chosen before the first of them; `along` are the means of the coordinates along these.
     """
 
     day: str
+    last_day: str
     images: int = 0
     means: dict[Kind, RunningMean] = {}
     directions: dict[Kind, list[float]] = {}
@@ -34,14 +36,15 @@ class Batch(msgspec.Struct):
 
 
 class Course(msgspec.Struct):
-    """One kind in one month: the mean of its figures, the money (`evidence`), and the day of an alarm.
+    """One kind in one month: the mean of its figures, and the day of an alarm in it.
 
-    `batches` are those that the money was laid on.
+    `log_money` is that of a stake that was laid at the month's beginning and is played on, in later months,
+    too, while it is `live`.
     """
 
     mean: RunningMean = msgspec.field(default_factory=RunningMean)
     log_money: list[float] = []
-    batches: int = 0
+    live: bool = True
     alarm: str | None = None
 
 
@@ -69,6 +72,11 @@ class State(msgspec.Struct):
     since_start: dict[Kind, RunningMean] = {}
     open: Batch | None = None
     version: int = _VERSION
+
+    def stakes(self, kind: Kind) -> list[Course]:
+        """Return the courses of a kind whose stakes are still played, of the last year."""
+        courses = (month.courses.get(kind) for month in self.months[-STAKES:])
+        return [course for course in courses if course is not None and course.live]
 
 
 def load(folder: Path) -> State:

@@ -3,8 +3,8 @@
 image -> figures by kind -> the open batch -> (another day, and images enough) -> evidence, the month's means
 
 A batch is one day's images, or several days' while they are few: the images of a study, a patient or a day
-are alike, so they count as one observation, however many they are. Each month begins with no evidence: at
-most `FALSE_ALARMS_A_YEAR` of the years without drift have an alarm.
+are alike, so they count as one observation, however many they are. At most `FALSE_ALARMS_A_YEAR` of the
+years without drift have an alarm (`evidence`).
 """
 
 import logging
@@ -14,12 +14,11 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import date
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from fedmedclip.edge_client.serving.drift.evidence import bet, evidence
+from fedmedclip.edge_client.serving.drift.evidence import bet, together
 from fedmedclip.edge_client.serving.drift.reference import KINDS, Answered, DriftReference, Kind
 from fedmedclip.edge_client.serving.drift.report import DriftReport, report_on
 from fedmedclip.edge_client.serving.drift.running_mean import RunningMean, Vector
@@ -30,8 +29,8 @@ log = logging.getLogger("fedmedclip.serve")
 
 IMAGES_IN_A_BATCH = 10
 FALSE_ALARMS_A_YEAR = 0.05
-ALARM = math.log(12 * len(KINDS) / FALSE_ALARMS_A_YEAR)
-"""The logarithm of the evidence that is an alarm: each kind has its share of each month's."""
+ALARM = math.log(len(KINDS) / FALSE_ALARMS_A_YEAR)
+"""The logarithm of the evidence that is an alarm: each kind has its share of the false ones."""
 
 SAVED_EVERY_IMAGES = 50
 SAVED_EVERY_SECONDS = 60.0
@@ -56,9 +55,9 @@ class DriftWatch:
     def follow(self, bundle: str, reference: DriftReference | None) -> None:
         """Compare from now on with this reference: at the start, and when heads change. Quick if the same.
 
-        Other heads give other classes and sets, so these begin anew; embeddings are the bundle's, so their
-        means go on, and so does the evidence, which may change its measure between two batches: only what had
-        come to an alarm begins anew. `bundle` is its digest: with another one, all begins anew.
+        Other heads give other classes and sets, so this month's means of these begin anew; embeddings are the
+        bundle's, so theirs go on. So does the evidence, which may change its measure between two batches:
+        only what had come to an alarm begins anew. `bundle` is its digest: with another one, all begins anew.
         """
         with self._lock:
             digest = "" if reference is None else reference.digest
@@ -68,7 +67,7 @@ class DriftWatch:
                 self._state = State(bundle=bundle, reference=digest, since=self._today().isoformat())
             elif state.reference != digest:
                 state.reference = digest
-                _begin_answers_anew(state)
+                _measure_anew(state)
 
     def note(self, id: str, embedding: npt.NDArray[np.float32], answered: Answered) -> None:
         """Take in one answered image: its embedding (D,) and its answer. What cannot be saved is said once.
@@ -81,7 +80,8 @@ class DriftWatch:
             self._add(day, figures)
             self._unsaved += 1
             late = time.monotonic() - self._saved_at >= SAVED_EVERY_SECONDS
-            if self._unsaved >= SAVED_EVERY_IMAGES or late:
+            # A full disk is not tried again at every image.
+            if late or (self._unsaved >= SAVED_EVERY_IMAGES and not self._fault):
                 self._save()
 
     def report(self) -> DriftReport:
@@ -107,9 +107,10 @@ class DriftWatch:
             month.days += 1
             month.last_day = day
         if state.open is None:
-            state.open = Batch(day, directions=self._directions(state))
+            state.open = Batch(day, day, directions=self._directions(state))
         batch = state.open
         batch.images += 1
+        batch.last_day = max(batch.last_day, day)
         for kind, values in figures.items():
             state.since_start.setdefault(kind, RunningMean()).add(values)
             batch.means.setdefault(kind, RunningMean()).add(values)
@@ -138,21 +139,22 @@ class DriftWatch:
     def _end(self, batch: Batch) -> None:
         month = _month(self._state, batch.day)
         for kind, mean in batch.means.items():
-            course = month.courses.setdefault(kind, Course())
+            course = _course(self._state, month, kind)
             course.mean.merge(mean)
             along = batch.along.get(kind)
             if along is None or self._reference is None:
                 continue
-            course.log_money = bet(course.log_money, along.mean[0], self._reference.least(kind))
-            course.batches += 1
-            if course.alarm is None and evidence(course.log_money) >= ALARM:
+            stakes = self._state.stakes(kind)
+            for stake in stakes:
+                stake.log_money = bet(stake.log_money, along.mean[0], self._reference.least(kind))
+            if course.alarm is None and together([stake.log_money for stake in stakes]) >= ALARM:
                 course.alarm = batch.day
                 log.warning(
                     "drift: %s", report_on(self._state, self._reference, self._today(), ALARM).headline()
                 )
 
     def _save(self) -> None:
-        self._unsaved, self._saved_at = 0, time.monotonic()
+        self._saved_at = time.monotonic()
         try:
             save(self._folder, self._state)
         except OSError as error:
@@ -161,7 +163,7 @@ class DriftWatch:
                 log.warning("%s: %s", visible(self._folder), line)
             self._fault = line
         else:
-            self._fault = ""
+            self._unsaved, self._fault = 0, ""
 
 
 def _figures(
@@ -181,28 +183,39 @@ def _figures(
     return figures
 
 
-def _begin_answers_anew(state: State) -> None:
-    for month in state.months:
-        _keep_embeddings(month.courses)
-    _keep_embeddings(state.since_start)
-    for month in state.months[-1:]:
-        course = month.courses.get("embeddings")
-        if course is not None and course.alarm is not None:
-            month.courses["embeddings"] = Course(mean=course.mean)
+def _measure_anew(state: State) -> None:
+    """Go on with another reference: without what was an alarm, and without other heads' answers."""
+    if state.months:
+        for kind, course in state.months[-1].courses.items():
+            if course.alarm is not None:
+                _play_no_longer(state, kind)
+                state.months[-1].courses[kind] = Course(mean=course.mean)
+            if kind != "embeddings":
+                state.months[-1].courses[kind].mean = RunningMean()
     if state.open is not None:
         # Its coordinates are of the reference before: its embeddings still count for the mean.
-        _keep_embeddings(state.open.means)
+        state.open.means = {kind: mean for kind, mean in state.open.means.items() if kind == "embeddings"}
         state.open.directions, state.open.along = {}, {}
 
 
-def _keep_embeddings(by_kind: dict[Kind, Any]) -> None:
-    for kind in by_kind.keys() - {"embeddings"}:
-        del by_kind[kind]
+def _course(state: State, month: Month, kind: Kind) -> Course:
+    """Return the course of a month; it begins with a stake of its own, alone where the last had an alarm."""
+    if kind not in month.courses:
+        before = state.months[-2].courses.get(kind) if len(state.months) > 1 else None
+        if before is not None and before.alarm is not None:
+            _play_no_longer(state, kind)
+        month.courses[kind] = Course()
+    return month.courses[kind]
+
+
+def _play_no_longer(state: State, kind: Kind) -> None:
+    for stake in state.stakes(kind):
+        stake.live = False
 
 
 def _is_over(batch: Batch, day: str) -> bool:
     """Whether a batch ends before an image of this day: a clock that went back ends none."""
-    return day > batch.day and (batch.images >= IMAGES_IN_A_BATCH or day[:7] != batch.day[:7])
+    return day > batch.last_day and (batch.images >= IMAGES_IN_A_BATCH or day[:7] != batch.last_day[:7])
 
 
 def _month(state: State, day: str) -> Month:

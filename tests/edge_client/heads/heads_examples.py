@@ -4,6 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
+from fedmedclip.edge_client.heads.assurance import DEFAULT_SETTINGS
+from fedmedclip.edge_client.heads.assuring import GroupedImages, ReferenceImages, assured
 from fedmedclip.edge_client.heads.heads import initial_private_head, unit_rows
 from fedmedclip.protocol.bundle.bundle import Bundle, ClassPrompts, Manifest, Parity, Preprocessing
 from fedmedclip.protocol.heads.shared_heads import initial_shared_head
@@ -33,6 +35,18 @@ def example_data(count=64, seed=0, size=SIZE, classes=CLASSES, noise=0.15):
     offsets = noise * generator.normal(size=(count, size))
     embeddings = unit_rows((class_embeddings[labels] + offsets).astype(np.float32))
     return embeddings, labels, class_embeddings
+
+
+def with_assurance(heads, bundle, settings=DEFAULT_SETTINGS, count=120):
+    """Heads that say how far to rely on them, by images near the bundle's class embeddings."""
+    classes, size = bundle.class_embeddings.shape
+    generator = np.random.default_rng(5)
+    labels = np.arange(count) % classes
+    offsets = 0.15 * generator.normal(size=(count, size))
+    images = GroupedImages.of((bundle.class_embeddings[labels] + offsets).astype(np.float32), labels)
+    first = np.arange(count) < count // 2
+    reference = ReferenceImages(images.chosen(first), classes)
+    return assured(heads, bundle, images.chosen(~first), reference, settings)
 
 
 def example_bundle(size=SIZE, classes=CLASSES, digest=b"\x11" * 32):

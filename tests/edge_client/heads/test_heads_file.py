@@ -14,7 +14,13 @@ from fedmedclip.edge_client.heads.heads_file import Heads, load_heads, save_head
 from fedmedclip.protocol import new_files
 from fedmedclip.protocol.errors import HeadError
 from fedmedclip.protocol.heads.head import head_digest
-from tests.edge_client.heads.heads_examples import CLASSES, SIZE, example_bundle, example_heads
+from tests.edge_client.heads.heads_examples import (
+    CLASSES,
+    SIZE,
+    example_bundle,
+    example_heads,
+    with_assurance,
+)
 
 BUNDLE = example_bundle()
 
@@ -40,6 +46,13 @@ def saved(tmp_path):
     return path
 
 
+@pytest.fixture
+def assured(tmp_path):
+    path = tmp_path / "assured.safetensors"
+    save_heads(path, with_assurance(example(), BUNDLE), BUNDLE)
+    return path
+
+
 def rewrite(path, *, metadata=None, arrays=None):
     """Write the file again with other arrays, or with fields of its metadata changed."""
     content = path.read_bytes()
@@ -62,6 +75,61 @@ def test_what_is_saved_is_loaded(saved):
     assert head_digest(after.private) == head_digest(before.private)
     for name in ("method", "federation", "site", "version", "ensemble"):
         assert getattr(after, name) == getattr(before, name)
+
+
+def test_an_assurance_travels_with_its_heads_and_makes_it_format_2(saved, assured):
+    before, after = with_assurance(example(), BUNDLE).assurance, load_heads(assured, BUNDLE).assurance
+    assert after.metadata == before.metadata
+    assert head_digest(after.arrays) == head_digest(before.arrays)
+    assert load_heads(saved, BUNDLE).assurance is None
+    assert (b'\\"format\\":1' in saved.read_bytes(), b'\\"format\\":2' in assured.read_bytes()) == (
+        True,
+        True,
+    )
+    save_heads(saved, with_assurance(example(), BUNDLE), BUNDLE)
+    assert saved.read_bytes() == assured.read_bytes()
+
+
+def changed(metadata, name, value):
+    """Return the assurance with a field of it, or of one inside as `novelty.threshold`, changed."""
+    *outer, last = name.split(".")
+    copy = json.loads(json.dumps(metadata))
+    inner = copy[outer[0]] if outer else copy
+    inner[last] = value
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("level", 1.0),
+        ("kind", "magic"),
+        ("images", 0),
+        ("thresholds", [0.5]),
+        ("thresholds", [0.5] * (CLASSES - 1) + [-1]),
+        ("reference.directions", 65),
+        ("reference.directions", 3),
+        ("reference.elsewhere", 1e300),
+        ("novelty.threshold", 0),
+        ("novelty.elsewhere", 1e-300),
+        ("novelty.means", CLASSES + 1),
+        ("novelty.means", 1 << 40),
+        ("novelty", None),
+    ],
+)
+def test_an_altered_assurance(assured, name, value):
+    content = assured.read_bytes()
+    length = struct.unpack("<Q", content[:8])[0]
+    metadata = json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["fedmedclip"])
+    rewrite(assured, metadata={"assurance": changed(metadata["assurance"], name, value)})
+    assert_refused(assured, "heads file")
+
+
+def test_an_assurance_is_not_left_out_unnoticed(assured):
+    rewrite(assured, metadata={"assurance": None})
+    assert_refused(assured, "format 2 does not fit")
+    rewrite(assured, metadata={"assurance": None, "format": 1})
+    assert_refused(assured, "arrays are not the method's")
 
 
 def test_shared_head_alone(tmp_path):

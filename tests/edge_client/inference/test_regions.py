@@ -35,7 +35,7 @@ def test_the_cell_that_the_answer_hangs_on_carries_most(cell):
     assert found.map.max() == 1
     assert found.map.min() == 0
     assert found.largest_loss > 0.1
-    assert found.kind == "occlusion, 3 x 3, 7 x 7, 8 x 8 patches"
+    assert found.kind == "occlusion, 3 x 3, 7 x 7 patches"
     smooth = found.in_pixels(SIDE, 2 * SIDE)
     assert smooth.shape == (SIDE, 2 * SIDE)
     assert smooth.argmax() // (2 * SIDE) // CELL == cell[0]

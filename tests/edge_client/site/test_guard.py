@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from fedmedclip.edge_client.features.labelled import LabelledFeatures
+from fedmedclip.edge_client.heads.assurance import DEFAULT_SETTINGS, AssuranceSettings
 from fedmedclip.edge_client.heads.classification import answer, predict, zero_shot
 from fedmedclip.edge_client.heads.heads_file import Heads, load_heads, save_heads
 from fedmedclip.edge_client.site.guard import Guard
@@ -117,6 +118,28 @@ def test_without_validation_images_the_newest_answers_and_that_is_said(path, cap
     assert caplog.text.count("the newest version answers") == 1
 
 
+def test_what_answers_carries_an_assurance_of_its_own_and_of_the_same_bytes(path, tmp_path):
+    training = LabelledFeatures(EMBEDDINGS, LABELS)
+
+    def guard(place, settings=DEFAULT_SETTINGS):
+        return Guard(place, BUNDLE, VALIDATION, None, training, settings)
+
+    guard(path).judge(heads(1, BEST))
+    first = load_heads(path, BUNDLE).assurance
+    assert (first.metadata.images, first.metadata.level, first.metadata.novelty.of) == (60, 0.9, "site")
+    # A worse version does not answer, and the assurance stays that of the one that does.
+    guard(path).judge(heads(2, -BEST))
+    kept = load_heads(path, BUNDLE)
+    assert (kept.version, kept.assurance.metadata) == (1, first.metadata)
+    # Of a version that takes its place it is another, and that does not depend on what was there.
+    guard(path).judge(heads(3, BEST * 2))
+    assert load_heads(path, BUNDLE).assurance.metadata.thresholds != first.metadata.thresholds
+    guard(tmp_path / "new").judge(heads(3, BEST * 2))
+    assert (tmp_path / "new").read_bytes() == path.read_bytes()
+    guard(path, AssuranceSettings(level=0.8, kind="aps")).judge(heads(3, BEST * 2))
+    assert load_heads(path, BUNDLE).assurance.metadata.kind == "aps"
+
+
 class Features:
     train = validation = test = VALIDATION
     leak = None
@@ -151,6 +174,10 @@ def test_what_is_reported_at_the_end_is_of_what_answers(tmp_path, caplog):
         site.installed(PLAN, version, shared(weight), {}, version == 3)
     assert load_heads(tmp_path / "heads.safetensors", BUNDLE).version == 2
     assert "federation finished at version 3; version 2 answers: accuracy on test" in caplog.text
+    figures = msgspec.json.decode((tmp_path / "evaluation.json").read_bytes())
+    assert figures["ensemble"]["assurance"]["level"] == 0.9
+    assert 0.9 <= figures["ensemble"]["assurance"]["coverage"] <= 1
+    assert "assurance" not in figures["zero_shot"]
     assert state.journal()[3]["accuracy"]["shared"] < 0.2 < state.journal()[2]["accuracy"]["shared"]
     # A later run begins with an untrained head: what was learnt before goes on answering.
     later = msgspec.structs.replace(PLAN, number=2, identity=bytes(range(16)))

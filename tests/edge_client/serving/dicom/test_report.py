@@ -124,6 +124,14 @@ def test_each_frame_that_was_read_is_a_group_and_what_was_not_read_is_no_report(
     assert write_report(source, answer_of(UNREADABLE)) is None
 
 
+def test_of_very_many_frames_a_report_holds_the_first_and_says_so(source_of, monkeypatch):
+    monkeypatch.setattr("fedmedclip.edge_client.serving.dicom.report.MOST_GROUPS", 2)
+    answer = answer_of(*(glioma(frame=number) for number in range(1, 6)))
+    report = read(write_report(source_of(image_file(NumberOfFrames="5")), answer))
+    assert len(items(report, "IMAGE")) == 2
+    assert "3 frames more were answered" in texts(report)
+
+
 def test_the_same_answer_gives_the_same_bytes_and_another_other_uids(source_of):
     source, answer = source_of(image_file()), answer_of()
     assert write_report(source, answer) == write_report(source, answer)
@@ -214,6 +222,15 @@ def test_any_class_name_has_a_code(source_of):
     report = read(write_report(source_of(image_file()), answer_of(result)))
     assert ("Answer", "腫瘍") in codes(report)
     assert len(numbers(report)) == len(names) + 1
+
+
+def test_highdicom_reads_the_report_as_it_would_have_written_it(source_of):
+    from highdicom.sr import ComprehensiveSR
+
+    report = ComprehensiveSR.from_dataset(read(write_report(source_of(image_file()), answer_of())))
+    [group] = report.content.get_image_measurement_groups()
+    assert {one.name.meaning: one.value for one in group.get_measurements()}["Probability of glioma"] == 0.875
+    assert [evidence[2] for evidence in report.get_evidence()] == ["1.2.826.0.1.3680043.8.498.1"]
 
 
 def test_dcmtk_reads_the_report_without_a_complaint(source_of, tmp_path):
