@@ -16,8 +16,8 @@ from PIL import Image
 
 from benchmarks.fuzz.mutations import mutated_bytes
 from benchmarks.serving.http_traffic import request
+from benchmarks.serving.pdus import association_request, data_pdu, store_command
 from benchmarks.serving.pictures import DicomPicture
-from tests.edge_client.serving.dicom.examples import association_request, data_pdu, store_command
 
 _SECONDS = 2.0
 _REMEMBERED = 64

@@ -120,8 +120,8 @@ class Play:
     def _verdict(self, only_ours: bool) -> Verdict:
         verdict, rows = Verdict(), Rows(self.service.state)
         by_jpeg, by_dicom = self.expected
-        for sender in self.https:
-            judge_http(verdict, rows, sender.acknowledged, by_jpeg)
+        for client in self.https:
+            judge_http(verdict, rows, client.acknowledged, by_jpeg)
         judge_dicom(verdict, rows, self.dicom.acknowledged, by_dicom, self._reports(only_ours))
         judge_folder(verdict, rows, self.files.acknowledged, by_jpeg, self.watch, only_ours=only_ours)
         judge_left_over(verdict, rows, self.service.state, only_ours=only_ours)

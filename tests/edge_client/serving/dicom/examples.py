@@ -2,13 +2,13 @@
 
 import os
 import shutil
-import struct
 import time
 from concurrent.futures import Future
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.serving.pdus import MR_IMAGE_STORAGE
 from fedmedclip.edge_client.inference.provenance import Provenance
 from fedmedclip.edge_client.serving.answer import NOTICE, Answer, Result
 from fedmedclip.edge_client.serving.arrival import Accepted, Arrival
@@ -16,7 +16,7 @@ from fedmedclip.edge_client.serving.dicom.node import DicomNode
 from fedmedclip.edge_client.serving.dicom.settings import DicomSettings
 from tests.edge_client.images.dicom_files import EXPLICIT, dicom_file, image_elements, native_bytes
 
-MR, CT = "1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.2"
+MR, CT = MR_IMAGE_STORAGE, "1.2.840.10008.5.1.4.1.1.2"
 PLANTED = ("PLANTED", "Zyxwvut", "19470815", "4711-SECRET")
 
 
@@ -112,46 +112,3 @@ def started_node(queue, **settings):
     node = DicomNode(DicomSettings(**defaults | settings), queue.accept, queue.incoming)
     node.start()
     return node
-
-
-def pdu(kind, content=b"", length=None):
-    """A PDU (PS3.8 9.3) with its length, or one that claims another."""
-    return struct.pack(">BBL", kind, 0, len(content) if length is None else length) + content
-
-
-def association_request(called=b"FEDMEDCLIP", calling=b"MODALITY", sop_class=MR, syntax=EXPLICIT):
-    """An A-ASSOCIATE-RQ with one presentation context, number 1."""
-
-    def item(kind, content):
-        return struct.pack(">BBH", kind, 0, len(content)) + content
-
-    context = item(0x20, b"\1\0\0\0" + item(0x30, sop_class.encode()) + item(0x40, syntax.encode()))
-    user = item(0x50, item(0x51, struct.pack(">L", 16384)) + item(0x52, b"1.2.3.4"))
-    fixed = struct.pack(">HH", 1, 0) + called.ljust(16) + calling.ljust(16) + bytes(32)
-    return pdu(1, fixed + item(0x10, b"1.2.840.10008.3.1.1.1") + context + user)
-
-
-def store_command(sop_class=MR, instance="1.2.3.4.5"):
-    """The command set of a C-STORE-RQ as one PDU (PS3.7 9.3.1.1)."""
-
-    def element(number, content):
-        content += b"\0" * (len(content) % 2)
-        return struct.pack("<HHL", 0, number, len(content)) + content
-
-    elements = b"".join(
-        [
-            element(0x0002, sop_class.encode()),
-            element(0x0100, struct.pack("<H", 1)),
-            element(0x0110, struct.pack("<H", 7)),
-            element(0x0700, struct.pack("<H", 0)),
-            element(0x0800, struct.pack("<H", 1)),
-            element(0x1000, instance.encode()),
-        ]
-    )
-    return data_pdu(element(0, struct.pack("<L", len(elements))) + elements, command=True, last=True)
-
-
-def data_pdu(content, *, command=False, last=False):
-    """A P-DATA-TF of one fragment in context 1."""
-    header = bytes([command | last << 1])
-    return pdu(4, struct.pack(">LB", len(content) + 2, 1) + header + content)

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pynetdicom import AE
 
+from benchmarks.serving.pdus import association_request, data_pdu, pdu, store_command
 from fedmedclip.edge_client.serving.dicom.settings import Peer
 from fedmedclip.edge_client.serving.dicom.sop_classes import image_classes, transfer_syntaxes
 from fedmedclip.edge_client.serving.queue import QueueFullError
@@ -23,12 +24,8 @@ from tests.edge_client.serving.dicom import examples
 from tests.edge_client.serving.dicom.examples import (
     PLANTED,
     MemoryQueue,
-    association_request,
-    data_pdu,
     image_file,
-    pdu,
     started_node,
-    store_command,
 )
 
 VERIFICATION = "1.2.840.10008.1.1"
