@@ -60,8 +60,10 @@ def main() -> None:
     if options.requests:
         small = options.long_bundle or random_bundle("phantom-clip", "int8", options.work)
         with tempfile.TemporaryDirectory(dir=options.work) as folder:
-            results["long_run"] = long_run(small, Path(folder), options)
-    results |= {"load_after": os.getloadavg()[0], "goals": GOALS}
+            found = long_run(small, Path(folder), options)
+        results |= {f"long_{name}": value for name, value in found.items()}
+    results |= {"load_after": os.getloadavg()[0]}
+    results |= {f"goal_{name}": goal for name, goal in GOALS.items()}
     print(json.dumps(results))
 
 
@@ -85,9 +87,10 @@ def _measured(bundle: Path, folder: Path, options: argparse.Namespace) -> dict[s
             _turn(clock, service, doors, requests, samples, options, turn, bundle, pictures, contents)
             print(json.dumps({name: round(values[-1], 4) for name, values in samples.items()}), flush=True)
         watch.stop()
-        memory = {"after_start": after_start, **watch.peak(), "peak_rss_mb": service.memory()["peak_rss"]}
+        memory = {f"after_start_{name}_mb": value for name, value in after_start.items()}
+        memory |= {**watch.peak(), "peak_rss_mb": service.memory()["peak_rss"]}
     medians = {name: round(statistics.median(values), 4) for name, values in samples.items()}
-    return {"bundle": bundle.name, "turns": options.turns, "medians": medians, "memory": memory}
+    return {"bundle": bundle.name, "turns": options.turns, **medians, **memory}
 
 
 def _turn(

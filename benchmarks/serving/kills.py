@@ -40,6 +40,8 @@ STOPPED = 0.1
 MEAN_SECONDS_BETWEEN = 0.5
 SMALL_DISK = 8 << 20
 _SAY_EVERY = 20
+_MOST_STARTS = 10
+_LOOK_SECONDS = 0.1
 
 
 def play_kills(bundle: Path, images: Path, folder: Path, kills: int, seed: int) -> dict[str, Any]:
@@ -90,10 +92,11 @@ def play_full_disk(bundle: Path, images: Path, folder: Path, times: int, seed: i
         state = play.service.state
         state.mkdir(mode=0o700)
         opened.enter_context(_small_disk(state))
-        opened.callback(play.close)
+        # Before its disk is taken away.
+        opened.callback(play.end)
         began = time.monotonic()
         play.start()
-        refused = 0
+        refused = restarts = 0
         filler = state / "drift-filler"
         for number in range(times):
             time.sleep(chance.uniform(0.5, 2))
@@ -108,21 +111,29 @@ def play_full_disk(bundle: Path, images: Path, folder: Path, times: int, seed: i
                 play.service.start()
                 time.sleep(chance.uniform(0.5, 3))
             filler.unlink()
-            if play.service.ended:
-                print(f"it ended on the full disk: {play.service.last_lines()}", flush=True)
-                play.service.start()
-            play.service.wait_until_ready()
+            restarts += _started_again(play)
         verdict, drain = play.finish()
     return {
-        "good": verdict.good, "times": times, "refused": refused, **verdict.as_dict(),
+        "good": verdict.good, "times": times, "refused": refused, "restarts": restarts, **verdict.as_dict(),
         "drain_s": round(drain, 1),
         "seconds": round(time.monotonic() - began, 1),
     }  # fmt: skip
 
 
+def _started_again(play: Play) -> int:
+    """Start the service, as a service manager would, until it is ready; return how often that was."""
+    for starts in range(_MOST_STARTS):
+        while not play.service.ended:
+            if play.service.is_ready():
+                return starts
+            time.sleep(_LOOK_SECONDS)
+        play.service.start()
+    raise AssertionError(f"it does not start: {play.service.last_lines()}")
+
+
 @contextlib.contextmanager
 def _small_disk(folder: Path) -> Iterator[None]:
-    command = ["mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK}", "tmpfs", str(folder)]
+    command = ["mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK},mode=700", "tmpfs", str(folder)]
     subprocess.run(command, check=True)
     try:
         yield
@@ -150,7 +161,8 @@ def main() -> None:
         shutil.rmtree(work)
     else:
         print(f"the files are kept: {work}", flush=True)
-    print(json.dumps({"good": good, **results}))
+    flat = {f"{part}_{name}": value for part, result in results.items() for name, value in result.items()}
+    print(json.dumps({"good": good, **flat}))
     sys.exit(not good)
 
 

@@ -21,8 +21,8 @@ from benchmarks.serving.verdict import (
 PICTURES = 24
 PAUSE_SECONDS = 0.15
 DRAIN_SECONDS = 300.0
-# The watch folder is looked at more often.
-RESTING_SECONDS = 3.0
+# Of a service that has nothing to do; the second where files of the watch folder have no answer.
+RESTING_SECONDS, LOST_SECONDS = 1.0, 60.0
 _LARGEST_PICTURE_BYTES = 30_000
 _WORDS_OF_FAULTS = ("Traceback", "internal error")
 
@@ -92,21 +92,29 @@ class Play:
         self.service.stop()
         return self._verdict(only_ours), seconds
 
-    def close(self) -> None:
-        """End what still runs."""
+    def end(self) -> None:
+        """Kill the service where it still runs."""
         if not self.service.ended:
             self.service.kill()
+
+    def close(self) -> None:
+        """End what still runs."""
+        self.end()
         self.archive.close()
 
     def _drained(self) -> float:
         """Wait until nothing waits; return for how long. AssertionError where something waits for ever."""
         began = since = time.monotonic()
-        while since + RESTING_SECONDS > time.monotonic():
+        while since + self._resting_seconds() > time.monotonic():
             assert time.monotonic() - began < DRAIN_SECONDS, f"still waits: {self._waiting()}"
             time.sleep(0.2)
             if any(self._waiting().values()):
                 since = time.monotonic()
         return since - began
+
+    def _resting_seconds(self) -> float:
+        there = all((self.watch / f"{name}.json").exists() for name in list(self.files.acknowledged))
+        return RESTING_SECONDS if there else LOST_SECONDS
 
     def _waiting(self) -> dict[str, float]:
         lines = self.service.get("/metrics")[1].decode().splitlines()

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from benchmarks.serving.expected import Said, said
+from benchmarks.serving.expected import Said, is_as_expected, said
 
 _MOST_EXAMPLES = 5
 _OWN_FILES = ("serve.db", "folder.db", "folder-rows.db", "lock", "self-test-passed", "drift")
@@ -164,7 +164,7 @@ def _judge(verdict: Verdict, rows: Rows, door: str, id: str, expected: Said) -> 
         verdict.count("lost", f"{door} {id} has no answer ({rows.states.get(id, 'no row')})")
     elif rows.states[id] == "aside":
         verdict.count("aside", f"{door} {id}: {answer['results'][0].get('reason')}")
-    elif [said(result) for result in answer["results"]] != [expected]:
+    elif len(answer["results"]) != 1 or not is_as_expected(said(answer["results"][0]), expected):
         verdict.count("wrong", f"{door} {id}: {answer['results']} instead of {expected}")
 
 
