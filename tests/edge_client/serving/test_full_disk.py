@@ -1,4 +1,4 @@
-"""A disk that is full for a while, also at the moments when nothing is stored: it goes on when there is room."""
+"""A disk that is full for a while, also when nothing is stored: it goes on when there is room."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""A real service with all its doors, killed at random moments: nothing is lost, twice, wrong, or left over."""
+"""A real service with all its doors, killed at random moments: nothing lost, twice, wrong, or left."""
 
 import pytest
 
