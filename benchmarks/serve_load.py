@@ -1,15 +1,17 @@
-"""The resident service under load: how quick, how many, how much memory; beside the encoder and `fedmedclip predict`.
+"""The resident service under load: how quick, how many, how much memory; beside `fedmedclip predict`.
 
-    python -m benchmarks.serve_load --images FOLDER --work FOLDER [--bundle BUNDLE] [--quick] [--doors http,dicom,folder]
+    python -m benchmarks.serve_load --images FOLDER --work FOLDER [--bundle BUNDLE] [--quick] [--doors
+    http,dicom,folder]
         [--seconds 8] [--turns 5] [--requests 100000] [--long-bundle BUNDLE]
 
-A real `fedmedclip serve` with a ViT-B/32 in int8 (random weights: speed does not depend on them), and real JPEGs. Each
-turn measures, one after the other, so that noise of the machine touches all alike: the encoder's own time for an image
-(in another process, in the service's mode and in the quickest; "own" is the smaller), single requests on a kept-alive
-connection, `fedmedclip predict FOLDER`, the doors' sustained rates, and requests that come at random times (Poisson,
-open loop: a request's time counts from when it was due) at 70 % of the sustained rate. Ratios are of one turn, and their
-median is given. Then `--requests` requests go to a service with a small model, as quick as it takes them, for the memory
-that grows with them. The last line is one JSON object. The client is one thread, whose processor time is said.
+A real `fedmedclip serve` with a ViT-B/32 in int8 (random weights: speed does not depend on them), and real
+JPEGs. Each turn measures, one after the other, so that noise of the machine touches all alike: the
+encoder's own time for an image (in another process, in the service's mode and in the quickest; "own" is the
+smaller), single requests on a kept-alive connection, `fedmedclip predict FOLDER`, the doors' sustained
+rates, and requests that come at random times (Poisson, open loop: a request's time counts from when it was
+due) at 70 % of the sustained rate. Ratios are of one turn, and their median is given. Then `--requests`
+requests go to a service with a small model, as quick as it takes them, for the memory that grows with them.
+The last line is one JSON object. The client is one thread, whose processor time is said.
 """
 
 import argparse
@@ -58,8 +60,10 @@ def main() -> None:
     if options.requests:
         small = options.long_bundle or random_bundle("phantom-clip", "int8", options.work)
         with tempfile.TemporaryDirectory(dir=options.work) as folder:
-            results["long_run"] = long_run(small, Path(folder), options)
-    results |= {"load_after": os.getloadavg()[0], "goals": GOALS}
+            found = long_run(small, Path(folder), options)
+        results |= {f"long_{name}": value for name, value in found.items()}
+    results |= {"load_after": os.getloadavg()[0]}
+    results |= {f"goal_{name}": goal for name, goal in GOALS.items()}
     print(json.dumps(results))
 
 
@@ -83,9 +87,10 @@ def _measured(bundle: Path, folder: Path, options: argparse.Namespace) -> dict[s
             _turn(clock, service, doors, requests, samples, options, turn, bundle, pictures, contents)
             print(json.dumps({name: round(values[-1], 4) for name, values in samples.items()}), flush=True)
         watch.stop()
-        memory = {"after_start": after_start, **watch.peak(), "peak_rss_mb": service.memory()["peak_rss"]}
+        memory = {f"after_start_{name}_mb": value for name, value in after_start.items()}
+        memory |= {**watch.peak(), "peak_rss_mb": service.memory()["peak_rss"]}
     medians = {name: round(statistics.median(values), 4) for name, values in samples.items()}
-    return {"bundle": bundle.name, "turns": options.turns, "medians": medians, "memory": memory}
+    return {"bundle": bundle.name, "turns": options.turns, **medians, **memory}
 
 
 def _turn(

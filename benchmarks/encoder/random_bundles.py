@@ -1,4 +1,4 @@
-"""Bundles of models for measurements of speed, which does not depend on weights: made once, kept in a folder."""
+"""Bundles for measurements of speed, which does not depend on weights: made once, kept in a folder."""
 
 import subprocess
 import sys

@@ -24,14 +24,15 @@ class Archive:
         self._reports: defaultdict[str, list[str]] = defaultdict(list)
         entity = AE(ae_title=AE_TITLE)
         entity.supported_contexts = StoragePresentationContexts
-        self._server = entity.start_server(
+        server = entity.start_server(
             ("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, self._store)]
         )
-        assert self._server is not None
-        self.port: int = self._server.server_address[1]
+        assert server is not None
+        self._server = server
+        self.port: int = server.server_address[1]
 
     def reports(self) -> dict[str, list[str]]:
-        """Return the SOP Instance UIDs of the reports that came, again where they came again, by their image's."""
+        """Return the SOP Instance UIDs of all reports that came, by their image's; one may come again."""
         with self._lock:
             return {image: list(reports) for image, reports in self._reports.items()}
 

@@ -20,7 +20,7 @@ _LONGEST_SECONDS = 600.0
 
 
 def predict_rate(bundle: Path, folder: Path, threads: int) -> float:
-    """Return the images a second of `fedmedclip predict FOLDER`, from its first rows on: without its start."""
+    """Return the images a second of `fedmedclip predict FOLDER`, without its start."""
     command = [
         sys.executable,
         "-m",

@@ -1,7 +1,8 @@
 """The encoder's own time for an image, in a process of its own, whenever it is asked for.
 
-As a program it opens a bundle's encoder once for each mode and, for each line of standard input, encodes single images
-for about so many seconds in turns of the modes; it prints the median milliseconds by mode as one line of JSON.
+As a program it opens a bundle's encoder once for each mode and, for each line of standard input, encodes
+single images for about so many seconds in turns of the modes; it prints the median milliseconds by mode as
+one line of JSON.
 """
 
 import json
@@ -13,8 +14,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-MODES = {"resident": {"resident": True}, "together": {"together": True}}
-"""As the service runs it, and as it is quickest from start to one result."""
 _IMAGES = 16
 
 
@@ -60,7 +59,12 @@ def main() -> None:
         for image in decode_images(paths, bundle.manifest.preprocessing)
         if not isinstance(image, UnreadableImageError)
     ]
-    encoders = {name: Encoder(bundle, int(sys.argv[3]), **mode) for name, mode in MODES.items()}
+    threads = int(sys.argv[3])
+    # As the service runs it, and as it is quickest from start to one result.
+    encoders = {
+        "resident": Encoder(bundle, threads, resident=True),
+        "together": Encoder(bundle, threads, together=True),
+    }
     for encoder in encoders.values():
         encoder.encode(images[0])
     while line := sys.stdin.readline():

@@ -1,7 +1,7 @@
 """HTTP requests on kept-alive connections, from one light thread: closed loop, or open loop at given times.
 
-In an open loop a request's time counts from when it was due and not from when a connection was free for it, so that
-a service that stalls is charged for all that would have come meanwhile (no coordinated omission).
+In an open loop a request's time counts from when it was due and not from when a connection was free for it,
+so that a service that stalls is charged for all that would have come meanwhile (no coordinated omission).
 """
 
 import random
@@ -20,7 +20,7 @@ _LONGEST_SECONDS = 60.0
 
 @dataclass
 class Traffic:
-    """What came of requests: `seconds` of each that was answered, in the order of the answers; `statuses` of all."""
+    """What came of requests: `seconds` of each, in the order of the answers, and their `statuses`."""
 
     seconds: list[float] = field(default_factory=list)
     statuses: Counter[int] = field(default_factory=Counter)
@@ -50,7 +50,7 @@ def request(port: int, body: bytes, media_type: str = "image/jpeg", *headers: st
 def closed_loop(
     port: int, requests: Sequence[bytes], connections: int, seconds: float, count: int | None = None
 ) -> Traffic:
-    """Send on each connection the next request once the one before is answered, for a time or up to a count."""
+    """Send the next request on a connection once the one before is answered, for a time or up to a count."""
     with _Loop(port, connections) as loop:
         until = loop.began + seconds
         sent = 0

@@ -1,4 +1,4 @@
-"""The images that the doors are given: real JPEGs, and the same pixels as DICOM files with UIDs of their own."""
+"""The images that the doors are given: real JPEGs, and the same as DICOM files with UIDs of their own."""
 
 import io
 import uuid
@@ -30,17 +30,18 @@ class DicomPicture:
 
     def __init__(self, jpeg: bytes) -> None:
         import pydicom
-        from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
+        from pydicom.uid import UID, ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 
         pixels = np.asarray(Image.open(io.BytesIO(jpeg)).convert("L"))
         self._uid = new_uid()
         meta = pydicom.dataset.FileMetaDataset()
         meta.TransferSyntaxUID = ExplicitVRLittleEndian
         meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
-        meta.MediaStorageSOPInstanceUID = self._uid
+        meta.MediaStorageSOPInstanceUID = UID(self._uid)
         data = pydicom.Dataset()
         data.file_meta = meta
-        data.SOPClassUID, data.SOPInstanceUID = meta.MediaStorageSOPClassUID, self._uid
+        data.SOPClassUID = meta.MediaStorageSOPClassUID
+        data.SOPInstanceUID = meta.MediaStorageSOPInstanceUID
         data.StudyInstanceUID, data.SeriesInstanceUID = new_uid(), new_uid()
         data.PatientName, data.PatientID, data.PatientBirthDate, data.PatientSex = "Nobody", "0", "", ""
         data.StudyID, data.AccessionNumber, data.ReferringPhysicianName = "1", "", ""

@@ -23,8 +23,10 @@ IMPORTED = (
     "fedmedclip.edge_client.serving.dicom.node",
     "fedmedclip.edge_client.serving.dicom.report",
     "fedmedclip.edge_client.serving.dicom.source",
+    "pydicom.sr._cid_dict",
+    "pydicom.sr._concepts_dict",
 )
-"""What a service imports, for the server that forks it."""
+"""What a service imports, at its start and with its first report, for the server that forks it."""
 START_SECONDS = 60.0
 _TICKS_OF_A_SECOND = os.sysconf("SC_CLK_TCK")
 _PAUSE_SECONDS = 0.02
@@ -48,8 +50,8 @@ class Process(Protocol):
 class Resident:
     """The service of the folder `root`, in which lie its configuration, its state and its log.
 
-    `tables` are the tables of `serve.toml` by name; `[http]` gets a free port, which is `port`. With a `fork_server` it
-    is there in a fraction of a second.
+    `tables` are the tables of `serve.toml` by name; `[http]` gets a free port, which is `port`. With a
+    `fork_server` it is there in a fraction of a second.
     """
 
     def __init__(

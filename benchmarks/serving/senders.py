@@ -22,7 +22,8 @@ _RETRY_SECONDS = 0.05
 class Sender(Thread):
     """Sends pictures until it is stopped, and then what it has in hand until that is acknowledged.
 
-    `acknowledged` has the number of the picture by what the door calls the file; `faults` say what was not as promised.
+    `acknowledged` has the number of the picture by what the door calls the file; `faults` say what was not
+    as promised.
     """
 
     def __init__(self, seed: str, pictures: int, pause_seconds: float) -> None:
@@ -141,9 +142,8 @@ class DicomSender(Sender):
         if self._chance.random() < 0.1:
             self._stored(image)
 
-    def stop(self) -> None:
-        """Stop, and release the association."""
-        super().stop()
+    def release(self) -> None:
+        """End the association, where there is one."""
         if self._association is not None and self._association.is_established:
             self._association.release()
 

@@ -185,11 +185,16 @@ class DurableQueue:
 
     def try_again(self, work: Work, reason: str) -> None:
         """Have an arrival tried again at which something failed, or put it aside when that is too often."""
-        if work.attempts >= MOST_ATTEMPTS:
-            self.set_aside(work, reason)
+        if work.attempts < MOST_ATTEMPTS:
+            log.warning("%s is tried again: %s", work.id, reason)
+            self._again(work, work.attempts)
             return
-        log.warning("%s is tried again: %s", work.id, reason)
-        self._again(work, work.attempts)
+        try:
+            self.set_aside(work, reason)
+        except (FedMedClipError, OSError) as error:
+            # A full disk, say: it waits until there is room to say why.
+            self.pause()
+            self.put_back(work, visible(error))
 
     def set_aside(self, work: Work, reason: str) -> None:
         """Put an arrival aside, with its content, and answer it with the reason."""

@@ -12,6 +12,7 @@ from threading import Thread
 from typing import Any, TypeVar
 
 from fedmedclip.edge_client.serving.journal import Journal
+from fedmedclip.protocol.errors import FedMedClipError
 
 log = logging.getLogger("fedmedclip.serve")
 
@@ -54,18 +55,15 @@ class Writer:
             try:
                 together = [self._asked.get(timeout=_QUIET_SECONDS if written else None)]
             except Empty:
-                journal.empty_log()
-                written = False
+                written = not _emptied(journal)
                 continue
             written = True
             while len(together) < _MOST_TOGETHER and not self._asked.empty():
                 together.append(self._asked.get())
             ended = None in together
             self._do(journal, [asked for asked in together if asked is not None])
-        try:
-            journal.empty_log()
-        finally:
-            journal.close()
+        _emptied(journal)
+        journal.close()
 
     def _do(self, journal: Journal, together: list[tuple[Callable[[Journal], Any], "Future[Any]"]]) -> None:
         settled: list[Callable[[], None]] = []
@@ -78,6 +76,16 @@ class Writer:
             settled = [_failing(future, error) for _, future in together]
         for settle in settled:
             settle()
+
+
+def _emptied(journal: Journal) -> bool:
+    """Empty the log; False where that has to wait, for a disk that is full."""
+    try:
+        journal.empty_log()
+    except FedMedClipError as error:
+        log.warning("%s", error)
+        return False
+    return True
 
 
 def _done(journal: Journal, act: Callable[[Journal], Any], future: "Future[Any]") -> Callable[[], None]:

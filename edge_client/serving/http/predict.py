@@ -5,7 +5,6 @@ import errno
 import hashlib
 import logging
 import secrets
-from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -145,8 +144,8 @@ class Predict:
         finally:
             gone.cancel()
             answers.cancel()
-            with suppress(asyncio.CancelledError):
-                await gone
+            # Whose exception nobody looks at is logged as a fault.
+            await asyncio.gather(gone, answers, return_exceptions=True)
 
 
 async def _gone(request: Request) -> None:

@@ -2,13 +2,13 @@
 
 import os
 import shutil
-import struct
 import time
 from concurrent.futures import Future
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.serving.pdus import MR_IMAGE_STORAGE
 from fedmedclip.edge_client.inference.provenance import Provenance
 from fedmedclip.edge_client.serving.answer import NOTICE, Answer, Result
 from fedmedclip.edge_client.serving.arrival import Accepted, Arrival
@@ -16,7 +16,7 @@ from fedmedclip.edge_client.serving.dicom.node import DicomNode
 from fedmedclip.edge_client.serving.dicom.settings import DicomSettings
 from tests.edge_client.images.dicom_files import EXPLICIT, dicom_file, image_elements, native_bytes
 
-MR, CT = "1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.2"
+MR, CT = MR_IMAGE_STORAGE, "1.2.840.10008.5.1.4.1.1.2"
 PLANTED = ("PLANTED", "Zyxwvut", "19470815", "4711-SECRET")
 
 

@@ -9,6 +9,7 @@ import time
 import pydicom
 import pytest
 
+from benchmarks.serving.pdus import association_request, data_pdu, pdu, store_command
 from fedmedclip.edge_client.serving.dicom.settings import Peer
 from fedmedclip.edge_client.serving.dicom.sop_classes import image_classes, transfer_syntaxes
 from fedmedclip.edge_client.serving.queue import QueueFullError
@@ -28,9 +29,9 @@ from tests.edge_client.serving.dicom.examples import (
     MR,
     PLANTED,
     data_pdu,
+    MemoryQueue,
     image_file,
     started_node,
-    store_command,
 )
 
 

@@ -1,5 +1,6 @@
 """Images by HTTP: answered at once or later, stored before they are acknowledged, never answered twice."""
 
+import gc
 import json
 import socket
 import time
@@ -75,6 +76,16 @@ def test_an_answer_can_be_fetched_later(door, queue, query, headers):
     assert found["Retry-After"]
     queue.settle(waiting["id"])
     assert asked(door, "GET", waiting["location"])[0] == 200
+
+
+def test_who_no_longer_waits_leaves_nothing_in_the_log(door, queue, caplog):
+    queue.seconds = None
+    for _ in range(2):
+        assert asked(door, "POST", "/v1/predict?wait=0.05", IMAGE, PNG)[0] == 202
+    # Futures say what nobody looked at when they are collected.
+    gc.collect()
+    assert asked(door, "GET", "/v1/health")[0] == 200
+    assert caplog.messages == []
 
 
 def test_who_waits_is_answered_when_the_answer_is_there(door, queue):
