@@ -8,11 +8,9 @@ import time
 import pydicom
 from pynetdicom import AE
 
+from benchmarks.serving.pdus import association_request
 from tests.conftest import missing
 from tests.edge_client.images.dicom_files import EXPLICIT
-from tests.edge_client.serving.dicom.examples import (
-    association_request,
-)
 
 VERIFICATION = "1.2.840.10008.1.1"
 

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from benchmarks.serving.pdus import association_request, data_pdu, pdu, store_command
 from tests.edge_client.serving.dicom.clients import (
     connection,
     echoes,
@@ -23,12 +24,8 @@ from tests.edge_client.serving.dicom.clients import (
 from tests.edge_client.serving.dicom.examples import (
     PLANTED,
     MemoryQueue,
-    association_request,
-    data_pdu,
     image_file,
-    pdu,
     started_node,
-    store_command,
 )
 
 

@@ -9,7 +9,7 @@ import time
 import pydicom
 import pytest
 
-from benchmarks.serving.pdus import association_request, data_pdu, pdu, store_command
+from benchmarks.serving.pdus import data_pdu, store_command
 from fedmedclip.edge_client.serving.dicom.settings import Peer
 from fedmedclip.edge_client.serving.dicom.sop_classes import image_classes, transfer_syntaxes
 from fedmedclip.edge_client.serving.queue import QueueFullError
@@ -28,8 +28,6 @@ from tests.edge_client.serving.dicom.clients import (
 from tests.edge_client.serving.dicom.examples import (
     MR,
     PLANTED,
-    data_pdu,
-    MemoryQueue,
     image_file,
     started_node,
 )
