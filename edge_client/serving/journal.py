@@ -79,7 +79,7 @@ class Journal:
             known: str = found[0]
             return known
         place = os.fsencode(arrival.content) if not arrival.copy else None
-        stored = _Stored(arrival.door, arrival.name, place, arrival.context, arrival.explain)
+        stored = _Stored(arrival.door, arrival.name, place, arrival.context, arrival.explain, arrival.suffix)
         self._database.rows(
             "INSERT INTO arrivals (id, key, arrival, received_at, state, attempts) "
             "VALUES (?, ?, ?, ?, 'waiting', 0)",
@@ -222,6 +222,7 @@ class Journal:
             name=stored.name,
             content=b"" if stored.place is None else Path(os.fsdecode(stored.place)),
             copy=stored.place is None,
+            suffix=stored.suffix,
             context=stored.context,
             explain=stored.explain,
         )
@@ -233,6 +234,7 @@ class _Stored(msgspec.Struct, frozen=True):
     place: bytes | None
     context: dict[str, str]
     explain: bool
+    suffix: Literal["", ".dcm"] = ""
 
 
 def _packed(value: msgspec.Struct) -> bytes:

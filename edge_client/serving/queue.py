@@ -164,7 +164,7 @@ class DurableQueue:
             for outlet in payloads:
                 self.spool.payload(work.id, outlet).unlink(missing_ok=True)
             raise
-        self.spool.erase(work.id)
+        self.spool.erase(work.id, work.arrival.suffix)
         self._settled(work, answer)
         if payloads:
             self._delivery_added()
@@ -280,7 +280,7 @@ class DurableQueue:
         found = self._writer.ask(lambda journal: journal.waiting()).result()
         payloads = self._writer.ask(lambda journal: journal.payload_names()).result()
         aside = {answer.id for answer in self.aside()}
-        self.spool.sweep({waiting.id for waiting in found}, payloads, aside)
+        self.spool.sweep({f"{waiting.id}{waiting.arrival.suffix}" for waiting in found}, payloads, aside)
         for waiting in found:
             if waiting.attempts >= MOST_ATTEMPTS:
                 reason = f"the service ended {waiting.attempts} times while it worked on it"
@@ -295,14 +295,14 @@ class DurableQueue:
         arrival = msgspec.structs.replace(arrival, name=visible(arrival.name))
         stays = isinstance(arrival.content, Path) and not arrival.copy
         if not stays:
-            self.spool.keep(id, arrival.content)
+            self.spool.keep(id, arrival.content, arrival.suffix)
         try:
             known = self._writer.ask(lambda journal: journal.add(id, arrival, received_at)).result()
         except BaseException:
-            self.spool.erase(id)
+            self.spool.erase(id, arrival.suffix)
             raise
         if known is not None:
-            self.spool.erase(id)
+            self.spool.erase(id, arrival.suffix)
             return Accepted(known, True)
         content = arrival.content if stays else b""
         kept = Waiting(id, msgspec.structs.replace(arrival, key="", content=content), received_at, 0)
@@ -324,7 +324,7 @@ class DurableQueue:
                 self._changed.wait()
             content = found.arrival.content
             if not isinstance(content, Path):
-                content = self.spool.content(found.id)
+                content = self.spool.content(found.id, found.arrival.suffix)
             work = Work(found.id, found.arrival, content, found.received_at, found.attempts + 1)
             self._in_hand[work.id] = work
             return work
@@ -358,8 +358,8 @@ class DurableQueue:
         log.error("%s, which came by %s, is put aside: %s", id, arrival.door, reason)
         answer = self._answer_aside(id, arrival, received_at, reason)
         self._writer.ask(lambda journal: journal.settle(id, "aside", answer, [], 0.0)).result()
-        self.spool.put_aside(id)
-        work = Work(id, arrival, self.spool.content(id), received_at, MOST_ATTEMPTS)
+        self.spool.put_aside(id, arrival.suffix)
+        work = Work(id, arrival, self.spool.content(id, arrival.suffix), received_at, MOST_ATTEMPTS)
         self._settled(work, answer)
 
     def _settled(self, work: Work, answer: Answer) -> None:

@@ -119,6 +119,7 @@ def _arrival(found: Found, digest: bytes, content: Path, *, copy: bool = True) -
         name=visible(found.path),
         content=content,
         copy=copy,
+        suffix=".dcm" if found.path.lower().endswith((".dcm", ".dicom")) else "",
         context={PATH: path},
     )
 

@@ -297,3 +297,14 @@ def test_an_answer_is_never_written_over(queue):
     first = finish(queue, work)
     queue.finish(work, answer_to(work.id, work.arrival, label="another"), {})
     assert queue.answer(work.id) == first
+
+
+def test_the_ending_of_a_name_stays_with_its_content_over_restarts(tmp_path):
+    with opened_queue(tmp_path) as queue:
+        queue.accept(arrival("named", suffix=".dcm")).result(SOON)
+        assert queue.take().content.suffix == ".dcm"
+    with opened_queue(tmp_path) as queue:
+        work = queue.take()
+        assert (work.content.suffix, work.content.read_bytes()) == (".dcm", b"pixels")
+        finish(queue, work)
+    assert files(tmp_path) == []
