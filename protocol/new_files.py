@@ -30,9 +30,9 @@ _LONGEST_PREFIX = 80
 def new_file(path: Path, *, private: bool = False, alone: bool = False) -> Iterator[BinaryIO]:
     """Give the file to write; it is at `path` when the block ends well, and when not, all is as it was.
 
-    A `private` file is for its owner only; another keeps the permissions of the one it replaces. A kill leaves
-    a part of the file beside it; where nobody else writes it at the same time, `alone`, the next try clears
-    that away. Raises OSError.
+    A `private` file is for its owner only; another keeps the permissions of the one it replaces. A kill
+    leaves a part of the file beside it; where nobody else writes it at the same time, `alone`, the next try
+    clears that away. Raises OSError.
     """
     if is_stream(path):
         with _opened_stream(path) as stream:
