@@ -170,6 +170,10 @@ def is_lazy(node):
 
 
 def modules_after(arguments):
+    return printed_and_modules_after(arguments)[1]
+
+
+def printed_and_modules_after(arguments):
     code = (
         "import sys\n"
         f"sys.argv = ['fedmedclip', *{arguments!r}]\n"
@@ -178,7 +182,7 @@ def modules_after(arguments):
         "print(*sys.modules, file=sys.stderr)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
-    return set(done.stderr.split())
+    return done.stdout, set(done.stderr.split())
 
 
 COMMANDS = [
@@ -199,6 +203,15 @@ COMMANDS = [
     "site",
     "",
 ]
+
+
+def test_completing_imports_nothing_heavy(monkeypatch):
+    typed = {"COMP_WORDS": "fedmedclip predict --prov", "COMP_CWORD": "2"}
+    for name, value in {"_FEDMEDCLIP_COMPLETE": "complete_bash", **typed}.items():
+        monkeypatch.setenv(name, value)
+    printed, modules = printed_and_modules_after([])
+    assert printed.split() == ["--provenance", "--provider"]
+    assert not modules & HEAVY
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -28,7 +28,7 @@ from fedmedclip.simulation.federation.folder import GLOBAL_TEST
 from fedmedclip.simulation.federation.source import Source, load_features
 from fedmedclip.simulation.phantoms.phantoms import write_federation
 
-METHODS = "one-message,whitened-memory,fedmedclip"
+METHODS = "one-message,fedmedclip"
 
 
 def main() -> None:

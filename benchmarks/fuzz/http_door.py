@@ -1,4 +1,4 @@
-"""What strangers send to the HTTP door of `fedmedclip serve`: whole connections, through parser, guard and routes.
+"""What strangers send to the HTTP door of `fedmedclip serve`: whole connections, from parser to routes.
 
 An input is sections: the head of a request, then the body piece by piece. With the lowest bit of the first
 section's byte a right Content-Length is put into the head, so that what is changed in a body stays one.
@@ -77,11 +77,12 @@ def _settled(result: Any) -> "Future[Any]":
 
 
 class _Transport(asyncio.Transport):
-    """Keeps what is written."""
+    """Keeps what is written to the one end of a connection."""
 
-    def __init__(self) -> None:
+    def __init__(self, connection: PatientConnection) -> None:
         super().__init__({"peername": ("127.0.0.1", 1), "sockname": ("127.0.0.1", 2)})
         self.written = bytearray()
+        self._connection = connection
         self._closing = False
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
@@ -91,7 +92,9 @@ class _Transport(asyncio.Transport):
         return self._closing
 
     def close(self) -> None:
-        self._closing = True
+        if not self._closing:
+            self._closing = True
+            asyncio.get_running_loop().call_soon(self._connection.connection_lost, None)
 
     abort = close
 
@@ -138,23 +141,28 @@ def _pieces(data: bytes) -> list[bytes]:
         length = f"Content-Length: {sum(map(len, body))}\r\n".encode()
         first, line_end, rest = head.partition(b"\r\n")
         head = first + line_end + length + rest
-    return [head, *body]
+    # No transport hands over an empty piece.
+    return [piece for piece in (head, *body) if piece]
 
 
 async def _connection(config: uvicorn.Config, pieces: list[bytes]) -> bytes:
-    state, transport = ServerState(), _Transport()
+    state = ServerState()
     connection = PatientConnection(config, state, {}, asyncio.get_running_loop())
+    transport = _Transport(connection)
     connection.connection_made(transport)
     for piece in pieces:
+        if transport.is_closing():
+            break
         connection.data_received(piece)
         await asyncio.sleep(0)
-    if connection.conn.their_state in (h11.SEND_BODY, h11.IDLE):
-        connection.connection_lost(None)
-    while state.tasks:
+    # The client waits for its answers, but for one to half a request there is none.
+    while state.tasks and connection.conn.their_state is not h11.SEND_BODY and not transport.is_closing():
         await asyncio.wait(list(state.tasks))
-        # What follows in the pipeline begins in a callback.
         await asyncio.sleep(0)
-    connection.connection_lost(None)
+    transport.close()
+    await asyncio.sleep(0)
+    if state.tasks:
+        await asyncio.wait(list(state.tasks))
     return bytes(transport.written)
 
 

@@ -239,6 +239,8 @@ def results(bundle: Bundle, options: argparse.Namespace) -> dict[str, Any]:
         },
         "none": quiet(heads, clinic.day, options.years, generator),
     }
+    if options.trials == 0:
+        return found
     for name, day in cases.items():
         found[name] = noticed(heads, day, options.trials, generator)
     return found

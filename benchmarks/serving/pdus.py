@@ -29,8 +29,10 @@ def association_request(
     return pdu(1, fixed + item(0x10, _APPLICATION_CONTEXT) + context + user)
 
 
-def store_command(sop_class: str = MR_IMAGE_STORAGE, instance: str = "1.2.3.4.5") -> bytes:
-    """Return the command set of a C-STORE-RQ as one PDU (PS3.7 9.3.1.1)."""
+def store_command(
+    sop_class: str = MR_IMAGE_STORAGE, instance: str = "1.2.3.4.5", whole: bool = True
+) -> bytes:
+    """Return a C-STORE-RQ's command set as one PDU (PS3.7 9.3.1.1); not `whole`, it lacks the priority."""
 
     def element(number: int, content: bytes) -> bytes:
         content += b"\0" * (len(content) % 2)
@@ -41,7 +43,7 @@ def store_command(sop_class: str = MR_IMAGE_STORAGE, instance: str = "1.2.3.4.5"
             element(0x0002, sop_class.encode()),
             element(0x0100, struct.pack("<H", 1)),
             element(0x0110, struct.pack("<H", 7)),
-            element(0x0700, struct.pack("<H", 0)),
+            element(0x0700, struct.pack("<H", 0)) if whole else b"",
             element(0x0800, struct.pack("<H", 1)),
             element(0x1000, instance.encode()),
         ]

@@ -95,7 +95,7 @@ def seen_by_federation(shared: Mapping[str, Floats]) -> Seen | None:
     """Return what the statistics in a shared head say; None where it has none, or none have arrived."""
     if not shared.keys() >= _STATISTICS or not statistics_arrived(shared):
         return None
-    return _seen(shared)
+    return _seen(shared) if _present(shared).any() else None
 
 
 def seen_at_site(embeddings: Floats, labels: Labels, classes: int) -> Seen:
@@ -119,10 +119,16 @@ def novelty_threshold(distances: Doubles, groups: Labels, false_alarms: float) -
 
 
 def _seen(shared: Mapping[str, Floats]) -> Seen:
-    shares = shared["class_shares"]
-    present = shares > _SMALLEST_SHARE
-    means = shared["class_sums"][present] / shares[present, None]
+    present = _present(shared)
+    means = shared["class_sums"][present] / shared["class_shares"][present, None]
     return Seen.of(means, Spread.of(shared["scatter"].astype(np.float64), float(shared["spread"][0])))
+
+
+def _present(shared: Mapping[str, Floats]) -> npt.NDArray[np.bool_]:
+    """Return which classes are there (C,): of very many, each has a small share."""
+    shares = shared["class_shares"]
+    present: npt.NDArray[np.bool_] = shares > min(_SMALLEST_SHARE, 0.1 / len(shares))
+    return present
 
 
 def _squared(rows: Doubles, others: Doubles) -> Doubles:

@@ -52,27 +52,27 @@ class ActiveClassifier:
         else:
             self.refresh()
 
-    def refresh(self) -> bool:
-        """Take up heads that changed since the last look; return whether. Cheap where they did not."""
+    def refresh(self) -> None:
+        """Take up heads that changed since the last look. Cheap where they did not."""
         if self._path is None:
-            return False
+            return
         seen = _look(self._path)
         self._looks += 1
         # What was refused is looked at again: its key may be trusted by now.
         if seen == self._seen and not (self.fault and self._looks % _LOOKS_AT_WHAT_WAS_REFUSED == 0):
-            return False
+            return
         try:
             heads = load_trusted_heads(self._path, self._bundle, self._trust())
             provenance = provenance_of(self._bundle, heads, self._path, None)
             if _look(self._path) != seen:
                 # It was replaced while it was read: the next look takes the new one.
-                return False
+                return
         except (FedMedClipError, OSError) as error:
             if (seen, str(error)) != (self._seen, self.fault):
                 goes_on = "the heads before go on answering" if self._classifier else "nobody is answered yet"
                 log.warning("%s; %s", error, goes_on)
             self._seen, self.fault = seen, str(error)
-            return False
+            return
         self._seen = seen
         with self._changed:
             self._classifier = Classifier(self._bundle, self._encoder, heads, provenance)
@@ -80,7 +80,6 @@ class ActiveClassifier:
             self.taken_up += 1
             self._changed.notify_all()
         log.info("answering now: %s", visible(provenance.in_words()))
-        return True
 
     def classifier(self) -> Classifier | None:
         """Return the classifier that answers now, None while there is none."""

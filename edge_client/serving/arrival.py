@@ -17,7 +17,8 @@ class Arrival(msgspec.Struct, frozen=True, kw_only=True):
 
     `content` is its bytes, or a complete file: one in the queue's `incoming` folder is moved in, another is
     copied, or with `copy` off is read where it lies, by a door whose files stay. `context` is what the
-    answer's way back needs, such as UIDs. With `explain` the answer says which regions carry it.
+    answer's way back needs, such as UIDs. `suffix` is what its name ended with, where a reader may need that
+    to tell its kind. With `explain` the answer says which regions carry it.
     """
 
     door: Door
@@ -25,6 +26,7 @@ class Arrival(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     content: bytes | Path
     copy: bool = True
+    suffix: Literal["", ".dcm"] = ""
     context: dict[str, str] = {}
     explain: bool = False
 

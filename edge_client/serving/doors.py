@@ -69,9 +69,9 @@ def _backing(parts: Parts) -> "Backing":
             waited=counts.waited,
             waited_sum=counts.waited_sum,
             waiting=parts.queue.waiting(),
-            aside=len(parts.queue.aside()),
+            aside=parts.queue.count_aside(),
             deliveries_waiting=parts.queue.deliveries_waiting(),
-            drift={},
+            drift={kind.kind: kind.difference for kind in parts.drift.report().kinds},
         )
 
     def fault() -> str:

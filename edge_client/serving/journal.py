@@ -27,6 +27,7 @@ CREATE TABLE IF NOT EXISTS arrivals (
     answer BLOB
 );
 CREATE INDEX IF NOT EXISTS arrivals_that_wait ON arrivals (number) WHERE state = 'waiting';
+CREATE INDEX IF NOT EXISTS arrivals_by_state ON arrivals (state);
 CREATE INDEX IF NOT EXISTS arrivals_by_age ON arrivals (received_at);
 CREATE TABLE IF NOT EXISTS deliveries (
     id TEXT NOT NULL,
@@ -170,9 +171,9 @@ class Journal:
         rows = self._database.rows("SELECT id, outlet FROM deliveries WHERE state = 'waiting'")
         return {f"{id}.{outlet}" for id, outlet in rows}
 
-    def answered(self) -> int:
-        """Return how many answers are remembered."""
-        found: int = self._database.row("SELECT count(*) FROM arrivals WHERE answer IS NOT NULL")[0]
+    def count(self, state: State) -> int:
+        """Return how many arrivals are in a state."""
+        found: int = self._database.row("SELECT count(*) FROM arrivals WHERE state = ?", (state,))[0]
         return found
 
     def aside(self) -> list[Answer]:

@@ -8,9 +8,9 @@ import msgspec
 from fedmedclip.edge_client.heads.heads_file import load_trusted_heads
 from fedmedclip.edge_client.serving.answer import Answer
 from fedmedclip.edge_client.serving.configuration import ServeConfiguration
+from fedmedclip.edge_client.serving.drift.noting import drift_report
 from fedmedclip.edge_client.serving.drift.reference import reference_of
 from fedmedclip.edge_client.serving.drift.report import DriftReport
-from fedmedclip.edge_client.serving.drift.watch import DriftWatch
 from fedmedclip.edge_client.serving.journal import Journal
 from fedmedclip.protocol.bundle.bundle import open_bundle
 from fedmedclip.protocol.configuration import beside, read_configuration
@@ -59,7 +59,7 @@ def status_of(configuration_file: Path) -> Status:
         return Status(
             running=is_claimed(state),
             waiting=len(journal.waiting()),
-            answered=journal.answered(),
+            answered=journal.count("answered"),
             deliveries_waiting=journal.counts(),
             aside=journal.aside(),
             deliveries_aside=[Undelivered(*found) for found in journal.deliveries_aside()],
@@ -80,9 +80,8 @@ def drift_of(configuration_file: Path) -> DriftReport:
     heads = None
     if settings.heads is not None:
         heads = load_trusted_heads(beside(configuration_file, settings.heads), bundle, trust)
-    watch = DriftWatch(state)
-    watch.follow(bundle.digest.hex(), reference_of(heads, tuple(bundle.manifest.class_names)))
-    return watch.report()
+    reference = reference_of(heads, tuple(bundle.manifest.class_names))
+    return drift_report(state, bundle.digest.hex(), reference)
 
 
 def _state_of(configuration_file: Path, configuration: ServeConfiguration) -> Path:

@@ -104,7 +104,10 @@ class DurableQueue:
             refused: Future[Accepted] = Future()
             refused.set_exception(QueueFullError("too many files wait for an answer; send it again later"))
             return refused
-        return self._storing.submit(self._store, arrival)
+        future = self._storing.submit(self._store, arrival)
+        # Also when whoever asked has cancelled it before it was begun.
+        future.add_done_callback(partial(self._no_longer_accepting, arrival.door))
+        return future
 
     def wait(self, id: str) -> "Future[Answer]":
         """Return a future of the answer to an accepted arrival, also when that is why it was put aside.
@@ -244,6 +247,10 @@ class DurableQueue:
         """Return the answers to all that was put aside."""
         return self._writer.ask(lambda journal: journal.aside()).result()
 
+    def count_aside(self) -> int:
+        """Return how many arrivals were put aside."""
+        return self._writer.ask(lambda journal: journal.count("aside")).result()
+
     def deliveries_waiting(self) -> dict[str, int]:
         """Return how many deliveries wait, by outlet."""
         return self._writer.ask(lambda journal: journal.counts()).result()
@@ -286,27 +293,27 @@ class DurableQueue:
     def _store(self, arrival: Arrival) -> Accepted:
         id, received_at = secrets.token_hex(16), time.time()
         arrival = msgspec.structs.replace(arrival, name=visible(arrival.name))
+        stays = isinstance(arrival.content, Path) and not arrival.copy
+        if not stays:
+            self.spool.keep(id, arrival.content)
         try:
-            stays = isinstance(arrival.content, Path) and not arrival.copy
-            if not stays:
-                self.spool.keep(id, arrival.content)
-            try:
-                known = self._writer.ask(lambda journal: journal.add(id, arrival, received_at)).result()
-            except BaseException:
-                self.spool.erase(id)
-                raise
-            if known is not None:
-                self.spool.erase(id)
-                return Accepted(known, True)
-            content = arrival.content if stays else b""
-            kept = Waiting(id, msgspec.structs.replace(arrival, key="", content=content), received_at, 0)
-            with self._changed:
-                self._waiting[arrival.door].append(kept)
-                self._changed.notify()
-            return Accepted(id, False)
-        finally:
-            with self._changed:
-                self._accepting[arrival.door] -= 1
+            known = self._writer.ask(lambda journal: journal.add(id, arrival, received_at)).result()
+        except BaseException:
+            self.spool.erase(id)
+            raise
+        if known is not None:
+            self.spool.erase(id)
+            return Accepted(known, True)
+        content = arrival.content if stays else b""
+        kept = Waiting(id, msgspec.structs.replace(arrival, key="", content=content), received_at, 0)
+        with self._changed:
+            self._waiting[arrival.door].append(kept)
+            self._changed.notify()
+        return Accepted(id, False)
+
+    def _no_longer_accepting(self, door: str, future: "Future[Accepted]") -> None:
+        with self._changed:
+            self._accepting[door] -= 1
 
     def _taken(self) -> Work | None:
         """Return the next arrival, which is then in hand; None when the queue is closed."""

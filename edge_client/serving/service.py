@@ -11,13 +11,9 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
 from fedmedclip.edge_client.cores import available_cores
 from fedmedclip.edge_client.features.provider_choice import open_encoder
 from fedmedclip.edge_client.features.self_test import require_self_test_once
-from fedmedclip.edge_client.inference.classifier import Classifier
 from fedmedclip.edge_client.inference.provenance import provenance_of
 from fedmedclip.edge_client.serving.active import ActiveClassifier
 from fedmedclip.edge_client.serving.answer import NOTICE, Answer, Result
@@ -25,11 +21,11 @@ from fedmedclip.edge_client.serving.arrival import Arrival
 from fedmedclip.edge_client.serving.configuration import ServeConfiguration
 from fedmedclip.edge_client.serving.courier import Courier
 from fedmedclip.edge_client.serving.doors import make_doors, make_outlets
-from fedmedclip.edge_client.serving.drift.reference import reference_of
+from fedmedclip.edge_client.serving.drift.noting import DriftNotes
 from fedmedclip.edge_client.serving.drift.watch import DriftWatch
 from fedmedclip.edge_client.serving.figures import Figures
 from fedmedclip.edge_client.serving.parts import Parts
-from fedmedclip.edge_client.serving.queue import DurableQueue, Work
+from fedmedclip.edge_client.serving.queue import DurableQueue
 from fedmedclip.edge_client.serving.reasons import Reasons
 from fedmedclip.edge_client.serving.watchdog import Watchdog
 from fedmedclip.edge_client.serving.worker import Worker
@@ -105,7 +101,7 @@ def _serve(parts: Parts, threads: int) -> None:
         outlets,
         parts.figures,
         threads,
-        partial(_note, parts.drift),
+        DriftNotes(parts.drift),
         Reasons(parts.bundle, explaining.seconds, site).explain,
     )
     couriers = [Courier(parts.queue, outlet) for outlet in outlets]
@@ -113,7 +109,6 @@ def _serve(parts: Parts, threads: int) -> None:
     worker.start()
     for courier in couriers:
         courier.start()
-    _follow_drift(parts)
     try:
         for door in doors:
             door.start()
@@ -143,8 +138,7 @@ def _look_after(parts: Parts, worker: Worker) -> None:
     never = threading.Event()
     for tick in itertools.count(1):
         never.wait(_TICK_SECONDS)
-        if parts.active.refresh():
-            _follow_drift(parts)
+        parts.active.refresh()
         if hung := watchdog.hung(worker.progress()):
             _begin_anew(parts, hung)
         if tick % _TICKS_BETWEEN_CLEANING == 0:
@@ -152,19 +146,6 @@ def _look_after(parts: Parts, worker: Worker) -> None:
                 parts.queue.look_after()
             except FedMedClipError as error:
                 log.warning("%s", error)
-
-
-def _note(
-    drift: DriftWatch, classifier: Classifier, embedding: npt.NDArray[np.float32], result: Result, work: Work
-) -> None:
-    drift.note(work.id, embedding, result)
-
-
-def _follow_drift(parts: Parts) -> None:
-    """Compare with the heads that answer now."""
-    if (classifier := parts.active.classifier()) is not None:
-        reference = reference_of(classifier.heads, classifier.class_names)
-        parts.drift.follow(parts.bundle.digest.hex(), reference)
 
 
 def _begin_anew(parts: Parts, hung: Sequence[str]) -> None:

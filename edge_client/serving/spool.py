@@ -25,13 +25,13 @@ class Spool:
             (root / name).mkdir(mode=0o700, exist_ok=True)
         self.incoming = root / "incoming"
 
-    def content(self, id: str) -> Path:
+    def content(self, id: str, suffix: str = "") -> Path:
         """Return where the content of an arrival lies while it waits."""
-        return self.root / "waiting" / id
+        return self.root / "waiting" / f"{id}{suffix}"
 
-    def keep(self, id: str, content: bytes | Path) -> None:
+    def keep(self, id: str, content: bytes | Path, suffix: str = "") -> None:
         """Store a content. A file in `incoming` is moved. Raises FullDiskError, and OSError for others."""
-        target = self.content(id)
+        target = self.content(id, suffix)
         try:
             if isinstance(content, Path) and content.parent == self.incoming:
                 descriptor = os.open(content, os.O_RDONLY)
@@ -50,13 +50,13 @@ class Spool:
             target.unlink(missing_ok=True)
             raise _explained(error, target) from error
 
-    def erase(self, id: str) -> None:
+    def erase(self, id: str, suffix: str = "") -> None:
         """Erase the content of an arrival; nothing happens where it is gone or lies elsewhere."""
-        self.content(id).unlink(missing_ok=True)
+        self.content(id, suffix).unlink(missing_ok=True)
 
-    def put_aside(self, id: str) -> None:
+    def put_aside(self, id: str, suffix: str = "") -> None:
         """Move the content of an arrival, where it is here, to what was put aside."""
-        if (content := self.content(id)).exists():
+        if (content := self.content(id, suffix)).exists():
             os.replace(content, self.root / "aside" / id)
 
     def payload(self, id: str, outlet: str) -> Path:

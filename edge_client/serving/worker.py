@@ -80,7 +80,7 @@ class Worker:
             thread.join()
 
     def progress(self) -> dict[str, int]:
-        """Return how many images are done of each file in hand, by its id."""
+        """Return how many steps are done for each file in hand, by its id."""
         return dict(self._done)
 
     def _run(self) -> None:
@@ -146,6 +146,8 @@ class Worker:
         payloads, refused = {}, {}
         pixels = next((image.pixels for image in images if image.pixels is not None), None)
         for outlet in self._outlets:
+            # A report of many frames takes its time.
+            self._done[work.id] += 1
             try:
                 payload = outlet.prepare(work.arrival, work.content, answer, pixels)
             except FedMedClipError as error:

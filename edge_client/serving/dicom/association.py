@@ -17,6 +17,7 @@ from pynetdicom.acse import ACSE
 from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.dimse_messages import C_STORE_RQ, DIMSEMessage
+from pynetdicom.dimse_primitives import DimseServiceType
 from pynetdicom.dsutils import create_file_meta, encode_file_meta
 from pynetdicom.fsm import StateMachine
 from pynetdicom.pdu_primitives import A_P_ABORT, P_DATA
@@ -64,6 +65,13 @@ class PeerAssociation(Association):
             if self.dul.socket is not None:
                 self.dul.socket.close()
             self.receiving.discard()
+
+    def _serve_request(self, msg: DimseServiceType, context_id: int) -> None:
+        try:
+            super()._serve_request(msg, context_id)
+        finally:
+            # Also of a request that is passed over, since it lacks something or is of no service.
+            _discard_data_set(msg)
 
 
 class PeerSocket(AssociationSocket):
@@ -166,8 +174,7 @@ class _Receiving(DIMSEServiceProvider):
         if self._received is not None:
             self._received.discard()
         for _, waiting in list(self.msg_queue.queue):
-            if isinstance(data_set := getattr(waiting, "DataSet", None), ReceivedFile):
-                data_set.discard()
+            _discard_data_set(waiting)
 
     def _begin(self) -> None:
         # Nobody negotiates several operations at once with this node; one may have overtaken the reactor.
@@ -199,3 +206,8 @@ class _Receiving(DIMSEServiceProvider):
         allowed = _GRACE_SECONDS + received.size / _SLOWEST_BYTES_PER_SECOND
         if time.monotonic() - self._since > allowed:
             raise ValueError("a message takes too long")
+
+
+def _discard_data_set(message: object) -> None:
+    if isinstance(data_set := getattr(message, "DataSet", None), ReceivedFile):
+        data_set.discard()

@@ -20,8 +20,14 @@ def uid_of(answer: Answer, what: str) -> str:
     return f"2.25.{uuid.uuid5(UUID(answer.id), what).int}"
 
 
-def device_uid(name: str) -> str:
-    """Return the UID of the device that observes, by a name of it."""
+def device_name(answer: Answer) -> str:
+    """Return what tells the box from others, as far as it answers otherwise: software, bundle, site."""
+    source = answer.provenance
+    return f"{source.software} {source.bundle} {source.federation} {source.site}"
+
+
+def derived_uid(name: str) -> str:
+    """Return the UID of what has a name that stands for it alone, such as the device that observes."""
     return f"2.25.{uuid.uuid5(_NAMESPACE, name).int}"
 
 

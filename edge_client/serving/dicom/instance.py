@@ -10,6 +10,8 @@ from fedmedclip.edge_client.serving.dicom import quiet as quiet
 from fedmedclip.edge_client.serving.dicom.identifiers import (
     IMPLEMENTATION_CLASS_UID,
     answered_at,
+    derived_uid,
+    device_name,
     implementation_version,
     uid_of,
 )
@@ -24,19 +26,23 @@ _LONGEST_TEXT = 64
 def new_instance(
     source: Dataset, answer: Answer, what: str, *, sop_class: str, modality: str, series_number: int
 ) -> Dataset:
-    """Return an instance in the study of `source` (`read_source`), in a series of its own.
+    """Return an instance in the study of `source` (`read_source`).
 
-    `what` is "report" or another part of the answer, from which its UIDs are derived. The same answer gives
-    the same elements.
+    It is in the one series of all that this box makes of its kind for the image's series, at the image's
+    number: a series for each report would fill a viewer's list with as many as there are slices. `what` is
+    "report" or another part of the answer, from which its UIDs are derived. The same answer gives the same
+    elements.
     """
     moment = answered_at(answer)
     made = Dataset()
     take_over(source, made)
     made.SOPClassUID = sop_class
     made.SOPInstanceUID = uid_of(answer, what)
-    made.SeriesInstanceUID = uid_of(answer, f"{what} series")
+    made.SeriesInstanceUID = derived_uid(
+        f"{what} {source.StudyInstanceUID} {source.SeriesInstanceUID} {device_name(answer)}"
+    )
     made.SeriesNumber = series_number
-    made.InstanceNumber = 1
+    made.InstanceNumber = source.InstanceNumber
     made.Modality = modality
     made.SeriesDescription = f"AI {what}, research use only"
     made.Manufacturer = MANUFACTURER

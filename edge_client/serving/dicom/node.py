@@ -131,9 +131,6 @@ class DicomNode:
         except Exception as error:
             log.error("DICOM: an image could not be taken (%s)", type(error).__name__)
             return _status(RefusedStoreError(NOT_UNDERSTOOD, "cannot be taken"))
-        finally:
-            if isinstance(received, ReceivedFile):
-                received.discard()
         return _SUCCESS
 
     def _take(self, request: C_STORE, negotiated: str, received: ReceivedFile) -> None:

@@ -38,7 +38,7 @@ class Instances:
 
     def __init__(self, secondary_capture: bool) -> None:
         self._secondary_capture = secondary_capture
-        self._made: OrderedDict[str, bytes | None] = OrderedDict()
+        self._made: OrderedDict[tuple[str, float], bytes | None] = OrderedDict()
         self._lock = Lock()
 
     def of(
@@ -50,12 +50,14 @@ class Instances:
         """
         if arrival.door != "dicom":
             return None
+        # An answer that could not be stored is made again, with the same id, and may say otherwise.
+        made_for = answer.id, answer.answered_at
         with self._lock:
-            if answer.id not in self._made:
-                self._made[answer.id] = self._make(content, answer, pixels)
+            if made_for not in self._made:
+                self._made[made_for] = self._make(content, answer, pixels)
                 while len(self._made) > _REMEMBERED:
                     self._made.popitem(last=False)
-            return self._made[answer.id]
+            return self._made[made_for]
 
     def _make(self, content: Path, answer: Answer, pixels: npt.NDArray[np.uint8] | None) -> bytes | None:
         from fedmedclip.edge_client.serving.dicom.report import write_report

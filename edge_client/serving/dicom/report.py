@@ -15,7 +15,7 @@ from pydicom.uid import ComprehensiveSRStorage
 
 from fedmedclip.edge_client.serving.answer import NOTICE, Answer, Result
 from fedmedclip.edge_client.serving.dicom import quiet as quiet
-from fedmedclip.edge_client.serving.dicom.identifiers import device_uid, uid_of
+from fedmedclip.edge_client.serving.dicom.identifiers import derived_uid, device_name, uid_of
 from fedmedclip.edge_client.serving.dicom.instance import MANUFACTURER, SERIES_NUMBER, as_file, new_instance
 from fedmedclip.edge_client.serving.dicom.wording import words_of
 
@@ -162,15 +162,13 @@ def _algorithm(sr: Any, answer: Answer) -> Any:
 
 
 def _observer(sr: Any, answer: Answer) -> Any:
-    source = answer.provenance
-    name = f"{source.software} {source.bundle} {source.federation} {source.site}"
     return sr.ObserverContext(
         observer_type=_device_type(),
         observer_identifying_attributes=sr.DeviceObserverIdentifyingAttributes(
-            uid=device_uid(name),
+            uid=derived_uid(device_name(answer)),
             name="FEDMEDCLIP",
             manufacturer_name=MANUFACTURER,
-            model_name=_text(source.software),
+            model_name=_text(answer.provenance.software),
         ),
     )
 

@@ -4,6 +4,7 @@ import logging
 import socket
 import ssl
 import threading
+from collections import Counter
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,9 @@ from fedmedclip.edge_client.serving.dicom.association import PeerAssociation, Pe
 
 log = logging.getLogger("fedmedclip.serve")
 
-# Connections beside the associations that may be open: not yet told who they are, or being rejected.
-_STRANGERS = 32
+# Connections beside the associations that may be open: not yet told who they are, or being rejected. Of these
+# one address has only so many, so that it cannot keep all others out.
+_STRANGERS, _OF_ONE_ADDRESS = 32, 8
 _HANDSHAKE_SECONDS = 10.0
 _POLL_SECONDS = 0.1
 
@@ -46,9 +48,9 @@ class NodeServer(ThreadedAssociationServer):
         tls: ssl.SSLContext | None,
     ) -> None:
         self.access, self.incoming, self.largest = access, incoming, largest
-        self._most = most_associations + _STRANGERS
+        self._most_associations = most_associations
         self._tls = tls
-        self._handshakes = 0
+        self._handshakes: Counter[str] = Counter()
         self._lock = threading.Lock()
         super().__init__(
             entity, address, entity.ae_title, contexts, evt_handlers=handlers, request_handler=_Connection
@@ -60,14 +62,23 @@ class NodeServer(ThreadedAssociationServer):
         ).start()
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
-        """Close a connection at once where there are too many."""
+        """Close a connection at once where there are too many, in all or of its address."""
         with self._lock:
-            return len(self.active_associations) + self._handshakes < self._most
+            there = Counter(self._handshakes)
+        there.update(
+            one.requestor.address_info.address
+            for one in self.active_associations
+            if one.requestor.address_info is not None
+        )
+        return (
+            there.total() < self._most_associations + _STRANGERS
+            and there[client_address[0]] < self._most_associations + _OF_ONE_ADDRESS
+        )
 
     def finish_request(self, request: Any, client_address: Any) -> None:
         """Make an association of a connection, in a thread of its own."""
         with self._lock:
-            self._handshakes += 1
+            self._handshakes[client_address[0]] += 1
         try:
             if self._tls is not None:
                 request.settimeout(_HANDSHAKE_SECONDS)
@@ -75,7 +86,8 @@ class NodeServer(ThreadedAssociationServer):
             super().finish_request(request, client_address)
         finally:
             with self._lock:
-                self._handshakes -= 1
+                self._handshakes[client_address[0]] -= 1
+                self._handshakes += Counter()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say that a connection did not come to be an association; the traceback is nobody's business."""

@@ -22,6 +22,8 @@ _REQUIRED = (
     "StudyID",
     "AccessionNumber",
 )
+# Where the image stands in its series, for the report that stands in the series of reports.
+_PLACE = "InstanceNumber"
 _OPTIONAL = (
     "IssuerOfPatientID",
     "PatientAge",
@@ -37,6 +39,7 @@ _FORMS = {
     "StudyDate": re.compile(r"[0-9]{8}"),
     "StudyTime": re.compile(r"[0-9]{2}([0-9]{2}([0-9]{2}(\.[0-9]{1,6})?)?)?"),
     "PatientSex": re.compile("[MFO]"),
+    "InstanceNumber": re.compile("[0-9]{1,9}"),
     "PatientAge": re.compile("[0-9]{3}[DWMY]"),
     "PatientSize": re.compile(r"[0-9]{1,4}(\.[0-9]{1,8})?"),
     "PatientWeight": re.compile(r"[0-9]{1,4}(\.[0-9]{1,8})?"),
@@ -55,7 +58,7 @@ def read_source(content: Path) -> Dataset:
     """
     try:
         with content.open("rb") as file:
-            header = read_elements(file, (*_IDENTITY, *_REQUIRED, *_OPTIONAL))
+            header = read_elements(file, (*_IDENTITY, *_REQUIRED, *_OPTIONAL, _PLACE))
     # What pydicom raises may quote the header.
     except Exception:
         raise DeliveryError("no report: the image's header cannot be read", permanent=True) from None
@@ -69,6 +72,7 @@ def read_source(content: Path) -> Dataset:
     for keyword in _OPTIONAL:
         if value := _text(header, keyword):
             setattr(source, keyword, value)
+    source.InstanceNumber = _text(header, _PLACE) or "1"
     source.SpecificCharacterSet = CHARACTER_SET
     return source
 

@@ -20,8 +20,14 @@ class RunningMean(msgspec.Struct):
     mean: list[float] = []
 
     def add(self, vector: Sequence[float] | Vector) -> None:
-        """Take one vector in."""
-        self.merge(RunningMean(1, np.asarray(vector, np.float64).tolist()))
+        """Take one vector in. Raises ValueError where its length differs."""
+        values = np.asarray(vector, np.float64)
+        self.count += 1
+        if self.count == 1:
+            self.mean = values.tolist()
+            return
+        mine = self.vector()
+        self.mean = (mine + (values - mine) / self.count).tolist()
 
     def merge(self, other: "RunningMean") -> None:
         """Take in all that another mean is of. Raises ValueError where the lengths differ."""

@@ -112,7 +112,6 @@ class DriftWatch:
         batch.images += 1
         batch.last_day = max(batch.last_day, day)
         for kind, values in figures.items():
-            state.since_start.setdefault(kind, RunningMean()).add(values)
             batch.means.setdefault(kind, RunningMean()).add(values)
             direction = batch.directions.get(kind)
             if direction is not None and self._reference is not None and self._reference.has(kind):
@@ -141,6 +140,7 @@ class DriftWatch:
         for kind, mean in batch.means.items():
             course = _course(self._state, month, kind)
             course.mean.merge(mean)
+            self._state.since_start.setdefault(kind, RunningMean()).merge(mean)
             along = batch.along.get(kind)
             if along is None or self._reference is None:
                 continue

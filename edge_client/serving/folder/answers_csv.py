@@ -9,18 +9,22 @@ saved over, with an older copy of the file, are missed at the next append, and s
 """
 
 import csv
-import errno
 import io
 import logging
 import os
-import re
-import stat
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from fedmedclip.edge_client.serving.answer import Answer, Result
+from fedmedclip.edge_client.serving.folder.appended_file import (
+    append_whole,
+    ends_a_line,
+    first_line,
+    ids_in,
+    opened,
+)
 from fedmedclip.edge_client.serving.outlet import DeliveryError
 from fedmedclip.protocol.csv_cells import path_cell, text_cell
 from fedmedclip.protocol.database import Database
@@ -46,8 +50,6 @@ CREATE TABLE IF NOT EXISTS files (
 NAME = "answers.csv"
 REMEMBERED_DAYS = 60.0
 _MOST_FILES = 100
-_ID = re.compile(rb'(?:^|[,;\t])"?([0-9a-f]{32})"?\r?$')
-_LONGEST_HEADER = 1 << 20
 _FORGET_EVERY = 1000
 
 
@@ -126,7 +128,7 @@ class AnswersCsv:
     def _stands(self, id: str, rows: bytes, name: str, start: int) -> bool:
         """Whether rows in doubt stand; what is cut off of them is cut away."""
         try:
-            with _opened(self._folder / name) as file:
+            with opened(self._folder / name) as file:
                 file.seek(start)
                 there = file.read(len(rows) + 1)
                 if there[: len(rows)] == rows:
@@ -135,7 +137,7 @@ class AnswersCsv:
                     file.truncate(start)
                     return False
                 # Somebody has changed the file meanwhile.
-                return id in _ids(file)
+                return id in ids_in(file)
         except FileNotFoundError:
             log.warning(
                 "%s was moved away while a row was written; if the row of %s is not in it, its .json has the "
@@ -148,14 +150,14 @@ class AnswersCsv:
         with file:
             start = file.seek(0, os.SEEK_END)
             self._look_for_missing_rows(name, file, start)
-            added = rows if _ends_a_line(file, start) else b"\n" + rows
+            added = rows if ends_a_line(file, start) else b"\n" + rows
             start = file.seek(0, os.SEEK_END) + len(added) - len(rows)
             with self._database.transaction() as database:
                 database.execute("UPDATE rows SET stands = 1 WHERE stands = 0")
                 database.execute(
                     "INSERT OR REPLACE INTO rows VALUES (?, ?, ?, 0, ?)", (id, name, start, time.time())
                 )
-            _write(file, added)
+            append_whole(file, added)
             status = os.fstat(file.fileno())
         self._mark(id, (name, str(status.st_ino), status.st_size))
 
@@ -175,14 +177,14 @@ class AnswersCsv:
             name = NAME if number == 1 else f"answers-{number}.csv"
             path = self._folder / name
             try:
-                file = _opened(path)
+                file = opened(path)
             except FileNotFoundError:
                 return name, self._begun(name)
-            header = _header_of(file)
+            header = first_line(file)
             if self._header.startswith(header) and len(header) < len(self._header):
                 # Nothing else is in it: the header itself was cut off.
                 file.truncate(0)
-                _write(file, self._header)
+                append_whole(file, self._header)
                 return name, file
             if header.lstrip(b"\xef\xbb\xbf").rstrip(b"\r\n") == self._header.rstrip(b"\n"):
                 return name, file
@@ -197,9 +199,9 @@ class AnswersCsv:
             with self._database.transaction() as database:
                 database.execute("UPDATE rows SET file = '' WHERE file = ?", (name,))
                 database.execute("DELETE FROM files WHERE file = ?", (name,))
-        file = _opened(self._folder / name, os.O_CREAT | os.O_EXCL)
+        file = opened(self._folder / name, os.O_CREAT | os.O_EXCL)
         try:
-            _write(file, self._header)
+            append_whole(file, self._header)
         except BaseException:
             file.close()
             raise
@@ -210,7 +212,7 @@ class AnswersCsv:
         known = self._database.row("SELECT inode, size FROM files WHERE file = ?", (name,))
         if known is None or known == (str(os.fstat(file.fileno()).st_ino), size):
             return
-        there = _ids(file)
+        there = ids_in(file)
         stood = {
             id for (id,) in self._database.rows("SELECT id FROM rows WHERE file = ? AND stands", (name,))
         }
@@ -227,47 +229,3 @@ def _line(cells: Sequence[object]) -> bytes:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerow(cells)
     return text.getvalue().encode()
-
-
-def _opened(path: Path, flags: int = 0) -> io.FileIO:
-    """Open a file to read and append; no link, which would lead out of the folder. Raises OSError."""
-    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | flags, 0o666)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise OSError(errno.EINVAL, "it is no file")
-    return io.FileIO(descriptor, "r+")
-
-
-def _write(file: io.FileIO, content: bytes) -> None:
-    """Append all of the content, durably, or nothing. Raises OSError."""
-    before = file.seek(0, os.SEEK_END)
-    try:
-        rest = memoryview(content)
-        while rest:
-            rest = rest[file.write(rest) or 0 :]
-        os.fsync(file.fileno())
-    except OSError:
-        file.truncate(before)
-        raise
-
-
-def _header_of(file: io.FileIO) -> bytes:
-    file.seek(0)
-    reader = io.BufferedReader(file)
-    header = reader.readline(_LONGEST_HEADER)
-    reader.detach()
-    return header
-
-
-def _ends_a_line(file: io.FileIO, size: int) -> bool:
-    file.seek(max(0, size - 1))
-    return file.read(1) in (b"\n", b"")
-
-
-def _ids(file: io.FileIO) -> set[str]:
-    """Return the ids that end the lines of a file."""
-    file.seek(0)
-    reader = io.BufferedReader(file)
-    found = {match[1].decode() for line in reader if (match := _ID.search(line.rstrip(b"\n")))}
-    reader.detach()
-    return found

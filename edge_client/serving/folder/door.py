@@ -14,6 +14,7 @@ from pathlib import Path
 
 from fedmedclip.edge_client.serving.answer import Answer
 from fedmedclip.edge_client.serving.arrival import Arrival
+from fedmedclip.edge_client.serving.faults import in_words
 from fedmedclip.edge_client.serving.folder.events import Events
 from fedmedclip.edge_client.serving.folder.intake import Intake, Taken
 from fedmedclip.edge_client.serving.folder.listing import Found, Look, files_in
@@ -120,6 +121,10 @@ class FolderDoor:
             return settings.poll_seconds
         except OSError as error:
             self._trouble.begins("look", f"{self._place.path} cannot be looked at ({error.strerror})")
+            return settings.poll_seconds
+        # A fault of ours with one file must not close the door to all that come later.
+        except Exception as error:
+            self._trouble.begins("fault", f"looking at {self._place.path}: {in_words(error)}")
             return settings.poll_seconds
         self._trouble.ends("queue", f"new files in {self._place.path} are taken again")
         self._say(look)

@@ -22,8 +22,8 @@ class FolderSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     path: Folder
     output: NewFolder | None = None
-    poll_seconds: Annotated[float, Meta(ge=0.1, le=86_400)] = 10.0
-    settle_seconds: Annotated[float, Meta(ge=0.1, le=3_600)] = 2.0
+    poll_seconds: Annotated[float, Meta(ge=0.05, le=86_400)] = 10.0
+    settle_seconds: Annotated[float, Meta(ge=0.05, le=3_600)] = 2.0
     recursive: bool = True
     csv: bool = True
     most_files: Annotated[int, Meta(ge=1, le=10_000_000)] = 500_000

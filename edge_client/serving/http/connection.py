@@ -1,12 +1,17 @@
 """One connection, as uvicorn has it, with an end to the patience: for headers, for what comes too late."""
 
 import asyncio
+import logging
 from typing import Any
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from fedmedclip.edge_client.serving.http.problems import MEDIA_TYPE, RETRY_AFTER, problem_bytes
+
+# What uvicorn says beside errors is what strangers can make it say at will.
+log = logging.getLogger("fedmedclip.serve.http")
+log.setLevel(logging.ERROR)
 
 HEADER_SECONDS = 10.0
 """In which a request's header has to be whole, from the connection or the header's first byte on."""
@@ -29,6 +34,7 @@ class PatientConnection(H11Protocol):
         super().connection_made(transport)
         # Whatever handlers the process has: paths and queries are the clients' words.
         self.access_log = False
+        self.logger = log
         self._end: asyncio.TimerHandle | None = None
         self._unread: asyncio.TimerHandle | None = None
         if len(self.connections) > self.most_connections:
@@ -63,7 +69,8 @@ class PatientConnection(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP."""
-        if self.cycle is None or self.cycle.response_complete:
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete or not cycle.response_started:
             self._say(400, "this is no HTTP request that can be read", {})
         else:
             self.transport.close()

@@ -5,12 +5,13 @@ import logging
 import socket
 from contextlib import suppress
 from threading import Event, Thread
+from typing import Any
 
 import uvicorn
 
+from fedmedclip.edge_client.serving.http import connection
 from fedmedclip.edge_client.serving.http.application import application
 from fedmedclip.edge_client.serving.http.backing import Backing
-from fedmedclip.edge_client.serving.http.connection import PatientConnection
 from fedmedclip.edge_client.serving.http.settings import HttpSettings, read_token, tls_context
 from fedmedclip.protocol.errors import InvalidInputError
 
@@ -22,7 +23,6 @@ _BACKLOG = 128
 _GRACE_SECONDS = 10.0
 """For which requests in hand may go on waiting for their answers when the door is closed."""
 _LAST_SECONDS = 5
-# What it logs beside errors are connections and malformed requests, which a stranger can make at will.
 _LIBRARY_LOG = logging.getLogger("uvicorn.error")
 
 
@@ -102,7 +102,8 @@ class HttpDoor:
 
     def _run(self, listening: socket.socket, ready: Event) -> None:
         try:
-            asyncio.run(self._serve(listening, ready))
+            with asyncio.Runner(loop_factory=_Loop) as runner:
+                runner.run(self._serve(listening, ready))
         except BaseException as error:
             log.exception("the HTTP door failed")
             self._failure = error
@@ -114,7 +115,7 @@ class HttpDoor:
         self._loop = asyncio.get_running_loop()
         self._hurry = self._loop.create_future()
 
-        class Connection(PatientConnection):
+        class Connection(connection.PatientConnection):
             most_connections = self._settings.most_connections
 
         config = uvicorn.Config(
@@ -137,6 +138,16 @@ class HttpDoor:
         _LIBRARY_LOG.parent = log
         self._server = _Server(config, ready)
         await self._server.serve(sockets=[listening])
+
+
+class _Loop(asyncio.SelectorEventLoop):
+    """Gives a TLS handshake as long as a header: a connection counts among the others only after it."""
+
+    async def create_server(self, *arguments: Any, **options: Any) -> asyncio.Server:
+        """Begin to listen."""
+        if options.get("ssl") is not None:
+            options["ssl_handshake_timeout"] = connection.HEADER_SECONDS
+        return await super().create_server(*arguments, **options)
 
 
 class _Server(uvicorn.Server):

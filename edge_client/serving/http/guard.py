@@ -17,8 +17,8 @@ from fedmedclip.edge_client.serving.http.settings import HttpSettings, is_loopba
 
 log = logging.getLogger("fedmedclip.serve")
 
-# What says nothing of images, and what a monitor or a browser has to reach before it can bring a token.
-OPEN_PATHS = frozenset({"/", "/openapi.json", "/v1/health"})
+# What says nothing of images, and what a monitor has to reach without a token.
+OPEN_PATHS = frozenset({"/openapi.json", "/v1/health"})
 
 SECURITY_HEADERS = {
     "Cache-Control": "no-store",

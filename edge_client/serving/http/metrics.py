@@ -104,8 +104,12 @@ class _OfService(Collector):
         )  # fmt: skip
         yield GaugeMetricFamily("fedmedclip_ready", "1 while images are answered.", not self._backing.fault())
         if model is not None:
-            heads = {"head_version": str(model.provenance.head_version or 0)}
-            info = {"software": model.provenance.software, "bundle": model.provenance.bundle[:12], **heads}
+            version = model.provenance.head_version
+            info = {
+                "software": model.provenance.software,
+                "bundle": model.provenance.bundle[:12],
+                "head_version": "" if version is None else str(version),
+            }
             yield InfoMetricFamily("fedmedclip_model", "What answers now.", info)
 
 

@@ -1,6 +1,7 @@
 """`POST /v1/predict`: files are taken in, and answered, at once or later."""
 
 import asyncio
+import errno
 import hashlib
 import logging
 import secrets
@@ -169,7 +170,8 @@ def _later(identities: list[str], asked: Asked) -> Response:
 
 def _not_stored(error: BaseException) -> RefusedError:
     """Return the answer where the queue did not take a file: it may take it later."""
-    if isinstance(error, FullDiskError):
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    if full or isinstance(error, FullDiskError):
         log.error("nothing comes in by HTTP: %s", error)
         return RefusedError(503, "the disk of this service is full", RETRY_AFTER)
     if isinstance(error, StorageError | OSError):

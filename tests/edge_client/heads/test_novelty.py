@@ -74,3 +74,10 @@ def test_one_image_of_one_class_is_enough_to_say_something():
     embeddings, labels, _ = example_data(1)
     found = seen_at_site(embeddings, labels, CLASSES).distances(example_data(5)[0])
     assert np.isfinite(found).all()
+
+
+def test_of_very_many_classes_each_is_there():
+    labels = np.arange(2000)
+    embeddings = unit_rows(np.random.default_rng(4).normal(size=(2000, SIZE)).astype(np.float32))
+    assert len(seen_at_site(embeddings, labels, 2000).means) == 2000
+    assert len(seen_by_federation(statistics(embeddings, labels, 2000)).means) == 2000

@@ -67,6 +67,8 @@ def test_the_centre_writes_a_heads_file_that_classifies_without_extras(
     assert heads_signer(path) == key
     trust_of_user().require_heads(path)
     heads = load_heads(path, tiny_bundle)
+    # Whatever a site's file tells of its images, the centre's has none of it.
+    assert heads.assurance is None
     assert (heads.version, heads.site, heads.private) == (version, "", None)
     assert head_digest(heads.shared) == digests[version]
     done = fedmedclip(

@@ -1,85 +1,36 @@
-"""The node against a real client, and against bytes that none would send."""
+"""The node against real clients: what it takes, what it refuses, and what it says of it."""
 
 import io
 import logging
-import shutil
-import socket
 import subprocess
 import threading
 import time
 
 import pydicom
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from pynetdicom import AE
 
-from benchmarks.serving.pdus import association_request, data_pdu, pdu, store_command
+from benchmarks.serving.pdus import data_pdu, store_command
 from fedmedclip.edge_client.serving.dicom.settings import Peer
 from fedmedclip.edge_client.serving.dicom.sop_classes import image_classes, transfer_syntaxes
 from fedmedclip.edge_client.serving.queue import QueueFullError
-from tests.conftest import missing
 from tests.edge_client.images.dicom_files import BIG_ENDIAN, DEFLATED, EXPLICIT, IMPLICIT
-from tests.edge_client.serving.dicom import examples
+from tests.edge_client.serving.dicom.clients import (
+    VERIFICATION,
+    associate,
+    dcmtk,
+    echoes,
+    established,
+    eventually,
+    is_closed,
+    stored,
+    struct_of,
+)
 from tests.edge_client.serving.dicom.examples import (
+    MR,
     PLANTED,
-    MemoryQueue,
     image_file,
     started_node,
 )
-
-VERIFICATION = "1.2.840.10008.1.1"
-
-
-@pytest.fixture
-def queue(tmp_path):
-    return MemoryQueue(tmp_path)
-
-
-@pytest.fixture
-def node(queue):
-    node = started_node(queue)
-    yield node
-    node.stop()
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory):
-    """A node that bears everything, with its queue."""
-    queue = MemoryQueue(tmp_path_factory.mktemp("node"))
-    node = started_node(queue, idle_seconds=1, largest_file_bytes=1 << 20)
-    yield node, queue
-    node.stop()
-
-
-def associate(port, contexts, called="FEDMEDCLIP", calling="MODALITY"):
-    entity = AE(ae_title=calling)
-    entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 10
-    for abstract, syntax in contexts:
-        entity.add_requested_context(abstract, syntax)
-    return entity.associate("127.0.0.1", port, ae_title=called)
-
-
-def stored(port, content, **changed):
-    """Send one file and return the status of the response."""
-    data_set = pydicom.dcmread(io.BytesIO(content), force=True)
-    syntax = data_set.file_meta.TransferSyntaxUID
-    data_set.file_meta.MediaStorageSOPClassUID = data_set.SOPClassUID
-    association = associate(port, [(data_set.SOPClassUID, syntax)], **changed)
-    assert association.is_established
-    try:
-        return association.send_c_store(data_set)
-    finally:
-        association.release()
-
-
-def echoes(port, calling="MODALITY"):
-    association = associate(port, [(VERIFICATION, EXPLICIT)], calling=calling)
-    if not association.is_established:
-        return False
-    status = association.send_c_echo()
-    association.release()
-    return status.get("Status") == 0
 
 
 @pytest.mark.parametrize("syntax", [IMPLICIT, EXPLICIT, DEFLATED, BIG_ENDIAN])
@@ -88,7 +39,7 @@ def test_an_image_is_taken_in_every_native_syntax(node, queue, syntax):
     (arrival,) = queue.arrivals.values()
     assert arrival.name == "1.2.826.0.1.3680043.8.498.1"
     assert arrival.context == {
-        "sop_class": examples.MR,
+        "sop_class": MR,
         "sop_instance": arrival.name,
         "study": "1.2.826.0.1.3680043.8.498.77",
         "series": "1.2.826.0.1.3680043.8.498.77.1",
@@ -174,128 +125,6 @@ def test_strangers_are_rejected_and_peers_are_not(queue):
         node.stop()
 
 
-def eventually(holds, seconds=5.0):
-    deadline = time.monotonic() + seconds
-    while not (found := holds()) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return found
-
-
-def connection(port):
-    peer = socket.create_connection(("127.0.0.1", port))
-    peer.settimeout(5)
-    return peer
-
-
-def is_closed(peer):
-    """Whether the node ends a connection, with or without an A-ABORT before."""
-    try:
-        while peer.recv(4096):
-            pass
-    except ConnectionResetError:
-        pass
-    return True
-
-
-def established(port):
-    peer = connection(port)
-    peer.sendall(association_request())
-    assert peer.recv(4096)[:1] == b"\2", "an A-ASSOCIATE-AC"
-    return peer
-
-
-def test_a_store_that_breaks_off_leaves_nothing(shared):
-    node, queue = shared
-    for end in (b"", pdu(7, b"\0\0\0\0"), pdu(4, b"\0\0\0\1\1", length=60_000)):
-        with established(node.port) as peer:
-            peer.sendall(store_command() + data_pdu(b"x" * 5000))
-            assert eventually(lambda: list(queue.incoming.iterdir()))
-            peer.sendall(end)
-        assert eventually(lambda: not list(queue.incoming.iterdir()))
-    assert echoes(node.port)
-
-
-@pytest.mark.parametrize(
-    "told",
-    [
-        pdu(1, length=0xFFFFFFFF),
-        pdu(4, length=0xFFFFFFFF),
-        pdu(4, b"\0\0\0\4\1\3abc"),
-        data_pdu(b"\xff" * 100, command=True, last=True),
-        data_pdu(b"\0" * 100, last=True),
-        pdu(2, b"\0" * 68),
-        pdu(6, b"\0\0\0\0"),
-        pdu(9),
-    ],
-)
-def test_a_peer_that_breaks_the_protocol_is_cut_off(shared, told):
-    node, _ = shared
-    with established(node.port) as peer:
-        peer.sendall(told)
-        assert is_closed(peer)
-    assert echoes(node.port)
-
-
-def test_garbage_for_a_data_set_is_not_understood_and_the_association_goes_on(shared):
-    node, queue = shared
-    with established(node.port) as peer:
-        for content in (b"\xde\xad\xbe\xef" * 10, b"\x08\0\x05\0CS\xff\xff" + b"PLANTED"):
-            peer.sendall(store_command() + data_pdu(content, last=True))
-            answer = peer.recv(4096)
-            assert answer[:1] == b"\4"
-            assert any(struct_of(code) in answer for code in (0xC000, 0xA900))
-    assert not queue.arrivals or all(key.startswith("dicom 1.2.826") for key in queue.arrivals)
-
-
-def struct_of(code):
-    """The element Status with this value, as in a command set."""
-    return b"\0\0\0\x09\x02\0\0\0" + code.to_bytes(2, "little")
-
-
-def test_silent_peers_are_let_go(shared):
-    node, _ = shared
-    started = time.monotonic()
-    peers = [established(node.port), connection(node.port)]
-    peers[0].sendall(store_command()[:7])
-    assert is_closed(peers[0])
-    assert time.monotonic() - started < 4
-    assert echoes(node.port), "while one is half open"
-    peers[1].close()
-
-
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    told=st.lists(
-        st.one_of(
-            st.binary(max_size=40),
-            st.builds(pdu, st.integers(0, 8), st.binary(max_size=90)),
-            st.just(association_request()),
-            st.just(store_command()),
-            st.builds(data_pdu, st.binary(max_size=60), last=st.booleans(), command=st.booleans()),
-        ),
-        min_size=1,
-        max_size=4,
-    )
-)
-def test_hostile_bytes_end_their_own_connection_only(shared, told):
-    node, queue = shared
-    with connection(node.port) as peer:
-        try:
-            for part in told:
-                peer.sendall(part)
-        except OSError:
-            pass
-    assert echoes(node.port)
-    assert eventually(lambda: not list(queue.incoming.iterdir()))
-
-
-def test_no_thread_is_left_by_those_who_left(shared):
-    node, _ = shared
-    for _ in range(3):
-        connection(node.port).close()
-    assert eventually(lambda: not [one for one in threading.enumerate() if "AcceptorThread" in one.name])
-
-
 def test_nothing_of_a_header_is_logged(node, queue, caplog, capfd):
     caplog.set_level(logging.DEBUG)
     stored(node.port, image_file())
@@ -331,18 +160,28 @@ def test_stop_lets_a_store_end_and_takes_no_further_one(queue):
     node.stop()
 
 
+def test_every_syntax_that_is_read_is_accepted_and_no_document(shared):
+    node, _ = shared
+    syntaxes = transfer_syntaxes()
+    refused = (
+        "1.2.840.10008.5.1.4.1.1.88.33",
+        "1.2.840.10008.5.1.4.1.1.104.1",
+        "1.2.840.10008.5.1.4.1.1.66.4",
+    )
+    asked = [(MR, syntax) for syntax in syntaxes] + [(one, EXPLICIT) for one in refused]
+    asked.append((MR, "1.2.840.10008.1.2.4.102"))
+    association = associate(node.port, asked)
+    accepted = [one.transfer_syntax[0] for one in association.accepted_contexts]
+    association.release()
+    assert sorted(accepted) == sorted(syntaxes)
+
+
 def test_each_syntax_and_class_is_named_once():
     assert len(set(transfer_syntaxes())) == len(transfer_syntaxes()) >= 14
     classes = image_classes()
     assert len(set(classes.values())) == len(classes)
     others = ("SR", "PDF", "Segmentation", "Video", "Waveform")
     assert not any(part in name for name in classes for part in others)
-
-
-def dcmtk(name):
-    if (path := shutil.which(name)) is None:
-        missing(f"no {name}: apt-get install dcmtk")
-    return path
 
 
 def test_dcmtk_echoes_and_stores(node, queue, tmp_path):

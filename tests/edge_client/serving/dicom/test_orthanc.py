@@ -9,9 +9,9 @@ import time
 import pytest
 
 from fedmedclip.simulation.processes.brokers import free_port
+from tests.edge_client.serving.dicom.clients import dcmtk
 from tests.edge_client.serving.dicom.examples import PLANTED, image_file
 from tests.edge_client.serving.dicom.orthanc import Orthanc
-from tests.edge_client.serving.dicom.test_node import dcmtk
 
 pytestmark = pytest.mark.slow
 
@@ -101,20 +101,26 @@ def images(folder, count, **changed):
 def test_reports_are_in_the_archive_beside_the_images_and_no_name_is_in_a_log(service, archive, tmp_path):
     archive.start()
     sent = images(tmp_path, 3)
+    # What the libraries would warn about, with a quotation.
+    odd = {"SpecificCharacterSet": "PLANTED", "PatientName": "PLANTED", "StudyDate": "PLANTED"}
+    sent.append(tmp_path / "odd.dcm")
+    sent[-1].write_bytes(image_file(number=3, **odd))
     assert service.call("storescu", *sent) == 0
     subprocess.run(
         [dcmtk("storescu"), "-aec", "ORTHANC", "127.0.0.1", str(archive.port), *map(str, sent)], check=True
     )
     assert service.call("storescu", *sent) == 0, "the same again is acknowledged, and not answered again"
     assert service.echo(calling="STRANGER") != 0
-    eventually(lambda: len(archive.get("instances")) == 9, service.log)
+    eventually(lambda: len(archive.get("instances")) == 12, service.log)
     [patient] = archive.get("patients?expand")
-    assert patient["MainDicomTags"]["PatientName"] == "PLANTED^Zyxwvut"
+    assert patient["MainDicomTags"]["PatientID"] == "4711-SECRET"
     [study] = archive.get("studies")
     found = archive.instances()
     reports = [one for one in found if one["SOPClassUID"] == REPORT]
-    assert len(archive.get(f"studies/{study}/instances")) == 9
-    assert len(reports) == len([one for one in found if one["SOPClassUID"] == CAPTURE]) == 3
+    assert [one["PatientName"] for one in reports].count("PLANTED^Zyxwvut") == 3
+    assert len({one["SeriesInstanceUID"] for one in reports}) == 1
+    assert len(archive.get(f"studies/{study}/instances")) == 12
+    assert len(reports) == len([one for one in found if one["SOPClassUID"] == CAPTURE]) == 4
     assert all(one["ContentTemplateSequence"][0]["TemplateIdentifier"] == "1500" for one in reports)
     pictured = {
         one["CurrentRequestedProcedureEvidenceSequence"][0]["ReferencedSeriesSequence"][0][
@@ -122,10 +128,10 @@ def test_reports_are_in_the_archive_beside_the_images_and_no_name_is_in_a_log(se
         ][0]["ReferencedSOPInstanceUID"]
         for one in reports
     }
-    assert pictured == {f"1.2.826.0.1.3680043.8.498.{number}" for number in range(3)}
+    assert pictured == {f"1.2.826.0.1.3680043.8.498.{number}" for number in range(4)}
     time.sleep(1)
     assert service.end(signal.SIGTERM) == 0
-    assert len(archive.get("instances")) == 9
+    assert len(archive.get("instances")) == 12
     files = {path.stem for path in (tmp_path / "box" / "reports").iterdir()}
     assert files == {one["SOPInstanceUID"] for one in found if one["SOPClassUID"] in (REPORT, CAPTURE)}
     assert not [word for word in PLANTED if word in service.log()]

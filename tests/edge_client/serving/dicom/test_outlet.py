@@ -99,6 +99,21 @@ def test_files_and_archive_get_the_same_instances_once_and_again(tmp_path, image
     assert all(file.stat().st_mode & 0o077 == 0 for file in files)
 
 
+def test_an_answer_that_is_made_again_has_the_report_of_the_second_one(image):
+    [outlet] = dicom_outlets(DicomSettings(destinations=[destination(9)]))
+    first = answer_of()
+    again = msgspec.structs.replace(
+        first, answered_at=first.answered_at + 1, results=[Result(outcome="unlike the training images")]
+    )
+    [old], [new] = (
+        msgspec.msgpack.decode(outlet.prepare(arrival(image), image, answer, PIXELS))
+        for answer in (first, again)
+    )
+    assert old[0] == new[0], "the same UIDs: one of both is delivered"
+    assert b"unlike the training images" in new[1]
+    assert b"unlike the training images" not in old[1]
+
+
 def test_other_doors_and_what_was_not_read_have_no_report(image, tmp_path, caplog):
     [(files, _)] = prepared(DicomSettings(reports=str(tmp_path)), image, answer_of())
     assert files.prepare(arrival(image, "http"), image, answer_of(), PIXELS) is None

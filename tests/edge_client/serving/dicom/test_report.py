@@ -139,7 +139,22 @@ def test_the_same_answer_gives_the_same_bytes_and_another_other_uids(source_of):
     assert write_secondary_capture(source, answer, pixels) == write_secondary_capture(source, answer, pixels)
     first, second = (read(write_report(source, one)) for one in (answer, answer_of()))
     assert first.SOPInstanceUID != second.SOPInstanceUID
-    assert first.SeriesInstanceUID != second.SeriesInstanceUID
+
+
+def test_reports_on_a_series_are_one_series_and_stand_where_their_images_do(source_of):
+    pixels = np.zeros((24, 32, 3), np.uint8)
+
+    def made(number, write=write_report, **changed):
+        source = source_of(image_file(number=number, InstanceNumber=f"{number} ", **changed))
+        return read(write(source, answer_of(), *[pixels][: write is not write_report]))
+
+    reports = [made(3), made(4)]
+    assert [report.InstanceNumber for report in reports] == [3, 4]
+    assert len({report.SeriesInstanceUID for report in reports}) == 1
+    others = [made(3, SeriesInstanceUID="1.2.9"), made(3, StudyInstanceUID="1.2.8")]
+    others.append(made(3, write_secondary_capture))
+    assert len({report.SeriesInstanceUID for report in (*reports, *others)}) == 4
+    assert made(5, SeriesInstanceUID="1.2.9").StudyInstanceUID == reports[0].StudyInstanceUID
 
 
 @pytest.mark.parametrize("syntax", [IMPLICIT, EXPLICIT, BIG_ENDIAN, DEFLATED])

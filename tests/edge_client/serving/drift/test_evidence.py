@@ -4,13 +4,14 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedmedclip.edge_client.serving.drift.evidence import BETS, STAKES, bet, evidence, together
 from fedmedclip.edge_client.serving.drift.watch import ALARM
 
 
+@settings(max_examples=30)
 @given(least=st.floats(0.05, 2), low=st.floats(-0.5, 1), high=st.floats(1, 50))
 def test_no_bet_wins_on_average_while_the_mean_is_the_least_that_counts(least, low, high):
     """Two values with the mean `least`: the hardest case that is no drift yet."""
@@ -20,6 +21,7 @@ def test_no_bet_wins_on_average_while_the_mean_is_the_least_that_counts(least, l
         assert chance * math.exp(won) + (1 - chance) * math.exp(lost) == pytest.approx(1, abs=1e-9)
 
 
+@settings(max_examples=30)
 @given(means=st.lists(st.floats(-1e6, 1e6), max_size=50), least=st.floats(0.05, 2))
 def test_money_is_never_all_lost(means, least):
     money: list[float] = []

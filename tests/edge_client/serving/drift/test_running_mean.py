@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedmedclip.edge_client.serving.drift.running_mean import RunningMean
@@ -19,6 +19,7 @@ def mean_of(values: list[float]) -> RunningMean:
     return found
 
 
+@settings(max_examples=30)
 @given(values=VALUES, data=st.data())
 def test_any_order_and_any_parts_give_the_mean(values, data):
     exact = float(sum(map(Fraction, values)) / len(values))
@@ -31,6 +32,7 @@ def test_any_order_and_any_parts_give_the_mean(values, data):
         assert found.mean == pytest.approx([exact, -exact], abs=1e-9 * max(map(abs, values)), rel=1e-9)
 
 
+@settings(max_examples=30)
 @given(values=VALUES)
 def test_nothing_is_added_by_nothing(values):
     found, empty = mean_of(values), RunningMean()

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from fedmedclip.edge_client.serving.arrival import Accepted
+from fedmedclip.edge_client.serving.folder import events
 from fedmedclip.edge_client.serving.folder.door import FolderDoor
 from fedmedclip.edge_client.serving.folder.intake import path_of
 from fedmedclip.edge_client.serving.folder.opening import folder_door
@@ -36,9 +37,15 @@ def watched(tmp_path: Path) -> Path:
     return tmp_path / "watched"
 
 
+@pytest.fixture(autouse=True)
+def _no_waiting(monkeypatch):
+    """Stop watching at once, and not a quarter of a second later."""
+    monkeypatch.setattr(events, "_STEP_MILLISECONDS", 20)
+
+
 @contextlib.contextmanager
 def running(queue: AnsweringQueue, watched: Path, **settings: object) -> Iterator[FolderDoor]:
-    chosen = {"poll_seconds": 0.1, "settle_seconds": 0.1, **settings}
+    chosen = {"poll_seconds": 0.05, "settle_seconds": 0.05, **settings}
     door = folder_door(FolderSettings(path="watched", **chosen), watched, queue.queue, queue.state)
     door.start()
     try:
@@ -199,8 +206,8 @@ def test_a_file_that_cannot_be_read_blocks_nobody(queue, watched, caplog, monkey
 
 def test_a_queue_with_room_for_one_takes_them_one_after_the_other(tmp_path, watched, caplog):
     (tmp_path / "small").mkdir()
-    for number in range(5):
+    for number in range(3):
         (watched / f"{number}.png").write_bytes(PNG)
     with AnsweringQueue.opened(tmp_path / "small", most_waiting=1) as queue, running(queue, watched):
-        queue.wait_for(5)
+        queue.wait_for(3)
     assert caplog.text == ""

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from fedmedclip.edge_client.serving.answer import Answer
 from fedmedclip.edge_client.serving.arrival import Arrival
-from fedmedclip.edge_client.serving.folder import answers_csv, place
+from fedmedclip.edge_client.serving.folder import answers_csv, appended_file, place
 from fedmedclip.edge_client.serving.folder.answers_csv import AnswersCsv
 from fedmedclip.edge_client.serving.folder.opening import folder_outlet
 from fedmedclip.edge_client.serving.folder.outlet import FolderOutlet, answer_name
@@ -187,7 +187,7 @@ def test_a_row_is_there_exactly_once_wherever_a_kill_falls(tmp_path_factory, dat
 
 def _kill_at(patch: pytest.MonkeyPatch, data: st.DataObject) -> None:
     """Let one of the writes end after some bytes, or one of the commits not happen."""
-    written, marked = answers_csv._write, AnswersCsv._mark
+    written, marked = answers_csv.append_whole, AnswersCsv._mark
     steps = iter([data.draw(st.sampled_from(["go", "kill"])) for _ in range(3)])
 
     def write(file, content: bytes) -> None:
@@ -201,7 +201,7 @@ def _kill_at(patch: pytest.MonkeyPatch, data: st.DataObject) -> None:
             raise KilledError
         marked(self, *arguments)
 
-    patch.setattr(answers_csv, "_write", write)
+    patch.setattr(answers_csv, "append_whole", write)
     patch.setattr(AnswersCsv, "_mark", mark)
 
 
@@ -213,7 +213,7 @@ def test_a_disk_that_fills_up_leaves_no_half_row(folder, monkeypatch):
         OSError(errno.ENOSPC, "No space left on device")
     )
     with monkeypatch.context() as patch:
-        patch.setattr(answers_csv.os, "fsync", full)
+        patch.setattr(appended_file.os, "fsync", full)
         with pytest.raises(DeliveryError, match="No space left"):
             outlet.deliver(b"scan.png", answer_of(2))
     assert (folder / "answers.csv").read_bytes() == before

@@ -9,7 +9,7 @@ import pytest
 from fedmedclip.edge_client.serving.http import connection as connections
 from fedmedclip.edge_client.serving.http import uploads
 from fedmedclip.edge_client.serving.http.settings import HttpSettings
-from tests.edge_client.serving.http.standin import asked, door_of, raw
+from tests.edge_client.serving.http.standin import asked, door_of, raw, until
 
 HEAD = b"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n"
 GET = b"GET /v1/health HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -19,7 +19,7 @@ GET = b"GET /v1/health HTTP/1.1\r\nHost: localhost\r\n\r\n"
     "begun", [b"", b"GET / HTTP/1.1\r\nHost: loc", b"\r\n", GET + b"GET / HT", GET + b"\r\n"]
 )
 def test_a_header_that_does_not_come_ends_the_connection(door, monkeypatch, begun):
-    monkeypatch.setattr(connections, "HEADER_SECONDS", 0.1)
+    monkeypatch.setattr(connections, "HEADER_SECONDS", 0.3)
     with socket.create_connection(("127.0.0.1", door.port), timeout=5) as connection:
         connection.sendall(begun[: len(GET)])
         if begun.startswith(GET):
@@ -102,3 +102,10 @@ def test_who_expects_to_go_on_is_told_before_the_body(door, queue):
     with socket.create_connection(("127.0.0.1", door.port), timeout=5) as connection:
         connection.sendall(too_long.replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n"))
         assert connection.recv(65536).startswith(b"HTTP/1.1 413 ")
+
+
+def test_a_body_that_breaks_its_chunks_is_a_problem_and_leaves_no_file(door, queue):
+    head = b"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+    found = raw(door, head + b"30d40\r\n" + bytes(200_000) + b"no end of a chunk")
+    assert found.startswith(b"HTTP/1.1 400 ")
+    until(lambda: not any(queue.folder.iterdir()))

@@ -61,7 +61,8 @@ def test_closing_tells_who_waits_long_where_the_answer_will_be(queue, monkeypatc
     assert found[0][2]["waiting"][0]["id"] in queue.contents
 
 
-def test_with_tls_and_a_client_authority_only_its_own_come_in(tmp_path, queue):
+def test_with_tls_and_a_client_authority_only_its_own_come_in(tmp_path, queue, monkeypatch):
+    monkeypatch.setattr("fedmedclip.edge_client.serving.http.connection.HEADER_SECONDS", 0.8)
     root = make_certificate(tmp_path, "root", None)
     server, client = make_certificate(tmp_path, "server", root), make_certificate(tmp_path, "client", root)
     Path(server.key_file).chmod(0o600)
@@ -86,6 +87,8 @@ def test_with_tls_and_a_client_authority_only_its_own_come_in(tmp_path, queue):
         assert ask(client) == 200
         with pytest.raises((ssl.SSLError, ConnectionError)):
             ask(None)
+        with socket.create_connection(("127.0.0.1", door.port), timeout=5) as silent:
+            assert silent.recv(1) == b""
 
 
 def test_names_that_clients_send_come_out_nowhere(door, queue, caplog):

@@ -161,6 +161,7 @@ def test_a_body_of_unsaid_length_is_asked_for_its_length(door):
         (FullDiskError("/secret/place: the disk is full"), "disk"),
         (StorageError("/secret/place: broken"), "cannot store"),
         (OSError(5, "Input/output error", "/secret/place"), "cannot store"),
+        (OSError(28, "No space left on device", "/secret/place"), "disk"),
     ],
 )
 def test_what_the_queue_does_not_take_may_come_again(door, queue, error, words):

@@ -1,5 +1,8 @@
 """What `[http]` may say, and what is refused before anything listens."""
 
+import subprocess
+import sys
+
 import pytest
 
 from fedmedclip.edge_client.serving.http.settings import HttpSettings, read_token, tls_context
@@ -75,3 +78,15 @@ def test_files_that_are_no_certificates_are_named(tmp_path):
     (tmp_path / "key").unlink()
     with pytest.raises(InvalidInputError, match=r"http\.key_file .*no such file"):
         tls_context(settings)
+
+
+def test_a_door_that_is_off_loads_nothing_of_its_libraries():
+    code = (
+        "import sys\n"
+        "import fedmedclip.edge_client.serving.doors, fedmedclip.edge_client.serving.service\n"
+        "print(*sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = {name.split(".")[0] for name in done.stdout.split()}
+    assert "msgspec" in loaded
+    assert not loaded & {"starlette", "uvicorn", "h11", "prometheus_client", "anyio"}
