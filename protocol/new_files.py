@@ -9,6 +9,7 @@ What a path names decides, here and in `paths.path_fault`:
 """
 
 import errno
+import hashlib
 import io
 import os
 import stat
@@ -26,11 +27,12 @@ _LONGEST_PREFIX = 80
 
 
 @contextmanager
-def new_file(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
+def new_file(path: Path, *, private: bool = False, alone: bool = False) -> Iterator[BinaryIO]:
     """Give the file to write; it is at `path` when the block ends well, and when not, all is as it was.
 
-    A `private` file is for its owner only; another keeps the permissions of the one it replaces.
-    Raises OSError.
+    A `private` file is for its owner only; another keeps the permissions of the one it replaces. A kill
+    leaves a part of the file beside it; where nobody else writes it at the same time, `alone`, the next try
+    clears that away. Raises OSError.
     """
     if is_stream(path):
         with _opened_stream(path) as stream:
@@ -39,7 +41,10 @@ def new_file(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
     target, mode = _target(path)
     # A name of 255 bytes is allowed, and this one is longer than the target's.
     prefix = os.fsdecode(os.fsencode(target.name)[:_LONGEST_PREFIX])
-    descriptor, partial = tempfile.mkstemp(prefix=f".{prefix}.", suffix=".partial", dir=target.parent)
+    if alone:
+        descriptor, partial = _anew(target.with_name(f".{prefix}.{_mark(target.name)}.partial"))
+    else:
+        descriptor, partial = tempfile.mkstemp(prefix=f".{prefix}.", suffix=".partial", dir=target.parent)
     try:
         os.fchmod(descriptor, PRIVATE if private else mode)
         os.close(descriptor)
@@ -68,9 +73,9 @@ def new_text_file(path: Path, *, private: bool = False, errors: str = "strict") 
             text.detach()
 
 
-def write_new_file(path: Path, content: bytes, *, private: bool = False) -> None:
+def write_new_file(path: Path, content: bytes, *, private: bool = False, alone: bool = False) -> None:
     """Write the content of a file as `new_file` does. Raises OSError."""
-    with new_file(path, private=private) as file:
+    with new_file(path, private=private, alone=alone) as file:
         file.write(content)
 
 
@@ -86,6 +91,17 @@ def _target(path: Path) -> tuple[Path, int]:
     if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.EINVAL, f"is {kind_of(status)}, not a file", str(path))
     return target, stat.S_IMODE(status.st_mode)
+
+
+def _anew(partial: Path) -> tuple[int, str]:
+    # What is there may be anybody's, such as a link: it is removed and never written to.
+    partial.unlink(missing_ok=True)
+    return os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE), str(partial)
+
+
+def _mark(name: str) -> str:
+    """Return what tells names with the same beginning apart."""
+    return hashlib.sha256(os.fsencode(name)).hexdigest()[:8]
 
 
 def _opened_stream(path: Path) -> BinaryIO:

@@ -232,12 +232,12 @@ class HostileFiles(HostileClient):
         return content
 
     def _write(self, path: bytes) -> None:
-        with open(path, "wb") as file:
+        with _opened(path) as file:
             file.write(self._content())
 
     def _grow(self, path: bytes) -> None:
         content = self._content()
-        with open(path, "wb", buffering=0) as file:
+        with _opened(path) as file:
             for start in range(0, len(content), 1 + len(content) // 3):
                 file.write(content[start : start + 1 + len(content) // 3])
                 time.sleep(self.chance.uniform(0, 0.4))
@@ -245,7 +245,7 @@ class HostileFiles(HostileClient):
     def _swap(self, path: bytes) -> None:
         for _ in range(5):
             other = path + b".part"
-            with open(other, "wb") as file:
+            with _opened(other) as file:
                 file.write(self._content())
             os.replace(other, path)
             time.sleep(self.chance.uniform(0, 0.3))
@@ -263,6 +263,12 @@ class HostileFiles(HostileClient):
             os.mkfifo(path)
         else:
             os.mkdir(path)
+
+
+def _opened(path: bytes) -> io.FileIO:
+    """Open a file to write; OSError for a pipe that nobody reads, which would hold up."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NONBLOCK
+    return io.FileIO(os.open(path, flags, 0o644), "w")
 
 
 def _data_set(content: bytes) -> bytes:

@@ -51,6 +51,32 @@ def test_an_earlier_file_keeps_its_permissions_and_stays_when_writing_fails(tmp_
     assert mode(path) == 0o600
 
 
+def test_what_a_kill_left_of_a_file_is_gone_after_the_next_try(tmp_path: Path) -> None:
+    path, other = tmp_path / ("n" * 200 + "1"), tmp_path / ("n" * 200 + "2")
+    killed = """
+import os, pathlib, sys
+from fedmedclip.protocol.new_files import new_file
+with new_file(pathlib.Path(sys.argv[1]), alone=True) as file:
+    file.write(b"half")
+    file.flush()
+    os._exit(1)
+"""
+    for target in (path, other):
+        subprocess.run([sys.executable, "-c", killed, target], check=False)
+    left = [tmp_path / name for name in os.listdir(tmp_path)]
+    assert len(left) == 2
+    # Others may write into the folder: what lies there now leads elsewhere.
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_bytes(b"as it was")
+    for partial in left:
+        partial.unlink()
+        partial.symlink_to(elsewhere)
+    for target in (path, other):
+        write_new_file(target, b"whole", alone=True)
+    assert sorted(os.listdir(tmp_path)) == sorted([path.name, other.name, "elsewhere"])
+    assert (path.read_bytes(), elsewhere.read_bytes()) == (b"whole", b"as it was")
+
+
 def test_a_link_is_followed_and_one_to_nothing_refused(tmp_path: Path) -> None:
     (tmp_path / "target").write_bytes(b"earlier")
     (tmp_path / "link").symlink_to("other-link")

@@ -96,7 +96,9 @@ class ReportFiles:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             for instance in _unpacked(payload):
-                write_new_file(self._folder / f"{instance.uid}.dcm", instance.content, private=True)
+                write_new_file(
+                    self._folder / f"{instance.uid}.dcm", instance.content, private=True, alone=True
+                )
         except OSError as error:
             raise DeliveryError(f"{self._folder}: a report cannot be written ({error.strerror})") from error
 

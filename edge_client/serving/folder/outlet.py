@@ -64,7 +64,7 @@ class FolderOutlet:
             if self._make_folders:
                 target.parent.mkdir(parents=True, exist_ok=True)
             if _may_be_written(target, answer):
-                write_new_file(target, in_json(answer))
+                write_new_file(target, in_json(answer), alone=True)
         except OSError as error:
             gone = error.errno in (errno.ENOENT, errno.ENOTDIR)
             raise DeliveryError(
