@@ -1,5 +1,6 @@
 """The door as the service knows it: a node that takes images in, and the outlets of its answers."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,7 +52,16 @@ class DicomDoor:
 
 
 def dicom_outlets(settings: DicomSettings) -> list[Outlet]:
-    """Return the ways that reports go. Raises InvalidInputError for TLS files that cannot be used."""
+    """Return the ways that reports go.
+
+    Raises InvalidInputError for TLS files that cannot be used, and without the library that makes reports.
+    """
+    wanted = settings.reports is not None or settings.destinations
+    if wanted and find_spec("highdicom") is None:
+        raise InvalidInputError(
+            "[dicom] reports and destinations need highdicom: pip install 'fedmedclip-edge[serve]' on Python "
+            "3.11 to 3.13, for which there are wheels; or leave them out"
+        )
     instances = Instances(settings.secondary_capture)
     found: list[Outlet] = []
     if settings.reports is not None:
