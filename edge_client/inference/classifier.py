@@ -145,7 +145,9 @@ class Classifier:
         """Return which regions carry the answer to an image as the encoder takes it.
 
         `pixels` is uint8 (height, width, 3) of the bundle's own size. With `seconds`, finer scales that would
-        end later are left out; 10 runs of the encoder are the least. Raises BundleError when the encoder fails.
+        end later are left out; 10 runs of the encoder are the least.
+
+        Raises BundleError when the encoder fails.
         """
         return regions_of(self._probabilities, pixels, seconds)
 
