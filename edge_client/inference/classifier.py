@@ -181,7 +181,7 @@ class Classifier:
         `pixels` is uint8 (height, width, 3) of the bundle's own size. With `seconds`, finer scales that would
         end later are left out; 10 runs of the encoder are the least.
 
-        Raises BundleError when the encoder fails, ValueError for pixels of another shape or dtype.
+        Raises BundleError when the encoder fails.
         """
         return regions_of(self._probabilities, pixels, seconds)
 
