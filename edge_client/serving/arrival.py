@@ -1,11 +1,13 @@
 """What comes in by a door: one file, and what its answer will need."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 
 Door = Literal["dicom", "http", "folder"]
+Suffix = Literal["", ".dcm"]
+SUFFIXES: tuple[Suffix, ...] = get_args(Suffix)
 
 
 class Arrival(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,7 +28,7 @@ class Arrival(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     content: bytes | Path
     copy: bool = True
-    suffix: Literal["", ".dcm"] = ""
+    suffix: Suffix = ""
     context: dict[str, str] = {}
     explain: bool = False
 

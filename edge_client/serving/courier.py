@@ -34,7 +34,7 @@ class Courier:
         self._changed = Condition()
         self._news = False
         self._ended = False
-        self._failures = 0
+        self._failing: set[str] = set()
         self._thread = Thread(target=self._run, name=f"outlet {outlet.name}", daemon=True)
 
     def start(self) -> None:
@@ -94,19 +94,23 @@ class Courier:
         except Exception as error:
             return self._failed(delivery, DeliveryError(in_words(error))), False
         self._queue.delivered(delivery)
-        if self._failures:
+        if self._failing:
             log.info("outlet %s: delivers again", self._outlet.name)
-            self._failures = 0
+            self._failing.clear()
         return 0.0, True
 
     def _failed(self, delivery: Delivery, error: DeliveryError) -> float:
-        """Note it; return the seconds until anything is tried again: what others wait for may be away too."""
+        """Note it; return the seconds until anything is tried again.
+
+        When several fail in a row, what all wait for is away. One that always fails is alone with it.
+        """
         if error.permanent:
             log.error("outlet %s: the answer %s is put aside: %s", self._outlet.name, delivery.id, error)
             self._queue.give_up(delivery.id, delivery.outlet, str(error))
             return 0.0
-        if not self._failures:
+        if not self._failing:
             log.warning("outlet %s: %s; it is tried again until it succeeds", self._outlet.name, error)
-        self._failures += 1
+        self._failing.add(delivery.id)
         self._queue.postpone(delivery, time.time() + pause_after(delivery.attempts + 1), str(error))
-        return min(pause_after(self._failures), _LONGEST_REST_SECONDS)
+        others = len(self._failing) - 1
+        return min(pause_after(others), _LONGEST_REST_SECONDS) if others else 0.0

@@ -5,47 +5,48 @@ from typing import TYPE_CHECKING
 from fedmedclip.edge_client.serving.door import Door
 from fedmedclip.edge_client.serving.figures import SECONDS
 from fedmedclip.edge_client.serving.outlet import Outlet
-from fedmedclip.edge_client.serving.parts import Parts
+from fedmedclip.edge_client.serving.parts import Parts, Place
+from fedmedclip.protocol.bundle.bundle import Bundle
 from fedmedclip.protocol.private_files import refuse_readers
 
 if TYPE_CHECKING:
     from fedmedclip.edge_client.serving.http.backing import Backing
 
 
-def make_outlets(parts: Parts) -> list[Outlet]:
+def make_outlets(place: Place, bundle: Bundle) -> list[Outlet]:
     """Return the outlets. Raises InvalidInputError for settings that cannot be used."""
     outlets: list[Outlet] = []
-    if (folder := parts.configuration.folder) is not None:
+    if (folder := place.configuration.folder) is not None:
         from fedmedclip.edge_client.serving.folder.opening import folder_outlet
 
-        output = None if folder.output is None else parts.beside(folder.output)
-        names = parts.bundle.manifest.class_names
-        outlets.append(folder_outlet(folder, parts.beside(folder.path), output, names, parts.state))
-    if (dicom := parts.configuration.dicom) is not None:
+        output = None if folder.output is None else place.beside(folder.output)
+        names = bundle.manifest.class_names
+        outlets.append(folder_outlet(folder, place.beside(folder.path), output, names, place.state))
+    if (dicom := place.configuration.dicom) is not None:
         from fedmedclip.edge_client.serving.dicom.door import dicom_outlets
 
-        outlets += dicom_outlets(dicom.relative_to(parts.configuration_file.resolve().parent))
+        outlets += dicom_outlets(dicom.relative_to(place.file.resolve().parent))
     return outlets
 
 
 def make_doors(parts: Parts) -> list[Door]:
     """Return the doors, not yet open. Raises InvalidInputError for settings that cannot be used."""
     doors: list[Door] = []
-    if (folder := parts.configuration.folder) is not None:
+    if (folder := parts.place.configuration.folder) is not None:
         from fedmedclip.edge_client.serving.folder.opening import folder_door
 
-        doors.append(folder_door(folder, parts.beside(folder.path), parts.queue, parts.state))
-    if (http := parts.configuration.http) is not None:
+        doors.append(folder_door(folder, parts.place.beside(folder.path), parts.queue, parts.place.state))
+    if (http := parts.place.configuration.http) is not None:
         from fedmedclip.edge_client.serving.http.door import HttpDoor
 
         if http.token is not None:
-            refuse_readers(parts.configuration_file, "the configuration holds a token, and")
-        settings = http.relative_to(parts.configuration_file.resolve().parent)
+            refuse_readers(parts.place.file, "the configuration holds a token, and")
+        settings = http.relative_to(parts.place.file.resolve().parent)
         doors.append(HttpDoor(settings, _backing(parts)))
-    if (dicom := parts.configuration.dicom) is not None:
+    if (dicom := parts.place.configuration.dicom) is not None:
         from fedmedclip.edge_client.serving.dicom.door import DicomDoor
 
-        resolved = dicom.relative_to(parts.configuration_file.resolve().parent)
+        resolved = dicom.relative_to(parts.place.file.resolve().parent)
         doors.append(DicomDoor(resolved, parts.queue.accept, parts.queue.incoming))
     return doors
 

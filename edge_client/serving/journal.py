@@ -12,7 +12,7 @@ from typing import Literal
 import msgspec
 
 from fedmedclip.edge_client.serving.answer import Answer
-from fedmedclip.edge_client.serving.arrival import Arrival
+from fedmedclip.edge_client.serving.arrival import Arrival, Door, Suffix
 from fedmedclip.protocol.database import Database
 
 _SCHEMA = """
@@ -229,12 +229,12 @@ class Journal:
 
 
 class _Stored(msgspec.Struct, frozen=True):
-    door: Literal["dicom", "http", "folder"]
+    door: Door
     name: str
     place: bytes | None
     context: dict[str, str]
     explain: bool
-    suffix: Literal["", ".dcm"] = ""
+    suffix: Suffix = ""
 
 
 def _packed(value: msgspec.Struct) -> bytes:

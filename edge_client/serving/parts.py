@@ -13,18 +13,29 @@ from fedmedclip.protocol.configuration import beside
 
 
 @dataclass(frozen=True)
-class Parts:
-    """The service's configuration with the file that it is from, its state folder, and its parts."""
+class Place:
+    """Where a service is: its configuration with the `file` that it is from, and its `state` folder."""
 
     configuration: ServeConfiguration
-    configuration_file: Path
-    state: Path
+    file: Path
+
+    @property
+    def state(self) -> Path:
+        """The state folder."""
+        return self.beside(self.configuration.serve.state)
+
+    def beside(self, path: str) -> Path:
+        """Return a path of the configuration: relative to the folder that its file is in."""
+        return beside(self.file, path)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What works together in a service."""
+
+    place: Place
     bundle: Bundle
     queue: DurableQueue
     active: ActiveClassifier
     figures: Figures
     drift: DriftWatch
-
-    def beside(self, path: str) -> Path:
-        """Return a path of the configuration: relative to the folder that its file is in."""
-        return beside(self.configuration_file, path)

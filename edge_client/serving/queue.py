@@ -22,7 +22,7 @@ from typing import get_args
 import msgspec
 
 from fedmedclip.edge_client.serving.answer import Answer
-from fedmedclip.edge_client.serving.arrival import Accepted, Arrival, Door
+from fedmedclip.edge_client.serving.arrival import SUFFIXES, Accepted, Arrival, Door
 from fedmedclip.edge_client.serving.journal import Delivery, Journal, State, Waiting
 from fedmedclip.edge_client.serving.spool import Spool
 from fedmedclip.edge_client.serving.writer import Writer
@@ -31,7 +31,7 @@ from fedmedclip.protocol.visible import visible
 
 log = logging.getLogger("fedmedclip.serve")
 
-MOST_ATTEMPTS = 3
+MOST_ATTEMPTS = 5
 _STORING_THREADS = 2
 _PAUSE_SECONDS = 1.0
 _SECONDS_OF_A_DAY = 86400.0
@@ -55,7 +55,7 @@ class DurableQueue:
     """The queue of the state folder `root`, which the caller has claimed.
 
     Of each door at most so many wait, so that one with many leaves the others their room. `put_aside` makes
-    the answer to an arrival that is put aside from its id, itself, when it came and the reason.
+    the answer to what is put aside for a reason, and by outlet what is to be delivered of it.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class DurableQueue:
         root: Path,
         most_waiting: int,
         remember_days: float,
-        put_aside: Callable[[str, Arrival, float, str], Answer],
+        put_aside: Callable[[Work, str], tuple[Answer, Mapping[str, bytes]]],
     ) -> None:
         self.spool = Spool(root)
         self._most_waiting = most_waiting
@@ -153,21 +153,9 @@ class DurableQueue:
 
         Raises FullDiskError, StorageError or OSError when that cannot be stored; then nothing is.
         """
-        try:
-            for outlet, payload in payloads.items():
-                self.spool.keep_payload(work.id, outlet, payload)
-            now = time.time()
-            self._writer.ask(
-                lambda journal: journal.settle(work.id, "answered", answer, sorted(payloads), now)
-            ).result()
-        except BaseException:
-            for outlet in payloads:
-                self.spool.payload(work.id, outlet).unlink(missing_ok=True)
-            raise
+        self._settle(work, "answered", answer, payloads)
         self.spool.erase(work.id, work.arrival.suffix)
         self._settled(work, answer)
-        if payloads:
-            self._delivery_added()
 
     def pause(self) -> None:
         """Wait a moment before what failed is tried again, or until the queue is closed."""
@@ -198,7 +186,11 @@ class DurableQueue:
 
     def set_aside(self, work: Work, reason: str) -> None:
         """Put an arrival aside, with its content, and answer it with the reason."""
-        self._aside(work.id, work.arrival, work.received_at, reason)
+        log.error("%s, which came by %s, is put aside: %s", work.id, work.arrival.door, reason)
+        answer, payloads = self._answer_aside(work, reason)
+        self._settle(work, "aside", answer, payloads)
+        self.spool.put_aside(work.id, work.arrival.suffix)
+        self._settled(work, answer)
 
     def in_hand(self) -> list[Work]:
         """Return what is being worked on."""
@@ -280,11 +272,15 @@ class DurableQueue:
         found = self._writer.ask(lambda journal: journal.waiting()).result()
         payloads = self._writer.ask(lambda journal: journal.payload_names()).result()
         aside = {answer.id for answer in self.aside()}
+        for id in aside:
+            # A kill may have come between its row and this.
+            for suffix in SUFFIXES:
+                self.spool.put_aside(id, suffix)
         self.spool.sweep({f"{waiting.id}{waiting.arrival.suffix}" for waiting in found}, payloads, aside)
         for waiting in found:
             if waiting.attempts >= MOST_ATTEMPTS:
                 reason = f"the service ended {waiting.attempts} times while it worked on it"
-                self._aside(waiting.id, waiting.arrival, waiting.received_at, reason)
+                self.set_aside(self._work(waiting), reason)
             elif waiting.attempts:
                 self._suspects.append(waiting)
             else:
@@ -322,12 +318,15 @@ class DurableQueue:
                 if self._closed:
                     return None
                 self._changed.wait()
-            content = found.arrival.content
-            if not isinstance(content, Path):
-                content = self.spool.content(found.id, found.arrival.suffix)
-            work = Work(found.id, found.arrival, content, found.received_at, found.attempts + 1)
+            work = self._work(found)
             self._in_hand[work.id] = work
             return work
+
+    def _work(self, waiting: Waiting) -> Work:
+        content = waiting.arrival.content
+        if not isinstance(content, Path):
+            content = self.spool.content(waiting.id, waiting.arrival.suffix)
+        return Work(waiting.id, waiting.arrival, content, waiting.received_at, waiting.attempts + 1)
 
     def _again(self, work: Work, attempts: int) -> None:
         again = Waiting(work.id, work.arrival, work.received_at, attempts)
@@ -354,13 +353,17 @@ class DurableQueue:
                 return waiting.popleft()
         return None
 
-    def _aside(self, id: str, arrival: Arrival, received_at: float, reason: str) -> None:
-        log.error("%s, which came by %s, is put aside: %s", id, arrival.door, reason)
-        answer = self._answer_aside(id, arrival, received_at, reason)
-        self._writer.ask(lambda journal: journal.settle(id, "aside", answer, [], 0.0)).result()
-        self.spool.put_aside(id, arrival.suffix)
-        work = Work(id, arrival, self.spool.content(id, arrival.suffix), received_at, MOST_ATTEMPTS)
-        self._settled(work, answer)
+    def _settle(self, work: Work, state: State, answer: Answer, payloads: Mapping[str, bytes]) -> None:
+        """Store an answer and what is to be delivered of it, all or nothing."""
+        try:
+            for outlet, payload in payloads.items():
+                self.spool.keep_payload(work.id, outlet, payload)
+            outlets, now = sorted(payloads), time.time()
+            self._writer.ask(lambda journal: journal.settle(work.id, state, answer, outlets, now)).result()
+        except BaseException:
+            for outlet in payloads:
+                self.spool.payload(work.id, outlet).unlink(missing_ok=True)
+            raise
 
     def _settled(self, work: Work, answer: Answer) -> None:
         with self._changed:
@@ -370,6 +373,7 @@ class DurableQueue:
             self._changed.notify_all()
         for future in waiters:
             _give(future, answer)
+        self._delivery_added()
 
     def _already(
         self, id: str, future: "Future[Answer]", found: "Future[tuple[State | None, Answer | None]]"

@@ -5,7 +5,6 @@ import logging
 import os
 import sys
 import threading
-import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -16,21 +15,21 @@ from fedmedclip.edge_client.features.provider_choice import open_encoder
 from fedmedclip.edge_client.features.self_test import require_self_test_once
 from fedmedclip.edge_client.inference.provenance import provenance_of
 from fedmedclip.edge_client.serving.active import ActiveClassifier
-from fedmedclip.edge_client.serving.answer import NOTICE, Answer, Result
-from fedmedclip.edge_client.serving.arrival import Arrival
+from fedmedclip.edge_client.serving.answer import Answer, Result
 from fedmedclip.edge_client.serving.configuration import ServeConfiguration
 from fedmedclip.edge_client.serving.courier import Courier
 from fedmedclip.edge_client.serving.doors import make_doors, make_outlets
 from fedmedclip.edge_client.serving.drift.noting import DriftNotes
 from fedmedclip.edge_client.serving.drift.watch import DriftWatch
 from fedmedclip.edge_client.serving.figures import Figures
-from fedmedclip.edge_client.serving.parts import Parts
-from fedmedclip.edge_client.serving.queue import DurableQueue
+from fedmedclip.edge_client.serving.outlet import Outlet
+from fedmedclip.edge_client.serving.parts import Parts, Place
+from fedmedclip.edge_client.serving.queue import DurableQueue, Work
 from fedmedclip.edge_client.serving.reasons import Reasons
 from fedmedclip.edge_client.serving.watchdog import Watchdog
-from fedmedclip.edge_client.serving.worker import Worker
-from fedmedclip.protocol.bundle.bundle import open_bundle
-from fedmedclip.protocol.configuration import beside, read_configuration, require_paths
+from fedmedclip.edge_client.serving.worker import Worker, answer_of, prepared
+from fedmedclip.protocol.bundle.bundle import Bundle, open_bundle
+from fedmedclip.protocol.configuration import read_configuration, require_paths
 from fedmedclip.protocol.errors import FedMedClipError, InvalidInputError
 from fedmedclip.protocol.state_folder import claim_state_folder
 from fedmedclip.protocol.trust.decision import Trust, trust_of_user
@@ -48,56 +47,53 @@ def run_serve(configuration_file: Path) -> None:
     """
     configuration = read_configuration(configuration_file, ServeConfiguration)
     require_paths(configuration_file, configuration)
-    settings = configuration.serve
-    state = beside(configuration_file, settings.state)
+    settings, place = configuration.serve, Place(configuration, configuration_file)
     threads = configuration.resources.threads or available_cores()
 
     def trust() -> Trust:
         return trust_of_user(insecure=settings.insecure)
 
-    with claim_state_folder(state), ExitStack() as opened:
-        bundle = open_bundle(beside(configuration_file, settings.bundle), with_text=False)
+    with claim_state_folder(place.state), ExitStack() as opened:
+        bundle = open_bundle(place.beside(settings.bundle), with_text=False)
         trust().require_bundle(bundle)
+        outlets = make_outlets(place, bundle)
         providers = configuration.resources.providers
-        if require_self_test_once(bundle, state, threads, providers):
+        if require_self_test_once(bundle, place.state, threads, providers):
             log.info("self-test passed: this machine computes what the bundle's maker computed")
         encoder = opened.enter_context(open_encoder(bundle, threads, providers, resident=True))
-        heads = None if settings.heads is None else beside(configuration_file, settings.heads)
+        heads = None if settings.heads is None else place.beside(settings.heads)
         active = ActiveClassifier(bundle, encoder, heads, trust)
-        provenance = provenance_of(bundle, None, None, None)
-
-        def put_aside(id: str, arrival: Arrival, received_at: float, reason: str) -> Answer:
-            classifier = active.classifier()
-            return Answer(
-                id=id,
-                door=arrival.door,
-                name=arrival.name,
-                received_at=received_at,
-                answered_at=time.time(),
-                results=[Result(outcome="unreadable", reason=f"put aside: {reason}")],
-                provenance=provenance if classifier is None else classifier.provenance,
-                notice=NOTICE,
-            )
-
-        drift = DriftWatch(state)
-        queue = DurableQueue(state, settings.most_waiting, settings.remember_days, put_aside)
+        set_aside = partial(answer_set_aside, bundle, active, outlets)
+        queue = DurableQueue(place.state, settings.most_waiting, settings.remember_days, set_aside)
         opened.callback(queue.close)
-        parts = Parts(configuration, configuration_file, state, bundle, queue, active, Figures(), drift)
-        _serve(parts, threads)
+        drift = DriftWatch(place.state)
+        opened.callback(drift.close)
+        _serve(Parts(place, bundle, queue, active, Figures(), drift), outlets, threads)
 
 
-def _serve(parts: Parts, threads: int) -> None:
-    outlets, doors = make_outlets(parts), make_doors(parts)
+def answer_set_aside(
+    bundle: Bundle, active: ActiveClassifier, outlets: Sequence[Outlet], work: Work, reason: str
+) -> tuple[Answer, dict[str, bytes]]:
+    """Return the answer to what is put aside, and what is to be delivered of it."""
+    classifier = active.classifier()
+    provenance = provenance_of(bundle, None, None, None) if classifier is None else classifier.provenance
+    result = Result(outcome="unreadable", reason=f"put aside: {reason}")
+    answer = answer_of(work, provenance, None, [result])
+    return answer, prepared(outlets, work, answer, None)[0]
+
+
+def _serve(parts: Parts, outlets: Sequence[Outlet], threads: int) -> None:
+    doors = make_doors(parts)
     if not doors:
         raise InvalidInputError(
-            f"{parts.configuration_file} opens no door; give it a table [http], [dicom] or [folder]"
+            f"{parts.place.file} opens no door; give it a table [http], [dicom] or [folder]"
         )
-    explaining = parts.configuration.explain
-    site = None if explaining.site is None else parts.beside(explaining.site)
+    explaining = parts.place.configuration.explain
+    site = None if explaining.site is None else parts.place.beside(explaining.site)
     worker = Worker(
         parts.queue,
         parts.active,
-        parts.configuration.images,
+        parts.place.configuration.images,
         outlets,
         parts.figures,
         threads,
@@ -124,7 +120,6 @@ def _serve(parts: Parts, threads: int) -> None:
         worker.join()
         for courier in couriers:
             courier.stop()
-        parts.drift.close()
 
 
 def _tell(couriers: Sequence[Courier]) -> None:
@@ -134,7 +129,7 @@ def _tell(couriers: Sequence[Courier]) -> None:
 
 def _look_after(parts: Parts, worker: Worker) -> None:
     """Follow the heads, watch the work, forget what is old, for ever."""
-    watchdog = Watchdog(parts.configuration.resources.longest_seconds)
+    watchdog = Watchdog(parts.place.configuration.resources.longest_seconds)
     never = threading.Event()
     for tick in itertools.count(1):
         never.wait(_TICK_SECONDS)
@@ -150,7 +145,7 @@ def _look_after(parts: Parts, worker: Worker) -> None:
 
 def _begin_anew(parts: Parts, hung: Sequence[str]) -> None:
     """Put aside what hung, and have this process replaced by a new one of itself."""
-    seconds = parts.configuration.resources.longest_seconds
+    seconds = parts.place.configuration.resources.longest_seconds
     for work in parts.queue.in_hand():
         if work.id in hung:
             parts.queue.set_aside(work, f"it was worked on for {seconds} s without an end")

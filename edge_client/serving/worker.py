@@ -21,6 +21,7 @@ from fedmedclip.edge_client.images.opening import (
 from fedmedclip.edge_client.images.readers.address import parse_address
 from fedmedclip.edge_client.images.readers.settings import ReaderSettings
 from fedmedclip.edge_client.inference.classifier import Classifier
+from fedmedclip.edge_client.inference.provenance import Provenance
 from fedmedclip.edge_client.serving.active import ActiveClassifier
 from fedmedclip.edge_client.serving.answer import NOTICE, Answer, Explanation, Result
 from fedmedclip.edge_client.serving.faults import in_words
@@ -96,8 +97,11 @@ class Worker:
     def _work(self, work: Work, classifier: Classifier) -> None:
         try:
             images = list(self._images(work, classifier))
-            answer = _answer_of(work, classifier, [image.result for image in images])
-            payloads, refused = self._payloads(work, answer, images)
+            results = [image.result for image in images]
+            answer = answer_of(work, classifier.provenance, classifier.level, results)
+            self._done[work.id] += 1
+            first = next((image.pixels for image in images if image.pixels is not None), None)
+            payloads, refused = prepared(self._outlets, work, answer, first)
         # A fault of ours, or an encoder without memory, must not keep the others waiting.
         except Exception as error:
             self._queue.try_again(work, in_words(error))
@@ -139,27 +143,6 @@ class Worker:
                 )
             yield _Image(result, pixels, embedding)
 
-    def _payloads(
-        self, work: Work, answer: Answer, images: Sequence["_Image"]
-    ) -> tuple[dict[str, bytes], dict[str, str]]:
-        """Return what is to be delivered by outlet, and by outlet why it is not."""
-        payloads, refused = {}, {}
-        pixels = next((image.pixels for image in images if image.pixels is not None), None)
-        for outlet in self._outlets:
-            # A report of many frames takes its time.
-            self._done[work.id] += 1
-            try:
-                payload = outlet.prepare(work.arrival, work.content, answer, pixels)
-            except FedMedClipError as error:
-                refused[outlet.name] = str(error)
-            # What a header leads a library to raise must not cost the answer.
-            except Exception as error:
-                refused[outlet.name] = in_words(error)
-            else:
-                if payload is not None:
-                    payloads[outlet.name] = payload
-        return payloads, refused
-
 
 class _Image(msgspec.Struct, frozen=True):
     """One image of a file: its result, and where it could be read, pixels and embedding."""
@@ -169,7 +152,8 @@ class _Image(msgspec.Struct, frozen=True):
     embedding: Embedding | None
 
 
-def _answer_of(work: Work, classifier: Classifier, results: list[Result]) -> Answer:
+def answer_of(work: Work, provenance: Provenance, level: float | None, results: list[Result]) -> Answer:
+    """Return the answer to a file, from what answers and its results."""
     return Answer(
         id=work.id,
         door=work.arrival.door,
@@ -177,10 +161,27 @@ def _answer_of(work: Work, classifier: Classifier, results: list[Result]) -> Ans
         received_at=work.received_at,
         answered_at=time.time(),
         results=results,
-        provenance=classifier.provenance,
-        level=classifier.level,
+        provenance=provenance,
+        level=level,
         notice=NOTICE,
     )
+
+
+def prepared(
+    outlets: Sequence[Outlet], work: Work, answer: Answer, pixels: Pixels | None
+) -> tuple[dict[str, bytes], dict[str, str]]:
+    """Return by outlet what is to be delivered, and by outlet why nothing is; `pixels` as for an outlet."""
+    payloads, refused = {}, {}
+    for outlet in outlets:
+        try:
+            payload = outlet.prepare(work.arrival, work.content, answer, pixels)
+        # What a header leads a library to raise must not cost the answer.
+        except Exception as error:
+            refused[outlet.name] = in_words(error)
+        else:
+            if payload is not None:
+                payloads[outlet.name] = payload
+    return payloads, refused
 
 
 def classified(

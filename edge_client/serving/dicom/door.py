@@ -1,5 +1,6 @@
 """The door as the service knows it: a node that takes images in, and the outlets of its answers."""
 
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -62,6 +63,9 @@ def dicom_outlets(settings: DicomSettings) -> list[Outlet]:
             "[dicom] reports and destinations need highdicom: pip install 'fedmedclip-edge[serve]' on Python "
             "3.11 to 3.13, for which there are wheels; or leave them out"
         )
+    if wanted:
+        # Now: loading it with the first image in hand takes seconds on a small box.
+        import_module("highdicom.sr")
     instances = Instances(settings.secondary_capture)
     found: list[Outlet] = []
     if settings.reports is not None:

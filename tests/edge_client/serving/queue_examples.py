@@ -26,13 +26,13 @@ def answer_to(id, arrival, received_at=0.0, label="a", reason=None):
     )  # fmt: skip
 
 
-def put_aside(id, arrival, received_at, reason):
-    return answer_to(id, arrival, received_at, reason=reason)
+def put_aside(work, reason):
+    return answer_to(work.id, work.arrival, work.received_at, reason=reason), {}
 
 
 @contextmanager
-def opened_queue(root, most_waiting=100, remember_days=1.0):
-    queue = DurableQueue(root, most_waiting, remember_days, put_aside)
+def opened_queue(root, most_waiting=100, remember_days=1.0, aside=put_aside):
+    queue = DurableQueue(root, most_waiting, remember_days, aside)
     try:
         yield queue
     finally:

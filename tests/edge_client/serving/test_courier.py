@@ -106,3 +106,25 @@ def test_pauses_grow_to_five_minutes():
     assert pauses[:3] == [1.0, 2.0, 4.0]
     assert sorted(pauses) == pauses
     assert pauses[-1] == LONGEST_PAUSE_SECONDS == 300.0
+
+
+def test_one_that_always_fails_holds_up_no_others(tmp_path):
+    class Picky(Archive):
+        def deliver(self, payload, answer):
+            if payload == b"bad":
+                raise DeliveryError("something else is there")
+            super().deliver(payload, answer)
+
+    archive = Picky()
+    with opened_queue(tmp_path) as queue:
+        answered(queue, "bad")
+        courier = Courier(queue, archive)
+        queue.when_delivery_is_added(courier.news)
+        courier.start()
+        for number in range(4):
+            # Between two, the bad one fails once more.
+            time.sleep(0.6 if number else 0)
+            answered(queue, f"good {number}")
+            archive.wait_for(number + 1)
+        courier.stop()
+        assert queue.deliveries_waiting() == {"archive": 1}

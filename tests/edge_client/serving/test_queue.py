@@ -308,3 +308,21 @@ def test_the_ending_of_a_name_stays_with_its_content_over_restarts(tmp_path):
         assert (work.content.suffix, work.content.read_bytes()) == (".dcm", b"pixels")
         finish(queue, work)
     assert files(tmp_path) == []
+
+
+def test_what_is_put_aside_is_delivered_as_well_and_a_kill_leaves_its_content(tmp_path):
+    def aside(work, reason):
+        assert work.content.read_bytes() == b"pixels"
+        return answer_to(work.id, work.arrival, reason=reason), {"files": b"why"}
+
+    with opened_queue(tmp_path, aside=aside) as queue:
+        id = queue.accept(arrival()).result(SOON).id
+    for _ in range(MOST_ATTEMPTS):
+        with opened_queue(tmp_path, aside=aside) as queue:
+            queue.take()
+    with opened_queue(tmp_path, aside=aside) as queue:
+        assert queue.payload(queue.next_delivery("files")) == b"why"
+    # As if a kill had come before the content was moved.
+    (tmp_path / "aside" / id).rename(tmp_path / "waiting" / id)
+    with opened_queue(tmp_path) as queue:
+        assert (tmp_path / "aside" / id).read_bytes() == b"pixels"
