@@ -8,7 +8,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
+from fedmedclip.edge_client.heads.assurance import UNLIKE
 from fedmedclip.edge_client.inference.classifier import Explanation
+from fedmedclip.edge_client.inference.regions import LEAST_LOSS, SAYS_LITTLE
 from fedmedclip.protocol.visible import visible
 
 NOTICE = "Research use only; not for diagnosis."
@@ -22,7 +24,6 @@ _TINTED = 0.5
 _OUTLINED = 0.5
 _MARGIN = 10
 _FONT = 16
-_LEAST_LOSS = 0.05
 
 
 def overlay_png(explanation: Explanation) -> bytes:
@@ -58,8 +59,10 @@ def caption(explanation: Explanation) -> list[str]:
         f"{visible(explanation.label)}  {explanation.probability:.1%}",
         f"{regions.kind}; at most {regions.largest_loss:.2f} nats",
     ]
-    if regions.largest_loss < _LEAST_LOSS:
-        lines.append("No region carries the answer by itself: the map says little.")
+    if explanation.prediction.outcome == UNLIKE:
+        lines[0] = f"No answer: unlike the training images ({lines[0]})"
+    if regions.largest_loss < LEAST_LOSS:
+        lines.append(SAYS_LITTLE)
     return [*lines, NOTICE]
 
 

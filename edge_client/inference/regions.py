@@ -24,6 +24,9 @@ CELLS = 8
 """A map has so many cells on each side."""
 BLUR = 1 / 16
 """Standard deviation of the blur that covers a patch, as a share of the width."""
+LEAST_LOSS = 0.05
+"""Where no patch loses the answer more (nats), its map says little."""
+SAYS_LITTLE = "No region carries the answer by itself: the map says little."
 _AT_ONCE = 16
 
 

@@ -39,7 +39,8 @@ class Reasons:
         regions = classifier.regions(pixels, self._seconds)
         rows = [[round(float(value), _DECIMALS) for value in row] for row in regions.map]
         near = [] if self._nearest is None else self._nearest.nearest_to(embedding)
-        return Explanation(regions.kind, rows, [Neighbour(image.label, image.distance) for image in near])
+        nearest = [Neighbour(image.label, image.distance) for image in near]
+        return Explanation(regions.kind, rows, round(regions.largest_loss, _DECIMALS), nearest)
 
     def _read(self, site: Path, bundle: Bundle) -> None:
         try:

@@ -1,5 +1,6 @@
 """An answer in a few lines for a person, in English."""
 
+from fedmedclip.edge_client.inference.regions import LEAST_LOSS, SAYS_LITTLE
 from fedmedclip.edge_client.serving.answer import NOTICE, Answer, Result
 
 _MOST_CLASSES = 8
@@ -13,6 +14,8 @@ def words_of(result: Result, answer: Answer) -> list[str]:
         named = ", ".join(result.prediction_set) or "none of the classes"
         level = "" if answer.level is None else f" at level {answer.level:.0%}"
         lines.append(f"Prediction set{level}: {named}")
+    if result.explanation is not None and result.explanation.largest_loss < LEAST_LOSS:
+        lines.append(SAYS_LITTLE)
     return [*lines, origin_in_words(answer), answer.notice or NOTICE]
 
 

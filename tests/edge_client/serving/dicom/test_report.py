@@ -261,7 +261,7 @@ def test_dcmtk_reads_the_report_without_a_complaint(source_of, tmp_path):
 
 def test_the_secondary_capture_shows_image_answer_and_regions(source_of):
     pixels = np.full((24, 32, 3), 128, np.uint8)
-    regions = Explanation("occlusion", [[0.0, 1.0], [0.0, 0.0]])
+    regions = Explanation("occlusion", [[0.0, 1.0], [0.0, 0.0]], 1.0)
     source = source_of(image_file())
     plain = read(write_secondary_capture(source, answer_of(), pixels))
     shown = read(write_secondary_capture(source, answer_of(glioma(explanation=regions)), pixels))
