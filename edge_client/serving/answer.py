@@ -22,7 +22,8 @@ class Explanation(msgspec.Struct, frozen=True, omit_defaults=True):
     """Which regions carry the answer: `regions` (h, w), row by row from the top left, from 0 to 1.
 
     `kind` says how they were found, `largest_loss` how much of the answer's log-probability (nats) the region
-    that carries most of it is worth: near 0, the map says little. `nearest` are the site's nearest training images, where it has them.
+    that carries most of it is worth: near 0, the map says little. `nearest` are the site's nearest training
+    images, where it has them.
     """
 
     kind: str
