@@ -225,6 +225,8 @@ def _options() -> argparse.Namespace:
         "--quick", action="store_true", help="one short turn, 500 requests: only the plumbing"
     )
     options = parser.parse_args()
+    # Paths of a configuration are relative to its own folder.
+    options.work = options.work.resolve()
     if options.quick:
         options.turns, options.seconds, options.count, options.requests = (
             1,

@@ -88,6 +88,7 @@ def test_the_wheel_holds_the_files_of_the_rooms_and_nothing_else(wheel):
     assert wheel.stat().st_size < 1_250_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ours_first", [True, False], ids=["ours first", "decoy first"])
 def test_beside_a_distribution_that_owns_the_names_of_the_rooms(tmp_path, wheel, decoy, ours_first):
     environment = tmp_path / "environment"

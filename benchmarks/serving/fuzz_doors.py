@@ -124,7 +124,7 @@ def _keep(hostile: Sequence[HostileClient], folder: Path) -> None:
 def main() -> None:
     """Fuzz, print, exit."""
     options = _options()
-    work = options.work or Path(tempfile.mkdtemp(prefix="fuzz-doors-"))
+    work = (options.work or Path(tempfile.mkdtemp(prefix="fuzz-doors-"))).resolve()
     result = fuzz(options.bundle.resolve(), options.images, work / "fuzz", options.minutes, options.seed)
     if result["good"] and options.work is None:
         shutil.rmtree(work)

@@ -144,7 +144,7 @@ def _small_disk(folder: Path) -> Iterator[None]:
 def main() -> None:
     """Play, print, exit."""
     options = _options()
-    work = options.work or Path(tempfile.mkdtemp(prefix="kills-"))
+    work = (options.work or Path(tempfile.mkdtemp(prefix="kills-"))).resolve()
     parts: dict[str, Callable[[], dict[str, Any]]] = {}
     bundle = options.bundle.resolve()
     if options.kills:

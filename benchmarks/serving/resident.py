@@ -134,7 +134,7 @@ class Resident:
 
     def stop(self, seconds: float = 30.0) -> None:
         """End it as a service manager would (SIGTERM); AssertionError where it does not end."""
-        if self._process is None:
+        if self._process is None or self._process.ended:
             return
         os.kill(self.pid, signal.SIGTERM)
         until = time.monotonic() + seconds

@@ -3,9 +3,12 @@
 import subprocess
 import sys
 
+import pytest
+
 from tests import ROOT
 
 
+@pytest.mark.slow
 def test_open_clip_imports_after_the_declaration() -> None:
     code = (
         "from fedmedclip.export.torchvision_operators import declare_missing_operators as declare\n"

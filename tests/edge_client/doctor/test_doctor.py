@@ -48,6 +48,7 @@ def test_a_fit_site(tmp_path, configuration):
     assert not (tmp_path / "site-state").exists()
 
 
+@pytest.mark.slow
 def test_the_command_says_what_to_do_and_exits_with_1(configuration):
     configuration.write_text(re.sub('data = ".*"', 'data = "nowhere"', configuration.read_text()))
     done = fedmedclip("doctor", "--config", configuration, "--json", without_extras=True)
@@ -75,6 +76,7 @@ def data_finding(configuration):
     return found
 
 
+@pytest.mark.slow
 def test_a_class_with_copies_of_one_image_or_with_none_that_can_be_read(configuration, class_folders):
     folder = sorted(path for path in class_folders.iterdir() if path.is_dir())[0]
     paths = sorted(folder.glob("*.png"))

@@ -84,7 +84,11 @@ def test_rules_without_the_doctors_topic_are_no_fault_of_the_site(tmp_path, guar
     [
         ({"settings": ["retain_available false"]}, ("retained", "keeps no retained")),
         ({"listener_settings": ["max_qos 0"]}, ("QoS 1", "QoS 0 alone")),
-        ({"settings": ["max_packet_size 600"]}, ("at most 600 bytes", "max_packet_size")),
+        pytest.param(
+            {"settings": ["max_packet_size 600"]},
+            ("at most 600 bytes", "max_packet_size"),
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["retain", "quality", "packets"],
 )
@@ -97,7 +101,7 @@ def test_a_broker_with_which_the_site_would_not_work(mosquitto_installed, lines,
     assert words[protocol == "3.1.1"] in found[-1].words
 
 
-@pytest.mark.parametrize("protocol", ["auto", "3.1.1"])
+@pytest.mark.parametrize("protocol", ["auto", pytest.param("3.1.1", marks=pytest.mark.slow)])
 def test_a_broker_that_takes_less_than_is_configured_is_a_note_with_what_to_set(
     mosquitto_installed, protocol
 ):

@@ -15,7 +15,7 @@ from tests.edge_client.learning.calibration_examples import (
 )
 
 
-@pytest.mark.parametrize("scale", [15.0, 100.0])
+@pytest.mark.parametrize("scale", [15.0, pytest.param(100.0, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", DATA)
 def test_the_shared_head_is_neither_below_zero_shot_nor_far_below_the_discriminant(name, kind, scale):

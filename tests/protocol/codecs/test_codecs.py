@@ -353,8 +353,13 @@ class TestSameBitsEverywhere:
         "environment",
         [
             {"OPENBLAS_CORETYPE": "Prescott", "OPENBLAS_NUM_THREADS": "1"},
-            {"OPENBLAS_CORETYPE": "Sandybridge", "OPENBLAS_NUM_THREADS": "2"},
-            {"NPY_DISABLE_CPU_FEATURES": "AVX2 FMA3 AVX512F AVX512_SKX X86_V3 X86_V4"},
+            pytest.param(
+                {"OPENBLAS_CORETYPE": "Sandybridge", "OPENBLAS_NUM_THREADS": "2"}, marks=pytest.mark.slow
+            ),
+            pytest.param(
+                {"NPY_DISABLE_CPU_FEATURES": "AVX2 FMA3 AVX512F AVX512_SKX X86_V3 X86_V4"},
+                marks=pytest.mark.slow,
+            ),
         ],
     )
     def test_another_blas_kernel_and_instruction_set_give_the_same_bytes(self, environment):

@@ -166,6 +166,7 @@ def test_scores_are_of_every_test_set_and_classifier_over_the_seeds(finished):
     assert ablations["compression"]["bytes_per_round"] > federated["uplink_bytes_per_round"]
 
 
+@pytest.mark.slow
 def test_the_same_command_gives_the_same_numbers_and_pictures(finished, features, training, tmp_path):
     out, content, _ = finished
     again, _ = run(features, training, tmp_path, leave_one_out=False, ablations=False)

@@ -97,6 +97,7 @@ def test_it_writes_a_row_per_codec_curves_plots_and_a_sentence(finished):
     assert not list(out.glob("federation-*"))
 
 
+@pytest.mark.slow
 def test_the_same_command_gives_the_same_numbers(finished, folder, tmp_path):
     content, _ = run(folder, tmp_path)
     assert without_times(content) == without_times(finished[1])
@@ -115,6 +116,7 @@ def test_finished_runs_are_not_run_again(finished, folder, monkeypatch):
     assert "4 of 4 runs are done already" in text
 
 
+@pytest.mark.slow
 def test_an_interrupted_benchmark_goes_on_where_it_was(folder, tmp_path, finished, monkeypatch):
     done = []
 

@@ -177,6 +177,7 @@ def test_without_a_broker_a_site_waits_says_so_and_stops_cleanly(tmp_path, data,
     assert "Traceback" not in federation.log_of("site-a")
 
 
+@pytest.mark.slow
 def test_a_state_folder_serves_one_process(tmp_path, data, undisturbed):
     broker = undisturbed.broker
     write_site_configuration(

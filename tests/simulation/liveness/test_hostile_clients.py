@@ -60,6 +60,7 @@ def flooding(federation, link, site, over):
             link.publish(up, b"FM\x03" + bytes(100))
 
 
+@pytest.mark.slow
 def test_a_round_of_honest_sites_goes_on_while_a_member_floods(federation):
     seconds_of(federation, 1, 3)
     quiet = seconds_of(federation, 4, 13)

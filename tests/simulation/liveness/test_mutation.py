@@ -77,6 +77,7 @@ def test_every_module_has_tests_that_are_run(module):
         assert all((ROOT / path).exists() for path in tests)
 
 
+@pytest.mark.slow
 def test_a_fault_is_noticed_and_the_tree_stays_as_it_is():
     module = ROOT / "aggregator" / "requests.py"
     before = module.read_bytes()

@@ -216,6 +216,7 @@ def test_a_class_that_is_missing_is_never_trained_on(finished, study, tmp_path, 
         assert seen == {"site-0": {0, 1, 2}, "site-1": {0, 2}, "site-2": {0, 1, 2}}
 
 
+@pytest.mark.slow
 def test_finished_runs_are_not_run_again_and_labels_and_seeds_can_be_added(
     finished, features_file, monkeypatch
 ):
