@@ -20,9 +20,12 @@ _IMAGES = 16
 class EncoderClock:
     """Keeps the process until it is closed."""
 
-    def __init__(self, bundle: Path, images: Path, threads: int) -> None:
+    def __init__(self, bundle: Path, images: Path, threads: int, *, together: bool) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", __name__, str(bundle), str(images), str(threads)],
+            [
+                *(sys.executable, "-m", __name__, str(bundle), str(images), str(threads)),
+                "together" if together else "each",
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -59,11 +62,11 @@ def main() -> None:
         for image in decode_images(paths, bundle.manifest.preprocessing)
         if not isinstance(image, UnreadableImageError)
     ]
-    threads = int(sys.argv[3])
+    threads, together = int(sys.argv[3]), sys.argv[4] == "together"
     # As the service runs it, and as it is quickest from start to one result.
     encoders = {
-        "resident": Encoder(bundle, threads, resident=True),
-        "together": Encoder(bundle, threads, together=True),
+        "own": Encoder(bundle, threads, resident=together),
+        "quickest": Encoder(bundle, threads, together=True),
     }
     for encoder in encoders.values():
         encoder.encode(images[0])

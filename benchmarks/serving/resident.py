@@ -65,7 +65,7 @@ class Resident:
         self._fork_server = fork_server
         self._process: Process | None = None
         root.mkdir(parents=True, exist_ok=True)
-        resources = {} if threads is None else {"threads": threads}
+        resources = {**({} if threads is None else {"threads": threads}), **tables.get("resources", {})}
         whole = {**tables, "http": {"port": self.port, **tables.get("http", {})}, "resources": resources}
         self.configuration = root / "serve.toml"
         self.configuration.write_text(in_toml(whole), encoding="utf-8")

@@ -60,7 +60,9 @@ def run_serve(configuration_file: Path) -> None:
         providers = configuration.resources.providers
         if require_self_test_once(bundle, place.state, threads, providers):
             log.info("self-test passed: this machine computes what the bundle's maker computed")
-        encoder = opened.enter_context(open_encoder(bundle, threads, providers, resident=True))
+        encoder = opened.enter_context(
+            open_encoder(bundle, threads, providers, resident=configuration.resources.together)
+        )
         heads = None if settings.heads is None else place.beside(settings.heads)
         active = ActiveClassifier(bundle, encoder, heads, trust)
         set_aside = partial(answer_set_aside, bundle, active, outlets)
