@@ -9,10 +9,9 @@ JPEGs. Each turn measures, one after the other, so that noise of the machine tou
 encoder's own time for an image (in another process, opened as the service opens it, and in the quickest way
 there is, all threads on one image), single requests on a kept-alive connection, `fedmedclip predict
 FOLDER`, the doors' sustained rates, and requests at 70 % of the sustained rate, evenly spaced and at random
-times (Poisson), open loop: a request's time counts from when it was due. Ratios are of one turn, and their median is
-given. Then `--requests`
-requests go to a service with a small model, as quick as it takes them, for the memory that grows with them.
-The last line is one JSON object. The client is one thread, whose processor time is said.
+times (Poisson), open loop: a request's time counts from when it was due. Ratios are of one turn, and their
+median is given. Then `--requests` requests go to a service with a small model, as quick as it takes them,
+for the memory that grows with them. The last line is one JSON object. The client is one thread, whose processor time is said.
 """
 
 import argparse
@@ -134,8 +133,11 @@ def _turn(
         samples[f"{door}_rate_over_predict"].append(rate / predicted)
     sustained = closed_loop(service.port, requests, HTTP_CONNECTIONS, seconds)
     rate = SHARE_OF_RATE * sustained.rate
-    paced = [number / rate for number in range(int(2 * seconds * rate))]
-    for name, times in (("paced", paced), ("poisson", poisson_times(rate, 2 * seconds, turn))):
+    arrivals: dict[str, Iterator[float]] = {
+        "paced": (number / rate for number in range(int(2 * seconds * rate))),
+        "poisson": poisson_times(rate, 2 * seconds, turn),
+    }
+    for name, times in arrivals.items():
         _add_open_loop(name, open_loop(service.port, requests, times), own["own"], samples)
 
 
