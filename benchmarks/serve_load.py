@@ -11,7 +11,8 @@ there is, all threads on one image), single requests on a kept-alive connection,
 FOLDER`, the doors' sustained rates, and requests at 70 % of the sustained rate, evenly spaced and at random
 times (Poisson), open loop: a request's time counts from when it was due. Ratios are of one turn, and their
 median is given. Then `--requests` requests go to a service with a small model, as quick as it takes them,
-for the memory that grows with them. The last line is one JSON object. The client is one thread, whose processor time is said.
+for the memory that grows with them. The last line is one JSON object. The client is one thread, whose
+processor time is said.
 """
 
 import argparse
