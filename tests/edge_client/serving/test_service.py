@@ -38,17 +38,20 @@ class Service:
     def __init__(self, folder):
         self.folder = folder
         self.log = (folder / "serve.log").open("a")
+        self.opened_before = self.text().count("open: HTTP")
         self.process = subprocess.Popen(
             [sys.executable, "-m", "fedmedclip", "serve", "--config", "serve.toml"],
             cwd=folder, stderr=self.log, stdout=self.log, env=environment(folder),
         )  # fmt: skip
-        before = self.text().count("open: HTTP")
+
+    def until_open(self):
         until = time.monotonic() + SOON
-        while self.text().count("open: HTTP") == before:
+        while self.text().count("open: HTTP") == self.opened_before:
             assert self.process.poll() is None, self.text()
             assert time.monotonic() < until, self.text()
             time.sleep(0.02)
         self.port = int(re.findall(r"HTTP on 127.0.0.1:(\d+)", self.text())[-1])
+        return self
 
     def text(self):
         return (self.folder / "serve.log").read_text()
@@ -63,11 +66,30 @@ class Service:
         except urllib.error.HTTPError as error:
             return error.code, json.loads(error.read())
 
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+        self.log.close()
+
     def end(self, number=signal.SIGTERM):
         self.process.send_signal(number)
         code = self.process.wait(SOON)
         self.log.close()
         return code
+
+
+@pytest.fixture
+def start():
+    """Starts a service of a folder; none is left when the test ends, however it does."""
+    started = []
+
+    def begin(folder):
+        started.append(Service(folder))
+        return started[-1].until_open()
+
+    yield begin
+    for service in started:
+        service.kill()
 
 
 @pytest.fixture
@@ -98,8 +120,8 @@ def wait_for(condition):
         time.sleep(0.02)
 
 
-def test_it_answers_follows_the_heads_and_ends_when_asked_to(place):
-    service = Service(place)
+def test_it_answers_follows_the_heads_and_ends_when_asked_to(place, start):
+    service = start(place)
     code, body = service.ask("/v1/predict", (place / "images" / "a.png").read_bytes())
     [answer] = body["answers"]
     assert (code, answer["results"][0]["outcome"]) == (200, "answered")
@@ -116,15 +138,15 @@ def test_it_answers_follows_the_heads_and_ends_when_asked_to(place):
     assert "Traceback" not in service.text()
 
 
-def test_a_kill_loses_nothing_and_repeats_nothing(place):
-    service = Service(place)
+def test_a_kill_loses_nothing_and_repeats_nothing(place, start):
+    service = start(place)
     content = (place / "images" / "a.png").read_bytes()
     first = service.ask("/v1/predict", content, **{"Idempotency-Key": "one"})[1]["answers"]
     wait_for((place / "images" / "a.png.json").exists)
     before = (place / "images" / "a.png.json").stat().st_mtime_ns
     service.end(signal.SIGKILL)
     write_image(place / "images" / "b.png", 2)
-    service = Service(place)
+    service = start(place)
     assert service.ask("/v1/predict", content, **{"Idempotency-Key": "one"})[1]["answers"] == first
     wait_for((place / "images" / "b.png.json").exists)
     assert (place / "images" / "a.png.json").stat().st_mtime_ns == before
@@ -153,8 +175,8 @@ def test_what_a_person_has_to_mend_is_one_line(place, change, words):
 
 
 @pytest.mark.slow
-def test_two_of_a_state_folder_are_refused(place):
-    service = Service(place)
+def test_two_of_a_state_folder_are_refused(place, start):
+    service = start(place)
     done = serve("--config", "serve.toml", folder=place)
     assert (done.returncode, service.end()) == (2, 0)
     assert "another process is using the state folder" in done.stderr
