@@ -97,13 +97,9 @@ class Journal:
             for id, packed, received_at, attempts in rows
         ]
 
-    def begin(self, id: str) -> None:
-        """Count an attempt at an arrival."""
-        self._database.rows("UPDATE arrivals SET attempts = attempts + 1 WHERE id = ?", (id,))
-
-    def take_back(self, id: str) -> None:
-        """Take an attempt back that ended for no fault of the arrival."""
-        self._database.rows("UPDATE arrivals SET attempts = max(attempts - 1, 0) WHERE id = ?", (id,))
+    def count_attempts(self, id: str, attempts: int) -> None:
+        """Store how many attempts at an arrival were begun, less those that ended for no fault of its own."""
+        self._database.rows("UPDATE arrivals SET attempts = ? WHERE id = ?", (attempts, id))
 
     def settle(self, id: str, state: State, answer: Answer, outlets: list[str], now: float) -> bool:
         """Store the answer to an arrival and what is to be delivered; False where it already has one."""

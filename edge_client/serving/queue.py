@@ -140,7 +140,7 @@ class DurableQueue:
         """Return the next arrival, the doors taking turns; wait for one. None when the queue is closed."""
         while (work := self._taken()) is not None:
             try:
-                self._writer.ask(partial(_begin, work.id)).result()
+                self._writer.ask(partial(_count_attempts, work.id, work.attempts)).result()
                 return work
             except FedMedClipError as error:
                 # A full disk, say: it waits until there is room to answer it.
@@ -168,7 +168,8 @@ class DurableQueue:
         The caller has waited: the next attempt may come at once.
         """
         log.warning("%s is tried again: %s", work.id, reason)
-        self._writer.ask(lambda journal: journal.take_back(work.id))
+        # Where that cannot be stored either, the next attempt has the same number: it is not counted twice.
+        self._writer.ask(partial(_count_attempts, work.id, work.attempts - 1))
         self._again(work, work.attempts - 1)
 
     def try_again(self, work: Work, reason: str) -> None:
@@ -403,5 +404,5 @@ def _give(future: "Future[Answer]", answer: Answer) -> None:
         future.set_result(answer)
 
 
-def _begin(id: str, journal: Journal) -> None:
-    journal.begin(id)
+def _count_attempts(id: str, attempts: int, journal: Journal) -> None:
+    journal.count_attempts(id, attempts)

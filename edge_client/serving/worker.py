@@ -90,9 +90,14 @@ class Worker:
                 work := self._queue.take()
             ) is not None:
                 self._done[work.id] = 0
-                # The newest: heads may have changed while it waited for work.
-                self._work(work, self._active.classifier() or classifier)
-                self._done.pop(work.id)
+                try:
+                    # The newest: heads may have changed while it waited for work.
+                    self._work(work, self._active.classifier() or classifier)
+                # What comes after an answer, such as the watch for drift, must not end the thread.
+                except Exception as error:
+                    log.error("after the answer %s: %s", work.id, in_words(error))
+                finally:
+                    self._done.pop(work.id)
 
     def _work(self, work: Work, classifier: Classifier) -> None:
         try:

@@ -326,3 +326,13 @@ def test_what_is_put_aside_is_delivered_as_well_and_a_kill_leaves_its_content(tm
     (tmp_path / "aside" / id).rename(tmp_path / "waiting" / id)
     with opened_queue(tmp_path) as queue:
         assert (tmp_path / "aside" / id).read_bytes() == b"pixels"
+
+
+def test_what_the_box_could_not_do_is_not_held_against_a_file_over_restarts(tmp_path):
+    for _ in range(MOST_ATTEMPTS + 1):
+        with opened_queue(tmp_path) as queue:
+            queue.accept(arrival()).result(SOON)
+            for _ in range(3):
+                queue.put_back(queue.take(), "the disk is full")
+    with opened_queue(tmp_path) as queue:
+        assert queue.take().attempts == 1

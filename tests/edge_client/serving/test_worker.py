@@ -143,3 +143,19 @@ def test_nothing_is_left_of_what_was_answered(box, tmp_path):
     box.worker.join()
     assert files(tmp_path) == ["a.png"]
     assert box.worker.progress() == {}
+
+
+def test_a_fault_after_the_answer_costs_no_thread(box, tmp_path, caplog):
+    def note(*of):
+        raise ValueError("what it says")
+
+    parts = box.queue, box.active, DEFAULT_READING, [], box.figures, 1
+    box.worker = Worker(*parts, note=note)
+    box.worker.start()
+    for number in range(3):
+        answer = box.ask(png(tmp_path / "a.png", number), f"image {number}").result(SOON)
+        assert answer.results[0].outcome == "answered"
+    box.queue.stop_accepting()
+    box.worker.join()
+    assert caplog.text.count("internal error: ValueError") == 3
+    assert "what it says" not in caplog.text
