@@ -1,4 +1,4 @@
-"""How many images a second go through a door, from the first that is sent to the last that is answered."""
+"""How many images a second go through a door, from the first answers on, as for `predict`."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ from benchmarks.serving.pictures import DicomPicture
 from benchmarks.serving.resident import Resident
 
 HTTP_CONNECTIONS = 8
-_LOOK_SECONDS = 0.1
+_LOOK_SECONDS = 0.2
 _LONGEST_SECONDS = 600.0
 
 
@@ -57,22 +57,24 @@ def dicom_rate(service: Resident, port: int, pictures: Sequence[DicomPicture]) -
         for picture in pictures:
             uid, content = picture.copy()
             (Path(folder) / f"{uid}.dcm").write_bytes(content)
-        before, began = service.answered("dicom"), time.perf_counter()
+        before = service.answered("dicom")
         command = ["storescu", "--propose-uncompr", "--aetitle", "MODALITY", "--call", "FEDMEDCLIP"]
-        subprocess.run([*command, "127.0.0.1", str(port), "+sd", folder], check=True, capture_output=True)
-        _wait_for(service, "dicom", before + len(pictures))
-        return len(pictures) / (time.perf_counter() - began)
+        with subprocess.Popen(
+            [*command, "127.0.0.1", str(port), "+sd", folder], stdout=subprocess.DEVNULL
+        ) as sender:
+            rate = _rate(service, "dicom", before, len(pictures))
+        assert sender.returncode == 0, "storescu failed"
+        return rate
 
 
 def folder_rate(service: Resident, watch: Path, contents: Sequence[bytes]) -> float:
     """Return the images a second of files that appear in the watch folder at once."""
-    before, began = service.answered("folder"), time.perf_counter()
+    before = service.answered("folder")
     for content in contents:
         name = f"{uuid.uuid4().hex}.jpg"
         (watch / f".{name}").write_bytes(content)
         os.replace(watch / f".{name}", watch / name)
-    _wait_for(service, "folder", before + len(contents))
-    rate = len(contents) / (time.perf_counter() - began)
+    rate = _rate(service, "folder", before, len(contents))
     shutil.rmtree(watch, ignore_errors=True)
     watch.mkdir(exist_ok=True)
     return rate
@@ -83,8 +85,13 @@ def has_storescu() -> bool:
     return shutil.which("storescu") is not None
 
 
-def _wait_for(service: Resident, door: str, count: int) -> None:
-    until = time.monotonic() + _LONGEST_SECONDS
-    while service.answered(door) < count:
-        assert time.monotonic() < until, f"{door}: {service.answered(door)} of {count} are answered"
+def _rate(service: Resident, door: str, before: int, count: int) -> float:
+    """Return the answers a second between the first look that finds any and the one that finds all."""
+    until, first = time.monotonic() + _LONGEST_SECONDS, (0, 0.0)
+    while (found := service.answered(door) - before) < count:
+        if found and not first[0]:
+            first = found, time.perf_counter()
+        assert time.monotonic() < until, f"{door}: {found} of {count} are answered"
         time.sleep(_LOOK_SECONDS)
+    assert first[0], f"{door}: so few images are answered before anybody looks; give more"
+    return (count - first[0]) / (time.perf_counter() - first[1])
