@@ -38,7 +38,8 @@ class Provenance(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
         """Return one line for a person."""
         heads = "zero-shot"
         if self.federation is not None:
-            heads = f"head version {self.head_version} of federation {self.federation}, site {self.site}"
+            site = f", site {self.site}" if self.site else ""
+            heads = f"head version {self.head_version} of federation {self.federation}{site}"
         if self.zero_shot_answers:
             heads = f"zero-shot, which {heads} is worse than on its site's validation split"
         return f"{heads}, bundle {self.bundle[:12]}, {self.software}"

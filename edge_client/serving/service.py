@@ -37,6 +37,7 @@ from fedmedclip.protocol.trust.decision import Trust, trust_of_user
 log = logging.getLogger("fedmedclip.serve")
 
 _TICK_SECONDS = 1.0
+_TICKS_BETWEEN_SAVING = 60
 _TICKS_BETWEEN_CLEANING = 600
 
 
@@ -69,7 +70,7 @@ def run_serve(configuration_file: Path) -> None:
         queue = DurableQueue(place.state, settings.most_waiting, settings.remember_days, set_aside)
         opened.callback(queue.close)
         drift = DriftWatch(place.state)
-        opened.callback(drift.close)
+        opened.callback(drift.save_now)
         _serve(Parts(place, bundle, queue, active, Figures(), drift), outlets, threads)
 
 
@@ -138,6 +139,8 @@ def _look_after(parts: Parts, worker: Worker) -> None:
         parts.active.refresh()
         if hung := watchdog.hung(worker.progress()):
             _begin_anew(parts, hung)
+        if tick % _TICKS_BETWEEN_SAVING == 0:
+            parts.drift.save_now()
         if tick % _TICKS_BETWEEN_CLEANING == 0:
             try:
                 parts.queue.look_after()

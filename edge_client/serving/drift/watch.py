@@ -89,7 +89,7 @@ class DriftWatch:
         with self._lock:
             return report_on(self._state, self._reference, self._today(), ALARM)
 
-    def close(self) -> None:
+    def save_now(self) -> None:
         """Save what is not saved yet."""
         with self._lock:
             if self._unsaved:

@@ -23,7 +23,7 @@ def test_an_image_of_the_heads_before_does_not_bring_them_back(tmp_path):
     image, result = np.ones(4, np.float32), Result(outcome="answered", label="mass")
     for answering in (old, new, old, new):
         notes(answering, image, result, WORK)
-    watch.close()
+    watch.save_now()
     report = drift_report(tmp_path, "b" * 64, None)
     assert report.images == 2
     assert report.lines()[1] == "  2 images on 1 days"

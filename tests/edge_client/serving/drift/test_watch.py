@@ -147,7 +147,7 @@ def test_a_restart_goes_on_where_it_was(clinic, tmp_path):
         for _ in range(5):
             one.image()
         if one is clinic:
-            one.watch.close()
+            one.watch.save_now()
             one.restart()
         one.days(8, shift=1.0, images=17)
     assert clinic.watch.report() == other.watch.report()
@@ -207,7 +207,7 @@ def test_what_is_too_little_for_a_month_is_found_over_several(clinic):
 
 def test_another_bundle_begins_anew(clinic):
     clinic.days(3)
-    clinic.watch.close()
+    clinic.watch.save_now()
     clinic.restart(bundle="other")
     assert clinic.watch.report().images == 0
 
@@ -222,7 +222,7 @@ def test_heads_without_a_reference_are_counted_and_that_is_said(clinic):
 
 def test_what_is_damaged_is_put_aside(clinic, caplog):
     clinic.days(5)
-    clinic.watch.close()
+    clinic.watch.save_now()
     path = clinic.folder / state.FILE
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     clinic.restart()
@@ -249,7 +249,7 @@ def test_a_full_disk_is_said_once_and_costs_no_answer(clinic, caplog, monkeypatc
         patch.setattr(watch, "save", full)
         clinic.days(10)
     assert caplog.text.count("No space left on device") == 1
-    clinic.watch.close()
+    clinic.watch.save_now()
     clinic.restart()
     assert clinic.watch.report().images == 200
 
