@@ -18,6 +18,7 @@ from fedmedclip.edge_client.serving.active import ActiveClassifier
 from fedmedclip.edge_client.serving.answer import Answer, Result
 from fedmedclip.edge_client.serving.configuration import ServeConfiguration
 from fedmedclip.edge_client.serving.courier import Courier
+from fedmedclip.edge_client.serving.door import Door
 from fedmedclip.edge_client.serving.doors import make_doors, make_outlets
 from fedmedclip.edge_client.serving.drift.noting import DriftNotes
 from fedmedclip.edge_client.serving.drift.watch import DriftWatch
@@ -30,7 +31,7 @@ from fedmedclip.edge_client.serving.watchdog import Watchdog
 from fedmedclip.edge_client.serving.worker import Worker, answer_of, prepared
 from fedmedclip.protocol.bundle.bundle import Bundle, open_bundle
 from fedmedclip.protocol.configuration import read_configuration, require_paths
-from fedmedclip.protocol.errors import FedMedClipError, InvalidInputError
+from fedmedclip.protocol.errors import FedMedClipError, FullDiskError, InvalidInputError
 from fedmedclip.protocol.state_folder import claim_state_folder
 from fedmedclip.protocol.trust.decision import Trust, trust_of_user
 
@@ -109,10 +110,7 @@ def _serve(parts: Parts, outlets: Sequence[Outlet], threads: int) -> None:
     for courier in couriers:
         courier.start()
     try:
-        for door in doors:
-            door.start()
-            log.info("open: %s", door.described())
-        _look_after(parts, worker)
+        _look_after(parts, worker, open_doors(doors))
     except KeyboardInterrupt:
         log.info("stopping: what is in hand is answered, what waits is answered at the next start")
     finally:
@@ -130,13 +128,29 @@ def _tell(couriers: Sequence[Courier]) -> None:
         courier.news()
 
 
-def _look_after(parts: Parts, worker: Worker) -> None:
-    """Follow the heads, watch the work, forget what is old, for ever."""
+def open_doors(doors: Sequence[Door]) -> list[Door]:
+    """Open doors; return those for which the disk is too full now. Raises InvalidInputError."""
+    closed = []
+    for door in doors:
+        try:
+            door.start()
+        except FullDiskError:
+            closed.append(door)
+        else:
+            log.info("open: %s", door.described())
+    return closed
+
+
+def _look_after(parts: Parts, worker: Worker, closed: Sequence[Door]) -> None:
+    """Follow the heads, watch the work, open what is still closed, forget what is old, for ever."""
+    if closed:
+        log.warning("the disk is full: %d doors open when there is room", len(closed))
     watchdog = Watchdog(parts.place.configuration.resources.longest_seconds)
     never = threading.Event()
     for tick in itertools.count(1):
         never.wait(_TICK_SECONDS)
         parts.active.refresh()
+        closed = open_doors(closed)
         if hung := watchdog.hung(worker.progress()):
             _begin_anew(parts, hung)
         if tick % _TICKS_BETWEEN_SAVING == 0:

@@ -14,6 +14,8 @@ from fedmedclip.protocol.errors import FullDiskError
 from fedmedclip.protocol.new_files import new_file, sync_folder
 
 FOLDERS = ("incoming", "waiting", "outgoing", "aside")
+RESERVED_BYTES = 16 << 20
+"""What contents leave free on the disk: else nothing that waits could be answered, and so nothing freed."""
 
 
 class Spool:
@@ -24,6 +26,9 @@ class Spool:
         for name in FOLDERS:
             (root / name).mkdir(mode=0o700, exist_ok=True)
         self.incoming = root / "incoming"
+        # What a door had not handed over when the process ended: it was not acknowledged.
+        for entry in os.scandir(self.incoming):
+            Path(entry.path).unlink(missing_ok=True)
 
     def content(self, id: str, suffix: str = "") -> Path:
         """Return where the content of an arrival lies while it waits."""
@@ -33,6 +38,7 @@ class Spool:
         """Store a content. A file in `incoming` is moved. Raises FullDiskError, and OSError for others."""
         target = self.content(id, suffix)
         try:
+            self._leave_room(0 if isinstance(content, Path) else len(content))
             if isinstance(content, Path) and content.parent == self.incoming:
                 descriptor = os.open(content, os.O_RDONLY)
                 try:
@@ -85,6 +91,11 @@ class Spool:
     def erase_aside(self, id: str) -> None:
         """Erase what was put aside."""
         (self.root / "aside" / id).unlink(missing_ok=True)
+
+    def _leave_room(self, size: int) -> None:
+        """Raise OSError where a content of this size would take of what is reserved."""
+        if shutil.disk_usage(self.root).free < RESERVED_BYTES + size:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _write(self, target: Path, content: bytes) -> None:
         # Without the detour of `new_file`: no row names it before it is whole, so a part of it is swept.

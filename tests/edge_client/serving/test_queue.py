@@ -143,16 +143,16 @@ def test_what_the_box_cannot_do_now_waits_for_ever(queue):
 
 
 def test_a_full_disk_refuses_what_comes_and_keeps_what_was_there(tmp_path):
-    """Of a real file system of 1 MiB, where this user may mount one."""
+    """Of a real file system of 24 MiB, where this user may mount one: 16 stay free."""
     place = tmp_path / "small"
     place.mkdir()
-    if os.geteuid() or os.system(f"mount -t tmpfs -o size=1m none '{place}' 2>/dev/null"):
+    if os.geteuid() or os.system(f"mount -t tmpfs -o size=24m none '{place}' 2>/dev/null"):
         pytest.skip("a small file system cannot be mounted here")
     try:
         with opened_queue(place) as queue:
             kept = queue.accept(arrival("kept", b"small")).result(SOON).id
             with pytest.raises(Exception, match="disk is full"):
-                queue.accept(arrival("large", bytes(2 << 20))).result(SOON)
+                queue.accept(arrival("large", bytes(9 << 20))).result(SOON)
             assert files(place) == [kept]
             assert not queue.accept(arrival("large", b"now small")).result(SOON).known
             assert queue.take().content.read_bytes() == b"small"

@@ -13,7 +13,9 @@ import urllib.request
 import pytest
 
 from fedmedclip.edge_client.heads.heads_file import Heads, save_heads
+from fedmedclip.edge_client.serving.service import open_doors
 from fedmedclip.protocol.bundle.bundle import open_bundle
+from fedmedclip.protocol.errors import FullDiskError
 from fedmedclip.protocol.heads.shared_heads import initial_shared_head
 from tests import ROOT
 from tests.edge_client.conftest import EMBEDDING_SIZE, write_image, write_tiny_bundle
@@ -180,3 +182,22 @@ def test_two_of_a_state_folder_are_refused(place, start):
     done = serve("--config", "serve.toml", folder=place)
     assert (done.returncode, service.end()) == (2, 0)
     assert "another process is using the state folder" in done.stderr
+
+
+def test_a_door_that_finds_the_disk_full_opens_when_there_is_room(caplog):
+    class Door:
+        full = True
+
+        def start(self):
+            if self.full:
+                raise FullDiskError("the disk is full")
+
+        def described(self):
+            return "a door"
+
+    first, second = Door(), Door()
+    second.full = False
+    assert open_doors([first, second]) == [first]
+    assert open_doors([first]) == [first]
+    first.full = False
+    assert open_doors([first]) == []
