@@ -56,6 +56,7 @@ def run_serve(configuration_file: Path) -> None:
         return trust_of_user(insecure=settings.insecure)
 
     with claim_state_folder(place.state), ExitStack() as opened:
+        _sweep_parts(place.state)
         bundle = open_bundle(place.beside(settings.bundle), with_text=False)
         trust().require_bundle(bundle)
         outlets = make_outlets(place, bundle)
@@ -73,6 +74,12 @@ def run_serve(configuration_file: Path) -> None:
         drift = DriftWatch(place.state)
         opened.callback(drift.save_now)
         _serve(Parts(place, bundle, queue, active, Figures(), drift), outlets, threads)
+
+
+def _sweep_parts(state: Path) -> None:
+    """Erase what a kill left of files that were being written: nobody else writes into this folder."""
+    for part in state.glob(".*.partial"):
+        part.unlink(missing_ok=True)
 
 
 def answer_set_aside(

@@ -109,4 +109,4 @@ def load(folder: Path) -> State:
 def save(folder: Path, state: State) -> None:
     """Write the state, whole or not at all. Raises OSError."""
     encoded = msgspec.msgpack.encode(state)
-    write_new_file(folder / FILE, checksum(encoded) + encoded, private=True)
+    write_new_file(folder / FILE, checksum(encoded) + encoded, private=True, alone=True)

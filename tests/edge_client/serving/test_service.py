@@ -147,12 +147,15 @@ def test_a_kill_loses_nothing_and_repeats_nothing(place, start):
     wait_for((place / "images" / "a.png.json").exists)
     before = (place / "images" / "a.png.json").stat().st_mtime_ns
     service.end(signal.SIGKILL)
+    part = place / "serve-state" / ".drift.state.abcdefgh.partial"
+    part.write_bytes(b"half")
     write_image(place / "images" / "b.png", 2)
     service = start(place)
     assert service.ask("/v1/predict", content, **{"Idempotency-Key": "one"})[1]["answers"] == first
     wait_for((place / "images" / "b.png.json").exists)
     assert (place / "images" / "a.png.json").stat().st_mtime_ns == before
     assert len((place / "images" / "answers.csv").read_text().splitlines()) == 3
+    assert not part.exists()
     assert service.end(signal.SIGINT) == 0
 
 
