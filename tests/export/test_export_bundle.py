@@ -245,6 +245,7 @@ def test_full_disk_is_one_clear_line_and_leaves_no_bundle(
     assert leftovers(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_existing_bundle_is_replaced_only_by_force(
     tiny_model: str, prompts: ClassPrompts, tmp_path: Path
 ) -> None:

@@ -63,6 +63,7 @@ def test_published_is_reported_per_token_and_counters_are_exact(mosquitto: Mosqu
         assert link.traffic.sent_messages == link.traffic.received_messages == len(payloads)
 
 
+@pytest.mark.slow
 def test_falls_back_to_3_1_1_on_the_embedded_broker(embedded_broker: EmbeddedBroker) -> None:
     topic = unique("old")
     with open_link(embedded_broker) as link:

@@ -104,6 +104,7 @@ def test_the_same_command_gives_the_same_numbers(finished, folder, tmp_path):
     assert content["details"] == finished[1]["details"]
 
 
+@pytest.mark.slow
 def test_finished_runs_are_not_run_again(finished, folder, monkeypatch):
     out, content, _ = finished
 

@@ -34,6 +34,7 @@ def test_the_proxy_counts_every_byte_of_both_directions():
             assert (len(answered), proxy.to_target, proxy.from_target) == (1234, 300_000, 1234)
 
 
+@pytest.mark.slow
 def test_a_peer_that_cannot_be_installed_is_left_out_with_a_reason(tmp_path):
     console = Console(record=True, width=200)
     assert install("missing", tmp_path, "--no-index", console) is None

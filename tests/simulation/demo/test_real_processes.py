@@ -89,6 +89,7 @@ def test_killed_parties_and_a_killed_broker_change_no_bit_of_the_result(tmp_path
     assert federation.final_digest() == undisturbed.final_digest()
 
 
+@pytest.mark.slow
 def test_a_second_site_of_the_same_name_is_told_so_and_disturbs_nobody(tmp_path, data, mosquitto_installed):
     with MosquittoBroker() as broker:
         federation = federation_in(tmp_path, broker, data)

@@ -90,6 +90,7 @@ def heard_by(link, seconds, wanted=()):
     return heard
 
 
+@pytest.mark.slow
 def test_plan_and_head_come_back_however_often_somebody_clears_them_and_without_a_storm(federation):
     plan, head = topics.plan(NAME), topics.head(NAME)
     attacker, witness = outsider(federation, "eraser"), outsider(federation, "witness")
