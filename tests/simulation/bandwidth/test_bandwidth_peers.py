@@ -3,6 +3,7 @@
 import socket
 import threading
 
+import pytest
 from rich.console import Console
 
 from benchmarks.peers.comparison import install
