@@ -116,6 +116,7 @@ def test_a_broker_that_takes_less_than_is_configured_is_a_note_with_what_to_set(
         assert "maximum_message_bytes = 16384" in found["size"].advice
 
 
+@pytest.mark.slow
 def test_with_one_identifier_for_both_a_running_site_is_left_alone(mosquitto_installed):
     with MosquittoBroker() as broker, open_link(broker, "hospital-a") as site:
         wait_for(site, Connected)

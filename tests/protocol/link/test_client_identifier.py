@@ -110,6 +110,7 @@ def test_under_the_shipped_rules_no_member_learns_or_takes_over_a_session(tmp_pa
                 assert quiet(centre, Disconnected)
 
 
+@pytest.mark.slow
 def test_the_services_connect_under_it(tmp_path, mosquitto_installed):
     with MosquittoBroker(settings=["log_type notice"]) as broker:
         data = write_data(tmp_path / "data", ["site-a"])

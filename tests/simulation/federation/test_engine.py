@@ -29,6 +29,7 @@ def play(wanted, pool, folder, score=lambda run: None, seed=0, **options):
         return [entry.score for entry in played.rounds.rounds], shared, played, run
 
 
+@pytest.mark.slow
 def test_federated_sites_share_a_head_and_sites_alone_do_not(pool, tmp_path):
     _, federated, played, _ = play(experiment(), pool, tmp_path)
     assert len({head_digest(head) for head in federated.values()}) == 1

@@ -35,6 +35,7 @@ def test_it_finds_heads_that_count_what_a_site_takes_for_refused(monkeypatch):
     assert explore(sites=1, rounds=1, faults=0).double_counts
 
 
+@pytest.mark.slow
 def test_two_faults_of_a_site_alone_lead_to_the_end():
     found = explore(sites=1, rounds=1, faults=2, reach=1)
     assert found.complete
