@@ -45,7 +45,6 @@ class ActiveClassifier:
         self._looks = 0
         self._ended = False
         self.fault = ""
-        self.taken_up = 0
         if path is None:
             provenance = provenance_of(bundle, None, None, None)
             self._classifier = Classifier(bundle, encoder, None, provenance)
@@ -77,7 +76,6 @@ class ActiveClassifier:
         with self._changed:
             self._classifier = Classifier(self._bundle, self._encoder, heads, provenance)
             self.fault = ""
-            self.taken_up += 1
             self._changed.notify_all()
         log.info("answering now: %s", visible(provenance.in_words()))
 

@@ -84,13 +84,13 @@ class Courier:
                 delivery.id, delivery.outlet, "what was to be delivered is gone from the state"
             )
             return 0.0, True
-        answer = self._queue.answer(delivery.id)
-        assert answer is not None, "a delivery stands beside its answer"
         try:
+            answer = self._queue.answer(delivery.id)
+            assert answer is not None, "a delivery stands beside its answer"
             self._outlet.deliver(payload, answer)
         except DeliveryError as error:
             return self._failed(delivery, error), False
-        # A fault of ours must not end the deliveries of all others.
+        # A fault of ours, or a damaged answer, must not end the deliveries of all others.
         except Exception as error:
             return self._failed(delivery, DeliveryError(in_words(error))), False
         self._queue.delivered(delivery)

@@ -15,14 +15,12 @@ SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 3
 class Counts(msgspec.Struct, frozen=True):
     """What was counted since the process began.
 
-    `results` are images by door and outcome, `labels` answered images by class, `set_sizes` by the number of
-    classes in their prediction set. `waited` counts files by the seconds from acceptance to answer (classes
-    of `SECONDS`), `waited_sum` adds these up.
+    `results` are images by door and outcome, `labels` answered images by class. `waited` counts files by the
+    seconds from acceptance to answer (classes of `SECONDS`), `waited_sum` adds these up.
     """
 
     results: dict[tuple[str, str], int]
     labels: dict[str, int]
-    set_sizes: dict[int, int]
     waited: list[int]
     waited_sum: float
 
@@ -34,7 +32,6 @@ class Figures:
         self._lock = Lock()
         self._results: Counter[tuple[str, str]] = Counter()
         self._labels: Counter[str] = Counter()
-        self._set_sizes: Counter[int] = Counter()
         self._waited = [0] * (len(SECONDS) + 1)
         self._waited_sum = 0.0
 
@@ -48,8 +45,6 @@ class Figures:
                 self._results[answer.door, result.outcome] += 1
                 if result.label is not None:
                     self._labels[result.label] += 1
-                if result.prediction_set is not None:
-                    self._set_sizes[len(result.prediction_set)] += 1
 
     def counts(self) -> Counts:
         """Return what was counted so far."""
@@ -57,7 +52,6 @@ class Figures:
             return Counts(
                 dict(self._results),
                 dict(self._labels),
-                dict(self._set_sizes),
                 list(self._waited),
                 self._waited_sum,
             )

@@ -34,6 +34,7 @@ from fedmedclip.protocol.configuration import read_configuration, require_paths
 from fedmedclip.protocol.errors import FedMedClipError, FullDiskError, InvalidInputError
 from fedmedclip.protocol.state_folder import claim_state_folder
 from fedmedclip.protocol.trust.decision import Trust, trust_of_user
+from fedmedclip.protocol.visible import visible
 
 log = logging.getLogger("fedmedclip.serve")
 
@@ -125,7 +126,8 @@ def _serve(parts: Parts, outlets: Sequence[Outlet], threads: int) -> None:
             door.stop()
         parts.queue.stop_accepting()
         parts.active.end()
-        worker.join()
+        # Not for ever: a decoder may hang.
+        worker.join(parts.place.configuration.resources.longest_seconds)
         for courier in couriers:
             courier.stop()
 
@@ -165,8 +167,8 @@ def _look_after(parts: Parts, worker: Worker, closed: Sequence[Door]) -> None:
         if tick % _TICKS_BETWEEN_CLEANING == 0:
             try:
                 parts.queue.look_after()
-            except FedMedClipError as error:
-                log.warning("%s", error)
+            except (FedMedClipError, OSError) as error:
+                log.warning("%s", visible(error))
 
 
 def _begin_anew(parts: Parts, hung: Sequence[str]) -> None:
@@ -174,7 +176,11 @@ def _begin_anew(parts: Parts, hung: Sequence[str]) -> None:
     seconds = parts.place.configuration.resources.longest_seconds
     for work in parts.queue.in_hand():
         if work.id in hung:
-            parts.queue.set_aside(work, f"it was worked on for {seconds} s without an end")
+            try:
+                parts.queue.set_aside(work, f"it was worked on for {seconds} s without an end")
+            except (FedMedClipError, OSError) as error:
+                # On a full disk, say. The attempt is counted, so it is put aside in the end all the same.
+                log.warning("%s", visible(error))
     log.error("a decoder hangs, which only a new process ends: beginning anew")
     logging.shutdown()
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])

@@ -75,10 +75,11 @@ class Worker:
         for thread in self._threads:
             thread.start()
 
-    def join(self) -> None:
-        """Wait until what is in hand is answered, once the queue accepts nothing more."""
+    def join(self, seconds: float | None = None) -> None:
+        """Wait until what is in hand is answered, once the queue accepts nothing more; so long at most."""
+        until = None if seconds is None else time.monotonic() + seconds
         for thread in self._threads:
-            thread.join()
+            thread.join(None if until is None else max(until - time.monotonic(), 0))
 
     def progress(self) -> dict[str, int]:
         """Return how many steps are done for each file in hand, by its id."""

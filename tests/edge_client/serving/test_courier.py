@@ -1,7 +1,9 @@
 """Deliveries arrive, whatever stood in their way before."""
 
+import sqlite3
 import threading
 import time
+from contextlib import closing
 
 import pytest
 
@@ -127,4 +129,20 @@ def test_one_that_always_fails_holds_up_no_others(tmp_path):
             answered(queue, f"good {number}")
             archive.wait_for(number + 1)
         courier.stop()
+        assert queue.deliveries_waiting() == {"archive": 1}
+
+
+def test_a_damaged_answer_holds_up_no_others(tmp_path):
+    archive = Archive()
+    with opened_queue(tmp_path) as queue:
+        damaged, whole = answered(queue, "damaged", "whole")
+    with closing(sqlite3.connect(tmp_path / "serve.db")) as database:
+        database.execute("UPDATE arrivals SET answer = x'c1' WHERE id = ?", (damaged,))
+        database.commit()
+    with opened_queue(tmp_path) as queue:
+        courier = Courier(queue, archive)
+        courier.start()
+        archive.wait_for(1)
+        courier.stop()
+        assert archive.got == [(b"whole", whole)]
         assert queue.deliveries_waiting() == {"archive": 1}

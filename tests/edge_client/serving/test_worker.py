@@ -1,6 +1,8 @@
 """Each file is answered as `fedmedclip predict` would, and none keeps the others waiting."""
 
 import logging
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -159,3 +161,22 @@ def test_a_fault_after_the_answer_costs_no_thread(box, tmp_path, caplog):
     box.worker.join()
     assert caplog.text.count("internal error: ValueError") == 3
     assert "what it says" not in caplog.text
+
+
+def test_a_decoder_that_hangs_keeps_nobody_from_ending(box, tmp_path, monkeypatch):
+    hung, free = threading.Event(), threading.Event()
+
+    def hang(self, pixels):
+        hung.set()
+        free.wait(SOON)
+        raise MemoryError
+
+    monkeypatch.setattr(type(box.active.classifier()), "encode", hang)
+    box.start()
+    box.ask(png(tmp_path / "a.png"))
+    assert hung.wait(SOON)
+    box.queue.stop_accepting()
+    began = time.monotonic()
+    box.worker.join(0.2)
+    assert time.monotonic() - began < 2
+    free.set()
