@@ -25,6 +25,9 @@ STRUCTURES = {
 }
 # What has no default, or one that no TOML value can say, is shown by an example.
 SHOWN = {
+    "bytes_per_day",
+    "bytes_in_all",
+    "rounds_in_all",
     "epsilon", "releases", "heads", "threads", "token", "token_file", "client_ca_file", "output",
     "peers", "site", "reports", "destinations",
     "feature_store", "uplink_codec", "downlink_codec", "bound", "aggregator_key", "port",

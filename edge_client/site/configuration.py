@@ -9,6 +9,7 @@ from fedmedclip.edge_client.features.providers import PROCESSOR_ALONE, ProviderN
 from fedmedclip.edge_client.heads.assurance import AssuranceSettings
 from fedmedclip.edge_client.images.readers.settings import ReaderSettings
 from fedmedclip.edge_client.learning.floors import DEFAULT_FLOORS, LEAST_TO_TRAIN, Floors
+from fedmedclip.edge_client.site.policy import PolicySettings
 from fedmedclip.protocol.codecs import require_delta_codec
 from fedmedclip.protocol.configuration.annotations import (
     BundleFolder,
@@ -136,6 +137,7 @@ class SiteConfiguration(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     site: SiteSettings
     split: SplitSettings = SplitSettings()
     images: ImageSettings = ImageSettings()
+    policy: PolicySettings = PolicySettings()
     privacy: SitePrivacy = SitePrivacy()
     answers: AnswerSettings = AnswerSettings()
     resources: ResourceSettings = ResourceSettings()
