@@ -21,6 +21,7 @@ from fedmedclip.protocol.configuration.annotations import (
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.link.settings import LinkSettings
 from fedmedclip.protocol.messages import MAXIMUM_PARTICIPANTS, MAXIMUM_SETTINGS, Samples, Setting, ShortText
+from fedmedclip.protocol.pages.settings import PageSettings
 from fedmedclip.protocol.privacy import PrivacySettings
 from fedmedclip.protocol.secure_aggregation.projection import linear_codec_named
 from fedmedclip.protocol.topics import check_name
@@ -128,6 +129,7 @@ class AggregatorConfiguration(msgspec.Struct, frozen=True, forbid_unknown_fields
     privacy: PrivacySettings = PrivacySettings()
     broker: LinkSettings = LinkSettings()
     secure_aggregation: SecureSettings | None = None
+    page: PageSettings | None = None
 
     def __post_init__(self) -> None:
         if self.secure_aggregation is not None:

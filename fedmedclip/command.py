@@ -128,10 +128,10 @@ def _extra_of(module: str | None) -> str | None:
         "matplotlib": "bench",
         "scipy": "bench",
         "highdicom": "serve",
-        "prometheus_client": "serve",
+        "prometheus_client": "pages",
         "pynetdicom": "serve",
-        "starlette": "serve",
-        "uvicorn": "serve",
+        "starlette": "pages",
+        "uvicorn": "pages",
         "watchfiles": "serve",
     }
     return extras.get((module or "").split(".")[0])

@@ -43,7 +43,11 @@ MAY_USE_TORCH |= {f"{LEARNING}/private_round.py", f"{LEARNING}/training.py", f"{
 # A large room's own files are its ground floor, or are where "." stands; what is in ROOF may import all.
 FLOORS = {
     "aggregator": ["authority rules", ".", "enrolment"],
-    "protocol": ["configuration", "bundle heads link roster", "codecs enrolment secure_aggregation trust"],
+    "protocol": [
+        "configuration",
+        "bundle heads link roster web",
+        "codecs enrolment pages secure_aggregation trust",
+    ],
     "simulation": ["phantoms processes", "federation", "accuracy bandwidth demo robustness", "newcomer"],
     "edge_client": [
         "heads images",
@@ -138,8 +142,10 @@ def test_torch_and_extras_stay_where_they_belong(room):
             extras = {"watchfiles"}
         if relative == "edge_client/privacy/accounting.py":
             extras = {"dp_accounting"}
-        if relative.startswith("edge_client/serving/http/"):
+        if relative.startswith(("edge_client/serving/http/", "protocol/web/", "protocol/pages/")):
             extras = {"h11", "prometheus_client", "starlette", "uvicorn"}
+        if relative.startswith(("aggregator/page/", "edge_client/page/")):
+            extras = {"starlette"}
         if relative.startswith("edge_client/serving/dicom/"):
             extras = {"highdicom", "pydicom", "pynetdicom"}
         if relative == "edge_client/features/text_encoder.py":

@@ -24,8 +24,8 @@ from fedmedclip.edge_client.serving.answer import Answer, Result
 from fedmedclip.edge_client.serving.arrival import Accepted, Arrival
 from fedmedclip.edge_client.serving.http.application import application
 from fedmedclip.edge_client.serving.http.backing import Backing, Figures, Model
-from fedmedclip.edge_client.serving.http.connection import PatientConnection
 from fedmedclip.edge_client.serving.http.settings import HttpSettings
+from fedmedclip.protocol.web.connection import PatientConnection
 
 _COUNTED = 1
 _PROVENANCE = Provenance(software="fedmedclip-edge 0", bundle="ab" * 32, model="example", precision="fp32")

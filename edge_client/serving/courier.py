@@ -4,11 +4,11 @@ import logging
 import time
 from threading import Condition, Thread
 
-from fedmedclip.edge_client.serving.faults import in_words
 from fedmedclip.edge_client.serving.journal import Delivery
 from fedmedclip.edge_client.serving.outlet import DeliveryError, Outlet
 from fedmedclip.edge_client.serving.queue import DurableQueue
 from fedmedclip.protocol.errors import FedMedClipError
+from fedmedclip.protocol.faults import in_words
 
 log = logging.getLogger("fedmedclip.serve")
 

@@ -11,8 +11,8 @@ from fedmedclip.edge_client.explanation.nearest import NearestImages, nearest_im
 from fedmedclip.edge_client.explanation.site_files import site_files
 from fedmedclip.edge_client.inference.classifier import Classifier
 from fedmedclip.edge_client.serving.answer import Explanation, Neighbour
-from fedmedclip.edge_client.serving.faults import in_words
 from fedmedclip.protocol.bundle.bundle import Bundle
+from fedmedclip.protocol.faults import in_words
 
 log = logging.getLogger("fedmedclip.serve")
 

@@ -24,12 +24,12 @@ from fedmedclip.edge_client.inference.classifier import Classifier
 from fedmedclip.edge_client.inference.provenance import Provenance
 from fedmedclip.edge_client.serving.active import ActiveClassifier
 from fedmedclip.edge_client.serving.answer import NOTICE, Answer, Explanation, Result
-from fedmedclip.edge_client.serving.faults import in_words
 from fedmedclip.edge_client.serving.figures import Figures
 from fedmedclip.edge_client.serving.outlet import Outlet
 from fedmedclip.edge_client.serving.queue import DurableQueue, Work
 from fedmedclip.protocol.bundle.preprocessing import fit
 from fedmedclip.protocol.errors import FedMedClipError
+from fedmedclip.protocol.faults import in_words
 from fedmedclip.protocol.visible import visible
 
 log = logging.getLogger("fedmedclip.serve")

@@ -21,6 +21,7 @@ from fedmedclip.protocol.configuration.annotations import (
 )
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.link.settings import LinkSettings
+from fedmedclip.protocol.pages.settings import PageSettings
 from fedmedclip.protocol.privacy import PrivacySettings
 from fedmedclip.protocol.topics import check_name
 
@@ -131,6 +132,12 @@ class AnswerSettings(AssuranceSettings, frozen=True, forbid_unknown_fields=True)
     """The table `[answers]`: how the heads file says how far its answers are to be relied on."""
 
 
+class SitePageSettings(PageSettings, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The table `[page]`: a page for this site's operator, by default on a port beside an aggregator's."""
+
+    port: Annotated[int, Meta(ge=0, le=65535)] = 8781
+
+
 class SiteConfiguration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole file."""
 
@@ -142,3 +149,4 @@ class SiteConfiguration(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     answers: AnswerSettings = AnswerSettings()
     resources: ResourceSettings = ResourceSettings()
     broker: LinkSettings = LinkSettings()
+    page: SitePageSettings | None = None

@@ -1,6 +1,5 @@
 """The table `[dicom]` of `serve.toml`: who may send images, and where reports go."""
 
-import ipaddress
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -9,6 +8,7 @@ from msgspec import Meta
 
 from fedmedclip.protocol.configuration.annotations import File, NewFolder
 from fedmedclip.protocol.errors import InvalidInputError
+from fedmedclip.protocol.web.settings import is_loopback
 
 AeTitle = Annotated[
     str,
@@ -91,7 +91,7 @@ class DicomSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
             raise InvalidInputError("client_ca_file needs certificate_file and key_file, the node's own")
         if self.any_peer and self.peers:
             raise InvalidInputError("any_peer lets everybody send and peers says who may; leave one out")
-        if self.any_peer and not self.client_ca_file and not _is_loopback(self.host):
+        if self.any_peer and not self.client_ca_file and not is_loopback(self.host):
             raise InvalidInputError(
                 f"any_peer with host {self.host!r} would take images from anybody on the network; name the "
                 "peers, or set certificate_file, key_file and client_ca_file"
@@ -116,10 +116,3 @@ def _with_paths(table: _Table, folder: Path, names: tuple[str, ...]) -> _Table:
 def _require_pair(certificate: str | None, key: str | None) -> None:
     if (certificate is None) != (key is None):
         raise InvalidInputError("certificate_file and key_file are needed together")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

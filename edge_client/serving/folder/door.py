@@ -14,7 +14,6 @@ from pathlib import Path
 
 from fedmedclip.edge_client.serving.answer import Answer
 from fedmedclip.edge_client.serving.arrival import Arrival
-from fedmedclip.edge_client.serving.faults import in_words
 from fedmedclip.edge_client.serving.folder.events import Events
 from fedmedclip.edge_client.serving.folder.intake import Intake, Taken
 from fedmedclip.edge_client.serving.folder.listing import Found, Look, files_in
@@ -25,6 +24,7 @@ from fedmedclip.edge_client.serving.folder.settling import Settling
 from fedmedclip.edge_client.serving.folder.trouble import Trouble
 from fedmedclip.edge_client.serving.queue import DurableQueue, QueueFullError
 from fedmedclip.protocol.errors import FedMedClipError, StorageError
+from fedmedclip.protocol.faults import in_words
 
 log = logging.getLogger("fedmedclip.serving.folder")
 

@@ -14,12 +14,15 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from fedmedclip.edge_client.serving.http.backing import Backing
-from fedmedclip.edge_client.serving.http.guard import Guard
 from fedmedclip.edge_client.serving.http.metrics import MEDIA_TYPE, Metrics
 from fedmedclip.edge_client.serving.http.openapi import document
 from fedmedclip.edge_client.serving.http.predict import JSON, Predict, pending
-from fedmedclip.edge_client.serving.http.problems import RETRY_AFTER, RefusedError, problem_response
 from fedmedclip.edge_client.serving.http.settings import HttpSettings
+from fedmedclip.protocol.web.guard import Guard, Rules
+from fedmedclip.protocol.web.problems import RETRY_AFTER, RefusedError, problem_response
+
+# What says nothing of images, and what a monitor has to reach without a token.
+OPEN_PATHS = frozenset({"/openapi.json", "/v1/health"})
 
 _ID = re.compile(r"[0-9a-f]{32}")
 Handler = Callable[[Request], Awaitable[Response]]
@@ -44,7 +47,7 @@ def application(
         exception_handlers={RefusedError: _refused, HTTPException: _not_routed, Exception: _failed},
     )
     inner.router.redirect_slashes = False
-    app: ASGIApp = Guard(inner, settings, token)
+    app: ASGIApp = Guard(inner, settings, Rules(token, OPEN_PATHS))
     if settings.allowed_origins:
         app = CORSMiddleware(
             app,

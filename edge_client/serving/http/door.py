@@ -1,163 +1,18 @@
 """The door itself: a server in a thread of its own."""
 
-import asyncio
-import logging
-import socket
-from contextlib import suppress
-from threading import Event, Thread
-from typing import Any
-
-import uvicorn
-
-from fedmedclip.edge_client.serving.http import connection
 from fedmedclip.edge_client.serving.http.application import application
 from fedmedclip.edge_client.serving.http.backing import Backing
-from fedmedclip.edge_client.serving.http.settings import HttpSettings, read_token, tls_context
-from fedmedclip.protocol.errors import InvalidInputError
-
-log = logging.getLogger("fedmedclip.serve")
-
-_KEEP_ALIVE_SECONDS = 30
-_LARGEST_HEADER_BYTES = 16 << 10
-_BACKLOG = 128
-_GRACE_SECONDS = 10.0
-"""For which requests in hand may go on waiting for their answers when the door is closed."""
-_LAST_SECONDS = 5
-_LIBRARY_LOG = logging.getLogger("uvicorn.error")
+from fedmedclip.edge_client.serving.http.settings import HttpSettings
+from fedmedclip.protocol.web.server import WebServer
+from fedmedclip.protocol.web.settings import read_token
 
 
-class HttpDoor:
+class HttpDoor(WebServer):
     """Listens from `start` to `stop`. `port` is the real one, also where the settings say 0.
 
     Raises InvalidInputError for a token or certificates that cannot be used.
     """
 
     def __init__(self, settings: HttpSettings, backing: Backing) -> None:
-        self._settings = settings
-        self._backing = backing
-        self._token = read_token(settings)
-        self._tls = tls_context(settings)
-        self._thread: Thread | None = None
-        self._server: uvicorn.Server | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._hurry: asyncio.Future[None] | None = None
-        self._failure: BaseException | None = None
-        self.port = settings.port
-
-    def start(self) -> None:
-        """Begin to listen; connections are taken when this returns. InvalidInputError for a bad address."""
-        listening = self._bound()
-        self.port = listening.getsockname()[1]
-        ready = Event()
-        self._thread = Thread(target=self._run, args=(listening, ready), name="http", daemon=True)
-        self._thread.start()
-        ready.wait()
-        if self._failure is not None:
-            raise self._failure
-
-    def stop(self) -> None:
-        """Take no more connections and return when all requests in hand are answered.
-
-        Whoever waits for an answer that takes longer than a moment is told where it will be.
-        """
-        if self._thread is None or self._loop is None or self._server is None:
-            return
-        self._server.should_exit = True
-        # Closed already where the server failed.
-        with suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._loop.call_later, _GRACE_SECONDS, self._be_quick)
-        self._thread.join()
-        self._thread = None
-
-    def described(self) -> str:
-        """Return one line for the log."""
-        host = f"[{self._settings.host}]" if ":" in self._settings.host else self._settings.host
-        kind = "HTTPS" if self._settings.tls else "HTTP"
-        token = "" if self._settings.has_token else ", without a token"
-        return f"{kind} on {host}:{self.port}{token}"
-
-    def _be_quick(self) -> None:
-        if self._hurry is not None and not self._hurry.done():
-            self._hurry.set_result(None)
-
-    def _bound(self) -> socket.socket:
-        host, port = self._settings.host, self._settings.port
-        try:
-            family, kind, protocol, _, address = socket.getaddrinfo(
-                host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-            )[0]
-            listening = socket.socket(family, kind, protocol)
-        except (OSError, UnicodeError) as error:
-            raise InvalidInputError(f"[http] host {host}: no such address ({error})") from error
-        try:
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listening.bind(address)
-            listening.listen(_BACKLOG)
-        except OSError as error:
-            listening.close()
-            raise InvalidInputError(
-                f"[http] cannot listen on {host}:{port} ({error.strerror}); choose another port"
-            ) from error
-        return listening
-
-    def _run(self, listening: socket.socket, ready: Event) -> None:
-        try:
-            with asyncio.Runner(loop_factory=_Loop) as runner:
-                runner.run(self._serve(listening, ready))
-        except BaseException as error:
-            log.exception("the HTTP door failed")
-            self._failure = error
-        finally:
-            listening.close()
-            ready.set()
-
-    async def _serve(self, listening: socket.socket, ready: Event) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._hurry = self._loop.create_future()
-
-        class Connection(connection.PatientConnection):
-            most_connections = self._settings.most_connections
-
-        config = uvicorn.Config(
-            application(self._settings, self._token, self._backing, self._hurry),
-            http=Connection,
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            backlog=_BACKLOG,
-            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-            timeout_graceful_shutdown=int(_GRACE_SECONDS) + _LAST_SECONDS,
-            h11_max_incomplete_event_size=_LARGEST_HEADER_BYTES,
-        )
-        config.load()
-        config.ssl = self._tls
-        _LIBRARY_LOG.setLevel(logging.ERROR)
-        _LIBRARY_LOG.parent = log
-        self._server = _Server(config, ready)
-        await self._server.serve(sockets=[listening])
-
-
-class _Loop(asyncio.SelectorEventLoop):
-    """Gives a TLS handshake as long as a header: a connection counts among the others only after it."""
-
-    async def create_server(self, *arguments: Any, **options: Any) -> asyncio.Server:
-        """Begin to listen."""
-        if options.get("ssl") is not None:
-            options["ssl_handshake_timeout"] = connection.HEADER_SECONDS
-        return await super().create_server(*arguments, **options)
-
-
-class _Server(uvicorn.Server):
-    """Tells when it takes connections."""
-
-    def __init__(self, config: uvicorn.Config, ready: Event) -> None:
-        super().__init__(config)
-        self._ready = ready
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to take connections."""
-        await super().startup(sockets)
-        self._ready.set()
+        token = read_token(settings)
+        super().__init__(settings, lambda hurry: application(settings, token, backing, hurry))

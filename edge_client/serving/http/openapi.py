@@ -7,7 +7,7 @@ import msgspec
 from fedmedclip.edge_client.serving.answer import Answer
 from fedmedclip.edge_client.serving.http.backing import Model
 from fedmedclip.edge_client.serving.http.predict import Answers, Pending, PendingAnswers
-from fedmedclip.edge_client.serving.http.problems import MEDIA_TYPE, Problem
+from fedmedclip.protocol.web.problems import MEDIA_TYPE, Problem
 
 _JSON = "application/json"
 _BYTES = {"schema": {"type": "string", "format": "binary", "minLength": 1}}

@@ -14,12 +14,12 @@ from starlette.responses import Response
 from fedmedclip.edge_client.serving.answer import Answer
 from fedmedclip.edge_client.serving.arrival import Accepted, Arrival
 from fedmedclip.edge_client.serving.http.backing import Backing
-from fedmedclip.edge_client.serving.http.problems import RETRY_AFTER, RefusedError
 from fedmedclip.edge_client.serving.http.request import Asked, read_request
 from fedmedclip.edge_client.serving.http.settings import HttpSettings
 from fedmedclip.edge_client.serving.http.uploads import ClientGoneError, Upload, received
 from fedmedclip.edge_client.serving.queue import QueueFullError
 from fedmedclip.protocol.errors import FullDiskError, StorageError
+from fedmedclip.protocol.web.problems import RETRY_AFTER, RefusedError
 
 log = logging.getLogger("fedmedclip.serve")
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from starlette.datastructures import Headers, QueryParams
 
 from fedmedclip.edge_client.serving.http.multipart import MultipartError, boundary_of, media_type
-from fedmedclip.edge_client.serving.http.problems import RefusedError
 from fedmedclip.edge_client.serving.http.settings import HttpSettings
 from fedmedclip.edge_client.serving.http.uploads import too_large
+from fedmedclip.protocol.web.problems import RefusedError
 
 ACCEPTED_TYPES = ("image/*", "application/dicom", "application/octet-stream", "multipart/form-data")
 _FLAGS = {"1": True, "true": True, "0": False, "false": False}

@@ -16,8 +16,8 @@ from fedmedclip.edge_client.serving.http.multipart import (
     MultipartError,
     MultipartReader,
 )
-from fedmedclip.edge_client.serving.http.problems import RefusedError
 from fedmedclip.edge_client.serving.http.settings import HttpSettings
+from fedmedclip.protocol.web.problems import RefusedError
 
 IN_MEMORY = 64 << 10
 _WRITTEN_AT_ONCE = 256 << 10

@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from fedmedclip.edge_client.serving.http import connection as connections
 from fedmedclip.edge_client.serving.http import uploads
 from fedmedclip.edge_client.serving.http.settings import HttpSettings
+from fedmedclip.protocol.web import connection as connections
 from tests.edge_client.serving.http.standin import asked, door_of, raw, until
 
 HEAD = b"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n"

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from fedmedclip.edge_client.serving.http import door as doors
+from fedmedclip.edge_client.serving.http.door import HttpDoor
 from fedmedclip.edge_client.serving.http.settings import HttpSettings
 from fedmedclip.protocol.errors import InvalidInputError
 from tests.edge_client.serving.http.standin import IMAGE, Queue, asked, backing_of, door_of, until
@@ -22,15 +22,15 @@ PLANTED = "DOE^JANE"
 
 
 def test_a_port_in_use_is_an_error_before_the_service_runs(door, queue):
-    second = doors.HttpDoor(HttpSettings(port=door.port), backing_of(queue))
+    second = HttpDoor(HttpSettings(port=door.port), backing_of(queue))
     with pytest.raises(InvalidInputError, match=f"cannot listen on 127.0.0.1:{door.port}"):
         second.start()
 
 
 def test_a_door_says_where_it_is_and_whether_it_asks_for_a_token(queue):
     settings = HttpSettings(host="::1", port=8081, token="0123456789abcdef")
-    assert doors.HttpDoor(settings, backing_of(queue)).described() == "HTTP on [::1]:8081"
-    assert doors.HttpDoor(HttpSettings(), backing_of(queue)).described().endswith("8080, without a token")
+    assert HttpDoor(settings, backing_of(queue)).described() == "HTTP on [::1]:8081"
+    assert HttpDoor(HttpSettings(), backing_of(queue)).described().endswith("8080, without a token")
 
 
 def test_closing_answers_what_is_in_hand(queue):
@@ -49,7 +49,7 @@ def test_closing_answers_what_is_in_hand(queue):
 
 
 def test_closing_tells_who_waits_long_where_the_answer_will_be(queue, monkeypatch):
-    monkeypatch.setattr(doors, "_GRACE_SECONDS", 0.05)
+    monkeypatch.setattr(HttpDoor, "grace_seconds", 0.05)
     queue.seconds = None
     found = []
     with door_of(queue) as door:
@@ -62,7 +62,7 @@ def test_closing_tells_who_waits_long_where_the_answer_will_be(queue, monkeypatc
 
 
 def test_with_tls_and_a_client_authority_only_its_own_come_in(tmp_path, queue, monkeypatch):
-    monkeypatch.setattr("fedmedclip.edge_client.serving.http.connection.HEADER_SECONDS", 0.8)
+    monkeypatch.setattr("fedmedclip.protocol.web.connection.HEADER_SECONDS", 0.8)
     root = make_certificate(tmp_path, "root", None)
     server, client = make_certificate(tmp_path, "server", root), make_certificate(tmp_path, "client", root)
     Path(server.key_file).chmod(0o600)
@@ -70,7 +70,7 @@ def test_with_tls_and_a_client_authority_only_its_own_come_in(tmp_path, queue, m
         certificate_file=server.certificate_file, key_file=server.key_file,
         client_ca_file=root.certificate_file, token="0123456789abcdef",
     )  # fmt: skip
-    nowhere = doors.HttpDoor(msgspec.structs.replace(settings, host="a..b"), backing_of(queue))
+    nowhere = HttpDoor(msgspec.structs.replace(settings, host="a..b"), backing_of(queue))
     with pytest.raises(InvalidInputError, match="no such address"):
         nowhere.start()
     with door_of(queue, settings) as door:

@@ -4,8 +4,8 @@ import socket
 
 import pytest
 
-from fedmedclip.edge_client.serving.http.guard import SECURITY_HEADERS
 from fedmedclip.edge_client.serving.http.settings import HttpSettings
+from fedmedclip.protocol.web.guard import SECURITY_HEADERS
 from tests.edge_client.serving.http.standin import IMAGE, Queue, asked, door_of
 
 TOKEN = "0123456789abcdef"
@@ -98,7 +98,7 @@ def test_pages_of_its_own_and_of_named_web_sites_may(guarded):
 
 
 def test_a_refused_upload_is_not_read_for_ever(guarded, monkeypatch):
-    monkeypatch.setattr("fedmedclip.edge_client.serving.http.connection.LINGER_SECONDS", 0.1)
+    monkeypatch.setattr("fedmedclip.protocol.web.connection.LINGER_SECONDS", 0.1)
     with socket.create_connection(("127.0.0.1", guarded.port), timeout=5) as connection:
         connection.sendall(b"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9999999\r\n\r\n")
         assert connection.recv(65536).startswith(b"HTTP/1.1 401 ")

@@ -5,8 +5,9 @@ import sys
 
 import pytest
 
-from fedmedclip.edge_client.serving.http.settings import HttpSettings, read_token, tls_context
+from fedmedclip.edge_client.serving.http.settings import HttpSettings
 from fedmedclip.protocol.errors import InvalidInputError
+from fedmedclip.protocol.web.settings import read_token, tls_context
 
 TOKEN = "0123456789abcdef"
 

@@ -7,10 +7,10 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from fedmedclip.edge_client.serving.http.problems import MEDIA_TYPE, RETRY_AFTER, problem_bytes
+from fedmedclip.protocol.web.problems import MEDIA_TYPE, RETRY_AFTER, problem_bytes
 
 # What uvicorn says beside errors is what strangers can make it say at will.
-log = logging.getLogger("fedmedclip.serve.http")
+log = logging.getLogger("fedmedclip.web")
 log.setLevel(logging.ERROR)
 
 HEADER_SECONDS = 10.0

@@ -6,19 +6,21 @@ A page in a browser can send requests to a door that listens on the browser's ow
 
 import hmac
 import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from fedmedclip.edge_client.serving.faults import in_words
-from fedmedclip.edge_client.serving.http.problems import RefusedError
-from fedmedclip.edge_client.serving.http.settings import HttpSettings, is_loopback
+from fedmedclip.protocol.faults import in_words
+from fedmedclip.protocol.web.problems import RefusedError
+from fedmedclip.protocol.web.settings import ListenSettings, is_loopback
 
-log = logging.getLogger("fedmedclip.serve")
+log = logging.getLogger("fedmedclip.web")
 
-# What says nothing of images, and what a monitor has to reach without a token.
-OPEN_PATHS = frozenset({"/openapi.json", "/v1/health"})
+_LOOKING = ("GET", "HEAD")
 
 SECURITY_HEADERS = {
     "Cache-Control": "no-store",
@@ -29,13 +31,31 @@ SECURITY_HEADERS = {
 }
 
 
+@dataclass(frozen=True)
+class Rules:
+    """Who may come in beside those whose `Host` and `Origin` are right.
+
+    Whoever sends `token`, or a cookie that `knows` calls right, may all; without a token everybody may,
+    unless `changes_need_token`. Without a token, too, may be asked for `open_paths`, and with `free_looking`
+    whatever changes nothing. What a browser with a cookie changes has to say by `Origin` from where it comes.
+    """
+
+    token: bytes | None
+    open_paths: frozenset[str] = frozenset()
+    free_looking: bool = False
+    changes_need_token: bool = False
+    knows: Callable[[Headers], bool] = lambda headers: False
+    headers: Mapping[str, str] = field(default_factory=lambda: SECURITY_HEADERS)
+    refusal: Callable[[Scope, RefusedError], Response] = lambda scope, refused: refused.response()
+
+
 class Guard:
     """Lets requests through to the `app` that may come in, and puts the security headers on every answer."""
 
-    def __init__(self, app: ASGIApp, settings: HttpSettings, token: bytes | None) -> None:
+    def __init__(self, app: ASGIApp, settings: ListenSettings, rules: Rules) -> None:
         self._app = app
         self._settings = settings
-        self._token = token
+        self._rules = rules
         self._names = {name.lower() for name in settings.server_names}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -47,14 +67,14 @@ class Guard:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                for name, value in SECURITY_HEADERS.items():
+                for name, value in self._rules.headers.items():
                     headers.setdefault(name, value)
             await send(message)
 
         try:
             self._require_welcome(scope)
         except RefusedError as refused:
-            await refused.response()(scope, receive, send_with_headers)
+            await self._rules.refusal(scope, refused)(scope, receive, send_with_headers)
             return
         try:
             await self._app(scope, receive, send_with_headers)
@@ -63,21 +83,29 @@ class Guard:
             log.error("a request failed: %s", in_words(error))
 
     def _require_welcome(self, scope: Scope) -> None:
-        headers = Headers(scope=scope)
+        headers, table = Headers(scope=scope), self._settings.TABLE
         host = headers.get("host", "")
         if not self._is_ours(host):
             raise RefusedError(
                 421,
                 "this door is not called by this name; ask for 127.0.0.1, or add the name to server_names of "
-                "[http]",
+                f"[{table}]",
             )
         origin = headers.get("origin")
         own = f"{scope['scheme']}://{host}"
         allowed = self._settings.allowed_origins
         if origin is not None and origin.lower() != own.lower() and origin not in allowed:
-            raise RefusedError(403, "pages of other web sites may not ask; see allowed_origins of [http]")
-        if scope["path"] not in OPEN_PATHS:
-            self._require_token(headers.getlist("authorization"))
+            raise RefusedError(403, f"pages of other web sites may not ask; see allowed_origins of [{table}]")
+        if scope["path"] in self._rules.open_paths:
+            return
+        looks = scope["method"] in _LOOKING
+        if looks and self._rules.free_looking:
+            return
+        if self._rules.knows(headers):
+            if not looks and origin is None:
+                raise RefusedError(403, "a browser that changes something has to say from which page it does")
+            return
+        self._require_token(headers.getlist("authorization"), looks=looks)
 
     def _is_ours(self, host: str) -> bool:
         if not self._names and not self._settings.on_loopback:
@@ -90,13 +118,18 @@ class Guard:
             return True
         return self._settings.on_loopback and is_loopback(name)
 
-    def _require_token(self, given: list[str]) -> None:
-        if self._token is None:
+    def _require_token(self, given: list[str], *, looks: bool) -> None:
+        right = self._rules.token
+        if right is None:
+            if not looks and self._rules.changes_need_token:
+                raise RefusedError(
+                    403, f"this door changes nothing; see allow_changes of [{self._settings.TABLE}]"
+                )
             return
         scheme, _, token = given[0].partition(" ") if len(given) == 1 else ("", "", "")
         # Starlette reads headers as Latin-1.
-        right = hmac.compare_digest(token.strip().encode("latin-1", "replace"), self._token)
-        if scheme.lower() != "bearer" or not right:
+        is_right = hmac.compare_digest(token.strip().encode("latin-1", "replace"), right)
+        if scheme.lower() != "bearer" or not is_right:
             wrong = 'Bearer realm="fedmedclip"' + (', error="invalid_token"' if given else "")
             raise RefusedError(
                 401,

@@ -1,0 +1,62 @@
+"""A page beside a process that does something else: it starts, or says why not."""
+
+import logging
+import secrets
+from pathlib import Path
+
+from fedmedclip.protocol.errors import InvalidInputError
+from fedmedclip.protocol.new_files import write_new_file
+from fedmedclip.protocol.pages.application import page_application
+from fedmedclip.protocol.pages.page import Page
+from fedmedclip.protocol.pages.settings import PageSettings
+from fedmedclip.protocol.text_files import read_text_file
+from fedmedclip.protocol.web.server import WebServer
+from fedmedclip.protocol.web.settings import read_token, require_token
+
+log = logging.getLogger("fedmedclip.web")
+
+TOKEN_FILE = "page.token"
+"""In the state folder: what changes on the page ask for, where the configuration names no token."""
+
+
+class PageServer(WebServer):
+    """Serves a page from `start` to `stop`. `address` is what a browser is given."""
+
+    grace_seconds = 0.0
+
+    def __init__(self, page: Page, settings: PageSettings, state_folder: Path) -> None:
+        """Raises InvalidInputError for a token or certificates that cannot be used."""
+        token = read_token(settings)
+        if token is None and settings.allow_changes:
+            token = _own_token(state_folder / TOKEN_FILE)
+        super().__init__(settings, lambda hurry: page_application(page, settings, token, hurry))
+        self._settings = settings
+
+    @property
+    def address(self) -> str:
+        """Return what a browser is given."""
+        return self._settings.address(self.port)
+
+
+def start_page(page: Page, settings: PageSettings, state_folder: Path) -> PageServer | None:
+    """Return a page that is served; None, with a warning, where its address is taken or is not to be had.
+
+    Raises InvalidInputError for a token or certificates that cannot be used.
+    """
+    server = PageServer(page, settings, state_folder)
+    try:
+        server.start()
+    except InvalidInputError as error:
+        log.warning("there is no page: %s", error)
+        return None
+    log.info("page: %s", server.address)
+    return server
+
+
+def _own_token(path: Path) -> bytes:
+    if not path.exists():
+        write_new_file(path, secrets.token_urlsafe(24).encode() + b"\n", private=True)
+        log.info("changes on the page ask for the token in %s", path)
+    token = read_text_file(path, "the page's token").strip()
+    require_token(token, f"the first line of {path}")
+    return token.encode()
