@@ -22,7 +22,7 @@ Kind = Literal["good", "waiting", "bad", "quiet"]
 
 # A shape for each kind, for those who do not see, or print, colours.
 _SYMBOLS: dict[Kind, str] = {"good": "●", "waiting": "◐", "bad": "✕", "quiet": "○"}
-_VOID = frozenset({"br", "hr", "input", "link", "meta", "path", "circle", "line", "rect", "polyline"})
+_VOID = frozenset({"br", "hr", "input", "link", "meta"})
 
 
 def element(tag: str, *children: Child, **attributes: str | int | float | bool | None) -> Html:
