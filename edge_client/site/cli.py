@@ -120,7 +120,7 @@ def privacy_command(
         raise InvalidInputError(f"{path} does not exist: this site has taken part in no run yet")
     state = SiteState(path)
     try:
-        spending = spending_of(state.ledger, demanded)
+        spending = spending_of(state.releases, demanded)
     finally:
         state.close()
     if as_json:

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from fedmedclip.edge_client.site.ledger import LEDGER_SCHEMA, Ledger, Release, record_release
+from fedmedclip.edge_client.site.releases import RELEASES_SCHEMA, Release, Releases, record_release
 from fedmedclip.protocol.database import Database, checksum
 from fedmedclip.protocol.errors import StorageError
 from fedmedclip.protocol.messages import Plan, PrivacySpent, plan_of_version_1
@@ -40,7 +40,7 @@ CREATE TABLE IF NOT EXISTS ended_runs (
     number INTEGER PRIMARY KEY, plan BLOB NOT NULL, version INTEGER NOT NULL, shared_head BLOB,
     private_head BLOB, journal BLOB);
 """
-    + LEDGER_SCHEMA
+    + RELEASES_SCHEMA
 )
 _VALUES = "plan, version, trained_round, shared_head, private_head, residual, codec_memory"
 
@@ -72,7 +72,7 @@ def _from_version_2(database: sqlite3.Connection) -> None:
 
 
 def _from_version_3(database: sqlite3.Connection) -> None:
-    """What an update cost of the site's privacy. The tables of the ledger are new."""
+    """What an update cost of the site's privacy. The tables of the releases are new."""
     database.execute("ALTER TABLE outbox ADD COLUMN privacy BLOB")
 
 
@@ -128,7 +128,7 @@ class SiteState:
             durable=durable,
             migrations=[_from_version_1, _from_version_2, _from_version_3],
         )
-        self.ledger = Ledger(self._database)
+        self.releases = Releases(self._database)
         """What was released under privacy, in all runs."""
 
     def close(self) -> None:
