@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from fedmedclip.edge_client.ledger.entry import LONGEST_NOTE
+from fedmedclip.edge_client.ledger.entry import LONGEST_NOTE, Entry
 from fedmedclip.protocol.envelope import open_envelope
 from fedmedclip.protocol.errors import MessageError
 from fedmedclip.protocol.messages import (
@@ -39,6 +39,7 @@ _LARGE = (Update, Block, State, RenewalRequest, *SECURE)
 _UPDATE = re.compile(
     r"run (\d+) round (\d+) attempt (\d+)(?: object ([0-9a-f]{64}) of \d+ bytes in blocks of (\d+))?"
 )
+_PLAN = re.compile(r"run \d+ revision \d+ identity ([0-9a-f]{32})")
 _BLOCK = re.compile(r"object ([0-9a-f]{64}) block (\d+)")
 
 
@@ -108,11 +109,17 @@ def block_in(note: str) -> tuple[str, int] | None:
     return None if found is None else (found.group(1), int(found.group(2)))
 
 
+def identity_in(entry: Entry) -> bytes | None:
+    """Return the identity of the plan that came, None for another entry."""
+    found = _PLAN.fullmatch(entry.note) if entry.kind == Plan.__name__ else None
+    return None if found is None else bytes.fromhex(found.group(1))
+
+
 def note_of_received(message: Message) -> str:
     """Return the note of a message that came."""
     match message:
         case Plan():
-            return f"run {message.number} revision {message.revision}"
+            return f"run {message.number} revision {message.revision} identity {message.identity.hex()}"
         case Announcement() | Snapshot():
             return f"version {message.version}"
         case JoinAnswer():

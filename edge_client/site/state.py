@@ -225,6 +225,11 @@ class SiteState:
         rows = self._database.rows("SELECT plan, version FROM ended_runs ORDER BY number")
         return [(self._database.decoded(plan, Plan, "the plan of a run"), version) for plan, version in rows]
 
+    def plan_identities(self) -> list[bytes]:
+        """Return the identities of the plans of all runs here, oldest first."""
+        plan = self._plan()
+        return [ended.identity for ended, _ in self.ended_runs()] + ([] if plan is None else [plan.identity])
+
     def install(self, version: int, shared_head: bytes, carrier: Sealed | None = None) -> None:
         """Make a received global head the site's own, with the signed message that announced it."""
         sealed = (None, None) if carrier is None else (carrier.topic, carrier.payload)
