@@ -2,7 +2,8 @@
 
 Whoever can write to a site's topics at the broker could else fill its disk. What the aggregator has signed
 is recorded before it is acted on, and no faster than it can be of use; what is refused or ignored has an
-entry as long as it is rare, and is counted in one entry every few minutes when it is not.
+entry as long as it is rare, and is counted in one entry every few minutes when it is not. What is kept until
+it can be used has an entry when it comes and one when it is acted on.
 """
 
 import hashlib
@@ -82,7 +83,7 @@ class Incoming:
         if self._dropped is None and self._refused.take(now):
             message = opened(topic, payload)
             kind = UNREADABLE if message is None else kind_of(message)
-            self._ledger.record("in", topic, payload, kind, "not acted on")
+            self._ledger.record("in", topic, payload, kind, "not acted on when it came")
             return
         if self._dropped is None:
             self._dropped = _Dropped(now)

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from fedmedclip.edge_client.ledger.entry import Entry
+from fedmedclip.edge_client.ledger.notes import note_for_people
 from fedmedclip.protocol.csv_cells import text_cell
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.new_files import new_text_file
@@ -58,7 +59,7 @@ def moment_words(at: float) -> str:
 
 def line_for_people(entry: Entry) -> str:
     """Return an entry as one line."""
-    note = f"  {entry.note}" if entry.note else ""
+    note = f"  {note_for_people(entry.note)}" if entry.note else ""
     return (
         f"{entry.number:>8} {moment_words(entry.at)} {_ARROWS[entry.direction]} {entry.kind:<16} "
         f"{entry.bytes:>9,} bytes  {entry.sha256[:16]}  {entry.topic}{note}"

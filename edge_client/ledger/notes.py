@@ -9,6 +9,7 @@ from fedmedclip.edge_client.ledger.entry import LONGEST_NOTE, Entry
 from fedmedclip.protocol.envelope import open_envelope
 from fedmedclip.protocol.errors import MessageError
 from fedmedclip.protocol.messages import (
+    LAST_WORD,
     Announcement,
     Block,
     Complaint,
@@ -18,6 +19,7 @@ from fedmedclip.protocol.messages import (
     MaskKeys,
     MaskShares,
     Message,
+    Moment,
     ObjectReference,
     Plan,
     Receipt,
@@ -93,6 +95,25 @@ def said_in(note: str) -> Message | None:
     except (msgspec.MsgspecError, ValueError):
         return None
     return said
+
+
+def note_for_people(note: str) -> str:
+    """Return a note as it is read: of a message that stands in it, what it says but for keys and digests."""
+    if (said := said_in(note)) is None:
+        return note
+    words = [
+        f"{name} {_value_words(value)}"
+        for name, value in msgspec.structs.asdict(said).items()
+        if not isinstance(value, bytes) and value not in ("", None)
+    ]
+    return ", ".join(words)
+
+
+def _value_words(value: object) -> str:
+    if isinstance(value, Moment):
+        words = "last word" if value.sequence == LAST_WORD else str(value.sequence)
+        return f"{value.session}.{value.connection}.{words}"
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 
 
 def update_in(note: str) -> UpdateNote | None:

@@ -155,7 +155,7 @@ def _replay_update(
         return outcome("cannot be", str(error))
     differing = [*_differing(source, key[2], encoded, sent, signer)]
     if not differing:
-        return outcome("same", f"{messages} messages")
+        return outcome("same", "1 message" if messages == 1 else f"{messages} messages")
     words = f"entry {differing[0].number} ({differing[0].kind}) is of other bytes"
     return outcome("differs", f"{words}; made by fedmedclip {source.software or 'of an unknown version'}")
 

@@ -43,6 +43,29 @@ def lines_in(path: Path, position: int = 0) -> Iterator[tuple[int, bytes]]:
             yield position, line
 
 
+def newest_number(folder: Path) -> int:
+    """Return the number of a ledger's newest entry, as its last segment shows it; 0 where it has none."""
+    return max((entry.number for entry in last_entries(segments_in(folder))), default=0)
+
+
+def last_entries(segments: list[tuple[int, Path]]) -> Iterator[Entry]:
+    """Yield the entries near the end of the last segment."""
+    for _, path in segments[-1:]:
+        with path.open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(0, size - 4 * LONGEST_LINE))
+            yield from entries_in(file.read())
+
+
+def entries_in(content: bytes) -> Iterator[Entry]:
+    """Yield what is an entry of some lines."""
+    for line in content.split(b"\n"):
+        try:
+            yield entry_in(line)
+        except StorageError:
+            continue
+
+
 def read_entries(folder: Path) -> Iterator[Entry]:
     """Yield the entries of a ledger as they stand, oldest first.
 

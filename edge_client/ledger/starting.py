@@ -4,13 +4,19 @@ Looked at is what comes after the end that the database knows, so that a start i
 ledger is; `verify` looks at all of it.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from fedmedclip.edge_client.ledger.end import Mark
 from fedmedclip.edge_client.ledger.entry import Entry, entry_in
-from fedmedclip.edge_client.ledger.segments import LONGEST_LINE, lines_in, segment_path, segments_in
+from fedmedclip.edge_client.ledger.segments import (
+    LONGEST_LINE,
+    entries_in,
+    last_entries,
+    lines_in,
+    segment_path,
+    segments_in,
+)
 from fedmedclip.protocol.errors import StorageError
 
 BEGINNING = "Beginning"
@@ -45,7 +51,7 @@ def find_end(folder: Path, known: Mark | None) -> FoundEnd:
         words = "the state knew of no entry; those that were here are taken over"
         return _read_on(folder, known, FoundEnd(known, anew=True, events=[(TAKEN_UP, words)]))
     if not _has(folder, known):
-        numbers = [entry.number for entry in _last_entries(segments)]
+        numbers = [entry.number for entry in last_entries(segments)]
         last = max([known.number, *numbers])
         words = f"entry {known.number}, the newest that the state knew, is missing or changed"
         segment = max([known.segment, *(number for number, _ in segments)]) + 1
@@ -90,12 +96,12 @@ def _read_on(folder: Path, known: Mark, found: FoundEnd) -> FoundEnd:
             entry = _next_entry(line, found.mark)
             if entry is None:
                 rest = line + b"".join(piece for _, piece in lines)
-                if segment == segments[-1] and not any(_entries_in(rest)):
+                if segment == segments[-1] and not any(entries_in(rest)):
                     found.events.append((CUT, f"{len(rest)} bytes of an entry that was not complete"))
                 else:
                     words = f"what follows entry {found.mark.number} is changed"
-                    last = max([found.mark.number, *(entry.number for entry in _entries_in(rest))])
-                    last = max([last, *(entry.number for entry in _last_entries(segments_in(folder)))])
+                    last = max([found.mark.number, *(entry.number for entry in entries_in(rest))])
+                    last = max([last, *(entry.number for entry in last_entries(segments_in(folder)))])
                     found.events.append((BREAK, words))
                     found.mark = Mark(last, found.mark.hash, segments[-1] + 1, 0)
                 return found
@@ -113,20 +119,3 @@ def _next_entry(line: bytes, mark: Mark) -> Entry | None:
         return None
     follows = entry.number == mark.number + 1 and entry.previous == mark.hash
     return entry if follows or entry.kind == BREAK else None
-
-
-def _entries_in(content: bytes) -> Iterator[Entry]:
-    for line in content.split(b"\n"):
-        try:
-            yield entry_in(line)
-        except StorageError:
-            continue
-
-
-def _last_entries(segments: list[tuple[int, Path]]) -> Iterator[Entry]:
-    """Yield the entries near the end of the last segment."""
-    for _, path in segments[-1:]:
-        with path.open("rb") as file:
-            size = file.seek(0, 2)
-            file.seek(max(0, size - 4 * LONGEST_LINE))
-            yield from _entries_in(file.read())
