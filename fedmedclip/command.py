@@ -26,6 +26,7 @@ from fedmedclip.edge_client.heads.cli import heads_app
 from fedmedclip.edge_client.inference.deployment.cli import deploy_command
 from fedmedclip.edge_client.serving.cli import serve_app
 from fedmedclip.edge_client.site.cli import site_app
+from fedmedclip.edge_client.site.ledger_commands import ledger_app
 from fedmedclip.export.cli import export_command
 from fedmedclip.init import init_app
 from fedmedclip.protocol.console import print_what_the_terminal_lacks_as_escapes, stopped_by_signals
@@ -50,6 +51,7 @@ app.add_typer(control_app, name="control")
 app.command("join")(join_command)
 app.add_typer(federation_app, name="federation")
 app.add_typer(site_app, name="site")
+app.add_typer(ledger_app, name="ledger")
 app.add_typer(serve_app, name="serve")
 app.command("predict")(predict_command)
 app.command("evaluate")(evaluate_command)

@@ -55,7 +55,7 @@ FLOORS = {
         "features learning",
         "adaptation bundles calibration data_report inference",
         "explanation",
-        "serving",
+        "ledger serving",
         "site",
         "doctor",
         "enrolment",

@@ -106,7 +106,7 @@ class SiteLearner:
         self._counted = _Counted(encoded_images=encoded_images())
         self._reference = reference_of(bundle)
         self._private = PrivateLearning(
-            privacy, state.ledger, features, bundle, self._reference, self._settings, threads
+            privacy, state.releases, features, bundle, self._reference, self._settings, threads
         )
         self.samples = len(features.train.labels)
 

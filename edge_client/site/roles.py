@@ -6,7 +6,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from fedmedclip.edge_client.site.ledger import Release
+from fedmedclip.edge_client.site.releases import Release
 from fedmedclip.protocol.codecs.error_feedback import Compressed
 from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays
 from fedmedclip.protocol.messages import Plan
