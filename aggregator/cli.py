@@ -160,7 +160,8 @@ def heads_command(
 @control_app.command("pause")
 def pause_command(config: ConfigOption) -> None:
     """No round closes, and no site trains, until it is resumed."""
-    from fedmedclip.aggregator.control import Pause, give
+    from fedmedclip.aggregator.commands import Pause
+    from fedmedclip.aggregator.control import give
 
     print(visible(give(config, Pause())))
 
@@ -168,7 +169,8 @@ def pause_command(config: ConfigOption) -> None:
 @control_app.command("resume")
 def resume_command(config: ConfigOption) -> None:
     """Go on after a pause."""
-    from fedmedclip.aggregator.control import Resume, give
+    from fedmedclip.aggregator.commands import Resume
+    from fedmedclip.aggregator.control import give
 
     print(visible(give(config, Resume())))
 
@@ -176,7 +178,8 @@ def resume_command(config: ConfigOption) -> None:
 @control_app.command("end")
 def end_command(config: ConfigOption) -> None:
     """Let the newest version be the last."""
-    from fedmedclip.aggregator.control import End, give
+    from fedmedclip.aggregator.commands import End
+    from fedmedclip.aggregator.control import give
 
     print(visible(give(config, End())))
 
@@ -186,7 +189,8 @@ def add_rounds_command(
     number: Annotated[int, typer.Argument(min=1, max=1_000_000, help="How many more.")], config: ConfigOption
 ) -> None:
     """Add rounds to the run, also to one that is over."""
-    from fedmedclip.aggregator.control import AddRounds, give
+    from fedmedclip.aggregator.commands import AddRounds
+    from fedmedclip.aggregator.control import give
 
     print(visible(give(config, AddRounds(number))))
 
@@ -196,7 +200,8 @@ def leave_out_command(
     site: Annotated[str, typer.Argument(help="Name of a member.")], config: ConfigOption
 ) -> None:
     """Do not wait for a site in the open round; what it delivers still counts."""
-    from fedmedclip.aggregator.control import LeaveOut, give
+    from fedmedclip.aggregator.commands import LeaveOut
+    from fedmedclip.aggregator.control import give
 
     print(visible(give(config, LeaveOut(site))))
 
@@ -213,7 +218,8 @@ def quarantine_command(
 
     It stays a member and follows the heads.
     """
-    from fedmedclip.aggregator.control import PutInQuarantine, give
+    from fedmedclip.aggregator.commands import PutInQuarantine
+    from fedmedclip.aggregator.control import give
 
     print(visible(give(config, PutInQuarantine(site, reason))))
 
@@ -223,7 +229,8 @@ def release_command(
     site: Annotated[str, typer.Argument(help="Name of a member in quarantine.")], config: ConfigOption
 ) -> None:
     """Let a site count again."""
-    from fedmedclip.aggregator.control import Release, give
+    from fedmedclip.aggregator.commands import Release
+    from fedmedclip.aggregator.control import give
 
     print(visible(give(config, Release(site))))
 
@@ -234,7 +241,8 @@ def rollback_command(
     config: ConfigOption,
 ) -> None:
     """Go on from the head of an earlier version; every site follows."""
-    from fedmedclip.aggregator.control import RollBack, give
+    from fedmedclip.aggregator.commands import RollBack
+    from fedmedclip.aggregator.control import give
 
     print(visible(give(config, RollBack(version))))
 

@@ -1,19 +1,34 @@
 """How a federation stands: the run, the open round, and each member with what is waited for and why not."""
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import msgspec
 
 from fedmedclip.aggregator.aggregation import newest_remarks
+from fedmedclip.aggregator.certificate_end import CertificateEnd
 from fedmedclip.aggregator.coordinator import Coordinator
+from fedmedclip.aggregator.floods import STRANGERS
 from fedmedclip.aggregator.rules.rule import Remark
 from fedmedclip.aggregator.store import Store
+from fedmedclip.aggregator.traffic import RoundTraffic
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.messages import Plan, PrivacySpent
 
 Part = Literal[
     "delivered", "awaited", "excused", "quarantined", "not drawn", "away", "unable", "here", "unknown"
 ]
+
+
+Source = Literal["aggregator", "state", "broker"]
+
+# Of these, and of rounds, a status shows the newest: a run may have a million.
+MOST_ROUNDS = 200
+
+
+def version_figures(store: Store) -> Sequence[Any]:
+    """Return the figures that sites have shared, a `VersionStatus` or its like for each version."""
+    return ()
 
 
 class PrivacyStatus(msgspec.Struct, frozen=True):
@@ -49,6 +64,7 @@ class MemberStatus(msgspec.Struct, frozen=True):
     software: str = ""
     last_round: str = ""
     privacy: PrivacyStatus | None = None
+    last_refusal: str = ""
 
 
 class Flood(msgspec.Struct, frozen=True):
@@ -69,11 +85,30 @@ class PrivacyAsked(msgspec.Struct, frozen=True):
     unit: str
 
 
+class VersionStatus(msgspec.Struct, frozen=True):
+    """What the sites that share their figures say of a version: the mean of their accuracies, weighted by
+    their images, and the least; `best` marks the best version of the run.
+    """
+
+    version: int
+    sites: int
+    weighted_mean: float | None = None
+    worst_site: str | None = None
+    worst: float | None = None
+    best: bool = False
+
+
 class FederationStatus(msgspec.Struct, frozen=True):
     """Where a run stands. `round_seconds` have passed since the open round's first update, if one is there;
     it closes with `needed` updates at least. `rule` is the aggregation rule of the newest version, or of the
     open round where the aggregator runs; `warnings` are of the federation's folder; `privacy` is what the run
     asks for. Where it does not run, members' parts are unknown.
+
+    `source` says who tells: the aggregator itself, its state while it does not run, or what the broker
+    retains; `unknown` says what it cannot know. `deadline_seconds` is the time limit of a round. Bytes are
+    MQTT payload of the aggregator, in all runs; `traffic` has those of the newest rounds of this one.
+    `versions` are the newest of which sites shared figures. `strangers_refused` counts messages of those who
+    are no members.
     """
 
     federation: str
@@ -93,6 +128,16 @@ class FederationStatus(msgspec.Struct, frozen=True):
     rule: str = ""
     warnings: list[str] = []
     privacy: PrivacyAsked | None = None
+    source: Source = "aggregator"
+    deadline_seconds: float | None = None
+    sent_bytes: int = 0
+    received_bytes: int = 0
+    traffic: list[RoundTraffic] = []
+    versions: list[VersionStatus] = []
+    certificates: list[CertificateEnd] = []
+    strangers_refused: int = 0
+    strangers_last_refusal: str = ""
+    unknown: list[str] = []
 
 
 def status_of(coordinator: Coordinator, now: float) -> FederationStatus:
@@ -122,7 +167,24 @@ def status_of(coordinator: Coordinator, now: float) -> FederationStatus:
         floods=[Flood(*found) for found in coordinator.floods.dropped()],
         rule=head.rule.name,
         privacy=_asked(plan),
+        deadline_seconds=rounds.settings.timeout_seconds,
+        certificates=coordinator.certificates,
+        strangers_refused=coordinator.refused_messages[STRANGERS],
+        strangers_last_refusal=coordinator.last_refusals.get(STRANGERS, ""),
+        **_stored_figures(coordinator.store, plan.number),
     )
+
+
+def _stored_figures(store: Store, run: int) -> dict[str, Any]:
+    """Return what a status has of bytes and versions."""
+    sent, received = store.traffic.totals()
+    figures = msgspec.convert(version_figures(store), list[VersionStatus], from_attributes=True)
+    return {
+        "sent_bytes": sent,
+        "received_bytes": received,
+        "traffic": store.traffic.rounds(run)[-MOST_ROUNDS:],
+        "versions": figures[-MOST_ROUNDS:],
+    }
 
 
 def _judged(remarks: tuple[int, tuple[Remark, ...]]) -> dict[str, str]:
@@ -184,6 +246,7 @@ def _member(
         software,
         last_round,
         _privacy(spent),
+        coordinator.last_refusals.get(site, ""),
     )
 
 
@@ -224,4 +287,7 @@ def stored_status(store: Store) -> FederationStatus:
         ],
         rule="" if by is None else by.rule,
         privacy=_asked(plan),
+        source="state",
+        unknown=["who is there, and what members were refused: the aggregator does not run"],
+        **_stored_figures(store, plan.number),
     )
