@@ -26,7 +26,7 @@ from fedmedclip.protocol.configuration import beside, read_configuration
 from fedmedclip.protocol.errors import FedMedClipError, InvalidInputError
 from fedmedclip.protocol.malformed import MALFORMED
 from fedmedclip.protocol.paths import open_regular_file
-from fedmedclip.protocol.roster.chain import open_roster
+from fedmedclip.protocol.roster.chain import MAXIMUM_BYTES, open_roster
 from fedmedclip.protocol.signature import SigningKey, load_signing_key
 from fedmedclip.protocol.state_folder import is_claimed
 
@@ -35,7 +35,6 @@ log = logging.getLogger("fedmedclip.aggregator")
 ANSWER_SECONDS = 15.0
 LATER = "the aggregator does not run, or is busy; it will be done as soon as it can"
 _REPEATED_WITHIN_SECONDS = 86_400.0
-_LARGEST_ROSTER = 64 << 20
 
 
 def carry_out_waiting(
@@ -169,7 +168,7 @@ def verify_command_log(configuration_file: Path) -> Verdict:
     keys = {load_signing_key(key_file_of(configuration_file, configuration)).public_key}
     if configuration.federation.roster is not None:
         with open_regular_file(beside(configuration_file, configuration.federation.roster)) as file:
-            keys |= set(open_roster(file.read(_LARGEST_ROSTER)).coordinator_keys)
+            keys |= set(open_roster(file.read(MAXIMUM_BYTES)).coordinator_keys)
     with _opened(_database_of(configuration_file)) as store:
         return store.command_log.verify(keys)
 

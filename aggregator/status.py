@@ -1,26 +1,41 @@
 """How a federation stands: the run, the open round, and each member with what is waited for and why not."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
 from fedmedclip.aggregator.aggregation import newest_remarks
-from fedmedclip.aggregator.certificate_end import CertificateEnd
+from fedmedclip.aggregator.attention import LATE_SHARE, needing_attention
 from fedmedclip.aggregator.coordinator import Coordinator
+from fedmedclip.aggregator.federation_status import (
+    FederationStatus,
+    Flood,
+    MemberStatus,
+    Part,
+    PrivacyAsked,
+    PrivacyStatus,
+    VersionStatus,
+)
 from fedmedclip.aggregator.floods import STRANGERS
 from fedmedclip.aggregator.rules.rule import Remark
 from fedmedclip.aggregator.store import Store
-from fedmedclip.aggregator.traffic import RoundTraffic
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.messages import Plan, PrivacySpent
 
-Part = Literal[
-    "delivered", "awaited", "excused", "quarantined", "not drawn", "away", "unable", "here", "unknown"
+__all__ = [
+    "FederationStatus",
+    "Flood",
+    "MemberStatus",
+    "Part",
+    "PrivacyAsked",
+    "PrivacyStatus",
+    "VersionStatus",
+    "asked_privacy",
+    "status_of",
+    "stored_status",
+    "version_figures",
 ]
-
-
-Source = Literal["aggregator", "state", "broker"]
 
 # Of these, and of rounds, a status shows the newest: a run may have a million.
 MOST_ROUNDS = 200
@@ -31,147 +46,40 @@ def version_figures(store: Store) -> Sequence[Any]:
     return ()
 
 
-class PrivacyStatus(msgspec.Struct, frozen=True):
-    """What a site's privacy has cost: its last update by itself, and all of the run, at `delta`.
-
-    Of `epsilon`, which it spends at most, `remaining` is left.
-    """
-
-    cost: float
-    spent: float
-    epsilon: float
-    delta: float
-    remaining: float
-
-
-class MemberStatus(msgspec.Struct, frozen=True):
-    """A member and its part in the open round, `here` where none is open any more.
-
-    `seconds` have passed since it was last heard, or, while it is away, since it went (None: not heard since
-    the aggregator started). `version` is the newest that it said it holds. `reason` says why it is excused,
-    in quarantine or unable, `software` which version of this software it said it runs. `last_round` says what
-    the rule did to its update in the round that made the newest version; empty where it counted whole, or had
-    none. Who said that it cannot take part is listed, member or not. `privacy` is what the site says that its
-    updates of this run have cost.
-    """
-
-    site: str
-    part: Part
-    seconds: float | None = None
-    version: int | None = None
-    reason: str = ""
-    refused_messages: int = 0
-    software: str = ""
-    last_round: str = ""
-    privacy: PrivacyStatus | None = None
-    last_refusal: str = ""
-
-
-class Flood(msgspec.Struct, frozen=True):
-    """What was dropped since the aggregator started because somebody sent too much of it. `site` is empty for
-    those who are no members.
-    """
-
-    site: str
-    kind: str
-    dropped: int
-
-
-class PrivacyAsked(msgspec.Struct, frozen=True):
-    """What a run asks of every site: (`epsilon`, `delta`) per `unit`, an image or a patient."""
-
-    epsilon: float
-    delta: float
-    unit: str
-
-
-class VersionStatus(msgspec.Struct, frozen=True):
-    """What the sites that share their figures say of a version: the mean of their accuracies, weighted by
-    their images, and the least; `best` marks the best version of the run.
-    """
-
-    version: int
-    sites: int
-    weighted_mean: float | None = None
-    worst_site: str | None = None
-    worst: float | None = None
-    best: bool = False
-
-
-class FederationStatus(msgspec.Struct, frozen=True):
-    """Where a run stands. `round_seconds` have passed since the open round's first update, if one is there;
-    it closes with `needed` updates at least. `rule` is the aggregation rule of the newest version, or of the
-    open round where the aggregator runs; `warnings` are of the federation's folder; `privacy` is what the run
-    asks for. Where it does not run, members' parts are unknown.
-
-    `source` says who tells: the aggregator itself, its state while it does not run, or what the broker
-    retains; `unknown` says what it cannot know. `deadline_seconds` is the time limit of a round. Bytes are
-    MQTT payload of the aggregator, in all runs; `traffic` has those of the newest rounds of this one.
-    `versions` are the newest of which sites shared figures. `strangers_refused` counts messages of those who
-    are no members.
-    """
-
-    federation: str
-    run: int
-    begun: str
-    method: str
-    version: int
-    rounds: int
-    running: bool
-    paused: bool
-    finished: bool
-    needed: int
-    delivered: int
-    round_seconds: float | None
-    members: list[MemberStatus]
-    floods: list[Flood] = []
-    rule: str = ""
-    warnings: list[str] = []
-    privacy: PrivacyAsked | None = None
-    source: Source = "aggregator"
-    deadline_seconds: float | None = None
-    sent_bytes: int = 0
-    received_bytes: int = 0
-    traffic: list[RoundTraffic] = []
-    versions: list[VersionStatus] = []
-    certificates: list[CertificateEnd] = []
-    strangers_refused: int = 0
-    strangers_last_refusal: str = ""
-    unknown: list[str] = []
-
-
 def status_of(coordinator: Coordinator, now: float) -> FederationStatus:
     """Return how the run of a working aggregator stands."""
     plan, head, rounds = coordinator.plan, coordinator.global_head, coordinator.rounds
     software = coordinator.software()
     first = rounds.first_delivery
     judged, spent = _judged(head.remarks()), coordinator.privacy()
-    return FederationStatus(
-        federation=coordinator.federation,
-        run=plan.number,
-        begun=plan.begun,
-        method=plan.method,
-        version=head.version,
-        rounds=plan.rounds,
-        warnings=coordinator.warnings,
-        running=True,
-        paused=plan.paused,
-        finished=head.finished,
-        needed=rounds.needed(),
-        delivered=len(rounds.delivered),
-        round_seconds=None if first is None else round(now - first, 1),
-        members=[
-            _member(coordinator, site, now, software.get(site, ""), judged.get(site, ""), spent.get(site))
-            for site in sorted(rounds.members | coordinator.unable.keys())
-        ],
-        floods=[Flood(*found) for found in coordinator.floods.dropped()],
-        rule=head.rule.name,
-        privacy=_asked(plan),
-        deadline_seconds=rounds.settings.timeout_seconds,
-        certificates=coordinator.certificates,
-        strangers_refused=coordinator.refused_messages[STRANGERS],
-        strangers_last_refusal=coordinator.last_refusals.get(STRANGERS, ""),
-        **_stored_figures(coordinator.store, plan.number),
+    return needing_attention(
+        FederationStatus(
+            federation=coordinator.federation,
+            run=plan.number,
+            begun=plan.begun,
+            method=plan.method,
+            version=head.version,
+            rounds=plan.rounds,
+            warnings=coordinator.warnings,
+            running=True,
+            paused=plan.paused,
+            finished=head.finished,
+            needed=rounds.needed(),
+            delivered=len(rounds.delivered),
+            round_seconds=None if first is None else round(now - first, 1),
+            members=[
+                _member(coordinator, site, now, software.get(site, ""), judged.get(site, ""), spent.get(site))
+                for site in sorted(rounds.members | coordinator.unable.keys())
+            ],
+            floods=[Flood(*found) for found in coordinator.floods.dropped()],
+            rule=head.rule.name,
+            privacy=asked_privacy(plan),
+            deadline_seconds=rounds.settings.timeout_seconds,
+            certificates=coordinator.certificates,
+            strangers_refused=coordinator.refused_messages[STRANGERS],
+            strangers_last_refusal=coordinator.last_refusals.get(STRANGERS, ""),
+            **_stored_figures(coordinator.store, plan.number),
+        )
     )
 
 
@@ -196,7 +104,8 @@ def _judged(remarks: tuple[int, tuple[Remark, ...]]) -> dict[str, str]:
     return {site: "; ".join(sentences) for site, sentences in judged.items()}
 
 
-def _asked(plan: Plan) -> PrivacyAsked | None:
+def asked_privacy(plan: Plan) -> PrivacyAsked | None:
+    """Return what a run asks of every site, None where it asks for nothing."""
     terms = plan.privacy
     return None if terms is None else PrivacyAsked(terms.epsilon, terms.delta, terms.unit)
 
@@ -247,7 +156,17 @@ def _member(
         last_round,
         _privacy(spent),
         coordinator.last_refusals.get(site, ""),
+        _late(coordinator, now) if part == "awaited" else None,
     )
+
+
+def _late(coordinator: Coordinator, now: float) -> float | None:
+    """Return how long the open round waits for those that are awaited; None while they are not late."""
+    rounds, head = coordinator.rounds, coordinator.global_head
+    if rounds.first_delivery is None or head.finished or coordinator.plan.paused:
+        return None
+    waited = now - rounds.first_delivery
+    return round(waited, 1) if waited >= LATE_SHARE * rounds.settings.timeout_seconds else None
 
 
 def stored_status(store: Store) -> FederationStatus:
@@ -261,33 +180,35 @@ def stored_status(store: Store) -> FederationStatus:
     version = store.newest_version().version
     judged, quarantined = _judged(newest_remarks(store)), store.quarantined()
     by, spent = store.aggregation(), store.privacy()
-    return FederationStatus(
-        federation=federation or "?",
-        run=plan.number,
-        begun=plan.begun,
-        method=plan.method,
-        version=version,
-        rounds=plan.rounds,
-        running=False,
-        paused=plan.paused,
-        finished=version >= plan.rounds,
-        needed=0,
-        delivered=len({site for site, _ in store.stored_updates()}),
-        round_seconds=None,
-        members=[
-            MemberStatus(
-                site,
-                "quarantined" if site in quarantined else "unknown",
-                reason=quarantined[site].reason if site in quarantined else "",
-                software=software,
-                last_round=judged.get(site, ""),
-                privacy=_privacy(spent.get(site)),
-            )
-            for site, software in sorted(store.software().items())
-        ],
-        rule="" if by is None else by.rule,
-        privacy=_asked(plan),
-        source="state",
-        unknown=["who is there, and what members were refused: the aggregator does not run"],
-        **_stored_figures(store, plan.number),
+    return needing_attention(
+        FederationStatus(
+            federation=federation or "?",
+            run=plan.number,
+            begun=plan.begun,
+            method=plan.method,
+            version=version,
+            rounds=plan.rounds,
+            running=False,
+            paused=plan.paused,
+            finished=version >= plan.rounds,
+            needed=0,
+            delivered=len({site for site, _ in store.stored_updates()}),
+            round_seconds=None,
+            members=[
+                MemberStatus(
+                    site,
+                    "quarantined" if site in quarantined else "unknown",
+                    reason=quarantined[site].reason if site in quarantined else "",
+                    software=software,
+                    last_round=judged.get(site, ""),
+                    privacy=_privacy(spent.get(site)),
+                )
+                for site, software in sorted(store.software().items())
+            ],
+            rule="" if by is None else by.rule,
+            privacy=asked_privacy(plan),
+            source="state",
+            unknown=["who is there, and what members were refused: the aggregator does not run"],
+            **_stored_figures(store, plan.number),
+        )
     )
