@@ -176,7 +176,7 @@ def next_run_command(
         Path | None,
         typer.Option(
             help="Folder of another bundle: another encoder, other classes.",
-            callback=checked("--bundle", "bundle folder"),
+            callback=checked("--bundle", "folder"),
         ),
     ] = None,
     rounds: Annotated[int | None, typer.Option(min=1, max=1_000_000, help="Rounds of the run.")] = None,
