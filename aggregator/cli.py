@@ -1,26 +1,16 @@
-"""`fedmedclip aggregator` and `fedmedclip control`."""
+"""`fedmedclip aggregator`."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from fedmedclip.aggregator.control_cli import ConfigOption
 from fedmedclip.protocol.paths import checked
 from fedmedclip.protocol.visible import visible
 
-ConfigOption = Annotated[
-    Path,
-    typer.Option(
-        "--config",
-        help="TOML configuration; `fedmedclip init aggregator` writes one with every setting.",
-        callback=checked("--config", "file", "`fedmedclip init aggregator` writes an example"),
-    ),
-]
-
 aggregator_app = typer.Typer(invoke_without_command=True)
 _DATABASE = "aggregator.db"
-
-control_app = typer.Typer(no_args_is_help=True, help="Steer the run of an aggregator while it goes on.")
 
 
 @aggregator_app.callback()
@@ -114,24 +104,6 @@ def restore_command(
         print(kept)
 
 
-@control_app.command("status")
-def status_command(
-    config: ConfigOption,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")] = False,
-) -> None:
-    """Say how the run stands: who has delivered, who is waited for, since when, and who is not, and why."""
-    import msgspec
-
-    from fedmedclip.aggregator.control import read_status
-    from fedmedclip.aggregator.status_table import print_status
-
-    status = read_status(config)
-    if as_json:
-        print(msgspec.json.encode(status).decode())
-    else:
-        print_status(status)
-
-
 @aggregator_app.command("heads")
 def heads_command(
     config: ConfigOption,
@@ -155,88 +127,6 @@ def heads_command(
     from fedmedclip.aggregator.shared_head_file import write_shared_head
 
     print(write_shared_head(config, output, version))
-
-
-@control_app.command("pause")
-def pause_command(config: ConfigOption) -> None:
-    """No round closes, and no site trains, until it is resumed."""
-    from fedmedclip.aggregator.control import Pause, give
-
-    print(visible(give(config, Pause())))
-
-
-@control_app.command("resume")
-def resume_command(config: ConfigOption) -> None:
-    """Go on after a pause."""
-    from fedmedclip.aggregator.control import Resume, give
-
-    print(visible(give(config, Resume())))
-
-
-@control_app.command("end")
-def end_command(config: ConfigOption) -> None:
-    """Let the newest version be the last."""
-    from fedmedclip.aggregator.control import End, give
-
-    print(visible(give(config, End())))
-
-
-@control_app.command("add-rounds")
-def add_rounds_command(
-    number: Annotated[int, typer.Argument(min=1, max=1_000_000, help="How many more.")], config: ConfigOption
-) -> None:
-    """Add rounds to the run, also to one that is over."""
-    from fedmedclip.aggregator.control import AddRounds, give
-
-    print(visible(give(config, AddRounds(number))))
-
-
-@control_app.command("leave-out")
-def leave_out_command(
-    site: Annotated[str, typer.Argument(help="Name of a member.")], config: ConfigOption
-) -> None:
-    """Do not wait for a site in the open round; what it delivers still counts."""
-    from fedmedclip.aggregator.control import LeaveOut, give
-
-    print(visible(give(config, LeaveOut(site))))
-
-
-@control_app.command("quarantine")
-def quarantine_command(
-    site: Annotated[str, typer.Argument(help="Name of a member.")],
-    config: ConfigOption,
-    reason: Annotated[
-        str, typer.Option(help="Why, in a few words: the site reads it, and `status` shows it.")
-    ] = "",
-) -> None:
-    """Let a site not count: no round waits for it, and its updates are refused until it is released.
-
-    It stays a member and follows the heads.
-    """
-    from fedmedclip.aggregator.control import PutInQuarantine, give
-
-    print(visible(give(config, PutInQuarantine(site, reason))))
-
-
-@control_app.command("release")
-def release_command(
-    site: Annotated[str, typer.Argument(help="Name of a member in quarantine.")], config: ConfigOption
-) -> None:
-    """Let a site count again."""
-    from fedmedclip.aggregator.control import Release, give
-
-    print(visible(give(config, Release(site))))
-
-
-@control_app.command("rollback")
-def rollback_command(
-    version: Annotated[int, typer.Argument(min=0, max=1_000_000, help="Version to go back to.")],
-    config: ConfigOption,
-) -> None:
-    """Go on from the head of an earlier version; every site follows."""
-    from fedmedclip.aggregator.control import RollBack, give
-
-    print(visible(give(config, RollBack(version))))
 
 
 def _state_of(config: Path) -> Path:

@@ -12,7 +12,8 @@ from typing import Annotated
 import typer
 
 from fedmedclip import __version__
-from fedmedclip.aggregator.cli import aggregator_app, control_app
+from fedmedclip.aggregator.cli import aggregator_app
+from fedmedclip.aggregator.control_cli import control_app
 from fedmedclip.aggregator.enrolment.cli import federation_app
 from fedmedclip.edge_client.adaptation.cli import EXAMPLES, adapt_command
 from fedmedclip.edge_client.bundles.cli import bundle_app
@@ -34,6 +35,7 @@ from fedmedclip.protocol.errors import FedMedClipError, FullDiskError
 from fedmedclip.protocol.visible import visible
 from fedmedclip.sbom import sbom_command
 from fedmedclip.simulation.cli import bench_app, demo_command
+from fedmedclip.status import EXIT_CODES, status_command
 from fedmedclip.trust import trust_command
 from fedmedclip.usage import OneLineGroup
 
@@ -48,6 +50,8 @@ app.command("demo")(demo_command)
 app.command("export")(export_command)
 app.add_typer(aggregator_app, name="aggregator")
 app.add_typer(control_app, name="control")
+app.command("status", epilog=EXIT_CODES)(status_command)
+control_app.command("status", epilog=EXIT_CODES)(status_command)
 app.command("join")(join_command)
 app.add_typer(federation_app, name="federation")
 app.add_typer(site_app, name="site")

@@ -271,6 +271,13 @@ class SiteAgent:
         stored = self._run.stored
         return not self._plans.waits and stored is not None and stored.finished
 
+    @property
+    def wanted_bundle(self) -> bytes | None:
+        """The digest of another bundle, without which this site cannot take part in the newest run."""
+        plan = self._plans.newest
+        other = plan is not None and plan.bundle_digest != self._identity.bundle_digest
+        return plan.bundle_digest if plan is not None and other and self._plans.waits else None
+
     def status(self, online: bool) -> Status:
         """Return the site's status as of now, which is published retained."""
         return Status(fingerprint(self._identity.public_key), online, self.version, self.moments.next())

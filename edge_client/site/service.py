@@ -22,6 +22,7 @@ from fedmedclip.edge_client.site.credentials import Credentials
 from fedmedclip.edge_client.site.group_key import GROUP_KEY, load_or_create_group_key
 from fedmedclip.edge_client.site.learner import LearnerFiles, SiteLearner
 from fedmedclip.edge_client.site.membership import Membership
+from fedmedclip.edge_client.site.next_bundle import BundleWatch
 from fedmedclip.edge_client.site.patience import Patience
 from fedmedclip.edge_client.site.post import Post
 from fedmedclip.edge_client.site.renewal import Renewing
@@ -68,6 +69,12 @@ def run_site(configuration_file: Path, *, once: bool) -> None:
 
     Raises FedMedClipError for anything that the operator has to mend; KeyboardInterrupt ends it cleanly.
     """
+    while _take_part(configuration_file, once=once):
+        log.info("going on with the bundle of the next run")
+
+
+def _take_part(configuration_file: Path, *, once: bool) -> bool:
+    """Take part with the bundle that is here; return whether that of the next run has come."""
     configuration = read_configuration(configuration_file, SiteConfiguration)
     require_paths(configuration_file, configuration)
     settings, resources = configuration.site, configuration.resources
@@ -125,6 +132,7 @@ def run_site(configuration_file: Path, *, once: bool) -> None:
             bundle.manifest.embedding_size,
             version("fedmedclip-edge"),
             bundle.class_embeddings,
+            tuple(bundle.manifest.class_names),
         )
         agent = SiteAgent(
             identity,
@@ -148,7 +156,7 @@ def run_site(configuration_file: Path, *, once: bool) -> None:
         )
         link.start()
         try:
-            _serve(agent, link, post, incoming, once)
+            return _serve(agent, link, post, incoming, once, BundleWatch(configuration_file, trust))
         except KeyboardInterrupt:
             log.info("stopped at version %d; start again to go on", agent.version)
             raise
@@ -238,8 +246,13 @@ def _last_words(post: Post, agent: SiteAgent) -> list[LinkMessage]:
         return []
 
 
-def _serve(agent: SiteAgent, link: Link, post: Post, incoming: Incoming, once: bool) -> None:
-    """Handle what arrives; train and ask only when nothing more waits, so that no round trains in vain."""
+def _serve(
+    agent: SiteAgent, link: Link, post: Post, incoming: Incoming, once: bool, watch: BundleWatch
+) -> bool:
+    """Handle what arrives; train and ask only when nothing more waits, so that no round trains in vain.
+
+    Returns whether the bundle of the next run has come, with which the site goes on.
+    """
     said: Status | None = None
     said_at = 0.0
     patience = Patience(post.federation)
@@ -254,11 +267,13 @@ def _serve(agent: SiteAgent, link: Link, post: Post, incoming: Incoming, once: b
                 _send(link, post.status(said))
             post.ledger.keep_end()
             incoming.sum_up(now)
+            if watch.found(agent.wanted_bundle, now):
+                return True
             if once and agent.finished and agent.joined and link.unfinished == 0:
-                return
+                return False
             if patience.ends(joined=agent.joined, run_over=once and agent.finished, now=now):
                 log.info("the run is over at version %d, which is here; no aggregator answers", agent.version)
-                return
+                return False
             event = link.next_event(_TICK_SECONDS)
         now = time.monotonic()
         match event:

@@ -7,6 +7,7 @@ round's version is here: an aggregator that lost it with its state is sent it ag
 
 import logging
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,7 @@ CREATE TABLE IF NOT EXISTS journal (version INTEGER PRIMARY KEY, report BLOB NOT
 CREATE TABLE IF NOT EXISTS ended_runs (
     number INTEGER PRIMARY KEY, plan BLOB NOT NULL, version INTEGER NOT NULL, shared_head BLOB,
     private_head BLOB, journal BLOB);
+CREATE TABLE IF NOT EXISTS run_classes (run INTEGER PRIMARY KEY, names BLOB NOT NULL);
 """ + ";".join((RELEASES_SCHEMA, END_SCHEMA, SOURCES_SCHEMA))
 _VALUES = "plan, version, trained_round, shared_head, private_head, residual, codec_memory"
 
@@ -219,6 +221,20 @@ class SiteState:
             database.execute(
                 "UPDATE site SET sealed_plan = ? WHERE sealed_plan != ?", (sealed_plan, sealed_plan)
             )
+
+    def name_classes(self, run: int, names: Sequence[str]) -> None:
+        """Record the classes of a run's bundle, in their order."""
+        with self._database.transaction() as database:
+            database.execute(
+                "INSERT OR REPLACE INTO run_classes VALUES (?, ?)", (run, msgspec.json.encode(names))
+            )
+
+    def class_names(self, run: int) -> tuple[str, ...]:
+        """Return the classes of a run's bundle; empty where they are not known."""
+        row = self._database.row("SELECT names FROM run_classes WHERE run = ?", (run,))
+        if row is None:
+            return ()
+        return self._database.decoded(row[0], tuple[str, ...], "the classes of a run", msgspec.json)
 
     def ended_runs(self) -> list[tuple[Plan, int]]:
         """Return plan and last version of each run before this one, oldest first."""
