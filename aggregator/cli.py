@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from fedmedclip.protocol.console import LOG_FORMAT_HELP, LOG_FORMAT_VARIABLE, LogFormat
 from fedmedclip.protocol.paths import checked
 from fedmedclip.protocol.visible import visible
 
@@ -15,6 +16,10 @@ ConfigOption = Annotated[
         help="TOML configuration; `fedmedclip init aggregator` writes one with every setting.",
         callback=checked("--config", "file", "`fedmedclip init aggregator` writes an example"),
     ),
+]
+
+LogFormatOption = Annotated[
+    LogFormat, typer.Option("--log-format", envvar=LOG_FORMAT_VARIABLE, help=LOG_FORMAT_HELP)
 ]
 
 aggregator_app = typer.Typer(invoke_without_command=True)
@@ -49,6 +54,7 @@ def aggregator_command(
         typer.Option("--insecure", help="Also with a broker that lets in clients without a certificate."),
     ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
+    log_format: LogFormatOption = LogFormat.TEXT,
 ) -> None:
     """Coordinate a federation: collect updates, aggregate rounds, broadcast the global head.
 
@@ -65,7 +71,7 @@ def aggregator_command(
         raise InvalidInputError("Missing option '--config' (see fedmedclip aggregator --help)")
     if from_newest and not new_run:
         raise InvalidInputError("--from-newest says how a new run starts; give it with --new-run")
-    log_to_terminal(verbose)
+    log_to_terminal(verbose, log_format)
     run_aggregator(config, once=once, new_run=new_run, from_newest=from_newest, insecure=insecure)
 
 

@@ -5,6 +5,7 @@ imports PyTorch.
 """
 
 import errno
+import logging
 import os
 import sys
 from typing import Annotated
@@ -28,8 +29,13 @@ from fedmedclip.edge_client.serving.cli import serve_app
 from fedmedclip.edge_client.site.cli import site_app
 from fedmedclip.export.cli import export_command
 from fedmedclip.init import init_app
-from fedmedclip.protocol.console import print_what_the_terminal_lacks_as_escapes, stopped_by_signals
+from fedmedclip.protocol.console import (
+    logs_json,
+    print_what_the_terminal_lacks_as_escapes,
+    stopped_by_signals,
+)
 from fedmedclip.protocol.errors import FedMedClipError, FullDiskError
+from fedmedclip.protocol.exit_codes import ExitCode
 from fedmedclip.protocol.visible import visible
 from fedmedclip.sbom import sbom_command
 from fedmedclip.simulation.cli import bench_app, demo_command
@@ -67,9 +73,7 @@ app.command("trust")(trust_command)
 app.command("sbom")(sbom_command)
 app.add_typer(bench_app, name="bench")
 
-
-PASSING = 75
-"""Exit code of what passes by itself, such as a full disk (EX_TEMPFAIL of sysexits.h): a service goes on."""
+log = logging.getLogger("fedmedclip")
 
 
 def _print_version(asked: bool) -> None:
@@ -99,7 +103,7 @@ def main() -> None:
             # The same name in every message, also as `python -m fedmedclip`.
             app(prog_name="fedmedclip")
     except FullDiskError as error:
-        _fail(str(error), code=PASSING)
+        _fail(str(error), code=ExitCode.PASSING)
     except FedMedClipError as error:
         _fail(str(error))
     except ModuleNotFoundError as error:
@@ -111,11 +115,15 @@ def main() -> None:
             raise
         where = f"{error.filename}: " if error.filename else ""
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        _fail(f"{where}{os.strerror(error.errno)}", code=PASSING if full else 2)
+        _fail(f"{where}{os.strerror(error.errno)}", code=ExitCode.PASSING if full else ExitCode.MISTAKE)
 
 
-def _fail(line: str, code: int = 2) -> None:
-    print(f"fedmedclip: {visible(' '.join(line.split()))}", file=sys.stderr)
+def _fail(line: str, code: int = ExitCode.MISTAKE) -> None:
+    shown = visible(" ".join(line.split()))
+    if logs_json():
+        log.error("%s (exit code %d)", shown, code)
+    else:
+        print(f"fedmedclip: {shown}", file=sys.stderr)
     sys.exit(code)
 
 

@@ -5,6 +5,9 @@ from typing import Annotated
 
 import typer
 
+from fedmedclip.edge_client.options import LogFormatOption
+from fedmedclip.protocol.console import LogFormat
+from fedmedclip.protocol.exit_codes import ExitCode
 from fedmedclip.protocol.paths import checked
 
 serve_app = typer.Typer(invoke_without_command=True)
@@ -26,6 +29,7 @@ def serve_command(
         ),
     ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
+    log_format: LogFormatOption = LogFormat.TEXT,
 ) -> None:
     """Answer images as they come, by DICOM, HTTP and a watch folder: one process, the encoder opened once.
 
@@ -40,7 +44,7 @@ def serve_command(
 
     if config is None:
         raise InvalidInputError("Missing option '--config' (see fedmedclip serve --help)")
-    log_to_terminal(verbose)
+    log_to_terminal(verbose, log_format)
     run_serve(config)
 
 
@@ -73,7 +77,7 @@ def health_command(config: ConfigOption) -> None:
 
     fault = service_fault(config)
     print("it answers" if fault is None else f"it does not answer: {visible(fault)}")
-    raise typer.Exit(0 if fault is None else 1)
+    raise typer.Exit(ExitCode.FINE if fault is None else ExitCode.ATTENTION)
 
 
 def _print(found: object, lines: list[str], as_json: bool) -> None:

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from fedmedclip.edge_client.options import LogFormatOption
+from fedmedclip.protocol.console import LogFormat
 from fedmedclip.protocol.paths import checked
 from fedmedclip.protocol.visible import visible
 
@@ -36,6 +38,7 @@ def site_command(
     ] = None,
     once: Annotated[bool, typer.Option("--once", help="End when the run is over.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
+    log_format: LogFormatOption = LogFormat.TEXT,
 ) -> None:
     """Take part in a federation as one hospital: features once, then rounds of local training.
 
@@ -50,7 +53,7 @@ def site_command(
 
     if config is None:
         raise InvalidInputError("Missing option '--config' (see fedmedclip site --help)")
-    log_to_terminal(verbose)
+    log_to_terminal(verbose, log_format)
     run_site(config, once=once)
 
 
