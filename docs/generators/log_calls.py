@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from docs.generators.rooms import ROOT
 from fedmedclip.protocol.log_events import PLACE
@@ -75,17 +76,39 @@ def _loggers(tree: ast.Module) -> set[str]:
     }
 
 
-def _logged(node: ast.AST, loggers: set[str]) -> tuple[str, ast.Call] | None:
-    """Return level and call where a node logs."""
+def _level(node: ast.AST, loggers: set[str]) -> str | None:
+    """Return the level where a node is a function that logs, such as `log.info`."""
     if (
-        isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Attribute)
-        and node.func.attr in _LEVELS
-        and isinstance(node.func.value, ast.Name)
-        and node.func.value.id in loggers
+        isinstance(node, ast.Attribute)
+        and node.attr in _LEVELS
+        and isinstance(node.value, ast.Name)
+        and node.value.id in loggers
     ):
-        return node.func.attr, node
+        return node.attr
     return None
+
+
+def _by_other_names(tree: ast.Module, loggers: set[str]) -> dict[str, str]:
+    """Return the names that functions which log are given before they are called, with the level."""
+    return {
+        target.id: level
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign) and not isinstance(node.value, ast.Call)
+        for inner in ast.walk(node.value)
+        if (level := _level(inner, loggers)) is not None
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+
+
+def _logged(
+    node: ast.AST, loggers: set[str], others: Mapping[str, str] = MappingProxyType({})
+) -> tuple[str, ast.Call] | None:
+    """Return level and call where a node logs."""
+    if not isinstance(node, ast.Call):
+        return None
+    level = others.get(node.func.id) if isinstance(node.func, ast.Name) else _level(node.func, loggers)
+    return None if level is None else (level, node)
 
 
 def _template(call: ast.Call, level: str) -> ast.expr:
@@ -108,6 +131,7 @@ def _forwarders(tree: ast.Module, loggers: set[str]) -> Iterator[_Forwarder]:
 
 def _calls(place: str, tree: ast.Module, forwarders: Mapping[str, list[_Forwarder]]) -> Iterator[LogCall]:
     loggers = _loggers(tree)
+    others = _by_other_names(tree, loggers)
     forwarding = {
         id(node)
         for function in ast.walk(tree)
@@ -116,7 +140,7 @@ def _calls(place: str, tree: ast.Module, forwarders: Mapping[str, list[_Forwarde
     }
     found = []
     for node in ast.walk(tree):
-        if (logged := _logged(node, loggers)) is not None:
+        if (logged := _logged(node, loggers, others)) is not None:
             level, call = logged
             if id(node) in forwarding and isinstance(_template(call, level), ast.Name):
                 continue

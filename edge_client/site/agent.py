@@ -247,6 +247,11 @@ class SiteAgent:
         return NO_IDENTITY if plan is None else plan.identity
 
     @property
+    def online(self) -> bool:
+        """Whether the connection to the broker stands."""
+        return self._online
+
+    @property
     def joined(self) -> bool:
         """Whether the aggregator has admitted this site on this connection."""
         return self._application.joined

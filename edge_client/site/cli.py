@@ -132,6 +132,15 @@ def privacy_command(
         print("\n".join(spending_lines(spending)))
 
 
+@site_app.command("metrics")
+def metrics_command(config: ConfigOption) -> None:
+    """Print where this site stands as Prometheus reads it, running or not: for node_exporter's text files."""
+    from fedmedclip.edge_client.site.numbers import stored_numbers
+    from fedmedclip.edge_client.site.prometheus import metrics_text
+
+    print(metrics_text(stored_numbers(config)).decode(), end="")
+
+
 def _state_of(config: Path) -> Path:
     from fedmedclip.edge_client.site.configuration import SiteConfiguration
     from fedmedclip.protocol.configuration import beside, read_configuration

@@ -29,6 +29,8 @@ def work(reminders, error, sites):
     log.warning(f"built {error}")
     log.warning("%s", error, extra={"event": "here.built"})
     reminders.warn("again: %s", str(error))
+    tell = log.warning if error else log.info
+    tell("it ends in %d days", error.days)
 """
 
 
@@ -51,6 +53,7 @@ def test_calls_are_found_with_the_functions_that_pass_a_template_on(calls):
         ("warning", None, None),
         ("warning", "%s", "here.built"),
         ("warning", "again: %s", None),
+        ("info", "it ends in %d days", None),
     ]
 
 
@@ -64,9 +67,10 @@ def test_what_is_added_lacks_nothing_but_its_meaning(calls, tmp_path):
         ("module.asked", ("reason",)),
         ("here.built", ("error",)),
         ("module.again", ("error",)),
+        ("module.it_ends_in_days", ("days",)),
     ]
     left = problems(calls, added)
-    assert [words.endswith("has 0 meanings, and needs one") for words in left] == [False] * 2 + [True] * 4
+    assert [words.endswith("has 0 meanings, and needs one") for words in left] == [False] * 2 + [True] * 5
 
 
 def test_an_entry_that_is_not_in_order_is_found(calls):
