@@ -22,6 +22,8 @@ LogFormatOption = Annotated[
     LogFormat, typer.Option("--log-format", envvar=LOG_FORMAT_VARIABLE, help=LOG_FORMAT_HELP)
 ]
 
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object, for programs.")]
+
 aggregator_app = typer.Typer(invoke_without_command=True)
 _DATABASE = "aggregator.db"
 
@@ -79,11 +81,13 @@ def aggregator_command(
 def backup_command(
     to: Annotated[Path, typer.Argument(help="New folder for the copy. It holds the signing key.")],
     config: ConfigOption,
+    as_json: JsonOption = False,
 ) -> None:
     """Copy state, key and roster while the aggregator runs, or not."""
     from fedmedclip.aggregator.enrolment.backup import files_of, held_still
     from fedmedclip.aggregator.store import Store
     from fedmedclip.protocol.backup import back_up
+    from fedmedclip.protocol.json_output import print_json
 
     state = _state_of(config)
 
@@ -97,13 +101,17 @@ def backup_command(
     files = files_of(config)
     with held_still(config):
         back_up(state, to, _DATABASE, files, copy)
-    print(f"{visible(to)}: {', '.join([_DATABASE, *files])}")
+    if as_json:
+        print_json({"backup": to, "files": [_DATABASE, *files]})
+    else:
+        print(f"{visible(to)}: {', '.join([_DATABASE, *files])}")
 
 
 @aggregator_app.command("restore")
 def restore_command(
     backup: Annotated[Path, typer.Argument(help="Folder that `aggregator backup` wrote.")],
     config: ConfigOption,
+    as_json: JsonOption = False,
 ) -> None:
     """Put a backup in the place of the state. Rounds that it lacks come back from the sites.
 
@@ -111,10 +119,14 @@ def restore_command(
     """
     from fedmedclip.aggregator.enrolment.backup import files_to_restore
     from fedmedclip.protocol.backup import restore
+    from fedmedclip.protocol.json_output import print_json
 
     state = _state_of(config)
     files, kept = files_to_restore(config, backup)
     aside = restore(state, backup, _DATABASE, files)
+    if as_json:
+        print_json({"restored": state, "set_aside": aside, "kept": kept or None})
+        return
     print(visible(f"restored {state}" + ("" if aside is None else f"; what was there is in {aside}")))
     if kept:
         print(kept)
@@ -138,15 +150,6 @@ def status_command(
         print_status(status)
 
 
-@control_app.command("metrics")
-def metrics_command(config: ConfigOption) -> None:
-    """Print the run's status as Prometheus reads it, running or not: for node_exporter's text files."""
-    from fedmedclip.aggregator.control import read_status
-    from fedmedclip.aggregator.prometheus import metrics_text
-
-    print(metrics_text(read_status(config)).decode(), end="")
-
-
 @aggregator_app.command("heads")
 def heads_command(
     config: ConfigOption,
@@ -162,14 +165,20 @@ def heads_command(
     version: Annotated[
         int | None, typer.Option(min=0, max=1_000_000, help="Version of the run; by default the newest.")
     ] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Write the shared head for a clinic that never trained: predict, evaluate and deploy take the file.
 
     The aggregator may run meanwhile. A private head is not in it: those are at the sites only.
     """
     from fedmedclip.aggregator.shared_head_file import write_shared_head
+    from fedmedclip.protocol.json_output import print_json
 
-    print(write_shared_head(config, output, version))
+    written = write_shared_head(config, output, version)
+    if as_json:
+        print_json(written)
+    else:
+        print(visible(written.words()))
 
 
 @control_app.command("pause")

@@ -90,6 +90,7 @@ StrictOption = Annotated[
     bool,
     typer.Option("--strict", help="Stop with an error when a file cannot be used, instead of skipping it."),
 ]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object, for programs.")]
 LogFormatOption = Annotated[
     LogFormat, typer.Option("--log-format", envvar=LOG_FORMAT_VARIABLE, help=LOG_FORMAT_HELP)
 ]

@@ -15,6 +15,7 @@ import typer
 from fedmedclip import __version__
 from fedmedclip.aggregator.cli import aggregator_app, control_app
 from fedmedclip.aggregator.enrolment.cli import federation_app
+from fedmedclip.aggregator.metrics_command import metrics_command as aggregator_metrics
 from fedmedclip.edge_client.adaptation.cli import EXAMPLES, adapt_command
 from fedmedclip.edge_client.bundles.cli import bundle_app
 from fedmedclip.edge_client.calibration.cli import calibrate_command
@@ -27,6 +28,7 @@ from fedmedclip.edge_client.heads.cli import heads_app
 from fedmedclip.edge_client.inference.deployment.cli import deploy_command
 from fedmedclip.edge_client.serving.cli import serve_app
 from fedmedclip.edge_client.site.cli import site_app
+from fedmedclip.edge_client.site.metrics_command import metrics_command as site_metrics
 from fedmedclip.export.cli import export_command
 from fedmedclip.init import init_app
 from fedmedclip.protocol.console import (
@@ -72,6 +74,8 @@ app.add_typer(heads_app, name="heads")
 app.command("trust")(trust_command)
 app.command("sbom")(sbom_command)
 app.add_typer(bench_app, name="bench")
+control_app.command("metrics")(aggregator_metrics)
+site_app.command("metrics")(site_metrics)
 
 log = logging.getLogger("fedmedclip")
 

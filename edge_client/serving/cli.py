@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from fedmedclip.edge_client.options import LogFormatOption
+from fedmedclip.edge_client.options import JsonOption, LogFormatOption
 from fedmedclip.protocol.console import LogFormat
 from fedmedclip.protocol.exit_codes import ExitCode
 from fedmedclip.protocol.paths import checked
@@ -15,7 +15,6 @@ ConfigOption = Annotated[
     Path,
     typer.Option("--config", help="The service's configuration.", callback=checked("--config", "file")),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 @serve_app.callback()
@@ -67,7 +66,7 @@ def drift_command(config: ConfigOption, as_json: JsonOption = False) -> None:
 
 
 @serve_app.command("health")
-def health_command(config: ConfigOption) -> None:
+def health_command(config: ConfigOption, as_json: JsonOption = False) -> None:
     """Say whether the service of a configuration answers, on the machine where it runs.
 
     Exit code 0: it answers; 1: it does not.
@@ -76,7 +75,12 @@ def health_command(config: ConfigOption) -> None:
     from fedmedclip.protocol.visible import visible
 
     fault = service_fault(config)
-    print("it answers" if fault is None else f"it does not answer: {visible(fault)}")
+    if as_json:
+        from fedmedclip.protocol.json_output import print_json
+
+        print_json({"answers": fault is None, "fault": fault})
+    else:
+        print("it answers" if fault is None else f"it does not answer: {visible(fault)}")
     raise typer.Exit(ExitCode.FINE if fault is None else ExitCode.ATTENTION)
 
 

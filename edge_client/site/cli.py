@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from fedmedclip.edge_client.options import LogFormatOption
+from fedmedclip.edge_client.options import JsonOption, LogFormatOption
 from fedmedclip.protocol.console import LogFormat
 from fedmedclip.protocol.paths import checked
 from fedmedclip.protocol.visible import visible
@@ -61,12 +61,14 @@ def site_command(
 def backup_command(
     to: Annotated[Path, typer.Argument(help="New folder for the copy. It holds key and private head.")],
     config: ConfigOption,
+    as_json: JsonOption = False,
 ) -> None:
     """Copy keys, certificate, split, heads and what is owed while the site runs, or not. Features can be
     computed again.
     """
     from fedmedclip.edge_client.site.state import SiteState
     from fedmedclip.protocol.backup import back_up
+    from fedmedclip.protocol.json_output import print_json
 
     state_folder = _state_of(config)
 
@@ -81,15 +83,21 @@ def backup_command(
         name: state_folder / name for name in (_KEY, *_MEMBERSHIP, *_SPLIT) if (state_folder / name).exists()
     }
     back_up(state_folder, to, _DATABASE, files, copy)
-    print(f"{visible(to)}: {', '.join((_DATABASE, *files))}")
+    if as_json:
+        print_json({"backup": to, "files": [_DATABASE, *files]})
+    else:
+        print(f"{visible(to)}: {', '.join((_DATABASE, *files))}")
 
 
 @site_app.command("restore")
 def restore_command(
-    backup: Annotated[Path, typer.Argument(help="Folder that `site backup` wrote.")], config: ConfigOption
+    backup: Annotated[Path, typer.Argument(help="Folder that `site backup` wrote.")],
+    config: ConfigOption,
+    as_json: JsonOption = False,
 ) -> None:
     """Put a backup in the place of the state. Versions that it lacks come from the aggregator."""
     from fedmedclip.protocol.backup import restore
+    from fedmedclip.protocol.json_output import print_json
 
     state_folder = _state_of(config)
     # A certificate, roster or split that is in place is as new as the backup's, or newer.
@@ -100,6 +108,9 @@ def restore_command(
     ]
     files = {name: state_folder / name for name in (_KEY, *lacking)}
     aside = restore(state_folder, backup, _DATABASE, files)
+    if as_json:
+        print_json({"restored": state_folder, "set_aside": aside})
+        return
     print(visible(f"restored {state_folder}" + ("" if aside is None else f"; what was there is in {aside}")))
 
 
@@ -130,15 +141,6 @@ def privacy_command(
         print(msgspec.json.format(msgspec.json.encode(spending), indent=2).decode())
     else:
         print("\n".join(spending_lines(spending)))
-
-
-@site_app.command("metrics")
-def metrics_command(config: ConfigOption) -> None:
-    """Print where this site stands as Prometheus reads it, running or not: for node_exporter's text files."""
-    from fedmedclip.edge_client.site.numbers import stored_numbers
-    from fedmedclip.edge_client.site.prometheus import metrics_text
-
-    print(metrics_text(stored_numbers(config)).decode(), end="")
 
 
 def _state_of(config: Path) -> Path:
