@@ -6,8 +6,15 @@ from typing import Annotated
 import typer
 
 from fedmedclip.aggregator.control_cli import ConfigOption
+from fedmedclip.protocol.console import LOG_FORMAT_HELP, LOG_FORMAT_VARIABLE, LogFormat
 from fedmedclip.protocol.paths import checked
 from fedmedclip.protocol.visible import visible
+
+LogFormatOption = Annotated[
+    LogFormat, typer.Option("--log-format", envvar=LOG_FORMAT_VARIABLE, help=LOG_FORMAT_HELP)
+]
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object, for programs.")]
 
 aggregator_app = typer.Typer(invoke_without_command=True)
 _DATABASE = "aggregator.db"
@@ -39,6 +46,7 @@ def aggregator_command(
         typer.Option("--insecure", help="Also with a broker that lets in clients without a certificate."),
     ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
+    log_format: LogFormatOption = LogFormat.TEXT,
 ) -> None:
     """Coordinate a federation: collect updates, aggregate rounds, broadcast the global head.
 
@@ -55,7 +63,7 @@ def aggregator_command(
         raise InvalidInputError("Missing option '--config' (see fedmedclip aggregator --help)")
     if from_newest and not new_run:
         raise InvalidInputError("--from-newest says how a new run starts; give it with --new-run")
-    log_to_terminal(verbose)
+    log_to_terminal(verbose, log_format)
     run_aggregator(config, once=once, new_run=new_run, from_newest=from_newest, insecure=insecure)
 
 
@@ -63,11 +71,13 @@ def aggregator_command(
 def backup_command(
     to: Annotated[Path, typer.Argument(help="New folder for the copy. It holds the signing key.")],
     config: ConfigOption,
+    as_json: JsonOption = False,
 ) -> None:
     """Copy state, key and roster while the aggregator runs, or not."""
     from fedmedclip.aggregator.enrolment.backup import files_of, held_still
     from fedmedclip.aggregator.store import Store
     from fedmedclip.protocol.backup import back_up
+    from fedmedclip.protocol.json_output import print_json
 
     state = _state_of(config)
 
@@ -81,13 +91,17 @@ def backup_command(
     files = files_of(config)
     with held_still(config):
         back_up(state, to, _DATABASE, files, copy)
-    print(f"{visible(to)}: {', '.join([_DATABASE, *files])}")
+    if as_json:
+        print_json({"backup": to, "files": [_DATABASE, *files]})
+    else:
+        print(f"{visible(to)}: {', '.join([_DATABASE, *files])}")
 
 
 @aggregator_app.command("restore")
 def restore_command(
     backup: Annotated[Path, typer.Argument(help="Folder that `aggregator backup` wrote.")],
     config: ConfigOption,
+    as_json: JsonOption = False,
 ) -> None:
     """Put a backup in the place of the state. Rounds that it lacks come back from the sites.
 
@@ -95,10 +109,14 @@ def restore_command(
     """
     from fedmedclip.aggregator.enrolment.backup import files_to_restore
     from fedmedclip.protocol.backup import restore
+    from fedmedclip.protocol.json_output import print_json
 
     state = _state_of(config)
     files, kept = files_to_restore(config, backup)
     aside = restore(state, backup, _DATABASE, files)
+    if as_json:
+        print_json({"restored": state, "set_aside": aside, "kept": kept or None})
+        return
     print(visible(f"restored {state}" + ("" if aside is None else f"; what was there is in {aside}")))
     if kept:
         print(kept)
@@ -119,14 +137,20 @@ def heads_command(
     version: Annotated[
         int | None, typer.Option(min=0, max=1_000_000, help="Version of the run; by default the newest.")
     ] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Write the shared head for a clinic that never trained: predict, evaluate and deploy take the file.
 
     The aggregator may run meanwhile. A private head is not in it: those are at the sites only.
     """
     from fedmedclip.aggregator.shared_head_file import write_shared_head
+    from fedmedclip.protocol.json_output import print_json
 
-    print(write_shared_head(config, output, version))
+    written = write_shared_head(config, output, version)
+    if as_json:
+        print_json(written)
+    else:
+        print(visible(written.words()))
 
 
 def _state_of(config: Path) -> Path:

@@ -149,7 +149,7 @@ class Loop:
                 if fatal:
                     raise LinkError(reason)
                 self.publisher.retained.disconnected()
-                log.warning("%s", reason)
+                log.warning("%s", reason, extra={"event": "broker.disconnected"})
                 if self.access is not None:
                     self.access.disconnected()
             case PublishRefused(_, topic, reason) | SubscriptionRefused(topic, reason) if (

@@ -122,7 +122,7 @@ class CertificateCare:
         except FedMedClipError as error:
             self._warnings.append(f"certificates were not looked after: {error}")
         for line in self._warnings:
-            self._reminders.warn("%s", line, now)
+            self._reminders.warn("%s", line, now, event="certificate.reminder")
 
     def _passphrase(self) -> str | None:
         return find_passphrase(None, self._passphrase_file)

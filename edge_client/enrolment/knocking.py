@@ -80,7 +80,7 @@ def knock(
                     connected = False
                     if fatal:
                         raise LinkError(reason)
-                    log.warning("%s", reason)
+                    log.warning("%s", reason, extra={"event": "broker.disconnected"})
                 case PublishRefused(_, _, reason) | SubscriptionRefused(_, reason):
                     ask_at = now + REFUSED_AGAIN_SECONDS
                     if refused_since is None:

@@ -261,6 +261,11 @@ class SiteAgent:
         return 0 if plan is None else plan.number
 
     @property
+    def online(self) -> bool:
+        """Whether the connection to the broker stands."""
+        return self._online
+
+    @property
     def joined(self) -> bool:
         """Whether the aggregator has admitted this site on this connection."""
         return self._application.joined

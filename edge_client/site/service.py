@@ -227,13 +227,13 @@ def _features(
     if features.read is not None and features.grouping is not None:
         report_at_start(state_folder, features.read, features.grouping, configuration.images)
     for line in features.report.lines():
-        log.info("%s", line)
+        log.info("%s", line, extra={"event": "data.remark"})
     for image in features.report.skipped:
         log.warning("skipped %s: %s", image.path, image.reason)
     if features.leak is not None and (reservation := features.leak.line(str(split_file))):
-        log.warning("%s", reservation)
+        log.warning("%s", reservation, extra={"event": "data.split_leaks"})
     for line in configuration.privacy.floors.lines(features.train.labels, bundle.manifest.class_names):
-        log.warning("%s", line)
+        log.warning("%s", line, extra={"event": "privacy.group_too_small"})
     # Lists of all images; nothing that trains needs them.
     return replace(features, read=None, grouping=None)
 
@@ -291,7 +291,7 @@ def _serve(
             case Disconnected(reason, fatal):
                 if fatal:
                     raise LinkError(reason)
-                log.warning("%s", reason)
+                log.warning("%s", reason, extra={"event": "broker.disconnected"})
                 agent.disconnected()
                 patience.disconnected()
             case PublishRefused(_, topic, reason):
