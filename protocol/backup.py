@@ -54,6 +54,7 @@ def restore(state: Path, backup: Path, database: str, files: Mapping[str, Path])
                 path.rename(aside / path.name)
         # The database last: what has a key but no database is no beginning.
         for name, path in {**files, database: state / database}.items():
+            path.parent.mkdir(mode=0o700, exist_ok=True)
             with (backup / name).open("rb") as copy, new_file(path, private=True) as file:
                 shutil.copyfileobj(copy, file)
     return aside

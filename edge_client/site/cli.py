@@ -115,7 +115,6 @@ def restore_command(
     files = {name: state_folder / name for name in (_KEY, *lacking)}
     ledger = state_folder / LEDGER_FOLDER
     if newest_number(backup) > newest_number(ledger):
-        ledger.mkdir(mode=0o700, parents=True, exist_ok=True)
         files |= {path.name: ledger / path.name for _, path in segments_in(backup)}
     aside = restore(state_folder, backup, _DATABASE, files)
     _note_restored(state_folder)
