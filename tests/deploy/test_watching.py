@@ -242,6 +242,8 @@ def test_alerts_fire_when_they_should_and_not_else(promtool, tmp_path):
             }
         )
     file = tmp_path / "test.yml"
-    file.write_text(yaml.safe_dump({"rule_files": ["alerts.yml"], "tests": tests}))
+    file.write_text(
+        yaml.safe_dump({"rule_files": ["alerts.yml"], "evaluation_interval": "4m", "tests": tests})
+    )
     done = subprocess.run([promtool, "test", "rules", file], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -111,10 +111,8 @@ def test_the_tool_adds_what_the_table_lacks_and_says_what_is_left(tmp_path, caps
     assert "have their event" in capsys.readouterr().out
     table = tmp_path / "events.toml"
     whole = TABLE.read_text(encoding="utf-8")
-    lacking = (
-        '[[event]]\nid = "run.finished"'
-        + whole.partition('[[event]]\nid = "run.finished"')[2].partition("\n\n")[0]
-    )
+    start = whole.index('[[event]]\nid = "run.finished"')
+    lacking = whole[start : whole.index("[[event]]", start + 1)]
     table.write_text(whole.replace(lacking, ""), encoding="utf-8")
     with pytest.raises(SystemExit) as ended:
         main(["--add", "--table", str(table)])
