@@ -50,7 +50,7 @@ FLOORS = {
         "privacy",
         "features learning",
         "adaptation bundles calibration data_report inference",
-        "explanation",
+        "explanation versions",
         "serving",
         "site",
         "doctor",

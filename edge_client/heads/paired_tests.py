@@ -19,7 +19,8 @@ _CHUNK = 500
 def gains_by_group(gains: Floats, groups: npt.NDArray[np.int64]) -> Floats:
     """Return the sum of the images' gains (N,) for each of the G groups (N,) that occur, float64 (G,)."""
     _, group = np.unique(groups, return_inverse=True)
-    return np.bincount(group, weights=gains)
+    sums: Floats = np.bincount(group, weights=gains).astype(np.float64)
+    return sums
 
 
 def clustered_mcnemar(gains: Floats) -> float:

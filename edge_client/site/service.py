@@ -108,6 +108,7 @@ def run_site(configuration_file: Path, *, once: bool) -> None:
             configuration.privacy.floors,
             configuration.privacy,
             configuration.answers,
+            configuration.policy.activation,
         )
         pinned = settings.aggregator_key
         identity = Identity(
