@@ -17,6 +17,10 @@ ConfigOption = Annotated[
         callback=checked("--config", "file", "`fedmedclip init site` writes an example"),
     ),
 ]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+VersionArgument = Annotated[
+    str, typer.Argument(metavar="VERSION", help="Its number, or RUN:VERSION (`site versions`).")
+]
 _DATABASE, _KEY = "site.db", "site.key"
 # What `fedmedclip join` and the federation's roster have put beside them.
 _MEMBERSHIP = ("tls.pem", "ca.pem", "roster")
@@ -59,10 +63,11 @@ def backup_command(
     to: Annotated[Path, typer.Argument(help="New folder for the copy. It holds key and private head.")],
     config: ConfigOption,
 ) -> None:
-    """Copy keys, certificate, split, heads and what is owed while the site runs, or not. Features can be
-    computed again.
+    """Copy keys, certificate, split, versions of the heads and what is owed while the site runs, or not.
+    Features can be computed again.
     """
     from fedmedclip.edge_client.site.state import SiteState
+    from fedmedclip.edge_client.versions.versions import Versions
     from fedmedclip.protocol.backup import back_up
 
     state_folder = _state_of(config)
@@ -77,8 +82,10 @@ def backup_command(
     files = {
         name: state_folder / name for name in (_KEY, *_MEMBERSHIP, *_SPLIT) if (state_folder / name).exists()
     }
-    back_up(state_folder, to, _DATABASE, files, copy)
-    print(f"{visible(to)}: {', '.join((_DATABASE, *files))}")
+    with Versions(state_folder).files() as versions:
+        back_up(state_folder, to, _DATABASE, files | versions, copy)
+    kept = [] if not versions else [f"heads and {len(versions)} files of versions"]
+    print(f"{visible(to)}: {', '.join((_DATABASE, *files, *kept))}")
 
 
 @site_app.command("restore")
@@ -86,18 +93,47 @@ def restore_command(
     backup: Annotated[Path, typer.Argument(help="Folder that `site backup` wrote.")], config: ConfigOption
 ) -> None:
     """Put a backup in the place of the state. Versions that it lacks come from the aggregator."""
+    from fedmedclip.edge_client.versions.folder import FOLDER, HEADS
     from fedmedclip.protocol.backup import restore
 
     state_folder = _state_of(config)
-    # A certificate, roster or split that is in place is as new as the backup's, or newer.
+    # A certificate, roster or split that is in place is as new as the backup's, or newer; so are versions.
     lacking = [
         name
-        for name in (*_MEMBERSHIP, *_SPLIT)
+        for name in (*_MEMBERSHIP, *_SPLIT, HEADS)
         if (backup / name).exists() and not (state_folder / name).exists()
     ]
+    if not (state_folder / FOLDER).exists():
+        lacking += [f"{FOLDER}/{path.name}" for path in sorted((backup / FOLDER).glob("*"))]
     files = {name: state_folder / name for name in (_KEY, *lacking)}
     aside = restore(state_folder, backup, _DATABASE, files)
     print(visible(f"restored {state_folder}" + ("" if aside is None else f"; what was there is in {aside}")))
+
+
+@site_app.command("versions")
+def versions_command(config: ConfigOption, as_json: JsonOption = False) -> None:
+    """Show the versions that are kept here, what each is worth, and which one answers, running or not."""
+    from fedmedclip.edge_client.versions.table import show_versions
+
+    show_versions(_state_of(config), as_json=as_json)
+
+
+@site_app.command("activate")
+def activate_command(name: VersionArgument, config: ConfigOption, as_json: JsonOption = False) -> None:
+    """Let a version answer that is kept here, with its private head, while the site runs, or not."""
+    from fedmedclip.edge_client.versions.table import show_change
+    from fedmedclip.edge_client.versions.versions import Versions
+
+    show_change(Versions(_state_of(config)).activate(name, "command line"), as_json=as_json)
+
+
+@site_app.command("rollback")
+def rollback_command(config: ConfigOption, as_json: JsonOption = False) -> None:
+    """Let the version answer that did before the active one; once more, the one before that."""
+    from fedmedclip.edge_client.versions.table import show_change
+    from fedmedclip.edge_client.versions.versions import Versions
+
+    show_change(Versions(_state_of(config)).rollback("command line"), as_json=as_json)
 
 
 @site_app.command("privacy")

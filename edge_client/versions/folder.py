@@ -16,6 +16,8 @@ from fedmedclip.protocol.errors import FullDiskError, StorageError
 from fedmedclip.protocol.new_files import write_new_file
 from fedmedclip.protocol.paths import open_regular_file
 
+HEADS = "heads.safetensors"
+FOLDER = "versions"
 CATALOGUE = "versions.json"
 _LOCK = "lock"
 _PATIENCE_SECONDS = 60.0

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from fedmedclip.edge_client.versions.folder import FOLDER
 from fedmedclip.protocol.new_files import write_new_file
 from fedmedclip.protocol.paths import open_regular_file, read_at_most
 from fedmedclip.protocol.visible import visible
@@ -34,7 +35,8 @@ _QUARTERS = 4
 class RecentImages:
     """Keeps the last `most` embeddings, each for `days` at most, in the file at `path`. For several threads.
 
-    `bundle` is the digest of the bundle that they are of (32 bytes): those of another one are forgotten.
+    `bundle` is the digest of the bundle that they are of (32 bytes): those of another one are forgotten. So
+    are all where no site keeps versions beside the file: nobody would try any on them.
     """
 
     def __init__(self, path: Path, bundle: bytes, most: int, days: float) -> None:
@@ -43,8 +45,9 @@ class RecentImages:
         self._retention = days * _DAY
         self._lock = Lock()
         self._fault = ""
-        self._changed = False
         self._kept: deque[tuple[int, Half]] = deque(_read(path, bundle), most)
+        # What cannot be used, or is not to be kept any longer, does not stay on the disk.
+        self._changed = path.exists() and not self._kept
 
     def note(self, embedding: npt.NDArray[np.float32]) -> None:
         """Take in an image that was answered, by its embedding (D,)."""
@@ -61,6 +64,8 @@ class RecentImages:
             before = len(self._kept)
             # An image goes up to a quarter too soon and never too late, also where the clock was set back.
             young = [item for item in self._kept if now - self._retention <= item[0] <= now]
+            if not (self._path.parent / FOLDER).is_dir():
+                young = []
             self._kept = deque(young, self._kept.maxlen)
             if len(young) == before and not self._changed:
                 return

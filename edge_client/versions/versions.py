@@ -14,16 +14,13 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from fedmedclip.edge_client.versions.catalogue import Catalogue, named
-from fedmedclip.edge_client.versions.folder import CATALOGUE, VersionFolder
+from fedmedclip.edge_client.versions.folder import CATALOGUE, FOLDER, HEADS, VersionFolder
 from fedmedclip.edge_client.versions.held import HeldVersions
 from fedmedclip.edge_client.versions.mending import mend, rebuilt
 from fedmedclip.edge_client.versions.records import VersionRecord
 from fedmedclip.protocol.errors import InvalidInputError
 
 log = logging.getLogger("fedmedclip.site")
-
-HEADS = "heads.safetensors"
-FOLDER = "versions"
 
 
 class Versions:
