@@ -67,7 +67,7 @@ class VersionFolder:
 
     def write(self, catalogue: Catalogue, contents: Mapping[str, bytes]) -> None:
         """Put on disk the `contents` of versions, by the names of their files; then what is recorded; then
-        the active version's heads. What is no longer recorded is erased.
+        the active version's heads.
         """
         for name, content in contents.items():
             _write(self.path / name, content)
@@ -80,10 +80,10 @@ class VersionFolder:
             if found is None or sha256(found) != active.sha256:
                 raise StorageError(self.fault(active))
             _write(self.heads, found)
-        self._sweep({record.file for record in catalogue.records})
 
-    def _sweep(self, kept: set[str]) -> None:
+    def sweep(self, catalogue: Catalogue) -> None:
         """Erase versions that are no longer recorded, and what a kill left half written."""
+        kept = {record.file for record in catalogue.records}
         for path in self.path.iterdir():
             if (_FILE.fullmatch(path.name) and path.name not in kept) or path.suffix == ".partial":
                 path.unlink(missing_ok=True)

@@ -47,6 +47,7 @@ class Versions:
             held.write()
             yield held
             held.write()
+            self._folder.sweep(held.catalogue)
 
     def look(self) -> None:
         """Finish what a kill left to be done, and notice a heads file that somebody replaced."""

@@ -1,5 +1,6 @@
 """Who answers at a site: what was best on its own validation split, whatever the federation sends."""
 
+import errno
 import logging
 
 import msgspec
@@ -9,33 +10,31 @@ import pytest
 from fedmedclip.edge_client.features.labelled import LabelledFeatures
 from fedmedclip.edge_client.heads.assurance import DEFAULT_SETTINGS, AssuranceSettings
 from fedmedclip.edge_client.heads.classification import answer, predict, zero_shot
-from fedmedclip.edge_client.heads.heads_file import Heads, load_heads, save_heads
+from fedmedclip.edge_client.heads.heads_file import load_heads, save_heads
 from fedmedclip.edge_client.site.learner import LearnerFiles, SiteLearner
 from fedmedclip.edge_client.site.state import SiteState
 from fedmedclip.edge_client.versions.guard import Guard
+from fedmedclip.edge_client.versions.recent import RECENT, RecentImages
+from fedmedclip.edge_client.versions.rule import ActivationRule
+from fedmedclip.edge_client.versions.versions import Versions
+from fedmedclip.protocol.errors import FullDiskError
 from fedmedclip.protocol.messages import Plan
-from tests.edge_client.heads.heads_examples import CLASSES, SIZE, example_bundle, example_data
+from tests.edge_client.heads.heads_examples import SIZE, example_bundle
+from tests.edge_client.versions.version_examples import (
+    BEST,
+    BUNDLE,
+    CAPTIONS,
+    EMBEDDINGS,
+    LABELS,
+    heads,
+    shared,
+)
 
-BUNDLE = example_bundle()
-EMBEDDINGS, _as_captioned, _ = example_data(60, noise=0.35)
-SWAPPED = np.array([1, 0, 2, 3])
-# Zero-shot takes two classes for each other.
-LABELS = SWAPPED[_as_captioned]
 VALIDATION = LabelledFeatures(EMBEDDINGS, LABELS)
-CAPTIONS = BUNDLE.class_embeddings
-BEST = CAPTIONS[SWAPPED]
 PLAN = Plan(
     bytes(16), bytes(32), "linear-probe", BUNDLE.digest, SIZE, 3, 1, "lowrank", "lowrank", {},
     1, 1, False, 1000.0, None,
 )  # fmt: skip
-
-
-def shared(weight):
-    return {"classifier.weight": weight.astype(np.float32), "classifier.bias": np.zeros(CLASSES, np.float32)}
-
-
-def heads(version, weight):
-    return Heads("linear-probe", shared(weight), None, "trial", "site-a", version)
 
 
 @pytest.fixture
@@ -143,6 +142,115 @@ def test_what_answers_carries_an_assurance_of_its_own_and_of_the_same_bytes(path
     assert (tmp_path / "new").read_bytes() == path.read_bytes()
     guard(path, AssuranceSettings(level=0.8, kind="aps")).judge(heads(3, BEST * 2))
     assert load_heads(path, BUNDLE).assurance.metadata.kind == "aps"
+
+
+def versions_of(path):
+    return Versions(path.parent).listing()
+
+
+def test_each_version_is_kept_with_its_figures_what_it_was_compared_with_and_why(path, guard):
+    guard.judge(heads(1, BEST), 2, "a1")
+    guard.judge(heads(2, -BEST), 2, "a1")
+    assert guard.verdict.verdict == "set aside"
+    first, second = versions_of(path)
+    assert (first.name, first.verdict, first.active, first.comparison) == ("2:1", "activated", True, None)
+    assert (second.name, second.active, second.reason[:30]) == (
+        "2:2",
+        False,
+        "worse than version 2:1: balanc",
+    )
+    figures = second.figures.voters["ensemble"]
+    assert (second.figures.images, second.figures.answers) == ({"validation": 60}, "zero_shot")
+    assert sum(images for _, images in figures.sensitivity.values()) == 60
+    assert 0 < first.figures.voters["ensemble"].brier < figures.brier <= 2
+    found = {test.of: test for test in second.comparison.tests}
+    assert set(found) == {"accuracy", "Brier score", *(f"sensitivity for class_{k}" for k in range(4))}
+    assert found["accuracy"].better == 0
+    assert all(test.p <= test.p_corrected for test in found.values())
+    assert (second.comparison.before, second.comparison.against) == (
+        first.figures.voters["ensemble"].balanced_accuracy, "2:1",
+    )  # fmt: skip
+    # Its file can be activated, with an assurance and a judgement of its own.
+    Versions(path.parent).activate("2", "x")
+    assert load_heads(path, BUNDLE).zero_shot_answers
+
+
+def test_a_version_that_is_known_is_not_judged_again_unless_the_split_changed(path, guard):
+    guard.judge(heads(1, BEST), 1, "a1")
+    guard.judge(heads(2, -BEST), 1, "a1")
+    before = versions_of(path)
+    guard.judge(heads(2, BEST), 1, "a1")
+    guard.judge(heads(3, BEST), 1, "a1", is_version=False)
+    assert versions_of(path) == before
+    # On images of the opposite pattern the one that was set aside is the better.
+    turned = Guard(path, BUNDLE, LabelledFeatures(-EMBEDDINGS, LABELS))
+    assert turned.judge(heads(2, -BEST), 1, "a1").version == 2
+    assert [record.verdict for record in versions_of(path)] == ["activated", "activated"]
+    # A later run has a version of the same number.
+    assert guard.judge(heads(2, BEST), 2, "b2").version == 2
+    assert len(versions_of(path)) == 3
+
+
+def test_what_the_operator_replaced_is_not_brought_back_and_later_versions_are_compared_with_their_choice(
+    path, guard
+):
+    for version, weight in ((1, CAPTIONS), (2, BEST)):
+        guard.judge(heads(version, weight), 1, "a1")
+    Versions(path.parent).rollback("x")
+    turned = Guard(path, BUNDLE, LabelledFeatures(EMBEDDINGS[:50], LABELS[:50]))
+    assert turned.judge(heads(2, BEST), 1, "a1").version == 1
+    assert turned.judge(heads(3, CAPTIONS * 0.5), 1, "a1").version in (1, 3)
+    assert versions_of(path)[-1].comparison.against == "1:1"
+    assert [record.verdict for record in versions_of(path)][1] == "left"
+
+
+@pytest.mark.parametrize(("activate", "answers"), [("by hand", None), ("always", 2)])
+def test_the_operator_may_decide_alone_or_not_at_all(path, activate, answers):
+    guard = Guard(path, BUNDLE, VALIDATION, rule=ActivationRule(activate))
+    for version, weight in ((1, BEST), (2, -BEST)):
+        found = guard.judge(heads(version, weight), 1, "a1")
+    assert (found.version if found else None) == answers
+    assert path.exists() == (answers is not None)
+    if activate == "by hand":
+        assert [record.verdict for record in versions_of(path)] == ["waits", "waits"]
+        Versions(path.parent).activate("1", "x")
+        assert guard.judge(heads(3, BEST), 1, "a1").version == 1
+        assert versions_of(path)[-1].comparison.worse == []
+        assert versions_of(path)[-1].verdict == "waits"
+
+
+def test_recent_images_without_labels_keep_out_what_answers_otherwise(path, tmp_path, caplog):
+    few = LabelledFeatures(EMBEDDINGS[:0], LABELS[:0])
+    guard = Guard(path, BUNDLE, few)
+    guard.judge(heads(1, BEST), 1, "a1")
+    recent = RecentImages(tmp_path / RECENT, BUNDLE.digest, 1000, 30)
+    for embedding in EMBEDDINGS:
+        recent.note(embedding)
+    recent.save()
+    assert guard.judge(heads(2, -BEST), 1, "a1").version == 1
+    assert guard.verdict.comparison.shadow.images == 60
+    assert "other answers to 60 of 60 recent images, tolerated 25%" in caplog.text
+    assert guard.judge(heads(3, BEST * 1.1), 1, "a1").version == 3
+    # Where labels show that it is better, it may answer otherwise.
+    shown = Guard(path, BUNDLE, VALIDATION)
+    Versions(tmp_path).activate("2", "x")
+    assert shown.judge(heads(4, BEST), 1, "a1").version == 4
+    assert shown.verdict.comparison.shadow.share > 0.25
+
+
+def test_a_full_disk_is_said_and_leaves_what_was(path, guard, monkeypatch):
+    guard.judge(heads(1, BEST), 1, "a1")
+    before = path.read_bytes()
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("os.fsync", full)
+        with pytest.raises(FullDiskError, match="the disk is full"):
+            guard.judge(heads(2, BEST), 1, "a1")
+    assert path.read_bytes() == before
+    assert guard.judge(heads(2, BEST), 1, "a1").version == 2
 
 
 class Features:
