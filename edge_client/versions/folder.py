@@ -70,16 +70,29 @@ class VersionFolder:
         the active version's heads.
         """
         for name, content in contents.items():
-            _write(self.path / name, content)
+            self._write(self.path / name, content)
         before = self.heads_content()
         catalogue.before = "" if before is None else sha256(before)
-        _write(self.catalogue, encode(catalogue))
+        self._write(self.catalogue, encode(catalogue))
         active = catalogue.active
         if active is not None and active.sha256 != catalogue.before:
             found = contents.get(active.file) or _read(self.path / active.file)
             if found is None or sha256(found) != active.sha256:
                 raise StorageError(self.fault(active))
-            _write(self.heads, found)
+            self._write(self.heads, found)
+
+    def _write(self, path: Path, content: bytes) -> None:
+        try:
+            write_new_file(path, content, private=True, alone=True)
+            self._give_to_owner(path)
+        except OSError as error:
+            raise _storage_error(path, error) from error
+
+    def _give_to_owner(self, path: Path) -> None:
+        """Let a file belong to whom the state folder belongs to: root must not lock the service out."""
+        if os.geteuid() == 0:
+            owner = os.stat(self.path.parent)
+            os.chown(path, owner.st_uid, owner.st_gid)
 
     def sweep(self, catalogue: Catalogue) -> None:
         """Erase versions that are no longer recorded, and what a kill left half written."""
@@ -95,6 +108,8 @@ class VersionFolder:
         try:
             self.path.mkdir(mode=0o700, exist_ok=True)
             descriptor = os.open(self.path / _LOCK, flags, 0o600)
+            for made in (self.path, self.path / _LOCK):
+                self._give_to_owner(made)
         except OSError as error:
             raise _storage_error(self.path, error) from error
         try:
@@ -129,13 +144,6 @@ def _read(path: Path) -> bytes | None:
             return file.read()
     except FileNotFoundError:
         return None
-    except OSError as error:
-        raise _storage_error(path, error) from error
-
-
-def _write(path: Path, content: bytes) -> None:
-    try:
-        write_new_file(path, content, private=True, alone=True)
     except OSError as error:
         raise _storage_error(path, error) from error
 

@@ -191,6 +191,16 @@ def test_a_version_that_is_known_is_not_judged_again_unless_the_split_changed(pa
     assert len(versions_of(path)) == 3
 
 
+def test_the_heads_of_an_earlier_state_folder_go_on_answering_with_figures_of_their_own(path):
+    save_heads(path, heads(7, BEST), BUNDLE)
+    guard = Guard(path, BUNDLE, VALIDATION)
+    assert guard.judge(heads(8, -BEST), 2, "a1").version == 7
+    first, second = versions_of(path)
+    assert (first.name, first.verdict, first.active) == ("0:7", "taken over", True)
+    assert first.figures.voters["ensemble"].balanced_accuracy > 0.9
+    assert (second.verdict, second.comparison.against) == ("set aside", "0:7")
+
+
 def test_what_the_operator_replaced_is_not_brought_back_and_later_versions_are_compared_with_their_choice(
     path, guard
 ):
@@ -287,6 +297,7 @@ def test_what_is_reported_at_the_end_is_of_what_answers(tmp_path, caplog):
         site.installed(PLAN, version, shared(weight), {}, version == 3)
     assert load_heads(tmp_path / "heads.safetensors", BUNDLE).version == 2
     assert "federation finished at version 3; version 2 answers: accuracy on test" in caplog.text
+    assert (site.verdict.name, site.verdict.verdict) == ("1:3", "set aside")
     figures = msgspec.json.decode((tmp_path / "evaluation.json").read_bytes())
     assert figures["ensemble"]["assurance"]["level"] == 0.9
     assert 0.9 <= figures["ensemble"]["assurance"]["coverage"] <= 1

@@ -1,6 +1,7 @@
 """The versions that are kept, and which one answers: by hand, as a file, damaged, for several at a time."""
 
 import json
+import os
 import threading
 
 import pytest
@@ -154,3 +155,11 @@ def test_what_raises_while_versions_are_held_leaves_nothing(tmp_path):
         fail()
     assert [found.version for found in versions.listing()] == [1]
     assert answering(tmp_path) == 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_what_root_changes_still_belongs_to_the_service(tmp_path):
+    os.chown(tmp_path, 1234, 1234)
+    keep(tmp_path, 1, 2).rollback("x")
+    files = [tmp_path / "heads.safetensors", tmp_path / "versions", *(tmp_path / "versions").iterdir()]
+    assert {(path.stat().st_uid, path.stat().st_gid) for path in files} == {(1234, 1234)}
