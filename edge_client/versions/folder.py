@@ -65,21 +65,30 @@ class VersionFolder:
         found = [(match, path) for path in self.path.iterdir() if (match := _FILE.fullmatch(path.name))]
         return sorted((int(match[1]), int(match[2]), path) for match, path in found)
 
-    def write(self, catalogue: Catalogue, contents: Mapping[str, bytes]) -> None:
+    def is_there(self, record: VersionRecord) -> bool:
+        """Whether a version's file is there, of the right size: what is quickly seen."""
+        try:
+            return os.stat(self.path / record.file).st_size == record.bytes
+        except OSError:
+            return False
+
+    def write(self, catalogue: Catalogue, contents: Mapping[str, bytes], before: str) -> None:
         """Put on disk the `contents` of versions, by the names of their files; then what is recorded; then
-        the active version's heads.
+        the active version's heads. `before` is the digest of the heads file now, empty without one.
         """
         for name, content in contents.items():
             self._write(self.path / name, content)
-        before = self.heads_content()
-        catalogue.before = "" if before is None else sha256(before)
+        catalogue.before = before
         self._write(self.catalogue, encode(catalogue))
         active = catalogue.active
-        if active is not None and active.sha256 != catalogue.before:
-            found = contents.get(active.file) or _read(self.path / active.file)
+        if active is None or active.sha256 == before:
+            return
+        found = contents.get(active.file)
+        if found is None:
+            found = _read(self.path / active.file)
             if found is None or sha256(found) != active.sha256:
                 raise StorageError(self.fault(active))
-            self._write(self.heads, found)
+        self._write(self.heads, found)
 
     def _write(self, path: Path, content: bytes) -> None:
         try:

@@ -99,7 +99,7 @@ class Guard:
 
         Raises StorageError where nothing can be written.
         """
-        with self._versions.held() as held:
+        with self._versions.held(thorough=False) as held:
             digest = self._bundle.digest.hex()
             held.changed |= held.catalogue.bundle != digest
             held.catalogue.bundle = digest
@@ -126,7 +126,7 @@ class Guard:
         if record is None:
             return None
         try:
-            heads = load_heads(held.path(record), self._bundle)
+            heads = load_heads(self._path, self._bundle)
         except HeadError as error:
             log.warning("%s; the newest heads take its place", error)
             return None

@@ -19,11 +19,16 @@ class HeldVersions:
         self.catalogue = catalogue
         self.changed = changed
         self._contents: dict[str, bytes] = {}
+        content = folder.heads_content()
+        self.heads_digest = "" if content is None else sha256(content)
+        """Of the heads file, empty where there is none."""
 
     def write(self) -> None:
         """Put on disk what was changed."""
         if self.changed:
-            self.folder.write(self.catalogue, self._contents)
+            self.folder.write(self.catalogue, self._contents, self.heads_digest)
+            if (active := self.catalogue.active) is not None:
+                self.heads_digest = active.sha256
         self._contents.clear()
         self.changed = False
 

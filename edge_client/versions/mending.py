@@ -15,18 +15,16 @@ from fedmedclip.protocol.errors import HeadError
 log = logging.getLogger("fedmedclip.site")
 
 
-def mend(held: HeldVersions) -> None:
-    """Let folder and heads file say the same."""
-    folder, catalogue = held.folder, held.catalogue
-    content = folder.heads_content()
-    digest = "" if content is None else sha256(content)
+def mend(held: HeldVersions, *, thorough: bool) -> None:
+    """Let folder and heads file say the same; `thorough`, the active version's own file is read for it."""
+    folder, catalogue, digest = held.folder, held.catalogue, held.heads_digest
     active = catalogue.active
-    if content is not None and active is not None and digest == active.sha256:
-        if fault := folder.fault(active):
-            log.warning("%s; it is written again, of %s", fault, folder.heads)
-            held.put(active, content)
+    if active is not None and digest == active.sha256:
+        if (thorough and folder.fault(active)) or not folder.is_there(active):
+            log.warning("%s; it is written again, of %s", folder.fault(active), folder.heads)
+            held.put(active, folder.heads_content() or b"")
         return
-    if content is not None and digest != catalogue.before and _take_over(held, content):
+    if digest not in ("", catalogue.before) and _take_over(held, folder.heads_content() or b""):
         return
     while (active := catalogue.active) is not None and (fault := folder.fault(active)):
         log.warning("%s; the version that was active before takes its place", fault)

@@ -34,16 +34,17 @@ class Versions:
         self._folder = VersionFolder(state / FOLDER, state / HEADS if heads is None else heads)
 
     @contextmanager
-    def held(self) -> Iterator[HeldVersions]:
+    def held(self, *, thorough: bool = True) -> Iterator[HeldVersions]:
         """Give the versions, mended where a kill left something to do, while nobody else changes them.
 
-        What is changed is on disk when the block ends well; otherwise nothing is.
+        What is changed is on disk when the block ends well; otherwise nothing is. What is not `thorough` is
+        quicker, and relies on the heads file alone.
         """
         with self._folder.locked():
             found = self._folder.read()
             catalogue = rebuilt(self._folder) if found is None else found
             held = HeldVersions(self._folder, catalogue, changed=found is None)
-            mend(held)
+            mend(held, thorough=thorough)
             held.write()
             yield held
             held.write()

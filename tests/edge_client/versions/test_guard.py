@@ -2,6 +2,7 @@
 
 import errno
 import logging
+from contextlib import closing
 
 import msgspec
 import numpy as np
@@ -15,7 +16,7 @@ from fedmedclip.edge_client.site.learner import LearnerFiles, SiteLearner
 from fedmedclip.edge_client.site.state import SiteState
 from fedmedclip.edge_client.versions.guard import Guard
 from fedmedclip.edge_client.versions.recent import RECENT, RecentImages
-from fedmedclip.edge_client.versions.rule import ActivationRule
+from fedmedclip.edge_client.versions.rule import DEFAULT_RULE, ActivationRule
 from fedmedclip.edge_client.versions.versions import Versions
 from fedmedclip.protocol.errors import FullDiskError
 from fedmedclip.protocol.messages import Plan
@@ -268,9 +269,11 @@ class Features:
     leak = None
 
 
-def learner(folder, state):
+def learner(folder, state, rule=DEFAULT_RULE):
     files = LearnerFiles(folder / "heads.safetensors", folder / "evaluation.json")
-    return SiteLearner("site-a", "trial", BUNDLE, Features(), state, files, 1, "method", lambda: (0, 0))
+    return SiteLearner(
+        "site-a", "trial", BUNDLE, Features(), state, files, 1, "method", lambda: (0, 0), activation=rule
+    )
 
 
 def test_training_in_progress_is_not_judged_after_a_restart(tmp_path):
@@ -309,3 +312,16 @@ def test_what_is_reported_at_the_end_is_of_what_answers(tmp_path, caplog):
     site.installed(later, 0, shared(CAPTIONS), {}, False)
     assert load_heads(tmp_path / "heads.safetensors", BUNDLE).version == 2
     state.close()
+
+
+def test_what_is_reported_where_the_operator_has_made_nothing_active_is_zero_shot(tmp_path):
+    with closing(SiteState(tmp_path / "site.db")) as state:
+        site = learner(tmp_path, state, ActivationRule("by hand"))
+        for version, weight in enumerate((CAPTIONS, BEST, BEST, BEST)):
+            site.installed(PLAN, version, shared(weight), {}, version == 3)
+        assert set(msgspec.json.decode((tmp_path / "evaluation.json").read_bytes())) == {"zero_shot"}
+        assert not (tmp_path / "heads.safetensors").exists()
+        Versions(tmp_path).activate("2", "x")
+        again = learner(tmp_path, state, ActivationRule("by hand"))
+        again.installed(PLAN, 3, shared(BEST), {}, True)
+        assert "ensemble" in msgspec.json.decode((tmp_path / "evaluation.json").read_bytes())
