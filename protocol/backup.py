@@ -14,7 +14,7 @@ def back_up(
     state: Path, to: Path, database: str, files: Mapping[str, Path], copy: Callable[[Path], None]
 ) -> None:
     """Write `database` of a state folder, by `copy`, and `files`, under the names that they are to have, into
-    the new folder `to`, for its owner only.
+    the new folder `to`, for its owner only. A name may lead into a folder in it.
 
     Raises InvalidInputError when there is no state, or `to` exists.
     """
@@ -27,9 +27,11 @@ def back_up(
     partial.mkdir(mode=0o700, parents=True)
     copy(partial / database)
     for name, path in files.items():
+        (partial / name).parent.mkdir(mode=0o700, exist_ok=True)
         shutil.copyfile(path, partial / name)
-    for path in partial.iterdir():
-        path.chmod(0o600)
+    for path in partial.rglob("*"):
+        if path.is_file():
+            path.chmod(0o600)
     partial.rename(to)
 
 

@@ -19,6 +19,9 @@ ConfigOption = Annotated[
         callback=checked("--config", "file", "`fedmedclip init site` writes an example"),
     ),
 ]
+VersionArgument = Annotated[
+    str, typer.Argument(metavar="VERSION", help="Its number, or RUN:VERSION (`site versions`).")
+]
 _DATABASE, _KEY = "site.db", "site.key"
 # What `fedmedclip join` and the federation's roster have put beside them.
 _MEMBERSHIP = ("tls.pem", "ca.pem", "roster")
@@ -63,11 +66,12 @@ def backup_command(
     config: ConfigOption,
     as_json: JsonOption = False,
 ) -> None:
-    """Copy keys, certificate, split, heads, ledger and what is owed while the site runs, or not. Features can
-    be computed again.
+    """Copy keys, certificate, split, versions of the heads, ledger and what is owed, while the site runs or
+    not. Features can be computed again.
     """
     from fedmedclip.edge_client.ledger.segments import LEDGER_FOLDER, segments_in
     from fedmedclip.edge_client.site.state import SiteState
+    from fedmedclip.edge_client.versions.versions import Versions
     from fedmedclip.protocol.backup import back_up
     from fedmedclip.protocol.json_output import print_json
 
@@ -84,11 +88,13 @@ def backup_command(
         name: state_folder / name for name in (_KEY, *_MEMBERSHIP, *_SPLIT) if (state_folder / name).exists()
     }
     files |= {path.name: path for _, path in segments_in(state_folder / LEDGER_FOLDER)}
-    back_up(state_folder, to, _DATABASE, files, copy)
+    with Versions(state_folder).files() as versions:
+        back_up(state_folder, to, _DATABASE, files | versions, copy)
     if as_json:
-        print_json({"backup": to, "files": [_DATABASE, *files]})
-    else:
-        print(f"{visible(to)}: {', '.join((_DATABASE, *files))}")
+        print_json({"backup": to, "files": [_DATABASE, *files, *versions]})
+        return
+    kept = [] if not versions else [f"heads and {len(versions)} files of versions"]
+    print(f"{visible(to)}: {', '.join((_DATABASE, *files, *kept))}")
 
 
 @site_app.command("restore")
@@ -102,16 +108,19 @@ def restore_command(
     The longer ledger stays: the one that is in place, or the backup's.
     """
     from fedmedclip.edge_client.ledger.segments import LEDGER_FOLDER, newest_number, segments_in
+    from fedmedclip.edge_client.versions.folder import FOLDER, HEADS
     from fedmedclip.protocol.backup import restore
     from fedmedclip.protocol.json_output import print_json
 
     state_folder = _state_of(config)
-    # A certificate, roster or split that is in place is as new as the backup's, or newer.
+    # A certificate, roster or split that is in place is as new as the backup's, or newer; so are versions.
     lacking = [
         name
-        for name in (*_MEMBERSHIP, *_SPLIT)
+        for name in (*_MEMBERSHIP, *_SPLIT, HEADS)
         if (backup / name).exists() and not (state_folder / name).exists()
     ]
+    if not (state_folder / FOLDER).exists():
+        lacking += [f"{FOLDER}/{path.name}" for path in sorted((backup / FOLDER).glob("*"))]
     files = {name: state_folder / name for name in (_KEY, *lacking)}
     ledger = state_folder / LEDGER_FOLDER
     if newest_number(backup) > newest_number(ledger):
@@ -137,6 +146,32 @@ def _note_restored(state_folder: Path) -> None:
         ledger.note("Restored", "the state is that of a backup; what left after it may have no entry")
         ledger.close()
         state.close()
+
+
+@site_app.command("versions")
+def versions_command(config: ConfigOption, as_json: JsonOption = False) -> None:
+    """Show the versions that are kept here, what each is worth, and which one answers, running or not."""
+    from fedmedclip.edge_client.versions.table import show_versions
+
+    show_versions(_state_of(config), as_json=as_json)
+
+
+@site_app.command("activate")
+def activate_command(name: VersionArgument, config: ConfigOption, as_json: JsonOption = False) -> None:
+    """Let a version answer that is kept here, with its private head, while the site runs, or not."""
+    from fedmedclip.edge_client.versions.table import show_change
+    from fedmedclip.edge_client.versions.versions import Versions
+
+    show_change(Versions(_state_of(config)).activate(name, "command line"), as_json=as_json)
+
+
+@site_app.command("rollback")
+def rollback_command(config: ConfigOption, as_json: JsonOption = False) -> None:
+    """Let the version answer that did before the active one; once more, the one before that."""
+    from fedmedclip.edge_client.versions.table import show_change
+    from fedmedclip.edge_client.versions.versions import Versions
+
+    show_change(Versions(_state_of(config)).rollback("command line"), as_json=as_json)
 
 
 @site_app.command("privacy")

@@ -120,6 +120,7 @@ def _take_part(configuration_file: Path, *, once: bool) -> bool:
             configuration.privacy.floors,
             configuration.privacy,
             configuration.answers,
+            configuration.policy.activation,
         )
         pinned = settings.aggregator_key
         identity = Identity(
