@@ -121,8 +121,8 @@ class Application:
         self._asked_first = self._asked_first or self.asked
         identity, private = self._identity, self._learner.privacy(plan)
         samples = self._learner.samples if private is None else private.samples
-        if plan.secure is not None:
-            # Of a site whose updates are summed, nobody learns how many images are in one.
+        if plan.secure is not None or cannot:
+            # Of a site whose updates are summed, or that takes no part, nobody learns how many images it has.
             samples = 1
         return [
             Join(

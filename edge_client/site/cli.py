@@ -5,19 +5,16 @@ from typing import Annotated
 
 import typer
 
+from fedmedclip.edge_client.site.command_line import DATABASE, ConfigOption, state_of
+from fedmedclip.edge_client.site.plan_commands import approve_command, plan_command, refuse_command
 from fedmedclip.protocol.paths import checked
 from fedmedclip.protocol.visible import visible
 
 site_app = typer.Typer(invoke_without_command=True)
-ConfigOption = Annotated[
-    Path,
-    typer.Option(
-        "--config",
-        help="TOML configuration; `fedmedclip init site` writes one with every setting.",
-        callback=checked("--config", "file", "`fedmedclip init site` writes an example"),
-    ),
-]
-_DATABASE, _KEY = "site.db", "site.key"
+site_app.command("plan")(plan_command)
+site_app.command("approve")(approve_command)
+site_app.command("refuse")(refuse_command)
+_KEY = "site.key"
 # What `fedmedclip join` and the federation's roster have put beside them.
 _MEMBERSHIP = ("tls.pem", "ca.pem", "roster")
 # Which images are tested on, and under which names their groups stand there.
@@ -65,10 +62,10 @@ def backup_command(
     from fedmedclip.edge_client.site.state import SiteState
     from fedmedclip.protocol.backup import back_up
 
-    state_folder = _state_of(config)
+    state_folder = state_of(config)
 
     def copy(path: Path) -> None:
-        state = SiteState(state_folder / "site.db")
+        state = SiteState(state_folder / DATABASE)
         try:
             state.copy_to(path)
         finally:
@@ -77,8 +74,8 @@ def backup_command(
     files = {
         name: state_folder / name for name in (_KEY, *_MEMBERSHIP, *_SPLIT) if (state_folder / name).exists()
     }
-    back_up(state_folder, to, _DATABASE, files, copy)
-    print(f"{visible(to)}: {', '.join((_DATABASE, *files))}")
+    back_up(state_folder, to, DATABASE, files, copy)
+    print(f"{visible(to)}: {', '.join((DATABASE, *files))}")
 
 
 @site_app.command("restore")
@@ -88,7 +85,7 @@ def restore_command(
     """Put a backup in the place of the state. Versions that it lacks come from the aggregator."""
     from fedmedclip.protocol.backup import restore
 
-    state_folder = _state_of(config)
+    state_folder = state_of(config)
     # A certificate, roster or split that is in place is as new as the backup's, or newer.
     lacking = [
         name
@@ -96,7 +93,7 @@ def restore_command(
         if (backup / name).exists() and not (state_folder / name).exists()
     ]
     files = {name: state_folder / name for name in (_KEY, *lacking)}
-    aside = restore(state_folder, backup, _DATABASE, files)
+    aside = restore(state_folder, backup, DATABASE, files)
     print(visible(f"restored {state_folder}" + ("" if aside is None else f"; what was there is in {aside}")))
 
 
@@ -115,7 +112,7 @@ def privacy_command(
     from fedmedclip.protocol.errors import InvalidInputError
 
     demanded = read_configuration(config, SiteConfiguration).privacy
-    path = _state_of(config) / _DATABASE
+    path = state_of(config) / DATABASE
     if not path.exists():
         raise InvalidInputError(f"{path} does not exist: this site has taken part in no run yet")
     state = SiteState(path)
@@ -127,10 +124,3 @@ def privacy_command(
         print(msgspec.json.format(msgspec.json.encode(spending), indent=2).decode())
     else:
         print("\n".join(spending_lines(spending)))
-
-
-def _state_of(config: Path) -> Path:
-    from fedmedclip.edge_client.site.configuration import SiteConfiguration
-    from fedmedclip.protocol.configuration import beside, read_configuration
-
-    return beside(config, read_configuration(config, SiteConfiguration).site.state)

@@ -36,3 +36,7 @@ class PolicySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     significance: Annotated[float, Meta(gt=0, lt=1)] = 0.05
     tolerated_changes: Annotated[float, Meta(ge=0, le=1)] = 0.25
     keep_versions: Annotated[int, Meta(ge=2, le=100_000)] = 20
+
+
+AUTOMATIC = PolicySettings(approve="automatic")
+"""Every plan of the federation's coordinator is trained, and nothing bounds what leaves: for simulations."""

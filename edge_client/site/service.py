@@ -129,6 +129,9 @@ def run_site(configuration_file: Path, *, once: bool) -> None:
             settings.uplink_codec,
             moments,
             None if follower is None else Membership(follower, _renewing(settings, broker)),
+            configuration.policy,
+            # Since this process began: to be replaced by the ledger, which knows of every day.
+            _SentSinceStart(link),
         )
         log.info("site %s, key %s", settings.name, key.public_key.hex())
         if not trust.insecure:
@@ -218,6 +221,16 @@ def _features(
         log.warning("%s", line)
     # Lists of all images; nothing that trains needs them.
     return replace(features, read=None, grouping=None)
+
+
+@dataclass(frozen=True)
+class _SentSinceStart:
+    """Counts what this process has sent."""
+
+    link: Link
+
+    def sent_bytes(self, since: float | None = None) -> int:
+        return self.link.sent_bytes
 
 
 @dataclass(frozen=True)

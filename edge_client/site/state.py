@@ -13,7 +13,9 @@ from typing import Any
 
 import msgspec
 
+from fedmedclip.edge_client.site.consent import CONSENT_SCHEMA, Consents
 from fedmedclip.edge_client.site.ledger import LEDGER_SCHEMA, Ledger, Release, record_release
+from fedmedclip.edge_client.site.limits import CONTRIBUTIONS_SCHEMA, Contributions
 from fedmedclip.protocol.database import Database, checksum
 from fedmedclip.protocol.errors import StorageError
 from fedmedclip.protocol.messages import Plan, PrivacySpent, plan_of_version_1
@@ -40,6 +42,8 @@ CREATE TABLE IF NOT EXISTS ended_runs (
     number INTEGER PRIMARY KEY, plan BLOB NOT NULL, version INTEGER NOT NULL, shared_head BLOB,
     private_head BLOB, journal BLOB);
 """
+    + CONSENT_SCHEMA
+    + CONTRIBUTIONS_SCHEMA
     + LEDGER_SCHEMA
 )
 _VALUES = "plan, version, trained_round, shared_head, private_head, residual, codec_memory"
@@ -130,6 +134,10 @@ class SiteState:
         )
         self.ledger = Ledger(self._database)
         """What was released under privacy, in all runs."""
+        self.consents = Consents(self._database)
+        """What this site's operator has decided."""
+        self.contributions = Contributions(self._database)
+        """The rounds of which an update was sent."""
 
     def close(self) -> None:
         """Release the file."""
