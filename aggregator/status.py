@@ -12,7 +12,17 @@ from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.messages import Plan, PrivacySpent
 
 Part = Literal[
-    "delivered", "awaited", "excused", "quarantined", "not drawn", "away", "unable", "here", "unknown"
+    "delivered",
+    "awaited",
+    "excused",
+    "quarantined",
+    "not drawn",
+    "away",
+    "unable",
+    "here",
+    "unknown",
+    "awaits consent",
+    "refused",
 ]
 
 
@@ -34,10 +44,10 @@ class MemberStatus(msgspec.Struct, frozen=True):
 
     `seconds` have passed since it was last heard, or, while it is away, since it went (None: not heard since
     the aggregator started). `version` is the newest that it said it holds. `reason` says why it is excused,
-    in quarantine or unable, `software` which version of this software it said it runs. `last_round` says what
-    the rule did to its update in the round that made the newest version; empty where it counted whole, or had
-    none. Who said that it cannot take part is listed, member or not. `privacy` is what the site says that its
-    updates of this run have cost.
+    in quarantine, unable, or has refused the plan, `software` which version of this software it said it runs.
+    `last_round` says what the rule did to its update in the round that made the newest version; empty where
+    it counted whole, or had none. Who said that it cannot take part is listed, member or not. `privacy` is
+    what the site says that its updates of this run have cost.
     """
 
     site: str
@@ -108,7 +118,7 @@ def status_of(coordinator: Coordinator, now: float) -> FederationStatus:
         method=plan.method,
         version=head.version,
         rounds=plan.rounds,
-        warnings=coordinator.warnings,
+        warnings=[*coordinator.warnings, *filter(None, [coordinator.lacks_consent])],
         running=True,
         paused=plan.paused,
         finished=head.finished,
@@ -157,13 +167,13 @@ def _member(
     unable = coordinator.unable.get(site)
     if site not in coordinator.rounds.members:
         assert unable is not None
-        return MemberStatus(site, "unable", reason=unable.reason, software=unable.software)
+        return MemberStatus(site, unable.part, reason=unable.reason, software=unable.software)
     member = coordinator.rounds.member(site)
     since = member.left_at if member.heard_at is None else member.heard_at
     part: Part = "awaited" if coordinator.rounds.drawn(site) else "not drawn"
     reason = member.excused
     if unable is not None:
-        part, reason = "unable", unable.reason
+        part, reason = unable.part, unable.reason
     elif (quarantine := coordinator.quarantined.get(site)) is not None:
         part, reason = "quarantined", quarantine.reason
     elif member.delivered:

@@ -8,8 +8,8 @@ from fedmedclip.aggregator.status import FederationStatus, MemberStatus
 from fedmedclip.protocol.progress import duration
 from fedmedclip.protocol.visible import visible
 
-_COLOURS = {"delivered": "green", "awaited": "yellow"} | dict.fromkeys(
-    ("excused", "quarantined", "away", "unable"), "red"
+_COLOURS = {"delivered": "green", "awaited": "yellow", "awaits consent": "yellow"} | dict.fromkeys(
+    ("excused", "quarantined", "away", "unable", "refused"), "red"
 )
 
 

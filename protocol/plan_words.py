@@ -4,10 +4,6 @@ import hashlib
 
 import msgspec
 
-from fedmedclip.protocol.codecs import delta_codec_named, encode_head
-from fedmedclip.protocol.errors import FedMedClipError
-from fedmedclip.protocol.heads.methods import known_methods
-from fedmedclip.protocol.heads.shared_heads import sends_statistics, shared_head_specification
 from fedmedclip.protocol.messages import Plan
 from fedmedclip.protocol.signature import fingerprint
 
@@ -18,20 +14,36 @@ REFUSED = "refused by this hospital"
 
 # Settings are sorted by name: the same plan has the same bytes however it came.
 _ENCODER = msgspec.msgpack.Encoder(order="deterministic")
-_METHODS = {
-    "clip-adapter": "a small bottleneck behind the encoder is trained on this hospital's images",
-    "faa-clip": "an attention over the encoder's output is trained, against a judge of where images are from, "
-    "which stays here",
-    "facmic": "an attention over the encoder's output is trained, and drawn towards public reference images",
-    "fedclip": "an attention over the encoder's output is trained on this hospital's images",
-    "fedmedclip": "an attention over the encoder's output is trained together with a classifier, which stays "
-    "here",
-    "linear-probe": "one linear layer behind the encoder is trained on this hospital's images",
-    "one-message": "statistics of this hospital's images by class are told, once; what is made of them and "
-    "of the own images stays here",
-    "whitened-memory": "statistics of this hospital's images by class are told, once; a memory of the own "
-    "images stays here",
+_TRAINED, _STATISTICS = "the change of the shared head", "statistics of its images by class"
+METHODS = {
+    "clip-adapter": (_TRAINED, "a small bottleneck behind the encoder is trained"),
+    "faa-clip": (
+        _TRAINED,
+        "an attention over the encoder's output is trained, against a judge of where images are from, which "
+        "stays here",
+    ),
+    "facmic": (
+        _TRAINED,
+        "an attention over the encoder's output is trained, and drawn towards public reference images",
+    ),
+    "fedclip": (_TRAINED, "an attention over the encoder's output is trained"),
+    "fedmedclip": (
+        _TRAINED,
+        "an attention over the encoder's output is trained together with a classifier, which stays here",
+    ),
+    "linear-probe": (_TRAINED, "one linear layer behind the encoder is trained"),
+    "one-message": (
+        _STATISTICS,
+        "statistics of the images by class are told, once; what is made of them and of the own images stays "
+        "here",
+    ),
+    "whitened-memory": (
+        _STATISTICS,
+        "statistics of the images by class are told, once; a memory of the own images stays here",
+    ),
 }
+"""By method: what leaves a site in an update, and what is done, as half sentences."""
+_OF_ANOTHER = ("what the method shares", "a method of another distribution: ask its author what it shares")
 
 
 def terms_hash(plan: Plan) -> str:
@@ -47,7 +59,8 @@ def terms_hash(plan: Plan) -> str:
 def scope_hash(plan: Plan) -> str:
     """Return the SHA-256 of what an approval has to be for, word by word, to cover a plan.
 
-    Left out are what an approval bounds (`rounds`, `maximum_update_norm`) and the key, which a roster rotates.
+    Left out are what an approval bounds (`rounds`, `maximum_update_norm`) and the key, which a roster may
+    rotate.
     """
     scope = msgspec.structs.replace(
         plan, revision=1, paused=False, rounds=1, maximum_update_norm=1.0, aggregator_key=bytes(32)
@@ -59,45 +72,40 @@ def _hash(what: str, plan: Plan) -> str:
     return hashlib.sha256(f"fedmedclip {what} 1\n".encode() + _ENCODER.encode(plan)).hexdigest()
 
 
-def plan_in_words(plan: Plan) -> list[tuple[str, str]]:
+def plan_in_words(plan: Plan, update_bytes: int | None = None) -> list[tuple[str, str]]:
     """Return what a plan asks for as (title, sentence) pairs, for the operator of a hospital.
 
-    The plan's own texts are as they came: whoever prints them makes them visible.
+    `update_bytes` is about how large an update is, None where that is not known. The plan's own texts are as
+    they came: whoever prints them makes them visible.
     """
+    told, done = METHODS.get(plan.method, _OF_ANOTHER)
     return [
         (
             "Coordinator",
             f"whoever holds the key with fingerprint {_spaced(fingerprint(plan.aggregator_key))}",
         ),
         ("Run", f"number {plan.number}, begun {plan.begun}, with seed {plan.seed}"),
-        ("Method", f"{plan.method}: {_METHODS.get(plan.method, 'a method of another distribution')}"),
+        ("Method", f"{plan.method}: {done}"),
         ("Settings", _settings(plan)),
         ("Rounds", f"at most {plan.rounds}"),
         ("Start", _start(plan)),
         ("Bundle", f"SHA-256 {plan.bundle_digest.hex()}, embeddings of {plan.embedding_size} values"),
-        ("An update from here", _update(plan)),
+        ("An update from here", _update(plan, update_bytes)),
         ("A version from there", f"encoded as {plan.downlink_codec}"),
         ("Length of an update", f"its norm is at most {plan.maximum_update_norm:g}"),
         ("Privacy", _privacy(plan)),
         ("Secure aggregation", _secure(plan)),
         (
             "What leaves",
-            f"{_told(plan.method)} in each round, and how many images it is made of; a few figures on how good "
-            "each version is here, unless [policy] keeps them; whether this site is there, its version of the "
-            "software, and why it does not take part if it does not",
+            f"{told} in each round, and how many images it is made of; a few figures on how "
+            "good each version is here, unless [policy] keeps them; whether this site is there, its version "
+            "of the software, and why it does not take part if it does not",
         ),
         (
             "What never leaves",
             "images, file names and patients' data, the embeddings of single images, and the private head",
         ),
     ]
-
-
-def _told(method: str) -> str:
-    try:
-        return "statistics of its images" if sends_statistics(method) else "the change of the shared head"
-    except FedMedClipError:
-        return "what the method shares"
 
 
 def _settings(plan: Plan) -> str:
@@ -110,23 +118,10 @@ def _start(plan: Plan) -> str:
     return f"from the head with SHA-256 {plan.start.hex()}, of a run before"
 
 
-def _update(plan: Plan) -> str:
+def _update(plan: Plan, size: int | None) -> str:
     if plan.secure is not None:
         return f"encoded as {plan.secure.codec}, under masks"
-    size = about_bytes(plan)
     return f"encoded as {plan.uplink_codec}" + ("" if size is None else f", about {size / 1000:.1f} kB")
-
-
-def about_bytes(plan: Plan) -> int | None:
-    """Return about how many bytes an update has, by encoding a drawn one; None where that says little."""
-    try:
-        if sends_statistics(plan.method):
-            return None
-        specification = shared_head_specification(plan.method, plan.embedding_size)
-        drawn = encode_head(delta_codec_named(plan.uplink_codec), specification.initial(1), specification)
-        return len(drawn.data)
-    except FedMedClipError:
-        return None
 
 
 def _privacy(plan: Plan) -> str:
@@ -135,9 +130,9 @@ def _privacy(plan: Plan) -> str:
         return "no differential privacy is asked for"
     whose = terms.unit if terms.unit == "image" else f"patient of at most {terms.images_per_patient} images"
     return (
-        f"differential privacy: epsilon {terms.epsilon:g} and delta {terms.delta:g} for each {whose} over the "
-        f"whole run, which lasts for {terms.releases} updates; classes below {terms.minimum_group_size} images "
-        "are left out of statistics"
+        f"differential privacy: epsilon {terms.epsilon:g} and delta {terms.delta:g} for each {whose} over "
+        f"the whole run, which lasts for {terms.releases} updates; classes below "
+        f"{terms.minimum_group_size} images are left out of statistics"
     )
 
 
@@ -149,8 +144,3 @@ def _secure(plan: Plan) -> str:
 
 def _spaced(key_fingerprint: bytes) -> str:
     return key_fingerprint.hex(" ", 2)
-
-
-def described_methods() -> set[str]:
-    """Return the methods that have a sentence here."""
-    return set(_METHODS) & set(known_methods())

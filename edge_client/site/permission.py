@@ -42,7 +42,7 @@ class Permission:
         self._consents.bind_advance(plan)
         standing = self._consents.standing(plan, self._coordinator_keys())
         refused = self._consents.refusal(plan)
-        # What its operator has refused no policy approves: a plan that is changed a little would come through.
+        # What its operator has refused no policy approves: else a plan that is changed a little would pass.
         if standing in ("undecided", "more rounds") and refused is None and self._is_automatic:
             self._consents.decide(plan, True, POLICY, 'approve = "automatic"')
             standing = "approved"
@@ -75,11 +75,9 @@ class Permission:
             return
         self._asked = terms
         log.warning(
-            "run %d %s: fedmedclip site plan --config FILE shows the plan (%s); then fedmedclip site approve, "
-            "or refuse, with the same --config",
+            "run %d %s: fedmedclip site plan --config FILE shows the plan (%s); then fedmedclip site approve,"
+            " or refuse, with the same --config",
             plan.number,
-            f"has {plan.rounds} rounds now, more than were approved"
-            if more_rounds
-            else "awaits your approval",
+            f"has {plan.rounds} rounds, more than were approved" if more_rounds else "awaits your approval",
             terms[:16],
         )

@@ -62,8 +62,8 @@ def approve_command(
         is_other = wanted is not None and (plan is None or terms_hash(plan) != wanted)
         if is_other and waits and plan is not None:
             raise InvalidInputError(
-                f"the plan that is asked for has the hash {terms_hash(plan)}, not {wanted}; read it: fedmedclip "
-                "site plan"
+                f"the plan that is asked for has the hash {terms_hash(plan)}, not {wanted}; read it: "
+                "fedmedclip site plan"
             )
         if is_other and wanted is not None:
             consents.approve_in_advance(wanted, _user(), reason)

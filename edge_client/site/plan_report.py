@@ -5,6 +5,9 @@ from datetime import datetime
 import msgspec
 
 from fedmedclip.edge_client.site.consent import Consents, Decision
+from fedmedclip.protocol.codecs import delta_codec_named, encode_head
+from fedmedclip.protocol.errors import FedMedClipError
+from fedmedclip.protocol.heads.shared_heads import sends_statistics, shared_head_specification
 from fedmedclip.protocol.messages import Plan
 from fedmedclip.protocol.plan_words import plan_in_words, terms_hash
 
@@ -17,7 +20,7 @@ class Line(msgspec.Struct, frozen=True):
 
 
 class PlanReport(msgspec.Struct, frozen=True):
-    """The newest plan that was heard: its hash, run and rounds, whether it waits for a decision, and its words.
+    """The newest plan that was heard: its hash, run and rounds, whether it waits for a decision, its words.
 
     Where no plan has come, `terms` is empty, and so are `plan` and the numbers. `decisions` are all that were
     made here, oldest first.
@@ -41,13 +44,30 @@ def report_on(consents: Consents) -> PlanReport:
     # A plan that asks for nothing stands as its run was decided last, whatever a roster changed since.
     of_run = [decision for decision in decisions if decision.run == plan.number]
     approved = not waits and bool(of_run) and of_run[-1].approved
-    words = [Line(title, sentence) for title, sentence in plan_in_words(plan)]
+    words = [Line(title, sentence) for title, sentence in words_of(plan)]
     return PlanReport(terms_hash(plan), plan.number, plan.rounds, waits, approved, words, decisions)
+
+
+def words_of(plan: Plan) -> list[tuple[str, str]]:
+    """Return a plan in words, with about how many bytes an update has where that is easily known."""
+    return plan_in_words(plan, _about_bytes(plan))
+
+
+def _about_bytes(plan: Plan) -> int | None:
+    """Encode a head that is drawn; one of statistics says little, and others depend on the classes."""
+    try:
+        if sends_statistics(plan.method):
+            return None
+        specification = shared_head_specification(plan.method, plan.embedding_size)
+        drawn = encode_head(delta_codec_named(plan.uplink_codec), specification.initial(1), specification)
+        return len(drawn.data)
+    except FedMedClipError:
+        return None
 
 
 def plan_lines(plan: Plan) -> list[str]:
     """Return a plan in words with its hash, as lines for a person."""
-    pairs = [("Hash", terms_hash(plan)), *plan_in_words(plan)]
+    pairs = [("Hash", terms_hash(plan)), *words_of(plan)]
     return [f"{title + ':':<22} {words}" for title, words in pairs]
 
 
@@ -74,8 +94,8 @@ def _approved_before(consents: Consents, plan: Plan) -> list[str]:
     if not 0 < rounds < plan.rounds:
         return []
     return [
-        f"{rounds} rounds of it are approved, and trained; without a decision this site abstains after these. "
-        "To refuse it ends them, too."
+        f"{rounds} rounds of it are approved, and trained; without a decision this site abstains after "
+        "these. To refuse it ends them, too."
     ]
 
 
