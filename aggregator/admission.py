@@ -47,7 +47,7 @@ class Admission:
             members.note(site, join.moment)
         if join.cannot and not refused:
             members.note_unable(site, join)
-            self._quorum.look(self.lacks_consent)
+            self._quorum.look(self.lacks_consent, now)
             is_member = site in self._progress.rounds.members
             return self._progress.advance(SiteDeclined(site), now) if is_member else []
         if reason:
@@ -89,7 +89,7 @@ class Admission:
         run.holds(site, join.version)
         drawn_before = head.drawn_below
         advanced = self._progress.advance(SiteJoined(site), now)
-        self._quorum.look(self.lacks_consent)
+        self._quorum.look(self.lacks_consent, now)
         drawn_below = head.drawn_below
         called: list[Outgoing] = []
         if drawn_below is not None and drawn_below == drawn_before and self._progress.rounds.drawn(site):

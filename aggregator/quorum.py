@@ -12,6 +12,8 @@ from fedmedclip.aggregator.members import Unable
 log = logging.getLogger("fedmedclip.aggregator")
 
 _MOST_NAMED = 5
+# Hundreds of sites decide one after the other.
+_SECONDS_BETWEEN_LINES = 60.0
 
 
 def shortage(members: Collection[str], unable: Mapping[str, Unable], minimum_sites: int) -> str:
@@ -35,16 +37,17 @@ def shortage(members: Collection[str], unable: Mapping[str, Unable], minimum_sit
 
 
 class QuorumWatch:
-    """Says in the log when consent lacks, and when it does no more, once each."""
+    """Says in the log when consent lacks, now and again of whom, and when it does no more."""
 
     def __init__(self) -> None:
-        self._said = ""
+        self._said, self._said_at = "", 0.0
 
-    def look(self, lacking: str) -> None:
-        """Log `lacking` where it is new."""
-        if lacking == self._said:
+    def look(self, lacking: str, now: float) -> None:
+        """Log `lacking`, which is empty where nothing is, once it is due."""
+        turned = bool(lacking) != bool(self._said)
+        if lacking == self._said or not (turned or now - self._said_at >= _SECONDS_BETWEEN_LINES):
             return
-        self._said = lacking
+        self._said, self._said_at = lacking, now
         if lacking:
             log.warning("%s", lacking)
         else:

@@ -56,6 +56,11 @@ class Application:
             self._asked_at = None
         self.declined = (plan, reason)
 
+    def say_again(self, now: float) -> None:
+        """Say again soon why this site takes no part: whoever repeats its plan may have forgotten it."""
+        if self._asked_at is not None and now - self._asked_at >= ASK_AGAIN_SECONDS:
+            self._asked_at = None
+
     def repeat(self) -> None:
         """Ask once more although this site has joined: the aggregator began again, perhaps from a copy of
         before that.

@@ -104,9 +104,10 @@ class PlanFollower:
         if reason := why_left if gone_by else reason_not_to(plan, self._identity, self._learner):
             self._held = None
             self._application.decline(plan, reason)
-            return self._ask(plan, now) if online else []
-        if reason := self._permission.ask(plan):
+        elif reason := self._permission.ask(plan):
             self._hold(plan, sealed, reason)
+        if reason:
+            self._application.say_again(now)
             return self._ask(plan, now) if online else []
         self._held = self._application.declined = None
         if followed is not None and plan.identity == followed.identity:
@@ -138,8 +139,9 @@ class PlanFollower:
         """Take no part in the run of a plan for now, and keep what it can be begun with."""
         if self._held is None or self._application.declined != (plan, reason):
             self._application.begin()
+            log.warning("run %d is not trained here: %s", plan.number, reason)
         self._held, self.candidate = (plan, sealed), None
-        self._application.decline(plan, reason)
+        self._application.declined = (plan, reason)
 
     def _take_up(self, plan: Plan, sealed: bytes, now: float) -> list[Message]:
         """Go on with a plan that was held."""

@@ -93,8 +93,8 @@ def test_killed_between_any_two_steps_it_goes_on_once_approved(site, kills):
         act()
         if kills >> step & 1:
             site.restart()
-    messages = [*site.hear_plan(2.0), *site.agent.tick(40.0)]
-    assert None in said(messages) or site.agent._application.asked is not None
+    site.hear_plan(2.0)
+    site.agent.tick(40.0)
     site.admit(41.0)
     site.hear_newest(41.0)
     assert updates(site.agent.tick(42.0)) == [1]
