@@ -1,5 +1,7 @@
 """A site trains what its operator has approved, whatever comes first, and however often it is killed."""
 
+import hashlib
+
 import msgspec
 import pytest
 
@@ -264,6 +266,14 @@ def test_the_hash_is_of_all_that_is_asked_for_and_of_nothing_else():
     hashes = [terms_hash(msgspec.structs.replace(PLAN, **changes)) for changes in [{}, *same, *other]]
     assert len(set(hashes)) == 1 + len(other)
     assert len(set(hashes[: 1 + len(same)])) == 1
+
+
+def test_the_hash_is_that_of_the_protocols_page():
+    plan = msgspec.structs.replace(PLAN, training={"epochs": 2, "batch_size": 8}, revision=7, paused=True)
+    fields = [getattr(plan, name) for name in plan.__struct_fields__]
+    fields[9], fields[11], fields[12] = {"batch_size": 8, "epochs": 2}, 1, False
+    encoded = msgspec.msgpack.encode([1, *fields])
+    assert terms_hash(plan) == hashlib.sha256(b"fedmedclip terms 1\n" + encoded).hexdigest()
 
 
 def test_every_method_of_this_distribution_is_described():

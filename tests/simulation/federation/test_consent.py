@@ -142,7 +142,7 @@ def test_from_every_order_of_events_it_goes_on_once_all_approve(tmp_path_factory
 
 
 @pytest.mark.slow
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(acts=st.lists(Act, min_size=2, max_size=30), seed=st.integers(0, 1000))
 def test_from_very_many_orders_of_events_it_goes_on(tmp_path_factory, acts, seed):
     test_from_every_order_of_events_it_goes_on_once_all_approve.hypothesis.inner_test(
