@@ -41,6 +41,7 @@ from fedmedclip.protocol.messages import (
     Plan,
     Receipt,
     Renewal,
+    RenewalRequest,
     RosterNotice,
     RoutedShares,
     Snapshot,
@@ -161,10 +162,9 @@ class SiteAgent:
             # The broker gave this site an old copy; whoever asks is told the newest.
             self._application.repeat()
         asked = self._application.due(self.version, plan, now)
-        kept = [] if self._membership is None else self._membership.due(now)
         if self._plans.held and self._run.plan is not None:
             # A member that waits for its operator remains one.
-            return [*asked, *kept]
+            return [*asked, *self._due_of_member(now)]
         if self._plans.waits or not self.joined:
             return asked
         assert self._run.follower is not None
@@ -173,7 +173,10 @@ class SiteAgent:
         if heads or (unanswered and not self._delivery.is_due(now)):
             # Whoever does not answer may be an aggregator that has lost this member.
             self._application.repeat()
-        return [*asked, *heads, *kept, *sent, *self._training.train(now)]
+        return [*asked, *heads, *self._due_of_member(now), *sent, *self._training.train(now)]
+
+    def _due_of_member(self, now: float) -> list[BlockRequest | RenewalRequest]:
+        return [] if self._membership is None else self._membership.due(now)
 
     def limit_messages(self, maximum_message_bytes: int) -> None:
         """Cut updates into blocks by what this connection's broker takes."""

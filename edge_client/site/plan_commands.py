@@ -141,10 +141,12 @@ def _check(reason: str) -> None:
 
 
 def _user() -> str:
+    """Return the login name, of whoever became another user by `sudo`, too."""
     import getpass
+    import os
 
     try:
-        return getpass.getuser()
+        return os.environ.get("SUDO_USER") or getpass.getuser()
     except (KeyError, OSError):
         return "a user without a name"
 
