@@ -3,14 +3,18 @@
 import time
 from datetime import datetime
 
+import msgspec
 import pytest
 
 from fedmedclip.edge_client.site.agent import SiteAgent
 from fedmedclip.edge_client.site.limits import Contributions, Limits
+from fedmedclip.edge_client.site.masked_change import masked_bytes
 from fedmedclip.edge_client.site.policy import PolicySettings
 from fedmedclip.edge_client.site.state import SiteState
-from fedmedclip.protocol.messages import BlockRequest
-from tests.edge_client.site.test_agent import FIRST, LARGE, Site
+from fedmedclip.protocol.heads.shared_heads import shared_head_specification
+from fedmedclip.protocol.messages import BlockRequest, Secure
+from fedmedclip.protocol.secure_aggregation.projection import Shared, linear_codec_of, projection_of
+from tests.edge_client.site.test_agent import FIRST, LARGE, PLAN, Site
 from tests.edge_client.site.test_consent import abstained, updates
 
 
@@ -167,6 +171,19 @@ def test_blocks_that_are_asked_for_leave_only_where_they_may(tmp_path):
     assert site.hear(asked) == blocks[:1]
     site.sent.entries.append((site.clock, 100_000))
     assert site.hear(asked) == []
+
+
+@pytest.mark.parametrize("codec", ["dense", "subspace", "subspace:rank=8,directions=4"])
+@pytest.mark.parametrize("method", ["fedmedclip", "one-message"])
+def test_a_masked_update_is_taken_to_be_no_smaller_than_it_is(codec, method):
+    secure = Secure(codec, 20, 1000, 1.0, 3)
+    plan = msgspec.structs.replace(PLAN, method=method, embedding_size=64, secure=secure)
+    specification = shared_head_specification(method, 64, 3)
+    taken = masked_bytes(plan, specification)
+    head = specification.initial(1)
+    for round_number in (1, 2):
+        projection = projection_of(linear_codec_of(plan), specification, Shared(round_number, 11, head))
+        assert 0.5 * taken <= 4 * (projection.length + 1) <= taken
 
 
 @pytest.mark.parametrize(
