@@ -6,23 +6,20 @@ from typing import Annotated
 import typer
 
 from fedmedclip.edge_client.options import JsonOption, LogFormatOption
+from fedmedclip.edge_client.site.command_line import DATABASE, ConfigOption, state_of
+from fedmedclip.edge_client.site.plan_commands import approve_command, plan_command, refuse_command
 from fedmedclip.protocol.console import LogFormat
 from fedmedclip.protocol.paths import checked
 from fedmedclip.protocol.visible import visible
 
 site_app = typer.Typer(invoke_without_command=True)
-ConfigOption = Annotated[
-    Path,
-    typer.Option(
-        "--config",
-        help="TOML configuration; `fedmedclip init site` writes one with every setting.",
-        callback=checked("--config", "file", "`fedmedclip init site` writes an example"),
-    ),
-]
 VersionArgument = Annotated[
     str, typer.Argument(metavar="VERSION", help="Its number, or RUN:VERSION (`site versions`).")
 ]
-_DATABASE, _KEY = "site.db", "site.key"
+site_app.command("plan")(plan_command)
+site_app.command("approve")(approve_command)
+site_app.command("refuse")(refuse_command)
+_KEY = "site.key"
 # What `fedmedclip join` and the federation's roster have put beside them.
 _MEMBERSHIP = ("tls.pem", "ca.pem", "roster")
 # Which images are tested on, and under which names their groups stand there.
@@ -75,10 +72,10 @@ def backup_command(
     from fedmedclip.protocol.backup import back_up
     from fedmedclip.protocol.json_output import print_json
 
-    state_folder = _state_of(config)
+    state_folder = state_of(config)
 
     def copy(path: Path) -> None:
-        state = SiteState(state_folder / "site.db")
+        state = SiteState(state_folder / DATABASE)
         try:
             state.copy_to(path)
         finally:
@@ -89,12 +86,12 @@ def backup_command(
     }
     files |= {path.name: path for _, path in segments_in(state_folder / LEDGER_FOLDER)}
     with Versions(state_folder).files() as versions:
-        back_up(state_folder, to, _DATABASE, files | versions, copy)
+        back_up(state_folder, to, DATABASE, files | versions, copy)
     if as_json:
-        print_json({"backup": to, "files": [_DATABASE, *files, *versions]})
+        print_json({"backup": to, "files": [DATABASE, *files, *versions]})
         return
     kept = [] if not versions else [f"heads and {len(versions)} files of versions"]
-    print(f"{visible(to)}: {', '.join((_DATABASE, *files, *kept))}")
+    print(f"{visible(to)}: {', '.join((DATABASE, *files, *kept))}")
 
 
 @site_app.command("restore")
@@ -112,7 +109,7 @@ def restore_command(
     from fedmedclip.protocol.backup import restore
     from fedmedclip.protocol.json_output import print_json
 
-    state_folder = _state_of(config)
+    state_folder = state_of(config)
     # A certificate, roster or split that is in place is as new as the backup's, or newer; so are versions.
     lacking = [
         name
@@ -125,7 +122,7 @@ def restore_command(
     ledger = state_folder / LEDGER_FOLDER
     if newest_number(backup) > newest_number(ledger):
         files |= {path.name: ledger / path.name for _, path in segments_in(backup)}
-    aside = restore(state_folder, backup, _DATABASE, files)
+    aside = restore(state_folder, backup, DATABASE, files)
     _note_restored(state_folder)
     if as_json:
         print_json({"restored": state_folder, "set_aside": aside})
@@ -141,7 +138,7 @@ def _note_restored(state_folder: Path) -> None:
     from fedmedclip.protocol.state_folder import claim_state_folder
 
     with claim_state_folder(state_folder):
-        state = SiteState(state_folder / _DATABASE)
+        state = SiteState(state_folder / DATABASE)
         ledger = MessageLedger(state_folder / LEDGER_FOLDER, state.ledger_end)
         ledger.note("Restored", "the state is that of a backup; what left after it may have no entry")
         ledger.close()
@@ -153,7 +150,7 @@ def versions_command(config: ConfigOption, as_json: JsonOption = False) -> None:
     """Show the versions that are kept here, what each is worth, and which one answers, running or not."""
     from fedmedclip.edge_client.versions.table import show_versions
 
-    show_versions(_state_of(config), as_json=as_json)
+    show_versions(state_of(config), as_json=as_json)
 
 
 @site_app.command("activate")
@@ -162,7 +159,7 @@ def activate_command(name: VersionArgument, config: ConfigOption, as_json: JsonO
     from fedmedclip.edge_client.versions.table import show_change
     from fedmedclip.edge_client.versions.versions import Versions
 
-    show_change(Versions(_state_of(config)).activate(name, "command line"), as_json=as_json)
+    show_change(Versions(state_of(config)).activate(name, "command line"), as_json=as_json)
 
 
 @site_app.command("rollback")
@@ -171,7 +168,7 @@ def rollback_command(config: ConfigOption, as_json: JsonOption = False) -> None:
     from fedmedclip.edge_client.versions.table import show_change
     from fedmedclip.edge_client.versions.versions import Versions
 
-    show_change(Versions(_state_of(config)).rollback("command line"), as_json=as_json)
+    show_change(Versions(state_of(config)).rollback("command line"), as_json=as_json)
 
 
 @site_app.command("privacy")
@@ -189,7 +186,7 @@ def privacy_command(
     from fedmedclip.protocol.errors import InvalidInputError
 
     demanded = read_configuration(config, SiteConfiguration).privacy
-    path = _state_of(config) / _DATABASE
+    path = state_of(config) / DATABASE
     if not path.exists():
         raise InvalidInputError(f"{path} does not exist: this site has taken part in no run yet")
     state = SiteState(path)
@@ -201,10 +198,3 @@ def privacy_command(
         print(msgspec.json.format(msgspec.json.encode(spending), indent=2).decode())
     else:
         print("\n".join(spending_lines(spending)))
-
-
-def _state_of(config: Path) -> Path:
-    from fedmedclip.edge_client.site.configuration import SiteConfiguration
-    from fedmedclip.protocol.configuration import beside, read_configuration
-
-    return beside(config, read_configuration(config, SiteConfiguration).site.state)

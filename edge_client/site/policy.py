@@ -50,3 +50,7 @@ class PolicySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             self.tolerated_changes,
             self.keep_versions,
         )
+
+
+AUTOMATIC = PolicySettings(approve="automatic")
+"""Every plan of the federation's coordinator is trained, and nothing bounds what leaves: for simulations."""

@@ -144,6 +144,8 @@ def _take_part(configuration_file: Path, *, once: bool) -> bool:
             moments,
             None if follower is None else Membership(follower, _renewing(settings, broker)),
             incoming.take,
+            configuration.policy,
+            ledger,
         )
         log.info("site %s, key %s", settings.name, key.public_key.hex())
         if not trust.insecure:
