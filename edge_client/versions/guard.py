@@ -142,7 +142,7 @@ class Guard:
         try:
             heads = load_heads(held.path(newest), self._bundle)
         except HeadError as error:
-            log.warning("%s", error)
+            log.warning("%s", error, extra={"event": "version.unreadable"})
             return active
         return self._decided(held, self._judged(held, heads, newest), active)
 
@@ -235,7 +235,7 @@ class Guard:
                 "zero-shot answers"
             )
         if words and not self._warned:
-            log.warning("%s", words)
+            log.warning("%s", words, extra={"event": "version.guard_decided"})
         self._warned = bool(words)
 
 
