@@ -94,7 +94,7 @@ def _who(subject: Subject, account: Account) -> list[str]:
             [
                 ("Site", subject.site),
                 ("Federation", subject.federation),
-                ("Coordinator's public key", subject.coordinator_key or "none is named in site.toml"),
+                ("Coordinator's public key", subject.coordinator_key or "not known yet"),
                 ("This site's public key", subject.site_key),
                 ("Period of the record", period),
                 ("Report made", f"{moment_words(subject.made_at)}, by fedmedclip {subject.software}"),
