@@ -73,7 +73,9 @@ def test_the_next_run_begins_with_a_new_class_and_no_process_is_stopped(tmp_path
         assert federation.command("status", *where, "--json") == 0
         status = json.loads(federation.log_of("command").strip().splitlines()[-1])
         assert (status["source"], status["version"], status["finished"]) == ("broker", 3, True)
-        assert {member["site"]: member["part"] for member in status["members"]} == dict.fromkeys(SITES, "here")
+        assert {member["site"]: member["part"] for member in status["members"]} == dict.fromkeys(
+            SITES, "here"
+        )
         # What was asked for beside the file holds over a restart.
         federation.stop("aggregator")
         federation.start("aggregator", once=True)
