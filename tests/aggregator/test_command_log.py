@@ -72,7 +72,7 @@ def test_a_command_that_left_no_record_is_found(store):
     assert f"command {asked} was carried out and has no record" in faults
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_no_byte_of_it_can_be_another(tmp_path, data):
     path = tmp_path / "bytes.db"

@@ -177,18 +177,24 @@ def test_by_what_the_broker_retains_it_says_version_presence_and_whose_key_signs
         assert {member.site: member.part for member in status.members} == {"site-0": "here", "site-1": "here"}
         assert "the trusted one" in status.signed_by
         assert any("whether the aggregator runs" in what for what in status.unknown)
-        with Observer(Vantage(settings, FEDERATION, new_signing_key().public_key)) as observer:
-            with pytest.raises(InvalidInputError, match="this configuration trusts"):
-                observer.look()
-        with Observer(Vantage(settings, "another")) as observer:
-            with pytest.raises(InvalidInputError, match="no plan of the federation 'another'"):
-                observer.look(1.0)
+        vantage = Vantage(settings, FEDERATION, new_signing_key().public_key)
+        with (
+            Observer(vantage) as observer,
+            pytest.raises(InvalidInputError, match="this configuration trusts"),
+        ):
+            observer.look()
+        vantage = Vantage(settings, "another")
+        with (
+            Observer(vantage) as observer,
+            pytest.raises(InvalidInputError, match="no plan of the federation 'another'"),
+        ):
+            observer.look(1.0)
 
 
 def test_without_a_broker_there_is_one_line():
-    with Observer(Vantage(LinkSettings(host="127.0.0.1", port=1), FEDERATION)) as observer:
-        with pytest.raises(LinkError, match="cannot be read"):
-            observer.look(0.3)
+    vantage = Vantage(LinkSettings(host="127.0.0.1", port=1), FEDERATION)
+    with Observer(vantage) as observer, pytest.raises(LinkError, match="cannot be read"):
+        observer.look(0.3)
 
 
 def test_refusals_are_shown_with_the_reason_of_the_last(tmp_path):
