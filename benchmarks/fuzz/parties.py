@@ -31,9 +31,11 @@ from fedmedclip.protocol.messages import (
     Announcement,
     Block,
     BlockRequest,
+    Figures,
     HeadRequest,
     Join,
     Message,
+    Metrics,
     Moment,
     Plan,
     Receipt,
@@ -208,6 +210,7 @@ def _aggregator_seeds() -> list[bytes]:
     state = refer_to(_evidence(), _BLOCK_LIMIT)
     moment = Moment(1_800_000_000, 1, 1)
     extra: list[tuple[int, Message]] = [
+        (0, Metrics(0, 0, None, 0, None, 40, None, None, None, None, Figures(150, 140, 12, 61), "0.3.0")),
         (0, Update(1, 100, reference, 0)),
         *((0, block) for block in blocks_of(data * 40, reference)),
         (1, Update(1, 100, data, 0)),

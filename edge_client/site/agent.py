@@ -20,6 +20,7 @@ from fedmedclip.edge_client.site.rations import LOGGED_AT_ONCE, SECONDS_PER_LOGG
 from fedmedclip.edge_client.site.roles import Identity, Learner
 from fedmedclip.edge_client.site.round_training import RoundTraining
 from fedmedclip.edge_client.site.run import Run
+from fedmedclip.edge_client.site.shared_metrics import SharedMetrics
 from fedmedclip.edge_client.site.state import Sealed, SiteState
 from fedmedclip.protocol import topics
 from fedmedclip.protocol.allowance import Allowance
@@ -34,6 +35,7 @@ from fedmedclip.protocol.messages import (
     Confirmations,
     JoinAnswer,
     Message,
+    Metrics,
     Participants,
     Plan,
     Receipt,
@@ -55,7 +57,8 @@ class SiteAgent:
     """One site's part in one federation. It takes up what `state` holds: a killed site goes on from there.
 
     `uplink_codec` replaces the federation's for what this site sends; a receiver reads any. Where the
-    federation has a roster, `membership` follows it and renews this site's certificate.
+    federation has a roster, `membership` follows it and renews this site's certificate. `shared_metrics` has
+    what the centre is told of each version; without it that is nothing.
     """
 
     def __init__(
@@ -67,8 +70,10 @@ class SiteAgent:
         uplink_codec: str | None = None,
         moments: Moments | None = None,
         membership: Membership | None = None,
+        shared_metrics: SharedMetrics | None = None,
     ) -> None:
         self._identity = identity
+        self._shared_metrics = shared_metrics
         self._membership = membership
         self._maximum_message_bytes = maximum_message_bytes
         own_codec = None if uplink_codec is None else delta_codec_named(uplink_codec)
@@ -117,7 +122,8 @@ class SiteAgent:
             if isinstance(message, Announcement | Snapshot):
                 self._proof.keep(message.version, Sealed(topic, payload))
                 self._run.draw.note(message)
-            return self._handle(message, now)
+            # What is new of a version leaves before its round is trained, not after.
+            return [*self._handle(message, now), *self._metrics(now)]
         except (MessageError, HeadError, InvalidInputError) as error:
             self.refused_messages += 1
             self._has_other_version = isinstance(error, OtherVersionError)
@@ -142,7 +148,24 @@ class SiteAgent:
             self._application.repeat()
         kept = [] if self._membership is None else self._membership.due(now)
         sent = self._training.abstain_from(now) if self._training.withheld else self._delivery.due(now)
-        return [*asked, *heads, *kept, *sent, *self._training.train(now)]
+        return [*asked, *heads, *kept, *sent, *self._training.train(now), *self._metrics(now)]
+
+    def _metrics(self, now: float) -> list[Metrics]:
+        """Return what to say of how good the newest version is here."""
+        plan, shared = self._run.plan, self._shared_metrics
+        if shared is None or plan is None or not self._online or not self.joined or self._plans.waits:
+            return []
+        return shared.due(plan, now)
+
+    def handed_over(self, message: Message, token: int) -> None:
+        """Take note of the token by which the link tells when the broker has a message."""
+        if isinstance(message, Metrics) and self._shared_metrics is not None:
+            self._shared_metrics.handed_over(token)
+
+    def published(self, token: int) -> None:
+        """Take note of what the broker has."""
+        if self._shared_metrics is not None:
+            self._shared_metrics.published(token)
 
     def limit_messages(self, maximum_message_bytes: int) -> None:
         """Cut updates into blocks by what this connection's broker takes."""

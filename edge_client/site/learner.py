@@ -35,6 +35,12 @@ from fedmedclip.edge_client.learning.version_head import adapted, adapts_to_vers
 from fedmedclip.edge_client.site.guard import Guard
 from fedmedclip.edge_client.site.private_learning import PrivateLearning
 from fedmedclip.edge_client.site.roles import Contribution, PrivateSide
+from fedmedclip.edge_client.site.shared_metrics import (
+    ACTIVATED,
+    NOT_JUDGED,
+    SET_ASIDE,
+    SharedMetrics,
+)
 from fedmedclip.edge_client.site.state import SiteState
 from fedmedclip.protocol.bundle.bundle import Bundle
 from fedmedclip.protocol.codecs.error_feedback import Compressed
@@ -89,7 +95,9 @@ class SiteLearner:
         floors: Floors = DEFAULT_FLOORS,
         privacy: PrivacySettings = NO_DEMAND,
         answers: AssuranceSettings = DEFAULT_SETTINGS,
+        shared_metrics: SharedMetrics | None = None,
     ) -> None:
+        self._shared_metrics = shared_metrics
         self._site = site
         self._federation = federation
         self._bundle = bundle
@@ -234,11 +242,14 @@ class SiteLearner:
         is_known = self._state.has_report(version)
         # A later run begins untrained: until its first round, the heads of the one before answer. Of a
         # version that is known the private head may be trained further by now, for the next.
-        answering = heads
+        answering, judged = heads, False
         if not self._files.heads.exists() or finished or (version > 0 and not is_known):
-            answering = self._guard.judge(heads)
+            answering, judged = self._guard.judge(heads), True
         if not is_known:
-            accuracy = self._accuracy(heads, self._features.validation)
+            figures = self._figures(heads, self._features.validation)
+            # Before the journal, by which a version is known: a kill between them loses nothing.
+            self._share(plan, version, answering if judged else None, figures)
+            accuracy = {name: round(metrics.accuracy, 6) for name, metrics in figures.items()}
             self._state.write_journal(version, self._report(version, accuracy))
             log.info("version %d: accuracy on validation: %s", version, _in_words(accuracy))
         if finished:
@@ -257,6 +268,18 @@ class SiteLearner:
                 "zero-shot" if answering.zero_shot_answers else f"version {answering.version}",
                 _in_words(accuracy),
             )
+
+    def _share(self, plan: Plan, version: int, answering: Heads | None, figures: dict[str, Metrics]) -> None:
+        """Note what the centre is told of a version; `answering` is what the guard decided on, if it did."""
+        if self._shared_metrics is None:
+            return
+        active = None if answering is None or answering.zero_shot_answers else answering.version
+        verdict = NOT_JUDGED
+        if answering is not None:
+            verdict = ACTIVATED if active == version else SET_ASIDE
+        parts = self._features.train, self._features.validation, self._features.test
+        train, validation, test = (len(part.labels) for part in parts)
+        self._shared_metrics.note(plan, version, verdict, active, (train, validation, test), figures)
 
     def _private_of_version(self, plan: Plan, shared: NamedArrays, trained: NamedArrays) -> NamedArrays:
         own, manifest = self._features.train, self._bundle.manifest
@@ -284,9 +307,6 @@ class SiteLearner:
         found = predict(heads, self._bundle, part.embeddings)
         assert found.private is not None
         return replace(heads, ensemble=fit_calibrated(found.shared, found.private, part.labels))
-
-    def _accuracy(self, heads: Heads, part: LabelledFeatures) -> dict[str, float]:
-        return {name: round(metrics.accuracy, 6) for name, metrics in self._figures(heads, part).items()}
 
     def _figures(self, heads: Heads, part: LabelledFeatures) -> dict[str, Metrics]:
         """Return the metrics on a part; none when a small site's part has no images."""

@@ -35,6 +35,7 @@ from fedmedclip.protocol.link.link import (
     Disconnected,
     Link,
     Message,
+    Published,
     PublishRefused,
     Received,
     SubscriptionRefused,
@@ -95,6 +96,10 @@ def run_site(configuration_file: Path, *, once: bool) -> None:
             client_id=client_identifier(broker, key, settings.federation, settings.name),
             will=lambda: post.last_will(moments.connect()),
         )
+        software = version("fedmedclip-edge")
+        shared_metrics = state.shared_metrics(
+            configuration.policy, software, own_privacy=configuration.privacy.epsilon is not None
+        )
         learner = SiteLearner(
             settings.name,
             settings.federation,
@@ -108,6 +113,7 @@ def run_site(configuration_file: Path, *, once: bool) -> None:
             configuration.privacy.floors,
             configuration.privacy,
             configuration.answers,
+            shared_metrics,
         )
         pinned = settings.aggregator_key
         identity = Identity(
@@ -118,7 +124,7 @@ def run_site(configuration_file: Path, *, once: bool) -> None:
             None if pinned is None else bytes.fromhex(pinned),
             len(bundle.manifest.class_names),
             bundle.manifest.embedding_size,
-            version("fedmedclip-edge"),
+            software,
             bundle.class_embeddings,
         )
         agent = SiteAgent(
@@ -129,6 +135,7 @@ def run_site(configuration_file: Path, *, once: bool) -> None:
             settings.uplink_codec,
             moments,
             None if follower is None else Membership(follower, _renewing(settings, broker)),
+            shared_metrics,
         )
         log.info("site %s, key %s", settings.name, key.public_key.hex())
         if not trust.insecure:
@@ -279,6 +286,8 @@ def _serve(agent: SiteAgent, link: Link, post: _Post, once: bool) -> None:
                 log.warning("%s", reason)
                 agent.disconnected()
                 patience.disconnected()
+            case Published(token):
+                agent.published(token)
             case PublishRefused(_, topic, reason):
                 log.error("the broker refused a message on %s: %s", topic, reason)
             case SubscriptionRefused(topic_filter, reason):
@@ -293,8 +302,8 @@ def _serve(agent: SiteAgent, link: Link, post: _Post, once: bool) -> None:
 
 def _publish(link: Link, post: _Post, agent: SiteAgent, messages: list[ProtocolMessage]) -> None:
     for message in messages:
-        _send(link, post.up(message, agent.plan_identity))
+        agent.handed_over(message, _send(link, post.up(message, agent.plan_identity)))
 
 
-def _send(link: Link, message: Message) -> None:
-    link.publish(message.topic, message.payload, retain=message.retain)
+def _send(link: Link, message: Message) -> int:
+    return link.publish(message.topic, message.payload, retain=message.retain)

@@ -14,6 +14,8 @@ from typing import Any
 import msgspec
 
 from fedmedclip.edge_client.site.ledger import LEDGER_SCHEMA, Ledger, Release, record_release
+from fedmedclip.edge_client.site.policy import PolicySettings
+from fedmedclip.edge_client.site.shared_metrics import METRICS_SCHEMA, ActiveVersions, SharedMetrics
 from fedmedclip.protocol.database import Database, checksum
 from fedmedclip.protocol.errors import StorageError
 from fedmedclip.protocol.messages import Plan, PrivacySpent, plan_of_version_1
@@ -41,6 +43,8 @@ CREATE TABLE IF NOT EXISTS ended_runs (
     private_head BLOB, journal BLOB);
 """
     + LEDGER_SCHEMA
+    + ";"
+    + METRICS_SCHEMA
 )
 _VALUES = "plan, version, trained_round, shared_head, private_head, residual, codec_memory"
 
@@ -130,6 +134,17 @@ class SiteState:
         )
         self.ledger = Ledger(self._database)
         """What was released under privacy, in all runs."""
+
+    def shared_metrics(
+        self,
+        policy: PolicySettings,
+        software: str,
+        *,
+        own_privacy: bool = False,
+        active: ActiveVersions | None = None,
+    ) -> SharedMetrics:
+        """Return what is shared of each version, as it is stored here."""
+        return SharedMetrics(self._database, policy, software, own_privacy=own_privacy, active=active)
 
     def close(self) -> None:
         """Release the file."""
