@@ -145,16 +145,22 @@ def heads_command(
         ),
     ],
     version: Annotated[
-        int | None, typer.Option(min=0, max=1_000_000, help="Version of the run; by default the newest.")
+        str | None,
+        typer.Option(
+            metavar="NUMBER|best",
+            help="Version of the run, or the one that sites say is the best; by default the newest.",
+        ),
     ] = None,
 ) -> None:
     """Write the shared head for a clinic that never trained: predict, evaluate and deploy take the file.
 
     The aggregator may run meanwhile. A private head is not in it: those are at the sites only.
     """
+    from fedmedclip.aggregator.chosen_version import chosen_version
     from fedmedclip.aggregator.shared_head_file import write_shared_head
 
-    print(write_shared_head(config, output, version))
+    chosen = None if version is None else chosen_version(config, version)
+    print(write_shared_head(config, output, chosen))
 
 
 @control_app.command("pause")
@@ -230,13 +236,19 @@ def release_command(
 
 @control_app.command("rollback")
 def rollback_command(
-    version: Annotated[int, typer.Argument(min=0, max=1_000_000, help="Version to go back to.")],
+    version: Annotated[
+        str,
+        typer.Argument(
+            metavar="NUMBER|best", help="Version to go back to, or the one that sites say is the best."
+        ),
+    ],
     config: ConfigOption,
 ) -> None:
     """Go on from the head of an earlier version; every site follows."""
+    from fedmedclip.aggregator.chosen_version import chosen_version
     from fedmedclip.aggregator.control import RollBack, give
 
-    print(visible(give(config, RollBack(version))))
+    print(visible(give(config, RollBack(chosen_version(config, version)))))
 
 
 def _state_of(config: Path) -> Path:

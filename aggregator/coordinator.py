@@ -25,6 +25,7 @@ from fedmedclip.aggregator.secure_rounds import SecureMessage, SecureRounds
 from fedmedclip.aggregator.settling import Settling
 from fedmedclip.aggregator.steering import Steering
 from fedmedclip.aggregator.store import Store
+from fedmedclip.aggregator.version_watch import VersionWatch
 from fedmedclip.protocol import topics
 from fedmedclip.protocol.envelope import Envelope, open_envelope
 from fedmedclip.protocol.errors import HeadError, InvalidInputError, MessageError
@@ -36,6 +37,7 @@ from fedmedclip.protocol.messages import (
     Join,
     MaskKeys,
     Message,
+    Metrics,
     Plan,
     PrivacySpent,
     RenewalRequest,
@@ -84,6 +86,8 @@ class Coordinator:
         # What the operator, the roster and the service do beside the messages that come.
         steering = Steering(run, self._progress, self._admission)
         self._secure = SecureRounds(run, self._progress, steering)
+        self._watch = VersionWatch(run, lambda now: steering.revise(now, rounds=global_head.version))
+        self.metric_warnings = self._watch.warnings
         self.revise = steering.revise
         self.roll_back = steering.roll_back
         self.leave_out = steering.leave_out
@@ -167,6 +171,8 @@ class Coordinator:
                 return self._settling.abstain(site, message, now)
             case Status():
                 return self._status(site, message, now)
+            case Metrics():
+                return self._watch.take(site, message, now)
             case RenewalRequest() if self._run.register is not None:
                 self.renewal_requests[site] = message.certificate_request
                 return []

@@ -6,6 +6,7 @@ import msgspec
 
 from fedmedclip.aggregator.aggregation import newest_remarks
 from fedmedclip.aggregator.coordinator import Coordinator
+from fedmedclip.aggregator.metric_warnings import metric_warnings
 from fedmedclip.aggregator.rules.rule import Remark
 from fedmedclip.aggregator.store import Store
 from fedmedclip.protocol.errors import InvalidInputError
@@ -72,8 +73,8 @@ class PrivacyAsked(msgspec.Struct, frozen=True):
 class FederationStatus(msgspec.Struct, frozen=True):
     """Where a run stands. `round_seconds` have passed since the open round's first update, if one is there;
     it closes with `needed` updates at least. `rule` is the aggregation rule of the newest version, or of the
-    open round where the aggregator runs; `warnings` are of the federation's folder; `privacy` is what the run
-    asks for. Where it does not run, members' parts are unknown.
+    open round where the aggregator runs; `warnings` are of the federation's folder, and of what sites share
+    of its versions; `privacy` is what the run asks for. Where it does not run, members' parts are unknown.
     """
 
     federation: str
@@ -108,7 +109,7 @@ def status_of(coordinator: Coordinator, now: float) -> FederationStatus:
         method=plan.method,
         version=head.version,
         rounds=plan.rounds,
-        warnings=coordinator.warnings,
+        warnings=[*coordinator.warnings, *coordinator.metric_warnings()],
         running=True,
         paused=plan.paused,
         finished=head.finished,
@@ -223,5 +224,6 @@ def stored_status(store: Store) -> FederationStatus:
             for site, software in sorted(store.software().items())
         ],
         rule="" if by is None else by.rule,
+        warnings=metric_warnings(store),
         privacy=_asked(plan),
     )

@@ -13,11 +13,13 @@ from pathlib import Path
 
 import msgspec
 
+from fedmedclip.aggregator.metrics_table import METRICS_SCHEMA, METRICS_TABLES, MetricsTable
 from fedmedclip.aggregator.round_events import MAXIMUM_STALENESS
 from fedmedclip.protocol.database import Database, checksum
 from fedmedclip.protocol.messages import Moment, Plan, PrivacySpent, Update, plan_of_version_1
 
-_SCHEMA = """
+_SCHEMA = (
+    """
 CREATE TABLE IF NOT EXISTS federation (
     id INTEGER PRIMARY KEY CHECK (id = 1), plan BLOB NOT NULL, head BLOB NOT NULL, residual BLOB,
     codec_memory BLOB NOT NULL, checksum BLOB, name TEXT, configured BLOB);
@@ -44,11 +46,14 @@ CREATE TABLE IF NOT EXISTS aggregation (
     checksum BLOB);
 CREATE TABLE IF NOT EXISTS quarantine (site TEXT PRIMARY KEY, reason TEXT, since REAL);
 CREATE TABLE IF NOT EXISTS commands (
-    id INTEGER PRIMARY KEY, given_at REAL, command BLOB, done_at REAL, answer TEXT, failed INTEGER)
+    id INTEGER PRIMARY KEY, given_at REAL, command BLOB, done_at REAL, answer TEXT, failed INTEGER);
 """
+    + METRICS_SCHEMA
+)
 
 _OF_ONE_RUN = (
     "federation", "whole_heads", "versions", "updates", "uploads", "upload_blocks", "draws", "aggregation",
+    *METRICS_TABLES,
 )  # fmt: skip
 
 
@@ -158,6 +163,8 @@ class Store:
         self.path = path
         migrations = [_from_version_1, _from_version_2, _from_version_3, _from_version_4]
         self._database = Database(path, _SCHEMA, durable=durable, migrations=migrations)
+        self.metrics = MetricsTable(self._database)
+        """What members share of each version of the run."""
 
     def close(self) -> None:
         """Release the file."""
@@ -209,6 +216,7 @@ class Store:
                 database.execute(f"DELETE FROM {table}")
             database.execute("UPDATE sites SET last_round = 0, privacy = NULL")
             self.begin(plan, head, head_digest)
+        self.metrics.forget_run()
 
     def _number(self) -> int:
         plan = self.plan()
@@ -299,6 +307,7 @@ class Store:
         """Forget a site, so that its name may belong to another key."""
         with self._database.transaction() as database:
             database.execute("DELETE FROM sites WHERE name = ?", (site,))
+            self.metrics.forget_site(site)
 
     def note_software(self, site: str, software: str) -> None:
         """Record which version a site runs that was admitted before."""
@@ -508,11 +517,13 @@ class Store:
                 "INSERT OR REPLACE INTO whole_heads VALUES (?, ?, ?)", (version, head, checksum(head))
             )
 
-    def forget_before(self, version: int) -> None:
-        """Drop the deltas that lead to versions before this one, and heads of before it."""
+    def forget_before(self, version: int, kept: int | None = None) -> None:
+        """Drop the deltas that lead to versions before this one, and heads of before it but for one."""
         with self._database.transaction() as database:
             database.execute("DELETE FROM versions WHERE version < ?", (version,))
-            database.execute("DELETE FROM whole_heads WHERE version < ?", (version,))
+            database.execute(
+                "DELETE FROM whole_heads WHERE version < ? AND version IS NOT ?", (version, kept)
+            )
 
     def give_command(self, command: bytes, now: float) -> int:
         """Record what the operator asks of the running aggregator; return its number."""
