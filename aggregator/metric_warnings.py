@@ -11,7 +11,7 @@ import math
 from statistics import median
 
 from fedmedclip.aggregator.metrics_table import MetricsTable, Shared
-from fedmedclip.aggregator.version_metrics import HasMetrics, verdict_in_words
+from fedmedclip.aggregator.version_metrics import HasMetrics, kept, verdict_in_words
 
 _COMPARED_VERSIONS = 5
 _RUNNING = 2
@@ -30,6 +30,10 @@ def metric_warnings(store: HasMetrics) -> list[str]:
 
 def worse_sites(table: MetricsTable) -> dict[str, str]:
     """Return a sentence about each site that gets worse, by site."""
+    return kept(table, "worse sites", (table.stamp, table.quarantined()), lambda: _worse_sites(table))
+
+
+def _worse_sites(table: MetricsTable) -> dict[str, str]:
     by_site: dict[str, list[Shared]] = {}
     for version in table.versions():
         for site, shared in table.of_version(version).items():

@@ -131,8 +131,8 @@ class SharedMetrics:
         )
         known = self._noted
         same_run = known is not None and known.plan_identity == plan.identity
-        said = known.said if same_run and known is not None else None
-        self._store(_Noted(plan.identity, metrics, said, confirmed=True))
+        said, confirmed = (known.said, known.confirmed) if known is not None and same_run else (None, True)
+        self._store(_Noted(plan.identity, metrics, said, confirmed))
         self._look_at = -math.inf
 
     def due(self, plan: Plan, now: float) -> list[Metrics]:

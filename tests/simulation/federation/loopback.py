@@ -129,6 +129,7 @@ class Loopback:
         classes=None,
         learner=None,
         metrics: PolicySettings | None = None,
+        durable=True,
         **policy,
     ):
         self.folder = folder
@@ -158,6 +159,7 @@ class Loopback:
         self.own_codecs = own_codecs or {}
         self.register = register
         self.metrics = metrics
+        self.durable = durable
         self.agents: dict[str, SiteAgent] = {}
         self.states: dict[str, SiteState] = {}
         self.start_aggregator()
@@ -165,7 +167,7 @@ class Loopback:
             self.start_site(site)
 
     def start_aggregator(self):
-        self.store = Store(self.folder / "aggregator.db")
+        self.store = Store(self.folder / "aggregator.db", durable=self.durable)
         if self.store.plan() is None:
             head = initial_shared_head(
                 self.plan.method, self.plan.embedding_size, self.plan.seed, self.classes or 0
@@ -206,7 +208,7 @@ class Loopback:
         identity = Identity(
             FEDERATION, site, self.keys[site].public_key, BUNDLE, None, self.classes, self.plan.embedding_size
         )
-        self.states[site] = state = SiteState(self.folder / f"{site}.db")
+        self.states[site] = state = SiteState(self.folder / f"{site}.db", durable=self.durable)
         shared = None if self.metrics is None else state.shared_metrics(self.metrics, "1.0")
         self.learners[site].shared_metrics = shared
         self.agents[site] = SiteAgent(
