@@ -86,7 +86,7 @@ class Coordinator:
         # What the operator, the roster and the service do beside the messages that come.
         steering = Steering(run, self._progress, self._admission)
         self._secure = SecureRounds(run, self._progress, steering)
-        self._watch = VersionWatch(run, lambda now: steering.revise(now, rounds=global_head.version))
+        self._watch = VersionWatch(run, steering)
         self.metric_warnings = self._watch.warnings
         self.revise = steering.revise
         self.roll_back = steering.roll_back

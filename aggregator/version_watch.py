@@ -1,12 +1,12 @@
 """What a member shares of a version is kept, warned of, and ends a run that gets no better."""
 
 import logging
-from collections.abc import Callable
 
 from fedmedclip.aggregator.early_end import Patience, why_flat
 from fedmedclip.aggregator.metric_warnings import metric_warnings, not_activated, worse_site, worse_sites
 from fedmedclip.aggregator.metrics_table import KEPT_VERSIONS, EarlyEnd, Shared
 from fedmedclip.aggregator.run import Outgoing, Run
+from fedmedclip.aggregator.steering import Steering
 from fedmedclip.aggregator.version_metrics import best_version
 from fedmedclip.protocol.messages import Metrics
 
@@ -14,11 +14,11 @@ log = logging.getLogger("fedmedclip.aggregator")
 
 
 class VersionWatch:
-    """Takes the metrics of members. `end` makes the newest version the last, and returns what to publish."""
+    """Takes the metrics of members of a run, which `steering` ends."""
 
-    def __init__(self, run: Run, end: Callable[[float], list[Outgoing]]) -> None:
+    def __init__(self, run: Run, steering: Steering) -> None:
         self._run = run
-        self._end = end
+        self._steering = steering
         self._worse = set(worse_sites(run.store.metrics))
         """Whom the log has named already, since they got worse."""
 
@@ -73,4 +73,4 @@ class VersionWatch:
         version = run.global_head.version
         log.warning("the run ends at version %d: %s", version, reason)
         table.end_early(EarlyEnd(version, reason))
-        return self._end(now)
+        return self._steering.revise(now, rounds=version)
