@@ -22,7 +22,7 @@ from fedmedclip.protocol import topics
 from fedmedclip.protocol.codecs import codec_named, decode_delta, encode_head
 from fedmedclip.protocol.codecs.error_feedback import apply_delta
 from fedmedclip.protocol.database import IN_MEMORY
-from fedmedclip.protocol.envelope import NO_IDENTITY, open_envelope, seal
+from fedmedclip.protocol.envelope import MAGIC, NO_IDENTITY, VERSION, open_envelope, seal
 from fedmedclip.protocol.errors import HeadError, MessageError
 from fedmedclip.protocol.heads.evidence import Evidence, encode_evidence
 from fedmedclip.protocol.heads.head import head_digest
@@ -59,7 +59,7 @@ def _sealed(body: bytes, topic: str, signer: str, world: Parties) -> bytes:
     """Seal any body, also one that is no message."""
     key = world.key if signer == AGGREGATOR else world.keys[signer]
     identity = NO_IDENTITY if topics.channel_of(topic) in ("plan", "status") else world.plan.identity
-    header = b"FM\x02"
+    header = MAGIC + bytes([VERSION])
     return header + body + key.sign(header + identity + topic.encode() + b"\0" + body)
 
 
