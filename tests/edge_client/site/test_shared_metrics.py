@@ -9,7 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fedmedclip.edge_client.heads.heads_file import Heads
 from fedmedclip.edge_client.heads.metrics import measure
+from fedmedclip.edge_client.inference.evaluation import evaluate
+from fedmedclip.edge_client.site.agent import SiteAgent
+from fedmedclip.edge_client.site.learner import LearnerFiles, SiteLearner
 from fedmedclip.edge_client.site.policy import PolicySettings
 from fedmedclip.edge_client.site.shared_metrics import (
     ACTIVATED,
@@ -19,9 +23,15 @@ from fedmedclip.edge_client.site.shared_metrics import (
     pooled_recall,
 )
 from fedmedclip.edge_client.site.state import SiteState
-from fedmedclip.protocol.messages import PrivacyTerms, Secure
+from fedmedclip.protocol import topics
+from fedmedclip.protocol.heads.head import head_digest
+from fedmedclip.protocol.messages import Announcement, PrivacyTerms, Secure
+from tests.edge_client.heads.heads_examples import CLASSES
 from tests.edge_client.site.conftest import PLAN
-from tests.simulation.federation.loopback import measured
+from tests.edge_client.site.test_agent import Site
+from tests.edge_client.site.test_privacy import BUNDLE, IMAGES, Features
+from tests.edge_client.site.test_privacy import PLAN as LEARNERS_PLAN
+from tests.simulation.federation.loopback import FEDERATION, measured
 
 SHARING = PolicySettings()
 PRIVATE = msgspec.structs.replace(PLAN, privacy=PrivacyTerms(8.0, 1e-5, "image", 1, 8, 1.0, 0.25, 3))
@@ -214,3 +224,85 @@ def test_figures_are_the_measured_ones_rounded(images, seed):
 def test_what_is_no_number_counts_as_the_worst():
     found = msgspec.structs.asdict(coarse(replace(measured(0.5), log_loss=math.nan), 8))
     assert found["log_loss"] == 2000
+
+
+class SharingSite(Site):
+    """A site whose agent shares what its learner notes."""
+
+    def start(self):
+        self.state = SiteState(self.folder / "site.db", durable=False)
+        shared = self.learner.shared_metrics = self.state.shared_metrics(SHARING, "0.3.0")
+        self.agent = SiteAgent(
+            self.identity, self.state, self.learner, self.limit, self.codec, shared_metrics=shared
+        )
+        self.agent.connected()
+
+    def hear_newest(self, now=0.0):
+        newest = Announcement(self.version, head_digest(self.head), False, None, None)
+        return self.hear(newest, now, topics.head(FEDERATION))
+
+
+def kinds(sent):
+    return [type(message).__name__ for message in sent]
+
+
+def test_metrics_leave_when_a_version_is_here_and_its_training_waits_for_nothing(tmp_path):
+    site = SharingSite(tmp_path)
+    site.hear_plan()
+    site.admit()
+    assert kinds(site.hear_newest()) == ["Metrics"]
+    assert kinds(site.agent.tick(0.0)) == ["Update"]
+    site.settle(1)
+    assert kinds(site.advance()) == ["Metrics"]
+    assert kinds(site.agent.tick(1.0)) == ["Update"]
+
+
+def test_a_site_that_is_away_says_nothing_until_it_has_joined_again(tmp_path):
+    site = SharingSite(tmp_path)
+    site.join()
+    site.agent.tick(0.0)
+    site.settle(1)
+    site.agent.disconnected()
+    assert kinds(site.advance()) == []
+    site.agent.connected()
+    assert kinds(site.agent.tick(0.0)) == ["Join"]
+    assert kinds(site.admit()) == ["Metrics"]
+
+
+def test_a_learner_notes_each_version_with_its_figures(tmp_path):
+    plan = msgspec.structs.replace(LEARNERS_PLAN, privacy=None)
+    head = {
+        "classifier.weight": BUNDLE.class_embeddings,
+        "classifier.bias": np.zeros(CLASSES, np.float32),
+    }
+    state = SiteState(tmp_path / "site.db", durable=False)
+    files = LearnerFiles(tmp_path / "heads.safetensors", tmp_path / "evaluation.json")
+    features = Features()
+
+    def learner():
+        shared = state.shared_metrics(SHARING, "0.3.0")
+        return shared, SiteLearner(
+            "site-a", "trial", BUNDLE, features, state, files, 1, "method", lambda: (0, 0),
+            shared_metrics=shared,
+        )  # fmt: skip
+
+    shared, site = learner()
+    site.installed(plan, 0, head, {}, False)
+    site.installed(plan, 1, head, {}, False)
+    metrics = said(shared, plan=plan)
+    assert (metrics.version, metrics.verdict) == (1, ACTIVATED)
+    assert (metrics.train_images, metrics.validation_images) == (IMAGES, IMAGES)
+    heads = Heads(plan.method, head, None, "trial", "site-a", 1)
+    part = features.validation
+    found = evaluate(heads, BUNDLE, part.embeddings, part.labels)
+    for name in ("zero_shot", "shared", "ensemble"):
+        assert getattr(metrics, name) == coarse(found[name], SHARING.smallest_count)
+    assert metrics.private is None
+    shared, site = learner()
+    site.installed(plan, 1, head, {}, False)
+    assert said(shared, plan=plan) == metrics, "the broker may not have it"
+    site.installed(plan, 2, {name: -array for name, array in head.items()}, {}, True)
+    metrics = said(shared, plan=plan)
+    assert (metrics.version, metrics.verdict, metrics.active) == (2, SET_ASIDE, 1)
+    assert metrics.ensemble.accuracy < 100
+    state.close()
