@@ -163,6 +163,23 @@ def heads_command(
     print(write_shared_head(config, output, chosen))
 
 
+@control_app.command("versions")
+def versions_command(
+    config: ConfigOption,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")] = False,
+) -> None:
+    """Say how good each version is, as far as sites share it: mean, worst site, and which is the best."""
+    import msgspec
+
+    from fedmedclip.aggregator.versions_table import print_figures, read_figures
+
+    figures = read_figures(config)
+    if as_json:
+        print(msgspec.json.encode(figures).decode())
+    else:
+        print_figures(figures)
+
+
 @control_app.command("pause")
 def pause_command(config: ConfigOption) -> None:
     """No round closes, and no site trains, until it is resumed."""

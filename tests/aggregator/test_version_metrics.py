@@ -12,6 +12,7 @@ from scipy.stats import binomtest
 from fedmedclip.aggregator.chosen_version import chosen_version
 from fedmedclip.aggregator.store import Quarantine, Store, StoredHead, StoredVersion
 from fedmedclip.aggregator.version_metrics import best_version, site_metrics, version_figures, wilson
+from fedmedclip.aggregator.versions_table import SharedFigures, print_figures, read_figures
 from fedmedclip.protocol.database import IN_MEMORY
 from fedmedclip.protocol.errors import InvalidInputError
 from tests.aggregator.metrics import tell, tell_all
@@ -153,7 +154,7 @@ def test_a_later_word_of_a_site_replaces_the_earlier_and_never_the_other_way(sto
 shares = st.integers(0, 200).map(lambda steps: steps / 200)
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.data(), st.integers(2, 5), st.integers(2, 6))
 def test_no_site_chooses_the_best_alone_against_all_others(data, honest, versions):
     """Where all honest sites agree which version is the best, it is, whatever one more says."""
@@ -180,3 +181,20 @@ def test_a_coordinator_names_the_best_version_by_that_word(store, tmp_path):
     for word in ("-1", "newest", "", "1e3", "1000001", "²"):
         with pytest.raises(InvalidInputError, match="is no version; give its number, or best"):
             chosen_version(file, word)
+
+
+def test_the_versions_are_shown_to_a_person_and_to_a_program(store, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
+    file = tmp_path / "aggregator.toml"
+    file.write_text('[federation]\nname = "trial"\nbundle = "bundle"\nrounds = 6\nstate = "."\n')
+    print_figures(read_figures(file))
+    assert "no site has shared" in capsys.readouterr().out
+    tell_all(store, [(0.5, 0.5), (0.7, 0.8)])
+    tell(store, "site-1", 2, 0.4, active=1, verdict=2)
+    figures = read_figures(file)
+    print_figures(figures)
+    printed = capsys.readouterr().out
+    assert "1 (best)  2      0.750" in printed
+    assert "site-1  2        set aside  version 1  " in printed
+    assert "version 2 is not activated at site-1" in printed
+    assert msgspec.json.decode(msgspec.json.encode(figures), type=SharedFigures) == figures
