@@ -35,12 +35,7 @@ from fedmedclip.edge_client.learning.version_head import adapted, adapts_to_vers
 from fedmedclip.edge_client.site.guard import Guard
 from fedmedclip.edge_client.site.private_learning import PrivateLearning
 from fedmedclip.edge_client.site.roles import Contribution, PrivateSide
-from fedmedclip.edge_client.site.shared_metrics import (
-    ACTIVATED,
-    NOT_JUDGED,
-    SET_ASIDE,
-    SharedMetrics,
-)
+from fedmedclip.edge_client.site.shared_metrics import SharedMetrics
 from fedmedclip.edge_client.site.state import SiteState
 from fedmedclip.protocol.bundle.bundle import Bundle
 from fedmedclip.protocol.codecs.error_feedback import Compressed
@@ -274,9 +269,9 @@ class SiteLearner:
         if self._shared_metrics is None:
             return
         active = None if answering is None or answering.zero_shot_answers else answering.version
-        verdict = NOT_JUDGED
+        verdict = "not judged"
         if answering is not None:
-            verdict = ACTIVATED if active == version else SET_ASIDE
+            verdict = "activated" if active == version else "set aside"
         parts = self._features.train, self._features.validation, self._features.test
         train, validation, test = (len(part.labels) for part in parts)
         self._shared_metrics.note(plan, version, verdict, active, (train, validation, test), figures)

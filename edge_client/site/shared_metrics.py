@@ -9,7 +9,7 @@ which numbers are left out, is in docs/protocol.md; what they still tell in docs
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 import msgspec
@@ -39,6 +39,11 @@ CREATE TABLE IF NOT EXISTS shared_metrics (
 
 NOT_JUDGED, ACTIVATED, SET_ASIDE, WAITS = range(4)
 """Places in `protocol.messages.VERDICTS`."""
+_VERDICTS = {
+    "activated": ACTIVATED, "by hand": ACTIVATED, "taken over": ACTIVATED,
+    "set aside": SET_ASIDE, "left": SET_ASIDE,
+    "waits": WAITS,
+}  # fmt: skip
 LOOK_AGAIN_SECONDS = 10.0
 """How often it is looked whether another version has become the active one."""
 
@@ -94,15 +99,16 @@ class SharedMetrics:
         self,
         plan: Plan,
         version: int,
-        verdict: int,
+        verdict: str,
         active: int | None,
         images: tuple[int, int, int],
         figures: Mapping[str, Measured],
     ) -> None:
         """Take note of a version that was installed and judged, on disk.
 
-        `images` are the numbers of the training, validation and test split, `figures` those of each
-        classifier on the validation split. Of what is not shared nothing is noted.
+        `verdict` is the site's word for what became of it; of those that the centre does not know it hears
+        that the version was not judged. `images` are the numbers of the training, validation and test split,
+        `figures` those of each classifier on the validation split. Of what is not shared nothing is noted.
         """
         if not self.shares(plan):
             return
@@ -119,7 +125,7 @@ class SharedMetrics:
             version,
             0,
             active,
-            verdict,
+            _VERDICTS.get(verdict, NOT_JUDGED),
             told(images[0]),
             told(images[1]),
             told(images[2]),
@@ -196,22 +202,24 @@ class SharedMetrics:
 
 def coarse(measured: Measured, least: int) -> Figures:
     """Return figures as they are shared, of a split of at least `least` images."""
+    classes = ((row[index], sum(row)) for index, row in enumerate(measured.confusion))
     return Figures(
         _steps(measured.accuracy, STEPS_OF_A_SHARE, STEPS_OF_A_SHARE),
-        _steps(pooled_recall(measured.confusion, least), STEPS_OF_A_SHARE, STEPS_OF_A_SHARE),
+        _steps(pooled_recall(classes, least), STEPS_OF_A_SHARE, STEPS_OF_A_SHARE),
         _steps(measured.expected_calibration_error, STEPS_OF_A_SHARE, STEPS_OF_A_SHARE),
         _steps(measured.log_loss, STEPS_OF_LOG_LOSS, MOST_LOG_LOSS),
     )
 
 
-def pooled_recall(confusion: Sequence[Sequence[int]], least: int) -> float:
+def pooled_recall(classes: Iterable[tuple[int, int]], least: int) -> float:
     """Return the mean recall of the classes, in which no recall is of fewer than `least` images.
 
-    `confusion` (C, C) counts images by true class and prediction. Classes with fewer images count as one
-    together, and where that has too few, with the smallest of the others: with a recall of its own, a class
-    of one image would tell what became of that image. All images are in it, so nothing is told by difference.
+    Of each class it takes how many images are called right, and how many there are. Classes with fewer images
+    count as one together, and where that has too few, with the smallest of the others: with a recall of its
+    own, a class of one image would tell what became of that image. All images are in it, so nothing is told
+    by difference.
     """
-    counted = sorted((sum(row), row[index]) for index, row in enumerate(confusion) if sum(row))
+    counted = sorted((images, right) for right, images in classes if images)
     cells = [cell for cell in counted if cell[0] >= least]
     few = [cell for cell in counted if cell[0] < least]
     if few:

@@ -25,7 +25,7 @@ from fedmedclip.edge_client.site.shared_metrics import (
 from fedmedclip.edge_client.site.state import SiteState
 from fedmedclip.protocol import topics
 from fedmedclip.protocol.heads.head import head_digest
-from fedmedclip.protocol.messages import Announcement, PrivacyTerms, Secure
+from fedmedclip.protocol.messages import VERDICTS, Announcement, PrivacyTerms, Secure
 from tests.edge_client.heads.heads_examples import CLASSES
 from tests.edge_client.site.conftest import PLAN
 from tests.edge_client.site.test_agent import Site
@@ -52,7 +52,7 @@ class Answers:
 
 def note(shared, version, plan=PLAN, images=(400, 100, 50), share=0.76, validation=100):
     figures = {name: measured(share, validation) for name in ("zero_shot", "shared", "ensemble")}
-    shared.note(plan, version, ACTIVATED, version, images, figures)
+    shared.note(plan, version, "activated", version, images, figures)
 
 
 def said(shared, now=0.0, plan=PLAN):
@@ -167,27 +167,32 @@ def test_under_masks_no_number_of_images_is_told(state):
 
 def test_a_software_version_of_any_length_and_script_fits(state):
     shared = state.shared_metrics(SHARING, "0.3.0+größer" + "x" * 100)
-    shared.note(PLAN, 1, SET_ASIDE, 0, (9, 9, 9), {})
+    shared.note(PLAN, 1, "set aside", 0, (9, 9, 9), {})
     assert said(shared).software == ("0.3.0+grer" + "x" * 100)[:32]
 
 
-def confusion(*classes):
-    """Of (images, right) of each class; what is wrong was called the next class."""
-    found = np.zeros((len(classes), len(classes)), int)
-    for index, (images, right) in enumerate(classes):
-        found[index, index] = right
-        found[index, (index + 1) % len(classes)] += images - right
-    return found.tolist()
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("activated", 1), ("by hand", 1), ("taken over", 1), ("set aside", 2), ("left", 2), ("waits", 3),
+        ("not judged", 0), ("a word of tomorrow", 0),
+    ],
+)  # fmt: skip
+def test_every_verdict_of_a_site_has_a_number(state, word, told):
+    shared = state.shared_metrics(SHARING, "0.3.0")
+    shared.note(PLAN, 1, word, 0, (9, 9, 9), {})
+    assert said(shared).verdict == told
+    assert told < len(VERDICTS)
 
 
 def test_no_recall_of_a_few_images_is_in_the_mean():
-    assert pooled_recall(confusion((10, 5), (20, 20)), 8) == pytest.approx(0.75)
+    assert pooled_recall([(5, 10), (20, 20)], 8) == pytest.approx(0.75)
     # One image of a rare class joins the smallest of the others; its own recall would be half of the mean.
-    assert pooled_recall(confusion((10, 5), (20, 20), (1, 1)), 8) == pytest.approx((6 / 11 + 1) / 2)
+    assert pooled_recall([(5, 10), (20, 20), (1, 1), (0, 0)], 8) == pytest.approx((6 / 11 + 1) / 2)
     # Rare classes that are many together are a class of their own.
-    assert pooled_recall(confusion((10, 5), (5, 4), (5, 0)), 8) == pytest.approx((0.5 + 0.4) / 2)
+    assert pooled_recall([(5, 10), (4, 5), (0, 5)], 8) == pytest.approx((0.5 + 0.4) / 2)
     # Where all are rare it is the accuracy.
-    assert pooled_recall(confusion((5, 4), (5, 0)), 8) == pytest.approx(0.4)
+    assert pooled_recall([(4, 5), (0, 5)], 8) == pytest.approx(0.4)
 
 
 @given(
@@ -196,13 +201,13 @@ def test_no_recall_of_a_few_images_is_in_the_mean():
     )
 )
 def test_one_image_of_any_class_never_moves_the_mean_by_more_than_one_of_eight(drawn):
-    classes = [(images, round(share * images)) for images, share in drawn]
-    before = pooled_recall(confusion(*classes), 8)
+    classes = [(round(share * images), images) for images, share in drawn]
+    before = pooled_recall(classes, 8)
     assert 0 <= before <= 1
-    for index, (images, right) in enumerate(classes):
+    for index, (right, images) in enumerate(classes):
         if right < images:
-            changed = [*classes[:index], (images, right + 1), *classes[index + 1 :]]
-            assert 0 < pooled_recall(confusion(*changed), 8) - before <= 1 / 8 + 1e-9
+            changed = [*classes[:index], (right + 1, images), *classes[index + 1 :]]
+            assert 0 < pooled_recall(changed, 8) - before <= 1 / 8 + 1e-9
 
 
 @given(st.integers(8, 60), st.integers(0, 2**32 - 1))

@@ -90,7 +90,9 @@ class DriftingLearner:
         self.digests[version] = head_digest(shared)
         if self.shared_metrics is not None:
             found = measured(self.scores(self.site, version))
-            self.shared_metrics.note(plan, version, 1, version, (self.samples, 400, 20), {"ensemble": found})
+            self.shared_metrics.note(
+                plan, version, "activated", version, (self.samples, 400, 20), {"ensemble": found}
+            )
 
 
 class StatisticsLearner(DriftingLearner):
