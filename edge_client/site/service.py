@@ -17,6 +17,7 @@ from fedmedclip.edge_client.ledger.message_ledger import MessageLedger
 from fedmedclip.edge_client.ledger.segments import LEDGER_FOLDER
 from fedmedclip.edge_client.progress import progress_bar
 from fedmedclip.edge_client.site.agent import SiteAgent
+from fedmedclip.edge_client.site.answering_version import AnsweringVersion
 from fedmedclip.edge_client.site.configuration import SiteConfiguration, SiteSettings
 from fedmedclip.edge_client.site.credentials import Credentials
 from fedmedclip.edge_client.site.group_key import GROUP_KEY, load_or_create_group_key
@@ -38,6 +39,7 @@ from fedmedclip.protocol.link.link import (
     Connected,
     Disconnected,
     Link,
+    Published,
     PublishRefused,
     Received,
     SubscriptionRefused,
@@ -107,6 +109,13 @@ def _take_part(configuration_file: Path, *, once: bool) -> bool:
             client_id=client_identifier(broker, key, settings.federation, settings.name),
             will=lambda: post.last_will(moments.connect()),
         )
+        software = version("fedmedclip-edge")
+        shared_metrics = state.shared_metrics(
+            configuration.policy,
+            software,
+            own_privacy=configuration.privacy.epsilon is not None,
+            active=AnsweringVersion(state_folder),
+        )
         learner = SiteLearner(
             settings.name,
             settings.federation,
@@ -121,6 +130,7 @@ def _take_part(configuration_file: Path, *, once: bool) -> bool:
             configuration.privacy,
             configuration.answers,
             configuration.policy.activation,
+            shared_metrics,
         )
         pinned = settings.aggregator_key
         identity = Identity(
@@ -131,7 +141,7 @@ def _take_part(configuration_file: Path, *, once: bool) -> bool:
             None if pinned is None else bytes.fromhex(pinned),
             len(bundle.manifest.class_names),
             bundle.manifest.embedding_size,
-            version("fedmedclip-edge"),
+            software,
             bundle.class_embeddings,
             tuple(bundle.manifest.class_names),
         )
@@ -146,6 +156,7 @@ def _take_part(configuration_file: Path, *, once: bool) -> bool:
             incoming.take,
             configuration.policy,
             ledger,
+            shared_metrics,
         )
         log.info("site %s, key %s", settings.name, key.public_key.hex())
         if not trust.insecure:
@@ -297,6 +308,8 @@ def _serve(
                 log.warning("%s", reason, extra={"event": "broker.disconnected"})
                 agent.disconnected()
                 patience.disconnected()
+            case Published(token):
+                agent.published(token)
             case PublishRefused(_, topic, reason):
                 log.error("the broker refused a message on %s: %s", topic, reason)
             case SubscriptionRefused(topic_filter, reason):
@@ -310,9 +323,11 @@ def _serve(
 
 
 def _publish(link: Link, post: Post, agent: SiteAgent, messages: list[ProtocolMessage]) -> None:
-    for message in post.up(messages, agent.plan_identity, agent.run_number):
-        _send(link, message)
+    for message, sealed in zip(
+        messages, post.up(messages, agent.plan_identity, agent.run_number), strict=True
+    ):
+        agent.handed_over(message, _send(link, sealed))
 
 
-def _send(link: Link, message: LinkMessage) -> None:
-    link.publish(message.topic, message.payload, retain=message.retain)
+def _send(link: Link, message: LinkMessage) -> int:
+    return link.publish(message.topic, message.payload, retain=message.retain)
