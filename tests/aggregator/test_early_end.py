@@ -66,7 +66,7 @@ def test_most_sites_have_to_say_so_whatever_the_mean_is():
 shares = st.integers(0, 200).map(lambda steps: steps / 200)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.data(), st.integers(1, 5), st.integers(1, 3))
 def test_no_site_ends_a_run_alone_while_the_others_get_better(data, honest, patience):
     versions = 2 * patience + 1
