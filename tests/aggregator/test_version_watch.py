@@ -6,7 +6,7 @@ from typing import Union, get_args
 import msgspec
 import pytest
 
-from fedmedclip.aggregator.control import AddRounds, RollBack, carry_out
+from fedmedclip.aggregator.commands import AddRounds, RollBack, carry_out
 from fedmedclip.aggregator.metrics_table import KEPT_VERSIONS
 from fedmedclip.aggregator.status import status_of, stored_status
 from fedmedclip.aggregator.stored_heads import head_at
