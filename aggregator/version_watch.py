@@ -51,12 +51,12 @@ class VersionWatch:
 
     def _log(self, site: str, shared: Shared) -> None:
         if sentence := not_activated(site, shared):
-            log.info("%s", sentence)
+            log.info("%s", sentence, extra={"event": "version.not_activated"})
         if not (sentence := worse_site(self._run.store.metrics, site)):
             self._worse.discard(site)
         elif site not in self._worse:
             self._worse.add(site)
-            log.warning("%s", sentence)
+            log.warning("%s", sentence, extra={"event": "version.worse_at_site"})
 
     def _end_if_flat(self, now: float) -> list[Outgoing]:
         run, settings, table = self._run, self._run.settings, self._run.store.metrics
