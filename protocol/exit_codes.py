@@ -58,6 +58,24 @@ OF_COMMANDS: Mapping[str, Mapping[ExitCode, str]] = {
         ExitCode.ATTENTION: "it is not, and what to do",
         ExitCode.MISTAKE: "bundle or configuration cannot be used",
     },
+    "fedmedclip status": {
+        ExitCode.FINE: "the run goes on, or is over, as it should",
+        ExitCode.ATTENTION: "somebody should look; it says why",
+        ExitCode.MISTAKE: "it cannot be read where the federation stands",
+    },
+    "fedmedclip control log": {
+        ExitCode.FINE: "the record is whole, or was only shown",
+        ExitCode.ATTENTION: "with `--verify`: a record was changed, or is missing",
+        ExitCode.MISTAKE: "there is no record that could be read",
+    },
+    "fedmedclip ledger verify": {
+        ExitCode.FINE: "the ledger is whole",
+        ExitCode.MISTAKE: "an entry was changed, is missing, or the ledger was cut; or there is none",
+    },
+    "fedmedclip ledger replay": {
+        ExitCode.FINE: "what is kept gives the recorded bytes again",
+        ExitCode.MISTAKE: "something that left differs from what its sources give; or there is no ledger",
+    },
     "fedmedclip serve health": {
         ExitCode.FINE: "the service answers",
         ExitCode.ATTENTION: "it does not",

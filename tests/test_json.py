@@ -16,7 +16,6 @@ from tests.edge_client.conftest import write_tiny_bundle
 SERVICE = "it runs until it is stopped; --log-format json is for programs"
 PROMETHEUS = "it prints the format that Prometheus reads"
 ONE_FILE = "it writes one text file, or prints it"
-STEERING = "a sentence; control status --json has what it changed"
 RESULTS = "it writes its results as JSON files"
 WITHOUT = {
     "fedmedclip aggregator": SERVICE,
@@ -28,17 +27,12 @@ WITHOUT = {
     "fedmedclip site metrics": PROMETHEUS,
     "fedmedclip init site": ONE_FILE,
     "fedmedclip init aggregator": ONE_FILE,
+    "fedmedclip init observer": ONE_FILE,
     "fedmedclip init serve": ONE_FILE,
+    "fedmedclip ledger export": "it writes one file, as JSON too",
+    "fedmedclip ledger report": ONE_FILE,
     "fedmedclip init classes": ONE_FILE,
     "fedmedclip sbom": "it prints JSON",
-    "fedmedclip control pause": STEERING,
-    "fedmedclip control resume": STEERING,
-    "fedmedclip control end": STEERING,
-    "fedmedclip control add-rounds": STEERING,
-    "fedmedclip control leave-out": STEERING,
-    "fedmedclip control quarantine": STEERING,
-    "fedmedclip control release": STEERING,
-    "fedmedclip control rollback": STEERING,
     "fedmedclip bench bandwidth": RESULTS,
     "fedmedclip bench accuracy": RESULTS,
     "fedmedclip bench robustness": RESULTS,

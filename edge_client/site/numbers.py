@@ -23,6 +23,12 @@ from fedmedclip.protocol.state_folder import is_claimed
 
 Consent = Literal["approved", "asked", "refused", "automatic"]
 CONSENT: tuple[Consent, ...] = get_args(Consent)
+_CONSENT_OF: Mapping[str, Consent] = {
+    "approved": "approved",
+    "refused": "refused",
+    "more rounds": "asked",
+    "undecided": "asked",
+}
 
 
 class SiteNumbers(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,12 +112,11 @@ def stored_numbers(configuration_file: Path) -> SiteNumbers:
         "active_version": _version_in(folder / "heads.safetensors"),
         "certificate_ends": _end_of(configuration, configuration_file),
     }
-    if policy.approve == "automatic":
-        numbers["consent"] = "automatic"
     if (database := folder / "site.db").exists():
         state = SiteState(database)
         try:
             numbers |= _of_state(state)
+            numbers["consent"] = _consent(state, automatic=policy.approve == "automatic")
         finally:
             state.close()
     if "validation" not in numbers["images"]:
@@ -121,8 +126,18 @@ def stored_numbers(configuration_file: Path) -> SiteNumbers:
     )
 
 
+def _consent(state: SiteState, *, automatic: bool) -> Consent | None:
+    """Return what the operator has decided of the newest plan; None where there was none."""
+    if (asked := state.consents.asked()) is not None:
+        return "refused" if state.consents.standing(asked) == "refused" else "asked"
+    if automatic:
+        return "automatic"
+    stored = state.load()
+    return None if stored is None else _CONSENT_OF[state.consents.standing(stored.plan)]
+
+
 def _of_state(state: SiteState) -> dict[str, Any]:
-    numbers: dict[str, Any] = {}
+    numbers: dict[str, Any] = {"contributed_rounds": state.contributions.count()}
     if releases := state.releases.listing():
         # What all runs cost together takes an accountant some time: `fedmedclip site privacy` says it.
         newest_release = releases[-1].report
