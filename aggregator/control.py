@@ -7,7 +7,7 @@ stays on record, with its answer.
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -125,6 +125,8 @@ def carry_out_waiting(store: Store, coordinator: Coordinator, now: float) -> lis
         asked = encoded.decode(errors="replace")
         log.log(logging.DEBUG if "ShowStatus" in asked else logging.INFO, "command %s: %s", asked, answer)
         store.finish_command(number, answer, failed=failed, now=time.time())
+        if "ShowStatus" not in asked:
+            coordinator.chronicle.note("command", "", answer)
     return outgoing
 
 
@@ -136,6 +138,18 @@ def give(configuration_file: Path, command: Command) -> str:
     with _store_of(configuration_file) as store:
         answer = _ask(store, command)
     return answer or "the aggregator does not run, or is busy; it will be done as soon as it can"
+
+
+def give_through(database: Path, command: Command, by: str) -> str:
+    """Give a command by the aggregator's database, also from a thread of the aggregator's own process.
+
+    Waits for the answer, so never call it where the commands are carried out. `by` says who gives it. Raises
+    InvalidInputError as `give` does.
+    """
+    with closing(Store(database)) as store:
+        answer = _ask(store, command)
+    log.debug("given by %s", by)
+    return answer or "the aggregator is busy; it will be done as soon as it can"
 
 
 def read_status(configuration_file: Path) -> FederationStatus:

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from fedmedclip.aggregator.authority.broker_access import (
@@ -53,6 +54,7 @@ class Loop:
     access: BrokerAccess | None
     desk: Desk | None
     proof: BrokerProof
+    show: Callable[[Coordinator, float], None] = lambda coordinator, now: None
 
     def serve(self, once: bool) -> None:
         """Handle what comes for ever; with `once`, until the run is over.
@@ -78,6 +80,8 @@ class Loop:
             self.publisher.publish(carry_out_waiting(self.store, self.coordinator, now))
             self.publisher.publish(self.coordinator.tick(now))
             self.publisher.mend_retained(now)
+            self.coordinator.chronicle.write(now)
+            self.show(self.coordinator, now)
             head = self.coordinator.global_head
             if not head.finished:
                 settling_ends = None

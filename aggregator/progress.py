@@ -22,6 +22,7 @@ from fedmedclip.aggregator.round_events import (
 )
 from fedmedclip.aggregator.round_logic import Rounds
 from fedmedclip.aggregator.run import Outgoing, Run
+from fedmedclip.aggregator.witness import Witness
 from fedmedclip.protocol import topics
 from fedmedclip.protocol.messages import Plan
 from fedmedclip.protocol.participation import LOTS, lot_of
@@ -58,6 +59,7 @@ class Progress:
                 run.store.forget_update(round_number, site)
                 continue
             self.rounds.handle(UpdateStored(site, round_number < open_round), now)
+        self._witness = Witness(run.chronicle, self.rounds)
         self._record_draw()
 
     def _settings(self) -> RoundSettings:
@@ -86,6 +88,7 @@ class Progress:
     def advance(self, event: Event, now: float) -> list[Outgoing]:
         """Move the round on; a round that closes is aggregated, stored and announced before this returns."""
         action = self.rounds.handle(event, now)
+        self._witness.saw(event)
         drawn_before = self._run.global_head.drawn_below
         if self._record_draw() and not isinstance(event, HeadAdvanced):
             return self._call(drawn_before) + self._carry_out(action, now)
@@ -138,6 +141,7 @@ class Progress:
                     return self._ask_again_for(damaged, now)
                 return self._close(round_number, sites, now)
             case ReportOverdue(round_number, delivered, needed):
+                self._run.chronicle.note("overdue", "", f"{delivered} of at least {needed} have delivered")
                 log.warning(
                     "round %d: time is over, but only %d of at least %d sites have delivered; still "
                     "waiting%s",
@@ -158,6 +162,8 @@ class Progress:
     def announce_made(self, version: int, now: float) -> list[Outgoing]:
         """Go on to the round after a version that was made here, and tell everybody of it."""
         run = self._run
+        counted = self.rounds.delivered
+        run.chronicle.note("made", "", f"of {len(counted)}: {', '.join(counted)}")
         run.global_head.keep_at_most(run.settings.keep_megabytes << 20)
         # First the round: an announcement says who is drawn for it.
         advanced = self.advance(HeadAdvanced(version), now)

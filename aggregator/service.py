@@ -13,6 +13,7 @@ from fedmedclip.aggregator.enrolment.desk import desk_of
 from fedmedclip.aggregator.federation import begin_or_resume
 from fedmedclip.aggregator.global_head import GlobalHead
 from fedmedclip.aggregator.loop import Loop
+from fedmedclip.aggregator.page.beside import page_beside
 from fedmedclip.aggregator.publishing import ROOM, Publisher
 from fedmedclip.aggregator.rules.names import rule_for
 from fedmedclip.aggregator.store import Store
@@ -105,7 +106,9 @@ def run_aggregator(
                 access = BrokerAccess(settings.name)
                 link.subscribe(RESPONSE_TOPIC)
             proven = broker.certificate_file is None or insecure
-            with link:
+            page = configuration.page and configuration.page.relative_to(configuration_file.resolve().parent)
+            coordinator.chronicle.note("started", "", f"run of {plan.begun} at version {global_head.version}")
+            with page_beside(page, settings.name, store) as show, link:
                 Loop(
                     EditedConfiguration(configuration_file, configuration),
                     coordinator,
@@ -115,7 +118,9 @@ def run_aggregator(
                     access,
                     desk,
                     BrokerProof(None if proven else broker),
+                    show,
                 ).serve(once)
+                coordinator.chronicle.write()
         except KeyboardInterrupt:
             log.info("stopped; start again to go on")
             raise

@@ -13,11 +13,13 @@ from pathlib import Path
 
 import msgspec
 
+from fedmedclip.aggregator.chronicle import CHRONICLE_SCHEMA, ChronicleTable
 from fedmedclip.aggregator.round_events import MAXIMUM_STALENESS
 from fedmedclip.protocol.database import Database, checksum
 from fedmedclip.protocol.messages import Moment, Plan, PrivacySpent, Update, plan_of_version_1
 
-_SCHEMA = """
+_SCHEMA = (
+    """
 CREATE TABLE IF NOT EXISTS federation (
     id INTEGER PRIMARY KEY CHECK (id = 1), plan BLOB NOT NULL, head BLOB NOT NULL, residual BLOB,
     codec_memory BLOB NOT NULL, checksum BLOB, name TEXT, configured BLOB);
@@ -44,8 +46,10 @@ CREATE TABLE IF NOT EXISTS aggregation (
     checksum BLOB);
 CREATE TABLE IF NOT EXISTS quarantine (site TEXT PRIMARY KEY, reason TEXT, since REAL);
 CREATE TABLE IF NOT EXISTS commands (
-    id INTEGER PRIMARY KEY, given_at REAL, command BLOB, done_at REAL, answer TEXT, failed INTEGER)
+    id INTEGER PRIMARY KEY, given_at REAL, command BLOB, done_at REAL, answer TEXT, failed INTEGER);
 """
+    + CHRONICLE_SCHEMA
+)
 
 _OF_ONE_RUN = (
     "federation", "whole_heads", "versions", "updates", "uploads", "upload_blocks", "draws", "aggregation",
@@ -158,6 +162,8 @@ class Store:
         self.path = path
         migrations = [_from_version_1, _from_version_2, _from_version_3, _from_version_4]
         self._database = Database(path, _SCHEMA, durable=durable, migrations=migrations)
+        self.chronicle = ChronicleTable(self._database)
+        """What has happened, for people."""
 
     def close(self) -> None:
         """Release the file."""
@@ -251,6 +257,11 @@ class Store:
         """Return all versions after `version`, oldest first."""
         query = "SELECT version, head_digest, payload FROM versions WHERE version > ? ORDER BY version"
         return [StoredVersion(*row) for row in self._database.rows(query, (version,))]
+
+    def newest_digests(self, number: int) -> list[tuple[int, bytes]]:
+        """Return the newest versions that are kept with the digests of their heads, newest first."""
+        query = "SELECT version, head_digest FROM versions ORDER BY version DESC LIMIT ?"
+        return self._database.rows(query, (number,))
 
     def payload_with_digest(self, digest: bytes) -> bytes | None:
         """Return the encoded delta whose SHA-256 this is, of whatever version."""
