@@ -29,6 +29,9 @@ from fedmedclip.protocol.participation import LOTS, lot_of
 
 log = logging.getLogger("fedmedclip.aggregator")
 
+# Of more sites than these a person is told the number.
+_NAMED = 8
+
 
 class Progress:
     """Moves the rounds of a run on, which it rebuilds from the store."""
@@ -163,7 +166,8 @@ class Progress:
         """Go on to the round after a version that was made here, and tell everybody of it."""
         run = self._run
         counted = self.rounds.delivered
-        run.chronicle.note("made", "", f"of {len(counted)}: {', '.join(counted)}")
+        named = f"of {', '.join(counted)}" if len(counted) <= _NAMED else f"of {len(counted)} sites"
+        run.chronicle.note("made", "", named)
         run.global_head.keep_at_most(run.settings.keep_megabytes << 20)
         # First the round: an announcement says who is drawn for it.
         advanced = self.advance(HeadAdvanced(version), now)

@@ -51,7 +51,7 @@ def sentence(status: FederationStatus) -> str:
         return f"{opened} waits for the first hospitals: at least {needed} are needed, and none is online."
     here = f"{delivered} {'update is' if delivered == 1 else 'updates are'} here"
     if awaited:
-        return f"{opened}: {here}, and the round waits for {named(awaited)}."
+        return f"{opened}: {here}, and the round waits for {named(awaited, 3)}."
     if delivered < needed:
         return f"{opened}: {here} of at least {needed}, and nobody who is online has one to send."
     return f"{opened}: {here}, and it is about to close."
@@ -62,10 +62,10 @@ def of_part(status: FederationStatus, *parts: str) -> list[MemberStatus]:
     return [member for member in status.members if member.part in parts]
 
 
-def named(members: Sequence[MemberStatus]) -> str:
+def named(members: Sequence[MemberStatus], most: int = _NAMED) -> str:
     """Return the members' names, of many the first."""
-    names = [member.site for member in members[:_NAMED]]
-    if (more := len(members) - _NAMED) > 0:
+    names = [member.site for member in members[:most]]
+    if (more := len(members) - most) > 0:
         return f"{', '.join(names)} and {more} more"
     return ", ".join(names[:-1]) + (" and " if len(names) > 1 else "") + "".join(names[-1:])
 
@@ -109,7 +109,7 @@ def _awaited(awaited: Sequence[MemberStatus], is_open: bool) -> Child:
     if not is_open or not awaited:
         return None
     why = "it trains, or its update is on the way" if len(awaited) == 1 else "they train, or send"
-    return f"{named(awaited)}: {why}"
+    return f"{named(awaited)}; {why}"
 
 
 def _left_out(members: Sequence[MemberStatus]) -> Child:

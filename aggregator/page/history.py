@@ -45,7 +45,7 @@ def accuracy(view: View) -> Html:
         said += f" The best is version {best.version}, with {best.weighted_mean:.1%}."
     described = f"{said} {len(told)} versions; all values are in the table below."
     rows = [_figures_row(one) for one in reversed(told)]
-    columns = ["Version", "", "Mean", "95 %", "Worst site", "Its accuracy", "Sites"]
+    columns = ["Version", "Best", "Mean", "95 %", "Worst site", "Its accuracy", "Sites"]
     return joined(
         [
             element("p", said),
@@ -154,7 +154,8 @@ def events(view: View) -> Html:
 
 def _event_row(one: Happening) -> list[Child]:
     what = f"version {one.round_number} made" if one.kind == "made" else one.kind
-    said = f"{what}: {one.words}" if one.words else what
+    between = " " if one.kind == "made" else ": "
+    said = f"{what}{between}{one.words}" if one.words else what
     return [moment(one.at), one.round_number, one.site or None, said]
 
 

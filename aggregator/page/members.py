@@ -1,6 +1,7 @@
 """The members: a row for each, and a lane of the time line for as many as can be looked at."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 from fedmedclip.aggregator.chronicle import Happening
@@ -18,7 +19,7 @@ _BADGES: dict[Part, Kind] = {
 _ORDER = ("unable", "quarantined", "excused", "away", "awaited")
 
 _LANES, _MARKS = 40, 480
-_LONGEST_SECONDS = 86_400.0
+_SHORTEST_SECONDS, _LONGEST_SECONDS = 10.0, 86_400.0
 _SYMBOLS = {
     "joined": "+", "delivered": "●", "refused": "✕", "excused": "–", "quarantined": "▲", "released": "△",
     "removed": "■",
@@ -32,31 +33,11 @@ _LEGEND = (
 def members(view: View) -> Html:
     """Return the table of all members."""
     status = view.status
-    private = any(member.privacy for member in status.members)
-    judged = any(member.last_round for member in status.members)
-    columns = ["Site", "Part in the open round", "Why", "Version", "Software", "Refused", "Last heard"]
-    columns += ["Accuracy"] if view.accuracies else []
-    columns += ["Privacy spent"] if private else []
-    columns += ["What the rule did"] if judged else []
-    rows: list[Sequence[Child]] = []
-    for member in status.members:
-        accuracy = view.accuracies.get(member.site)
-        rows.append(
-            [
-                member.site,
-                _badge(member.part),
-                member.reason,
-                member.version,
-                member.software,
-                member.refused_messages or None,
-                _heard(view.heard.get(member.site)),
-                *([None if accuracy is None else f"{accuracy:.1%}"] if view.accuracies else []),
-                *([_spent(member)] if private else []),
-                *([member.last_round] if judged else []),
-            ]
-        )
+    columns = [column for column in _COLUMNS if any(column.cell(view, member) for member in status.members)]
+    rows = [[column.cell(view, member) for column in columns] for member in status.members]
+    numbers = [place for place, column in enumerate(columns) if column.is_number]
     said = element("p", _counts(status), class_="faint")
-    return joined([said, table("Members", columns, rows, numbers=[3, 5])])
+    return joined([said, table("Members", [column.name for column in columns], rows, numbers)])
 
 
 def _counts(status: FederationStatus) -> str:
@@ -71,14 +52,42 @@ def _badge(part: Part) -> Html:
     return badge(_BADGES[part], part)
 
 
-def _heard(at: float | None) -> Child:
+def _heard(view: View, member: MemberStatus) -> Child:
     """Whoever is online was heard within its lease."""
+    at = view.heard.get(member.site)
     return None if at is None else moment(at, ago=True)
 
 
-def _spent(member: MemberStatus) -> str | None:
+def _accuracy(view: View, member: MemberStatus) -> Child:
+    accuracy = view.accuracies.get(member.site)
+    return None if accuracy is None else f"{accuracy:.1%}"
+
+
+def _spent(view: View, member: MemberStatus) -> Child:
     spent = member.privacy
     return None if spent is None else f"{spent.spent:.3g} of {spent.epsilon:g} (delta {spent.delta:g})"
+
+
+@dataclass(frozen=True)
+class _Column:
+    name: str
+    cell: Callable[[View, MemberStatus], Child]
+    is_number: bool = False
+
+
+# A column that would be empty is left out.
+_COLUMNS = (
+    _Column("Site", lambda view, member: member.site),
+    _Column("Part in the open round", lambda view, member: _badge(member.part)),
+    _Column("Why", lambda view, member: member.reason),
+    _Column("Version", lambda view, member: member.version, is_number=True),
+    _Column("Accuracy", _accuracy, is_number=True),
+    _Column("Privacy spent", _spent),
+    _Column("Software", lambda view, member: member.software),
+    _Column("Refused", lambda view, member: member.refused_messages or None, is_number=True),
+    _Column("Last heard", _heard),
+    _Column("What the rule did", lambda view, member: member.last_round),
+)
 
 
 def time_lines(view: View) -> Html:
@@ -92,7 +101,7 @@ def time_lines(view: View) -> Html:
         first = min(first, happening.at)
         if happening.site in of_site:
             of_site[happening.site].append(happening)
-    start = max(min(first, view.at - 60.0), view.at - _LONGEST_SECONDS)
+    start = max(min(first, view.at - _SHORTEST_SECONDS), view.at - _LONGEST_SECONDS)
     lanes = [
         Lane(
             member.site,

@@ -27,8 +27,8 @@ _ACTIONS = {
 _LIST = "sites-of-this-federation"
 _LOOK_SECONDS = 0.2
 BY_COMMAND_LINE = (
-    "This page shows and changes nothing. To steer: fedmedclip control --help; or put allow_changes = true "
-    "under [page] in aggregator.toml."
+    "This page only shows. The run is steered by fedmedclip control; or put allow_changes = true under "
+    "[page] in aggregator.toml, and this page has buttons for whoever has the token."
 )
 
 

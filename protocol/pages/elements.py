@@ -93,7 +93,7 @@ def table(
     """Return a table that scrolls in itself; each row's first cell is its heading.
 
     `numbers` are the places of columns to be set to the right. An empty table is a sentence. Whoever cannot
-    see where it is hears `label`, by default the caption.
+    see where it is hears `label`, by default that it is this table.
     """
     right = set(numbers)
     body = [
@@ -117,7 +117,9 @@ def table(
         ),
     )
     inside = element("table", element("caption", caption), element("thead", head), element("tbody", *body))
-    return element("div", inside, class_="box", role="region", aria_label=label or caption, tabindex="0")
+    return element(
+        "div", inside, class_="box", role="region", aria_label=label or f"{caption}, a table", tabindex="0"
+    )
 
 
 def bytes_in_words(number: float) -> str:
