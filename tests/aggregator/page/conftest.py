@@ -2,6 +2,7 @@
 
 import threading
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection
 
@@ -61,7 +62,7 @@ class Watched:
         self.coordinator = self.federation.coordinator
         self.showcase = Showcase(self.federation.store, sources())
         self.closing = threading.Event()
-        self.shown_at = 0.0
+        self.cookie = None
         page = federation_page(
             FEDERATION,
             self.showcase,
@@ -78,9 +79,9 @@ class Watched:
         self.show()
 
     def show(self):
-        self.shown_at += 1000.0
         self.coordinator.chronicle.write()
-        self.showcase.show(self.coordinator, self.shown_at)
+        self.showcase._next_at = None
+        self.showcase.show(self.coordinator, self.federation.now)
         return self.showcase.view
 
     def section(self, name, may_change=False):
@@ -107,11 +108,28 @@ class Watched:
             connection.close()
 
 
-@pytest.fixture
-def watched(tmp_path):
-    watched = Watched(tmp_path)
+@contextmanager
+def watched_in(folder):
+    """A federation of three sites at version 2, with its page."""
+    watched = Watched(folder)
     watched.play(2)
     watched.server.start()
-    yield watched
-    watched.closing.set()
-    watched.server.stop()
+    try:
+        yield watched
+    finally:
+        watched.closing.set()
+        watched.server.stop()
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory):
+    """For tests that leave it as it is."""
+    with watched_in(tmp_path_factory.mktemp("watched")) as watched:
+        yield watched
+
+
+@pytest.fixture
+def fresh(tmp_path):
+    """For tests that change or end it."""
+    with watched_in(tmp_path) as watched:
+        yield watched

@@ -7,15 +7,15 @@ from tests.browser import DESK, PHONE, chromium, keep_screenshot, looking_at, vi
 
 
 @pytest.mark.slow
-def test_the_federation_is_seen_and_steered_in_a_browser(watched):
-    with chromium() as browser, looking_at(browser, watched.server.address, viewport=PHONE) as page:
+def test_the_federation_is_seen_and_steered_in_a_browser(fresh):
+    with chromium() as browser, looking_at(browser, fresh.server.address, viewport=PHONE) as page:
         page.get_by_label("Token").fill(TOKEN)
         page.get_by_role("button", name="Log in").click()
         page.get_by_text("Live: this page follows").wait_for()
         assert not violations(page)
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
         keep_screenshot(page, "federation-phone")
-        watched.play(3)
+        fresh.play(3)
         page.get_by_text("3 of 5").first.wait_for(timeout=5000)
         page.set_viewport_size(DESK)
         page.get_by_text("Quarantine…").click()
@@ -23,7 +23,7 @@ def test_the_federation_is_seen_and_steered_in_a_browser(watched):
         form.locator("input[name=site]").fill("site-1")
         form.locator("input[name=reason]").fill("<b>looks</b> odd")
         form.get_by_role("button").click()
-        watched.carry_out_commands()
+        fresh.carry_out_commands()
         page.locator("#said", has_text="site-1 does not count until it is released").wait_for(timeout=5000)
         page.locator("#members").get_by_text("<b>looks</b> odd").wait_for(timeout=5000)
         for summary in page.locator("summary", has_text="All values").all():
