@@ -36,31 +36,32 @@ def press(watched, action, body="", **headers):
     return watched.ask(f"/do/{action}", "POST", body, **{**usual, "Accept": "application/json", **headers})
 
 
+def carried_out(watched, action, body):
+    """Press a button while the loop goes on; return status and answer."""
+    said = []
+    pressing = threading.Thread(target=lambda: said.append(press(watched, action, body)))
+    pressing.start()
+    watched.carry_out_commands()
+    pressing.join(10.0)
+    status, _, answer = said[0]
+    return status, json.loads(answer)
+
+
 def open_commands(watched):
     return watched.federation.store.open_commands()
 
 
 def test_a_button_is_a_command_on_record_and_says_what_came_of_it(fresh):
-    said = []
-    pressing = threading.Thread(target=lambda: said.append(press(fresh, "more-rounds", "number=3")))
-    pressing.start()
-    fresh.carry_out_commands()
-    pressing.join(10.0)
-    status, _, body = said[0]
-    assert (status, json.loads(body)) == (200, {"said": "the run has 8 rounds now"})
+    status, body = carried_out(fresh, "more-rounds", "number=3")
+    assert (status, body) == (200, {"said": "the run has 8 rounds now"})
     assert fresh.coordinator.plan.rounds == 8
     assert "command: the run has 8 rounds now" in fresh.section("events")
 
 
 def test_what_cannot_be_done_is_said(fresh):
-    said = []
-    pressing = threading.Thread(target=lambda: said.append(press(fresh, "roll-back", "version=77")))
-    pressing.start()
-    fresh.carry_out_commands()
-    pressing.join(10.0)
-    status, _, body = said[0]
+    status, body = carried_out(fresh, "roll-back", "version=77")
     assert status == 409
-    assert "77" in json.loads(body)["said"]
+    assert "77" in body["said"]
 
 
 @pytest.mark.parametrize(
