@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -38,10 +39,12 @@ def page_beside(
         )
         yield lambda coordinator, now: None
         return
+    sources = sources or Sources()
     showcase, closing = Showcase(store, sources), threading.Event()
     page = federation_page(
         federation,
         showcase,
+        sources,
         partial(give_through, store.path, by="page"),
         closing,
         allowed=settings.allow_changes,
@@ -50,8 +53,17 @@ def page_beside(
     if server is None:
         yield lambda coordinator, now: None
         return
+    shown: list[Coordinator] = []
+
+    def show(coordinator: Coordinator, now: float) -> None:
+        shown[:] = [coordinator]
+        showcase.show(coordinator, now)
+
     try:
-        yield showcase.show
+        yield show
+        # Only a run that ends by itself comes here: whoever stops the aggregator does not wait.
+        for coordinator in shown:
+            showcase.show_last(coordinator, time.monotonic())
     finally:
         closing.set()
         server.stop()

@@ -1,22 +1,19 @@
 """The page of a federation: its sections in order, its buttons, and what programs read."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import msgspec
 
-from fedmedclip.aggregator.page.glance import ABOUT, glance, plan_in_words
+from fedmedclip.aggregator.page.glance import ABOUT, glance
 from fedmedclip.aggregator.page.history import accuracy, events, traffic, versions
 from fedmedclip.aggregator.page.members import members, time_lines
 from fedmedclip.aggregator.page.steering import Give, actions, steering
-from fedmedclip.aggregator.page.view import Showcase, View
+from fedmedclip.aggregator.page.view import Showcase, Sources, View
 from fedmedclip.aggregator.status import FederationStatus
-from fedmedclip.protocol.messages import Plan
 from fedmedclip.protocol.pages.elements import Html, facts
 from fedmedclip.protocol.pages.page import Document, Page, Section
 
-PlanInWords = Callable[[Plan], Sequence[tuple[str, str]]]
-MetricsText = Callable[[FederationStatus], bytes]
 _JSON = "application/json"
 _PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -24,12 +21,11 @@ _PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 def federation_page(
     federation: str,
     showcase: Showcase,
+    sources: Sources,
     give: Give,
     closing: threading.Event,
     *,
     allowed: bool = False,
-    in_words: PlanInWords = plan_in_words,
-    metrics_text: MetricsText | None = None,
 ) -> Page:
     """Return the page of what `showcase` holds. `allowed` says whether its configuration has buttons at all;
     `give` gives a command to the aggregator and waits for the answer.
@@ -48,6 +44,7 @@ def federation_page(
         "/api/status": Document(_JSON, lambda: msgspec.json.encode(status())),
         "/api/happenings": Document(_JSON, happened),
     }
+    metrics_text = sources.metrics_text
     if metrics_text is not None:
         documents["/metrics"] = Document(_PROMETHEUS, lambda: metrics_text(status()))
     return Page(
@@ -61,7 +58,7 @@ def federation_page(
             section("bytes", "Bytes of each round", traffic),
             Section("versions", "Versions", lambda may_change: versions(showcase.view, may_change)),
             section("events", "Events", events),
-            section("plan", "What is trained", lambda view: facts(in_words(view.plan))),
+            section("plan", "What is trained", lambda view: facts(sources.in_words(view.plan))),
             Section(
                 "steering",
                 "Steer the run",

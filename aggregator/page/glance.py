@@ -1,13 +1,9 @@
-"""The first thing on the page: where the run stands, who is waited for and why, what there is to worry about.
-
-Then what is trained, and in plain words how.
-"""
+"""The first thing on the page: where the run stands, who is waited for and why, what to worry about."""
 
 from collections.abc import Sequence
 
 from fedmedclip.aggregator.page.view import View
 from fedmedclip.aggregator.status import FederationStatus, MemberStatus
-from fedmedclip.protocol.messages import Plan
 from fedmedclip.protocol.pages.elements import Child, Html, badge, element, facts, joined, moment
 from fedmedclip.protocol.progress import duration
 
@@ -126,17 +122,3 @@ def _warnings(status: FederationStatus) -> list[str]:
         for flood in status.floods
     ]
     return [*status.warnings, *floods]
-
-
-def plan_in_words(plan: Plan) -> list[tuple[str, str]]:
-    """Return what the run asks for, as (name, words)."""
-    settings = ", ".join(f"{name} = {value}" for name, value in plan.training.items())
-    return [
-        ("Method", plan.method),
-        ("Settings", settings or "the usual ones"),
-        ("Rounds", str(plan.rounds)),
-        ("An update is encoded as", plan.uplink_codec),
-        ("A version is encoded as", plan.downlink_codec),
-        ("Sums under masks", "yes" if plan.secure is not None else "no"),
-        ("Bundle (SHA-256)", plan.bundle_digest.hex()),
-    ]

@@ -14,6 +14,7 @@ import msgspec
 
 from fedmedclip.aggregator.chronicle import Happening
 from fedmedclip.aggregator.coordinator import Coordinator
+from fedmedclip.aggregator.page.plan import plan_in_words
 from fedmedclip.aggregator.status import FederationStatus, status_of
 from fedmedclip.aggregator.store import Store
 from fedmedclip.protocol.messages import Plan
@@ -23,6 +24,8 @@ _EVERY_SECONDS = 1.0
 _LONGEST_SHARE = 50
 _VERSIONS = 30
 _STEADY_SECONDS = 2.0
+# Who follows asks every second.
+_FOLLOWS_SECONDS, _LAST_SECONDS = 3.0, 2.0
 
 Interval = tuple[float, float] | None
 
@@ -61,11 +64,17 @@ class Traffic(Protocol):
 
 @dataclass(frozen=True)
 class Sources:
-    """Where a view has from what is no part of the status. Each is asked in the loop's thread."""
+    """Where the page has from what is no part of the status.
+
+    The first three are asked in the loop's thread; `in_words` says in the page's what a plan asks for, and
+    `metrics_text`, where it is given, what Prometheus reads.
+    """
 
     figures: Callable[[Store], Sequence[Figures]] = lambda store: ()
     accuracies: Callable[[Store], Mapping[str, float]] = lambda store: {}
     traffic: Callable[[FederationStatus], Sequence[Traffic]] = lambda status: getattr(status, "traffic", ())
+    in_words: Callable[[Plan], Sequence[tuple[str, str]]] = plan_in_words
+    metrics_text: Callable[[FederationStatus], bytes] | None = None
 
 
 @dataclass(frozen=True)
@@ -88,19 +97,23 @@ class View:
 class Showcase:
     """Holds the newest view. `show` is for the loop, all else for any thread."""
 
-    def __init__(
-        self, store: Store, sources: Sources | None = None, clock: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, store: Store, sources: Sources, clock: Callable[[], float] = time.time) -> None:
         """`clock` gives the seconds since 1970."""
         self._store = store
-        self._sources = sources or Sources()
+        self._sources = sources
         self._clock = clock
         self._next_at: float | None = None
         self._shown: object = None
         self._view: View | None = None
         self._there = threading.Event()
-        self.revision = 0
-        """Another number whenever something has changed that is shown."""
+        self._revision = 0
+        self._asked_at: float | None = None
+
+    @property
+    def revision(self) -> int:
+        """Another number whenever something has changed that is shown. Who follows the page asks for it."""
+        self._asked_at = time.monotonic()
+        return self._revision
 
     @property
     def view(self) -> View:
@@ -118,6 +131,13 @@ class Showcase:
         self.put(self._look(coordinator, now))
         self._next_at = now + max(_EVERY_SECONDS, _LONGEST_SHARE * (time.perf_counter() - began))
 
+    def show_last(self, coordinator: Coordinator, now: float) -> None:
+        """Publish how a run has ended, and where somebody follows the page, let them read it."""
+        self._next_at = None
+        self.show(coordinator, now)
+        if self._asked_at is not None and time.monotonic() - self._asked_at < _FOLLOWS_SECONDS:
+            time.sleep(_LAST_SECONDS)
+
     def put(self, view: View) -> None:
         """Publish a view."""
         status = view.status
@@ -132,7 +152,7 @@ class Showcase:
         self._view = view
         if shown != self._shown:
             self._shown = shown
-            self.revision += 1
+            self._revision += 1
         self._there.set()
 
     def _look(self, coordinator: Coordinator, now: float) -> View:

@@ -50,7 +50,10 @@ class Bytes:
 def sources():
     figures = [Told(v, 0.55 + 0.04 * v, 0.5 + 0.03 * v, v == 2) for v in (1, 2)]
     return Sources(
-        lambda store: figures, lambda store: {"site-0": 0.8}, lambda status: [Bytes(1, 7100), Bytes(2, 7300)]
+        lambda store: figures,
+        lambda store: {"site-0": 0.8},
+        lambda status: [Bytes(1, 7100), Bytes(2, 7300)],
+        metrics_text=lambda status: f"versions {status.version}".encode(),
     )
 
 
@@ -60,12 +63,14 @@ class Watched:
     def __init__(self, folder, *, allow_changes=True, token=TOKEN, sources=sources, **settings):
         self.federation = Loopback(folder, **{"sites": 3, "rounds": 5, "embedding_size": 8, **settings})
         self.coordinator = self.federation.coordinator
-        self.showcase = Showcase(self.federation.store, sources())
+        told = sources()
+        self.showcase = Showcase(self.federation.store, told)
         self.closing = threading.Event()
         self.cookie = None
         page = federation_page(
             FEDERATION,
             self.showcase,
+            told,
             lambda command: give_through(self.federation.store.path, command, by="page"),
             self.closing,
             allowed=allow_changes,

@@ -123,7 +123,7 @@ def test_the_cookie_is_for_this_page_alone_and_no_script(watched):
 
 
 def test_whoever_has_no_token_sees_nothing_where_there_is_one(watched):
-    for path in ("/", "/section/glance", "/events", "/api/status", "/api/happenings"):
+    for path in ("/", "/section/glance", "/events", "/api/status", "/api/happenings", "/metrics"):
         status, _, body = watched.ask(path)
         assert status == 401
         assert b"site-0" not in body
@@ -147,6 +147,8 @@ def test_programs_read_the_status_and_what_happened(watched):
     assert json.loads(body)["version"] == 2
     _, _, body = watched.ask("/api/happenings", Authorization=f"Bearer {TOKEN}")
     assert json.loads(body)[-1]["kind"] == "made"
+    _, headers, body = watched.ask("/metrics", Authorization=f"Bearer {TOKEN}")
+    assert (headers["content-type"].split(";")[0], body) == ("text/plain", b"versions 2")
     status, _, body = watched.ask("/", Authorization=f"Bearer {TOKEN}")
     assert status == 200
     assert b"Federation trial" in body

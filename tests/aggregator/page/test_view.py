@@ -6,7 +6,7 @@ import time
 import msgspec
 import pytest
 
-from fedmedclip.aggregator.page.view import Showcase
+from fedmedclip.aggregator.page.view import Showcase, Sources
 from tests.aggregator.page.conftest import Watched
 
 
@@ -29,7 +29,7 @@ def test_time_alone_changes_nothing(quiet):
 
 
 def test_it_is_made_once_a_second_and_more_seldom_where_that_takes_long(quiet, monkeypatch):
-    showcase = Showcase(quiet.federation.store)
+    showcase = Showcase(quiet.federation.store, Sources())
     made = []
     monkeypatch.setattr(showcase, "put", made.append)
     for now in (0.0, 0.5, 0.9, 1.6, 1.7, 3.0):
@@ -54,8 +54,23 @@ def test_moments_of_what_is_the_same_stay_the_same(quiet):
     assert again.heard == first.heard
 
 
+def test_the_end_of_a_run_is_shown_to_those_who_follow(quiet, monkeypatch):
+    waited = []
+    monkeypatch.setattr(time, "sleep", waited.append)
+    showcase = Showcase(quiet.federation.store, Sources())
+    showcase.show(quiet.coordinator, 0.0)
+    while not quiet.coordinator.global_head.finished:
+        quiet.federation.step()
+    showcase.show_last(quiet.coordinator, 0.1)
+    assert waited == []
+    assert showcase.view.status.finished
+    assert showcase.revision == 2
+    showcase.show_last(quiet.coordinator, 0.2)
+    assert waited == [2.0]
+
+
 def test_whoever_asks_before_there_is_anything_waits(quiet):
-    showcase = Showcase(quiet.federation.store)
+    showcase = Showcase(quiet.federation.store, Sources())
     found = []
     reader = threading.Thread(target=lambda: found.append(showcase.view))
     reader.start()
