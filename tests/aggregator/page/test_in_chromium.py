@@ -34,6 +34,8 @@ def test_the_federation_is_seen_and_steered_in_a_browser(fresh):
         assert not violations(page)
         keep_screenshot(page, "federation-dark")
         page.emulate_media(color_scheme="light", media="print")
+        assert not page.locator("details.act").first.is_visible()
+        assert page.locator("#members table").is_visible()
         keep_screenshot(page, "federation-print")
 
 
