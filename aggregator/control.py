@@ -64,6 +64,7 @@ def carry_out_waiting(
                     answer=answer, failed=failed, run=coordinator.plan.number,
                     version=coordinator.global_head.version,
                 )  # fmt: skip
+                coordinator.chronicle.note("command", "", answer)
         log.log(logging.DEBUG if shows else logging.INFO, "command %s: %s", asked, answer)
         outgoing += published
         if isinstance(command, NextRun) and not failed and store.plan() != coordinator.plan:

@@ -76,6 +76,8 @@ class Coordinator:
         self.global_head = global_head
         self.rounds = self._progress.rounds
         self.floods = run.floods
+        self.chronicle = run.chronicle
+        """What has happened, for people."""
         self.quarantined = run.quarantined
         """Whose updates do not count, and why."""
         self.versions_held = run.versions_held

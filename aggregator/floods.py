@@ -96,11 +96,16 @@ class Floods:
             )  # fmt: skip
         return True
 
-    def warn(self, sender: str, now: float, words: str, *values: str) -> None:
-        """Log what somebody did wrong, unless that is so often that it would flood the log itself."""
-        if not self.drops(sender, NOT_ACCEPTED, now):
-            self.take(sender, NOT_ACCEPTED, now)
-            log.warning(words, *values)
+    def warn(self, sender: str, now: float, words: str, *values: str) -> bool:
+        """Log what somebody did wrong, unless that is so often that it would flood the log itself.
+
+        Return whether it was logged.
+        """
+        if self.drops(sender, NOT_ACCEPTED, now):
+            return False
+        self.take(sender, NOT_ACCEPTED, now)
+        log.warning(words, *values)
+        return True
 
     def dropped(self) -> Iterator[tuple[str, str, int]]:
         """Yield sender, kind and number of the messages that were dropped, sorted."""

@@ -56,6 +56,7 @@ class Loop:
     desk: Desk | None
     proof: BrokerProof
     begin_next: Callable[[NextRun], str]
+    show: Callable[[Coordinator, float], None] = lambda coordinator, now: None
 
     def serve(self, once: bool) -> bool:
         """Handle what comes for ever; with `once`, until the run is over.
@@ -86,6 +87,8 @@ class Loop:
                 return True
             self.publisher.publish(self.coordinator.tick(now))
             self.publisher.mend_retained(now)
+            self.coordinator.chronicle.write(now)
+            self.show(self.coordinator, now)
             head = self.coordinator.global_head
             counted = self.link.sent_bytes, self.link.received_bytes
             self.coordinator.traffic.note(*counted, head.version + 1, now)

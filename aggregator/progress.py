@@ -24,6 +24,7 @@ from fedmedclip.aggregator.round_events import (
 from fedmedclip.aggregator.round_logic import Rounds
 from fedmedclip.aggregator.run import Outgoing, Run
 from fedmedclip.aggregator.version_metrics import best_version
+from fedmedclip.aggregator.witness import Witness
 from fedmedclip.protocol import topics
 from fedmedclip.protocol.messages import Plan
 from fedmedclip.protocol.participation import LOTS, lot_of
@@ -31,6 +32,8 @@ from fedmedclip.protocol.participation import LOTS, lot_of
 log = logging.getLogger("fedmedclip.aggregator")
 
 DROPPED = "dropped by the coordinator: this round is made without it"
+# Of more sites than these a person is told the number.
+_NAMED = 8
 
 
 class Progress:
@@ -65,6 +68,7 @@ class Progress:
                 run.store.forget_update(round_number, site)
                 continue
             self.rounds.handle(UpdateStored(site, round_number < open_round), now)
+        self._witness = Witness(run.chronicle, self.rounds)
         self._record_draw()
 
     def _settings(self) -> RoundSettings:
@@ -93,6 +97,7 @@ class Progress:
     def advance(self, event: Event, now: float) -> list[Outgoing]:
         """Move the round on; a round that closes is aggregated, stored and announced before this returns."""
         action = self.rounds.handle(event, now)
+        self._witness.saw(event)
         drawn_before = self._run.global_head.drawn_below
         if self._record_draw() and not isinstance(event, HeadAdvanced):
             return self._call(drawn_before) + self._carry_out(action, now)
@@ -145,6 +150,7 @@ class Progress:
                     return self._ask_again_for(damaged, now)
                 return self._close(round_number, sites, now)
             case ReportOverdue(round_number, delivered, needed):
+                self._run.chronicle.note("overdue", "", f"{delivered} of at least {needed} have delivered")
                 log.warning(
                     "round %d: time is over, but only %d of at least %d sites have delivered; still "
                     "waiting%s",
@@ -165,6 +171,9 @@ class Progress:
     def announce_made(self, version: int, now: float) -> list[Outgoing]:
         """Go on to the round after a version that was made here, and tell everybody of it."""
         run = self._run
+        counted = self.rounds.delivered
+        named = f"of {', '.join(counted)}" if len(counted) <= _NAMED else f"of {len(counted)} sites"
+        run.chronicle.note("made", "", named)
         best = best_version(run.store, run.settings.maximum_share)
         run.global_head.keep_at_most(run.settings.keep_megabytes << 20, best)
         # First the round: an announcement says who is drawn for it.

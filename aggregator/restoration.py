@@ -37,5 +37,6 @@ def adopt(run: Run, progress: Progress, evidence: Evidence, now: float) -> list[
     run.intake.clear()
     run.recovery.over(version)
     log.warning("took version %d back from a site that had it; going on from there", version)
+    run.chronicle.note("restored", "", f"version {version} was taken back from a site that had it")
     advanced = progress.advance(HeadAdvanced(version), now)
     return run.opening() + advanced

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 MAXIMUM_STALENESS = 1000
 """How many rounds late an update can be that counts, at most."""
+REFUSED_UPDATE = "its update was refused: "
+"""With this begins why a site is excused whose update was refused."""
 
 
 @dataclass(frozen=True)

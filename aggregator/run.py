@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from fedmedclip.aggregator.chronicle import Chronicle
 from fedmedclip.aggregator.configuration import AggregatorConfiguration, FederationSettings
 from fedmedclip.aggregator.floods import Floods
 from fedmedclip.aggregator.global_head import GlobalHead
@@ -52,6 +53,7 @@ class Run:
         self.intake = Intake(store, global_head.specification)
         self.global_head = global_head
         self.wall_clock = wall_clock
+        self.chronicle = Chronicle(store.chronicle, wall_clock)
         self.requests = Requests()
         self.floods = Floods()
         self.quarantined: dict[str, Quarantine] = store.quarantined()
@@ -102,4 +104,5 @@ class Run:
         """Count a message that was refused, and log it."""
         self.refused_messages[sender] += 1
         self.last_refusals[sender] = reason[:300]
-        self.floods.warn(sender, now, "refused a message of %s: %s", site, reason)
+        if self.floods.warn(sender, now, "refused a message of %s: %s", site, reason):
+            self.chronicle.note("refused", sender, reason if sender else f"a message of {site}: {reason}")

@@ -14,6 +14,7 @@ from fedmedclip.aggregator.federation import begin_or_resume
 from fedmedclip.aggregator.global_head import GlobalHead
 from fedmedclip.aggregator.loop import Loop
 from fedmedclip.aggregator.next_run import Successor
+from fedmedclip.aggregator.page.beside import page_beside
 from fedmedclip.aggregator.publishing import ROOM, Publisher
 from fedmedclip.aggregator.rules.names import rule_for
 from fedmedclip.aggregator.store import Store
@@ -120,7 +121,9 @@ def _serve_run(
             proven = broker.certificate_file is None or insecure
             publisher = Publisher(link, key, coordinator)
             successor = Successor(configuration_file, configuration, store)
-            with link:
+            page = configuration.page and configuration.page.relative_to(configuration_file.resolve().parent)
+            coordinator.chronicle.note("started", "", f"run of {plan.begun} at version {global_head.version}")
+            with page_beside(page, settings.name, store) as show, link:
                 try:
                     return Loop(
                         EditedConfiguration(configuration_file, configuration),
@@ -132,9 +135,11 @@ def _serve_run(
                         desk,
                         BrokerProof(None if proven else broker),
                         lambda asked: successor.begin(asked, publisher.key.public_key),
+                        show,
                     ).serve(once)
                 finally:
                     coordinator.traffic.store(link.sent_bytes, link.received_bytes, time.monotonic())
+                    coordinator.chronicle.write()
         except KeyboardInterrupt:
             log.info("stopped; start again to go on")
             raise

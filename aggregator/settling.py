@@ -4,7 +4,7 @@ import logging
 
 from fedmedclip.aggregator.intake import Terms, Verdict
 from fedmedclip.aggregator.progress import Progress
-from fedmedclip.aggregator.round_events import SiteExcused, UpdateStored
+from fedmedclip.aggregator.round_events import REFUSED_UPDATE, SiteExcused, UpdateStored
 from fedmedclip.aggregator.run import Outgoing, Run
 from fedmedclip.protocol.messages import Abstain, Block, Receipt, Update
 
@@ -76,12 +76,13 @@ class Settling:
         number, refusal = verdict.round_number, verdict.refusal
         if refusal:
             log.warning("refused the update of %s for round %d: %s", site, number, refusal)
+            self._run.chronicle.note("refused", site, f"update of round {number}: {refusal}")
         receipt = self._run.to(
             site, Receipt(number, not refusal, refusal[:400], verdict.closed, verdict.mark)
         )
         if verdict.closed or verdict.known:
             return receipt
         if refusal:
-            excused = SiteExcused(site, f"its update was refused: {refusal}")
+            excused = SiteExcused(site, REFUSED_UPDATE + refusal)
             return receipt + self._progress.advance(excused, now)
         return receipt + self._progress.advance(UpdateStored(site, verdict.late), now)

@@ -76,6 +76,7 @@ class Steering:
         run.intake.clear()
         run.recovery.over(version)
         log.warning("rolled back: version %d has the head of version %d", version, to_version)
+        run.chronicle.note("rolled back", "", f"version {version} has the head of version {to_version}")
         # First the round: an announcement says who is drawn for it.
         advanced = self._progress.advance(HeadAdvanced(version), now)
         later = self.revise(now, rounds=run.plan.rounds + version - before)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from fedmedclip.aggregator.chronicle import CHRONICLE_SCHEMA, ChronicleTable
 from fedmedclip.aggregator.command_log import COMMAND_LOG_SCHEMA, CommandLog
 from fedmedclip.aggregator.dropped import DROPPED_SCHEMA, Dropped
 from fedmedclip.aggregator.metrics_table import METRICS_SCHEMA, METRICS_TABLES, MetricsTable
@@ -58,6 +59,7 @@ CREATE TABLE IF NOT EXISTS run_classes (run INTEGER PRIMARY KEY, names BLOB NOT 
     + DROPPED_SCHEMA
     + TRAFFIC_SCHEMA
     + METRICS_SCHEMA
+    + CHRONICLE_SCHEMA
 )
 
 _OF_ONE_RUN = (
@@ -183,6 +185,8 @@ class Store:
         """Bytes to and from the broker, by run and round."""
         self.metrics = MetricsTable(self._database)
         """What members share of each version of the run."""
+        self.chronicle = ChronicleTable(self._database)
+        """What has happened, for people."""
 
     def close(self) -> None:
         """Release the file."""
@@ -291,6 +295,11 @@ class Store:
         """Return all versions after `version`, oldest first."""
         query = "SELECT version, head_digest, payload FROM versions WHERE version > ? ORDER BY version"
         return [StoredVersion(*row) for row in self._database.rows(query, (version,))]
+
+    def newest_digests(self, number: int) -> list[tuple[int, bytes]]:
+        """Return the newest versions that are kept with the digests of their heads, newest first."""
+        query = "SELECT version, head_digest FROM versions ORDER BY version DESC LIMIT ?"
+        return self._database.rows(query, (number,))
 
     def payload_with_digest(self, digest: bytes) -> bytes | None:
         """Return the encoded delta whose SHA-256 this is, of whatever version."""

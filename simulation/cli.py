@@ -47,6 +47,9 @@ def demo_command(
             callback=checked("--out", "new folder"),
         ),
     ] = Path("demo-output"),
+    page: Annotated[
+        bool, typer.Option(help="Let the aggregator have its page, to watch the federation in a browser.")
+    ] = True,
 ) -> None:
     """Run a whole federation on this machine: export, broker, aggregator, sites, rounds, offline predictions.
 
@@ -61,7 +64,7 @@ def demo_command(
 
     if bundle is not None and (model is not None or pretrained is not None):
         raise InvalidInputError("give either --bundle or --model with --pretrained, not both")
-    settings = DemoSettings(out, data, model, pretrained, bundle, method, rounds, broker, codec, seed)
+    settings = DemoSettings(out, data, model, pretrained, bundle, method, rounds, broker, codec, seed, page)
     console = Console()
     try:
         run_demo(settings, console)

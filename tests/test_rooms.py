@@ -42,7 +42,7 @@ MAY_USE_TORCH |= {f"{LEARNING}/private_round.py", f"{LEARNING}/training.py", f"{
 # The rooms inside the large rooms, floor by floor: each may import those below it, never beside or above it.
 # A large room's own files are its ground floor, or are where "." stands; what is in ROOF may import all.
 FLOORS = {
-    "aggregator": ["authority rules", ".", "enrolment"],
+    "aggregator": ["authority rules", ".", "enrolment page"],
     "protocol": [
         "configuration",
         "bundle heads link roster web",

@@ -125,11 +125,16 @@ class CrowdedAggregator:
 
 @contextmanager
 def crowded_aggregator(
-    folder: Path, sites: int, rounds: int, settings: Mapping[str, object] | None = None
+    folder: Path,
+    sites: int,
+    rounds: int,
+    settings: Mapping[str, object] | None = None,
+    *,
+    page: bool = False,
 ) -> Iterator[CrowdedAggregator]:
     """Start broker and aggregator in `folder`, and let all sites join.
 
-    `settings` are more of the configuration's table `[federation]`.
+    `settings` are more of the configuration's table `[federation]`; with `page` it has its page.
     """
     bundle = write_tiny_bundle(folder / "bundle", embedding_size=EMBEDDING_SIZE).folder
     configuration = folder / "aggregator" / "aggregator.toml"
@@ -137,7 +142,7 @@ def crowded_aggregator(
         link = LinkSettings(host=broker.host, port=broker.port)
         write_aggregator_configuration(
             configuration, federation=NAME, bundle=bundle, method=METHOD, rounds=rounds, sites=sites, seed=0,
-            broker=link, settings=settings,
+            broker=link, settings=settings, page=page,
         )  # fmt: skip
         command = {"aggregator": ["aggregator", "--config", str(configuration)]}
         with running(command, folder / "logs") as (process,):

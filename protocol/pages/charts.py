@@ -1,12 +1,15 @@
 """Charts as inline SVG: readable without colours, described in words, without script or own style."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from fedmedclip.protocol.pages.elements import Html, element
+from fedmedclip.protocol.progress import duration
 
 _WIDTH, _HEIGHT = 640, 260
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 130, 14, 36
+_WIDEST_BAR = 40.0
 # Lines differ by their dashes and markers first: a page is printed in black and white.
 _DASHES = (None, "7 3", "2 3", "9 3 2 3", "12 4")
 _MARKERS = "○□△◇×"
@@ -84,14 +87,14 @@ def bar_chart(
     room = (_WIDTH - _LEFT - _RIGHT) / max(max(xs) - min(xs) + 1, 1)
     x_scale = _Scale(min(xs), max(xs) + 1, _LEFT, _WIDTH - _RIGHT)
     y_scale = _Scale(0.0, 1.05 * tallest, _HEIGHT - _BOTTOM, _TOP)
-    ground = _HEIGHT - _BOTTOM
+    ground, width = _HEIGHT - _BOTTOM, min(max(0.8 * room, 1.0), _WIDEST_BAR)
     drawn = [_axes(_Scale(min(xs), max(xs), _LEFT + room / 2, _WIDTH - _RIGHT - room / 2), y_scale, x_name)]
     drawn += [
         element(
             "rect",
-            x=x_scale(x),
+            x=f"{float(x_scale(x)) + (room - width) / 2:.1f}",
             y=y_scale(height),
-            width=f"{max(0.8 * room, 1.0):.1f}",
+            width=f"{width:.1f}",
             height=f"{max(ground - float(y_scale(height)), 0.0):.1f}",
             class_="bar",
         )
@@ -132,19 +135,22 @@ def time_line(
                 inside = (element("title", words), symbol)
                 drawn.append(element("text", *inside, x=scale(at), y=f"{middle + 5:.1f}", class_="mark"))
     drawn.append(element("text", end_name, x=_WIDTH - 12, y=height - 6, class_="tick end"))
-    drawn.append(element("text", f"{_span(end - start)} before", x=left, y=height - 6, class_="tick start"))
+    for before in _times(end - start):
+        place = scale(end - before)
+        drawn.append(element("line", x1=place, x2=place, y1=_TOP, y2=height - 20, class_="grid"))
+        drawn.append(element("text", f"{duration(before)} before", x=place, y=height - 6, class_="tick"))
     return _svg(title, described, drawn, height)
 
 
-def _span(seconds: float) -> str:
-    for unit, size in (("days", 86_400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"
+def _times(seconds: float) -> list[float]:
+    """Return up to three moments before the end of a span, as round as people say them."""
+    steps = (10, 20, 60, 120, 300, 600, 1200, 3600, 7200, 14_400, 21_600, 43_200, 86_400)
+    step = next((step for step in steps if seconds / step <= 4), seconds / 3)
+    return [step * place for place in (1, 2, 3) if step * place <= 0.92 * seconds]
 
 
 def _svg(title: str, described: str, drawn: Sequence[Html], height: float) -> Html:
-    return element(
+    drawing = element(
         "svg",
         element("title", title),
         element("desc", described),
@@ -154,6 +160,8 @@ def _svg(title: str, described: str, drawn: Sequence[Html], height: float) -> Ht
         aria_label=f"{title}. {described}",
         class_="chart",
     )
+    # On a phone it scrolls, so that its words stay large enough to read.
+    return element("div", drawing, class_="box", role="group", aria_label=f"{title}, a chart", tabindex="0")
 
 
 def _padded(low: float, high: float) -> tuple[float, float]:
@@ -176,14 +184,15 @@ def _axes(x_scale: _Scale, y_scale: _Scale, x_name: str, percent: bool = False) 
     return element("g", *parts)
 
 
-def _ticks(low: float, high: float, number: int = 4) -> list[float]:
-    step = (high - low) / number
-    if step <= 0:
+def _ticks(low: float, high: float, number: int = 5) -> list[float]:
+    """Return about so many round values between two others: steps of 1, 2 or 5 times a power of ten."""
+    if high <= low:
         return [low]
-    size = 10.0 ** len(str(int(1 / step))) if step < 1 else 1.0
-    rounded = max(round(step * size) / size, 1 / size)
-    first = round(low / rounded) * rounded
-    return [tick for k in range(2 * number + 2) if low <= (tick := first + k * rounded) <= high]
+    rough = (high - low) / number
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(size * power for size in (1, 2, 5, 10) if size * power >= 0.999 * rough)
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [place * step for place in range(first, last + 1)]
 
 
 def _short(value: float) -> str:

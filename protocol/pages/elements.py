@@ -3,7 +3,7 @@
 Nothing here has a style or a script of its own, so that a page can forbid both.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from html import escape
 from typing import Literal
@@ -93,7 +93,7 @@ def table(
     """Return a table that scrolls in itself; each row's first cell is its heading.
 
     `numbers` are the places of columns to be set to the right. An empty table is a sentence. Whoever cannot
-    see where it is hears `label`, by default the caption.
+    see where it is hears `label`, by default that it is this table.
     """
     right = set(numbers)
     body = [
@@ -117,7 +117,9 @@ def table(
         ),
     )
     inside = element("table", element("caption", caption), element("thead", head), element("tbody", *body))
-    return element("div", inside, class_="box", role="region", aria_label=label or caption, tabindex="0")
+    return element(
+        "div", inside, class_="box", role="region", aria_label=label or f"{caption}, a table", tabindex="0"
+    )
 
 
 def bytes_in_words(number: float) -> str:
@@ -134,15 +136,20 @@ def button(
     fields: Iterable[tuple[str, str]] = (),
     asked: Iterable[tuple[str, str, str]] = (),
     sure: str = "",
+    choices: Mapping[str, str] | None = None,
 ) -> Html:
     """Return a form that posts to `/do/ACTION`.
 
     `fields` go along as they are; `asked` are fields to fill in: name, label, and type of input ("text" or
-    "number"). With `sure`, what will happen, the button lies behind a line that is opened first.
+    "number"). With `sure`, what will happen, the button lies behind a line that is opened first. `choices`
+    gives, by field, the id of a `datalist` of the page to choose from.
     """
+    lists = choices or {}
     hidden = [element("input", type_="hidden", name=name, value=value) for name, value in fields]
     inputs = [
-        element("label", label, " ", element("input", type_=kind, name=name, required=True))
+        element(
+            "label", label, " ", element("input", type_=kind, name=name, required=True, list=lists.get(name))
+        )
         for name, label, kind in asked
     ]
     form = element(

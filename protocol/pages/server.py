@@ -8,12 +8,12 @@ from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.new_files import write_new_file
 from fedmedclip.protocol.pages.application import page_application
 from fedmedclip.protocol.pages.page import Page
-from fedmedclip.protocol.pages.settings import PageSettings
+from fedmedclip.protocol.pages.settings import ADDRESS_FILE, PageSettings
 from fedmedclip.protocol.text_files import read_text_file
 from fedmedclip.protocol.web.server import WebServer
 from fedmedclip.protocol.web.settings import read_token, require_token
 
-log = logging.getLogger("fedmedclip.web")
+log = logging.getLogger("fedmedclip.page")
 
 TOKEN_FILE = "page.token"
 """In the state folder: what changes on the page ask for, where the configuration names no token."""
@@ -31,6 +31,20 @@ class PageServer(WebServer):
             token = _own_token(state_folder / TOKEN_FILE)
         super().__init__(settings, lambda hurry: page_application(page, settings, token, hurry))
         self._settings = settings
+        self._address_file = state_folder / ADDRESS_FILE
+
+    def start(self) -> None:
+        """See `WebServer.start`."""
+        super().start()
+        try:
+            self._address_file.write_text(f"{self.address}\n", encoding="utf-8")
+        except OSError as error:
+            log.warning("cannot write %s (%s)", self._address_file, error.strerror)
+
+    def stop(self) -> None:
+        """See `WebServer.stop`; who reads along is told so at once."""
+        self._address_file.unlink(missing_ok=True)
+        super().stop()
 
     @property
     def address(self) -> str:
@@ -43,7 +57,11 @@ def start_page(page: Page, settings: PageSettings, state_folder: Path) -> PageSe
 
     Raises InvalidInputError for a token or certificates that cannot be used.
     """
-    server = PageServer(page, settings, state_folder)
+    try:
+        server = PageServer(page, settings, state_folder)
+    except OSError as error:
+        log.warning("there is no page: %s", error)
+        return None
     try:
         server.start()
     except InvalidInputError as error:

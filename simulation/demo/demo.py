@@ -22,6 +22,7 @@ from fedmedclip.protocol.heads.methods import method_named, rounds_for
 from fedmedclip.protocol.link.link import Link
 from fedmedclip.protocol.link.settings import LinkSettings, split_host_port
 from fedmedclip.protocol.near_names import did_you_mean
+from fedmedclip.protocol.pages.settings import ADDRESS_FILE
 from fedmedclip.protocol.signature import load_signing_key
 from fedmedclip.protocol.trust.decision import trust_of_user
 from fedmedclip.protocol.trust.pins import pin_where_possible
@@ -53,7 +54,10 @@ _DISK_MEGABYTES, _DISK_MEGABYTES_WITH_MODEL = 100, 1000
 
 @dataclass(frozen=True)
 class DemoSettings:
-    """What the demo is asked to do; `data`, `model` and `bundle` None: what the package brings along."""
+    """What the demo is asked to do; `data`, `model` and `bundle` None: what the package brings along.
+
+    With `page` the aggregator has its page, and the demo says where.
+    """
 
     out: Path
     data: Path | None = None
@@ -65,6 +69,7 @@ class DemoSettings:
     broker: str = "embedded"
     codec: str | None = None
     seed: int = 0
+    page: bool = True
 
     @property
     def rounds_played(self) -> int:
@@ -100,7 +105,7 @@ def run_demo(settings: DemoSettings, console: Console) -> None:
         folder = _images(settings, phases, steps)
         bundle = _bundle(settings, folder, phases, steps, logs)
         with broker_for(settings.broker) as broker:
-            _federate(settings, folder, bundle, broker, phases, steps, logs)
+            _federate(settings, folder, bundle, broker, phases, steps, logs, console)
         _trust_sites(settings.out, folder)
         _predict(settings, folder, bundle, phases, steps, logs)
     with phases.measured("summary"):
@@ -210,6 +215,7 @@ def _federate(
     phases: Phases,
     steps: Steps,
     logs: Path,
+    console: Console,
 ) -> None:
     # A broker that serves others too may still hold the retained messages of an earlier demo.
     federation = f"demo-{secrets.token_hex(4)}"
@@ -224,6 +230,7 @@ def _federate(
         seed=settings.seed,
         broker=broker,
         codec=settings.codec,
+        page=settings.page,
     )
     commands = {"aggregator": ["aggregator", "--config", str(aggregator / "aggregator.toml"), "--once"]}
     for site, data in folder.sites.items():
@@ -245,8 +252,10 @@ def _federate(
     trained: Move | None = None
     started = time.monotonic()
     first_round_at: float | None = None
+    is_told = not settings.page
     with running(commands, logs) as processes:
         while not all_ended(processes):
+            is_told = is_told or _tell_address(aggregator, console)
             version = newest_version(aggregator)
             if first_round_at is None and (version > 0 or _all_joined(settings.out, folder)):
                 first_round_at = time.monotonic()
@@ -260,6 +269,17 @@ def _federate(
     _forget_retained(federation, folder, broker)
     phases.seconds["features"] = (first_round_at or time.monotonic()) - started
     phases.seconds["rounds"] = time.monotonic() - (first_round_at or started)
+
+
+def _tell_address(aggregator: Path, console: Console) -> bool:
+    """Say where the aggregator's page is, once it is there; return whether it was said."""
+    try:
+        address = (aggregator / ADDRESS_FILE).read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return False
+    if address:
+        console.print(f"watch it live: {address}", markup=False, highlight=False, soft_wrap=True)
+    return bool(address)
 
 
 def _trust_sites(out: Path, folder: FederationFolder) -> None:

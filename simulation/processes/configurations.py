@@ -25,11 +25,12 @@ def write_aggregator_configuration(
     codec: str | None = None,
     settings: Mapping[str, object] | None = None,
     training: Mapping[str, object] | None = None,
+    page: bool = False,
 ) -> None:
     """Write `aggregator.toml` for a federation in which every round waits for every site.
 
     `codec` is that of both directions; None leaves the default. `settings` are more of `[federation]`,
-    `training` the table of that name.
+    `training` the table of that name. With `page` it has one for the browser, on a port that is free.
     """
     codecs = {} if codec is None else {"uplink_codec": codec, "downlink_codec": codec}
     tables: Tables = {
@@ -47,6 +48,7 @@ def write_aggregator_configuration(
         },
         "training": dict(training or {}),
         "broker": _broker(broker),
+        **({"page": {"port": 0}} if page else {}),
     }
     _write(path, tables)
 

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.request import urlopen
 
 import numpy as np
 import pydicom
@@ -19,6 +20,7 @@ from fedmedclip.edge_client.inference.evaluation import run_evaluation
 from fedmedclip.edge_client.inference.prediction import run_prediction
 from fedmedclip.edge_client.learning.floors import NO_FLOORS
 from fedmedclip.protocol.link.settings import LinkSettings
+from fedmedclip.protocol.pages.settings import ADDRESS_FILE
 from fedmedclip.simulation.processes.brokers import MosquittoBroker
 from fedmedclip.simulation.processes.commands import all_ended, start_command
 from fedmedclip.simulation.processes.configurations import (
@@ -126,6 +128,19 @@ def unpacked(content: bytes) -> bytes:
     return bytes(found)
 
 
+def shown_by(state: Path) -> bytes:
+    """What the page of a running party shows at this moment, nothing where it has none."""
+    found = bytearray()
+    try:
+        address = (state / ADDRESS_FILE).read_text().strip()
+        for path in ("", "api/status", "api/happenings"):
+            with urlopen(address + path, timeout=10.0) as answer:
+                found += answer.read()
+    except (OSError, ValueError):
+        return bytes(found)
+    return bytes(found)
+
+
 def assert_silent(where: str, content: bytes, words: list[str] = SECRETS) -> None:
     for word in words:
         for encoding in ("utf-8", "utf-16-le"):
@@ -142,7 +157,7 @@ def test_a_federation_gives_nothing_of_a_header_away(
         write_aggregator_configuration(
             tmp_path / "aggregator" / "aggregator.toml",
             federation="trial", bundle=bundle, method="fedmedclip", rounds=2, sites=1, seed=3,
-            broker=LinkSettings(host=broker.host, port=broker.port),
+            broker=LinkSettings(host=broker.host, port=broker.port), page=True,
         )  # fmt: skip
         write_site_configuration(
             tmp_path / "site" / "site.toml",
@@ -154,10 +169,11 @@ def test_a_federation_gives_nothing_of_a_header_away(
                           tmp_path / "logs")
             for room, more in (("aggregator", []), ("site", ["--verbose"]))
         ]  # fmt: skip
-        until = time.monotonic() + DEADLINE_SECONDS
+        until, shown = time.monotonic() + DEADLINE_SECONDS, bytearray()
         while not all_ended(processes):
             assert time.monotonic() < until, (tmp_path / "logs" / "site.log").read_text()
-            time.sleep(0.05)
+            shown += shown_by(tmp_path / "aggregator")
+            time.sleep(0.2)
     log = (tmp_path / "logs" / "site.log").read_text()
     assert "5 skipped" in log or "6 skipped" in log or "7 skipped" in log, log
     recorded = read_split(tmp_path / "site" / "split.csv")
@@ -172,6 +188,8 @@ def test_a_federation_gives_nothing_of_a_header_away(
     assert not any(group.encode() in bytes(wire) for group in parts)
     assert len(wire) > 1000
     assert_silent("the wire", unpacked(bytes(wire)), [*SECRETS, FILE_NAME])
+    assert b"site-a" in shown
+    assert_silent("the page", bytes(shown), [*SECRETS, FILE_NAME])
     files = [path for folder in ("logs", "site", "aggregator") for path in (tmp_path / folder).rglob("*")]
     assert {"features.db", "site.db", "heads.safetensors", "site.log"} <= {path.name for path in files}
     for path in files:
