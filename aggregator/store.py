@@ -23,8 +23,7 @@ from fedmedclip.aggregator.traffic import TRAFFIC_SCHEMA, Traffic
 from fedmedclip.protocol.database import Database, checksum
 from fedmedclip.protocol.messages import Moment, Plan, PrivacySpent, Update, plan_of_version_1
 
-_SCHEMA = (
-    """
+_SCHEMA = """
 CREATE TABLE IF NOT EXISTS federation (
     id INTEGER PRIMARY KEY CHECK (id = 1), plan BLOB NOT NULL, head BLOB NOT NULL, residual BLOB,
     codec_memory BLOB NOT NULL, checksum BLOB, name TEXT, configured BLOB);
@@ -53,13 +52,16 @@ CREATE TABLE IF NOT EXISTS quarantine (site TEXT PRIMARY KEY, reason TEXT, since
 CREATE TABLE IF NOT EXISTS commands (
     id INTEGER PRIMARY KEY, given_at REAL, command BLOB, done_at REAL, answer TEXT, failed INTEGER);
 CREATE TABLE IF NOT EXISTS run_classes (run INTEGER PRIMARY KEY, names BLOB NOT NULL);
-"""
-    + COMMAND_LOG_SCHEMA
-    + OVERRIDES_SCHEMA
-    + DROPPED_SCHEMA
-    + TRAFFIC_SCHEMA
-    + METRICS_SCHEMA
-    + CHRONICLE_SCHEMA
+""" + ";".join(
+    schema.strip().rstrip(";")
+    for schema in (
+        COMMAND_LOG_SCHEMA,
+        OVERRIDES_SCHEMA,
+        DROPPED_SCHEMA,
+        TRAFFIC_SCHEMA,
+        METRICS_SCHEMA,
+        CHRONICLE_SCHEMA,
+    )
 )
 
 _OF_ONE_RUN = (

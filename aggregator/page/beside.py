@@ -9,7 +9,7 @@ from functools import partial
 
 from fedmedclip.aggregator.control import give_through
 from fedmedclip.aggregator.coordinator import Coordinator
-from fedmedclip.aggregator.page.view import Showcase, Sources
+from fedmedclip.aggregator.page.view import Showcase
 from fedmedclip.aggregator.store import Store
 from fedmedclip.protocol.pages.settings import PageSettings
 
@@ -19,9 +19,7 @@ Show = Callable[[Coordinator, float], None]
 
 
 @contextmanager
-def page_beside(
-    settings: PageSettings | None, federation: str, store: Store, sources: Sources | None = None
-) -> Iterator[Show]:
+def page_beside(settings: PageSettings | None, federation: str, store: Store) -> Iterator[Show]:
     """Serve the page of a federation where its configuration has one; give what the loop is to call.
 
     Raises InvalidInputError for a token or certificates that cannot be used. Whatever else keeps the page
@@ -39,12 +37,10 @@ def page_beside(
         )
         yield lambda coordinator, now: None
         return
-    sources = sources or Sources()
-    showcase, closing = Showcase(store, sources), threading.Event()
+    showcase, closing = Showcase(store), threading.Event()
     page = federation_page(
         federation,
         showcase,
-        sources,
         partial(give_through, store.path, by="page"),
         closing,
         allowed=settings.allow_changes,

@@ -9,19 +9,20 @@ from fedmedclip.aggregator.page.glance import ABOUT, glance
 from fedmedclip.aggregator.page.history import accuracy, events, traffic, versions
 from fedmedclip.aggregator.page.members import members, time_lines
 from fedmedclip.aggregator.page.steering import Give, actions, steering
-from fedmedclip.aggregator.page.view import Showcase, Sources, View
+from fedmedclip.aggregator.page.view import Showcase, View
+from fedmedclip.aggregator.prometheus import metrics_text
 from fedmedclip.aggregator.status import FederationStatus
+from fedmedclip.protocol.exposition import MEDIA_TYPE
 from fedmedclip.protocol.pages.elements import Html, facts
 from fedmedclip.protocol.pages.page import Document, Page, Section
+from fedmedclip.protocol.plan_words import plan_in_words
 
 _JSON = "application/json"
-_PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 
 
 def federation_page(
     federation: str,
     showcase: Showcase,
-    sources: Sources,
     give: Give,
     closing: threading.Event,
     *,
@@ -43,10 +44,8 @@ def federation_page(
     documents = {
         "/api/status": Document(_JSON, lambda: msgspec.json.encode(status())),
         "/api/happenings": Document(_JSON, happened),
+        "/metrics": Document(MEDIA_TYPE, lambda: metrics_text(status())),
     }
-    metrics_text = sources.metrics_text
-    if metrics_text is not None:
-        documents["/metrics"] = Document(_PROMETHEUS, lambda: metrics_text(status()))
     return Page(
         f"Federation {federation}",
         ABOUT,
@@ -58,7 +57,7 @@ def federation_page(
             section("bytes", "Bytes of each round", traffic),
             Section("versions", "Versions", lambda may_change: versions(showcase.view, may_change)),
             section("events", "Events", events),
-            section("plan", "What is trained", lambda view: facts(sources.in_words(view.plan))),
+            section("plan", "What is trained", lambda view: facts(plan_in_words(view.plan))),
             Section(
                 "steering",
                 "Steer the run",

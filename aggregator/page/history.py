@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from fedmedclip.aggregator.chronicle import Happening
 from fedmedclip.aggregator.page.steering import roll_back_button
-from fedmedclip.aggregator.page.view import Figures, Interval, View
+from fedmedclip.aggregator.page.view import View
+from fedmedclip.aggregator.version_metrics import VersionFigures
 from fedmedclip.protocol.codecs import delta_codec_named
 from fedmedclip.protocol.errors import CodecError, InvalidInputError
 from fedmedclip.protocol.pages.charts import Series, bar_chart, line_chart
@@ -25,7 +26,7 @@ _DIGEST_CHARACTERS = 16
 
 def accuracy(view: View) -> Html:
     """Return how good each version is at the sites that say so."""
-    told = [one for one in view.figures if one.weighted_mean is not None][-_POINTS:]
+    told = [one for one in view.status.versions if one.weighted_mean is not None][-_POINTS:]
     if not told:
         return element(
             "p",
@@ -55,7 +56,9 @@ def accuracy(view: View) -> Html:
     )
 
 
-def _series(name: str, versions: Sequence[int], values: Sequence[tuple[float | None, Interval]]) -> Series:
+def _series(
+    name: str, versions: Sequence[int], values: Sequence[tuple[float | None, tuple[float, float] | None]]
+) -> Series:
     return Series(
         name,
         versions,
@@ -65,7 +68,7 @@ def _series(name: str, versions: Sequence[int], values: Sequence[tuple[float | N
     )
 
 
-def _figures_row(one: Figures) -> list[Child]:
+def _figures_row(one: VersionFigures) -> list[Child]:
     interval = None if one.interval is None else f"{one.interval[0]:.1%} to {one.interval[1]:.1%}"
     return [
         one.version,
@@ -84,7 +87,7 @@ def _percent(value: float | None) -> str | None:
 
 def traffic(view: View) -> Html:
     """Return what each round cost in bytes, against what the codec of the updates keeps to."""
-    rounds = list(view.traffic)[-_POINTS:]
+    rounds = list(view.status.traffic)[-_POINTS:]
     if not rounds:
         return element("p", "Nothing is counted yet.", class_="faint")
     budget, of_updates = budget_bytes(view.plan.uplink_codec), len(view.status.members)
@@ -123,7 +126,7 @@ def budget_bytes(codec: str) -> float | None:
 def versions(view: View, may_change: bool) -> Html:
     """Return the versions that are kept, newest first, each with what leads back to it."""
     made = {one.round_number: one for one in view.happenings if one.kind == "made"}
-    by_version = {one.version: one for one in view.figures}
+    by_version = {one.version: one for one in view.status.versions}
     rows: list[list[Child]] = []
     for version, digest in view.digests:
         how, figures = made.get(version), by_version.get(version)

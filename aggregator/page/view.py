@@ -8,15 +8,14 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import msgspec
 
 from fedmedclip.aggregator.chronicle import Happening
 from fedmedclip.aggregator.coordinator import Coordinator
-from fedmedclip.aggregator.page.plan import plan_in_words
 from fedmedclip.aggregator.status import FederationStatus, status_of
 from fedmedclip.aggregator.store import Store
+from fedmedclip.aggregator.version_metrics import site_metrics
 from fedmedclip.protocol.messages import Plan
 
 _EVERY_SECONDS = 1.0
@@ -27,59 +26,13 @@ _STEADY_SECONDS = 2.0
 # Who follows asks every second.
 _FOLLOWS_SECONDS, _LAST_SECONDS = 3.0, 2.0
 
-Interval = tuple[float, float] | None
-
-
-class Figures(Protocol):
-    """How good a version is, by what the sites share of it."""
-
-    @property
-    def version(self) -> int: ...
-    @property
-    def sites(self) -> int: ...
-    @property
-    def weighted_mean(self) -> float | None: ...
-    @property
-    def worst_site(self) -> str | None: ...
-    @property
-    def worst(self) -> float | None: ...
-    @property
-    def best(self) -> bool: ...
-    @property
-    def interval(self) -> Interval: ...
-    @property
-    def worst_interval(self) -> Interval: ...
-
-
-class Traffic(Protocol):
-    """The bytes of a round, as the aggregator sent and received them."""
-
-    @property
-    def round_number(self) -> int: ...
-    @property
-    def sent_bytes(self) -> int: ...
-    @property
-    def received_bytes(self) -> int: ...
-
-
-@dataclass(frozen=True)
-class Sources:
-    """Where the page has from what is no part of the status.
-
-    The first three are asked in the loop's thread; `in_words` says in the page's what a plan asks for, and
-    `metrics_text`, where it is given, what Prometheus reads.
-    """
-
-    figures: Callable[[Store], Sequence[Figures]] = lambda store: ()
-    accuracies: Callable[[Store], Mapping[str, float]] = lambda store: {}
-    traffic: Callable[[FederationStatus], Sequence[Traffic]] = lambda status: getattr(status, "traffic", ())
-    in_words: Callable[[Plan], Sequence[tuple[str, str]]] = plan_in_words
-    metrics_text: Callable[[FederationStatus], bytes] | None = None
-
 
 @dataclass(frozen=True)
 class View:
-    """A federation at `at`, in seconds since 1970. `heard` says when sites that are away were heard last."""
+    """A federation at `at`, in seconds since 1970. `heard` says when sites that are away were heard last.
+
+    `accuracies` are the balanced accuracies of the sites' ensembles, of the newest version that each told of.
+    """
 
     at: float
     status: FederationStatus
@@ -88,19 +41,16 @@ class View:
     first_delivery: float | None
     heard: Mapping[str, float] = field(default_factory=dict)
     happenings: Sequence[Happening] = ()
-    figures: Sequence[Figures] = ()
     accuracies: Mapping[str, float] = field(default_factory=dict)
-    traffic: Sequence[Traffic] = ()
     digests: Sequence[tuple[int, bytes]] = ()
 
 
 class Showcase:
     """Holds the newest view. `show` is for the loop, all else for any thread."""
 
-    def __init__(self, store: Store, sources: Sources, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, store: Store, clock: Callable[[], float] = time.time) -> None:
         """`clock` gives the seconds since 1970."""
         self._store = store
-        self._sources = sources
         self._clock = clock
         self._next_at: float | None = None
         self._shown: object = None
@@ -142,12 +92,14 @@ class Showcase:
         """Publish a view."""
         status = view.status
         # What time alone changes is counted on by the browser.
-        members = [msgspec.structs.replace(member, seconds=None) for member in status.members]
+        members = [
+            msgspec.structs.replace(member, seconds=None, late_seconds=None) for member in status.members
+        ]
         still = msgspec.structs.replace(status, round_seconds=None, members=members)
         latest = view.happenings[-1] if view.happenings else None
         shown = (
             (still, latest, len(view.happenings), view.plan, view.timeout_seconds),
-            (view.traffic, list(view.figures), dict(view.accuracies)),
+            dict(view.accuracies),
         )
         self._view = view
         if shown != self._shown:
@@ -173,11 +125,14 @@ class Showcase:
             None if first is None else _steady(before.first_delivery if before else None, first),
             heard,
             tuple(coordinator.chronicle.recent),
-            tuple(self._sources.figures(self._store)),
-            self._sources.accuracies(self._store),
-            tuple(self._sources.traffic(status)),
+            _accuracies(self._store),
             before.digests if before and is_same else tuple(self._store.newest_digests(_VERSIONS)),
         )
+
+
+def _accuracies(store: Store) -> dict[str, float]:
+    told = {site: metrics.classifiers.get("ensemble") for site, metrics in site_metrics(store).items()}
+    return {site: figures.balanced_accuracy for site, figures in told.items() if figures is not None}
 
 
 def _steady(before: float | None, now: float) -> float:

@@ -3,74 +3,66 @@
 import threading
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from http.client import HTTPConnection
 
+import msgspec
 import pytest
 
 from fedmedclip.aggregator.control import carry_out_waiting, give_through
 from fedmedclip.aggregator.page.federation_page import federation_page
-from fedmedclip.aggregator.page.view import Showcase, Sources
+from fedmedclip.aggregator.page.view import Showcase
+from fedmedclip.aggregator.traffic import RoundTraffic
+from fedmedclip.aggregator.version_metrics import VersionFigures
 from fedmedclip.protocol.pages.server import PageServer
 from fedmedclip.protocol.pages.settings import PageSettings
+from fedmedclip.protocol.signature import new_signing_key
 from tests.simulation.federation.loopback import FEDERATION, Loopback
 
 TOKEN = "0123456789abcdef-right"
 
 
-@dataclass(frozen=True)
-class Told:
-    """Figures of a version, as sites may share them."""
-
-    version: int
-    weighted_mean: float | None
-    worst: float | None
-    best: bool = False
-    sites: int = 3
-    worst_site: str | None = "site-2"
-
-    @property
-    def interval(self):
-        return self.weighted_mean - 0.04, self.weighted_mean + 0.04
-
-    @property
-    def worst_interval(self):
-        return self.worst - 0.07, self.worst + 0.07
-
-
-@dataclass(frozen=True)
-class Bytes:
-    """The traffic of a round."""
-
-    round_number: int
-    received_bytes: int
-    sent_bytes: int = 9000
-
-
-def sources():
-    figures = [Told(v, 0.55 + 0.04 * v, 0.5 + 0.03 * v, v == 2) for v in (1, 2)]
-    return Sources(
-        lambda store: figures,
-        lambda store: {"site-0": 0.8},
-        lambda status: [Bytes(1, 7100), Bytes(2, 7300)],
-        metrics_text=lambda status: f"versions {status.version}".encode(),
+def told(version):
+    """Figures of a version, as three sites may share them."""
+    mean, worst = 0.55 + 0.04 * version, 0.5 + 0.03 * version
+    return VersionFigures(
+        version,
+        3,
+        mean,
+        "site-2",
+        worst,
+        version == 2,
+        (mean - 0.04, mean + 0.04),
+        (worst - 0.07, worst + 0.07),
     )
+
+
+class ToldShowcase(Showcase):
+    """Shows a federation whose sites have told how good each version is."""
+
+    def _look(self, coordinator, now):
+        view = super()._look(coordinator, now)
+        numbers = range(1, view.status.version + 1)
+        status = msgspec.structs.replace(
+            view.status,
+            versions=[told(version) for version in numbers],
+            traffic=[RoundTraffic(number, 9000, 7000 + 100 * number) for number in numbers],
+        )
+        return replace(view, status=status, accuracies={"site-0": 0.8})
 
 
 class Watched:
     """A federation and its page. `step` lets it move on, `show` publishes how it stands."""
 
-    def __init__(self, folder, *, allow_changes=True, token=TOKEN, sources=sources, **settings):
+    def __init__(self, folder, *, allow_changes=True, token=TOKEN, **settings):
         self.federation = Loopback(folder, **{"sites": 3, "rounds": 5, "embedding_size": 8, **settings})
         self.coordinator = self.federation.coordinator
-        told = sources()
-        self.showcase = Showcase(self.federation.store, told)
+        self.showcase = ToldShowcase(self.federation.store)
         self.closing = threading.Event()
         self.cookie = None
         page = federation_page(
             FEDERATION,
             self.showcase,
-            told,
             lambda command: give_through(self.federation.store.path, command, by="page"),
             self.closing,
             allowed=allow_changes,
@@ -98,7 +90,7 @@ class Watched:
         end = time.monotonic() + until
         while time.monotonic() < end and not self.federation.store.open_commands():
             time.sleep(0.02)
-        carry_out_waiting(self.federation.store, self.coordinator, self.federation.now)
+        carry_out_waiting(self.federation.store, self.coordinator, self.federation.now, new_signing_key())
         self.show()
 
     def ask(self, path, method="GET", body=None, **headers):

@@ -57,7 +57,7 @@ def test_everything_is_on_the_page(watched):
     assert "2 of 5" in words_of(watched.section("glance"))
     assert "A round: every hospital takes the newest version" in words_of(watched.section("glance"))
     assert "The best is version 2, with 63.0%" in words_of(watched.section("accuracy"))
-    assert "7.3 kB" in words_of(watched.section("bytes"))
+    assert "7.2 kB" in words_of(watched.section("bytes"))
     assert watched.section("time-line").count('class="lane"') == 3
     assert "site-0 ◐ awaited" in words_of(watched.section("members"))
     digest = watched.federation.store.newest_version().head_digest.hex()[:16]

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from fedmedclip.aggregator.page import view
-from fedmedclip.aggregator.page.view import Showcase, Sources
+from fedmedclip.aggregator.page.view import Showcase
 from tests.aggregator.page.conftest import Watched
 
 
@@ -31,7 +31,7 @@ def test_time_alone_changes_nothing(quiet):
 
 
 def test_it_is_made_once_a_second_and_more_seldom_where_that_takes_long(quiet, monkeypatch):
-    showcase = Showcase(quiet.federation.store, Sources())
+    showcase = Showcase(quiet.federation.store)
     made = []
     monkeypatch.setattr(showcase, "put", made.append)
     for now in (0.0, 0.5, 0.9, 1.6, 1.7, 3.0):
@@ -58,7 +58,7 @@ def test_moments_of_what_is_the_same_stay_the_same(quiet):
 
 def test_the_end_of_a_run_is_shown_to_those_who_follow(quiet, monkeypatch):
     monkeypatch.setattr(view, "_LAST_SECONDS", 0.3)
-    showcase = Showcase(quiet.federation.store, Sources())
+    showcase = Showcase(quiet.federation.store)
     showcase.show(quiet.coordinator, 0.0)
     while not quiet.coordinator.global_head.finished:
         quiet.federation.step()
@@ -72,7 +72,7 @@ def test_the_end_of_a_run_is_shown_to_those_who_follow(quiet, monkeypatch):
 
 
 def test_whoever_asks_before_there_is_anything_waits(quiet):
-    showcase = Showcase(quiet.federation.store, Sources())
+    showcase = Showcase(quiet.federation.store)
     found = []
     reader = threading.Thread(target=lambda: found.append(showcase.view))
     reader.start()
