@@ -9,6 +9,7 @@ from fedmedclip.edge_client.site.ledger import Release
 from fedmedclip.edge_client.site.roles import Identity, Learner
 from fedmedclip.edge_client.site.run import Run
 from fedmedclip.edge_client.site.state import OutgoingUpdate, SiteState, StoredSite
+from fedmedclip.edge_client.site.watch import Nobody, Observer
 from fedmedclip.protocol.codecs import Codec, delta_codec_named
 from fedmedclip.protocol.codecs.error_feedback import change_to_send, compress_within, within_norm
 from fedmedclip.protocol.errors import HeadError, InvalidInputError
@@ -39,6 +40,7 @@ class RoundTraining:
         self._delivery = delivery
         self._own_codec = own_codec
         self.abstention = Abstention()
+        self.observer: Observer = Nobody()
 
     def train(self, now: float) -> list[Message]:
         """Train the next round when the newest version is here and the last update is settled; then deliver.
@@ -62,16 +64,19 @@ class RoundTraining:
             return []
         private_specification = self._learner.private_specification(plan)
         private = private_specification.from_bytes(stored.private_head)
+        self.observer.trains(round_number)
         try:
             shared, private = self._learner.train(plan, follower.head, private, round_number)
         except (InvalidInputError, HeadError) as error:
             return self._abstain(plan, round_number, str(error), now)
+        self.observer.note("trained", f"round {round_number} of {plan.rounds}")
         samples, withheld, release = self._to_send(plan)
         private_bytes = private_specification.to_bytes(private)
         if withheld:
             self._state.store_private(round_number, private_bytes)
             self._run.reload()
             log.info("round %d: nothing is sent: %s", round_number, withheld)
+            self.observer.note("withheld", f"the update of round {round_number}: {withheld}")
             return self.abstain_from(now)
         self._store_update(stored, round_number, samples, follower.head, shared, private_bytes, release)
         self._run.reload()

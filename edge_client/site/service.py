@@ -19,11 +19,13 @@ from fedmedclip.edge_client.site.credentials import Credentials
 from fedmedclip.edge_client.site.group_key import GROUP_KEY, load_or_create_group_key
 from fedmedclip.edge_client.site.learner import LearnerFiles, SiteLearner
 from fedmedclip.edge_client.site.membership import Membership
+from fedmedclip.edge_client.site.opened_page import open_page
 from fedmedclip.edge_client.site.patience import Patience
 from fedmedclip.edge_client.site.renewal import Renewing
 from fedmedclip.edge_client.site.roles import Identity
 from fedmedclip.edge_client.site.roster_follower import roster_follower
 from fedmedclip.edge_client.site.state import SiteState
+from fedmedclip.edge_client.site.watch import Watch
 from fedmedclip.protocol import topics
 from fedmedclip.protocol.bundle.bundle import Bundle, open_bundle
 from fedmedclip.protocol.configuration import beside, read_configuration, require_paths
@@ -130,6 +132,9 @@ def run_site(configuration_file: Path, *, once: bool) -> None:
             moments,
             None if follower is None else Membership(follower, _renewing(settings, broker)),
         )
+        watch = Watch(state.events, agent.standing)
+        agent.observe(watch)
+        page = open_page(configuration, configuration_file, state_folder, watch)
         log.info("site %s, key %s", settings.name, key.public_key.hex())
         if not trust.insecure:
             _pin_for_this_user(settings, configuration_file, key, trust)
@@ -142,12 +147,15 @@ def run_site(configuration_file: Path, *, once: bool) -> None:
         )
         link.start()
         try:
-            _serve(agent, link, post, once)
+            _serve(agent, link, post, watch, once)
         except KeyboardInterrupt:
             log.info("stopped at version %d; start again to go on", agent.version)
             raise
         finally:
+            if page is not None:
+                page.stop()
             link.close([post.status(agent.status(online=False))])
+            watch.end()
             state.close()
 
 
@@ -241,12 +249,13 @@ class _Post:
         return Message(topic, seal(status, topic, self.key, NO_IDENTITY), retain=True)
 
 
-def _serve(agent: SiteAgent, link: Link, post: _Post, once: bool) -> None:
+def _serve(agent: SiteAgent, link: Link, post: _Post, watch: Watch, once: bool) -> None:
     """Handle what arrives; train and ask only when nothing more waits, so that no round trains in vain."""
     said: Status | None = None
     said_at = 0.0
     patience = Patience(post.federation)
     while True:
+        watch.look()
         event = link.next_event(0.0)
         if event is None:
             now = time.monotonic()
@@ -271,6 +280,7 @@ def _serve(agent: SiteAgent, link: Link, post: _Post, once: bool) -> None:
                 log.info("connected to the broker (MQTT %s)", protocol)
                 agent.limit_messages(largest_payload)
                 agent.connected()
+                watch.connection(stands=True, words=f"to the broker, with MQTT {protocol}")
                 said = None
                 patience.connected(now)
             case Disconnected(reason, fatal):
@@ -278,6 +288,7 @@ def _serve(agent: SiteAgent, link: Link, post: _Post, once: bool) -> None:
                     raise LinkError(reason)
                 log.warning("%s", reason)
                 agent.disconnected()
+                watch.connection(stands=False, words=reason)
                 patience.disconnected()
             case PublishRefused(_, topic, reason):
                 log.error("the broker refused a message on %s: %s", topic, reason)

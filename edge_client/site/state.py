@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from fedmedclip.edge_client.site.events import EVENTS_SCHEMA, Events
 from fedmedclip.edge_client.site.ledger import LEDGER_SCHEMA, Ledger, Release, record_release
 from fedmedclip.protocol.database import Database, checksum
 from fedmedclip.protocol.errors import StorageError
@@ -41,6 +42,8 @@ CREATE TABLE IF NOT EXISTS ended_runs (
     private_head BLOB, journal BLOB);
 """
     + LEDGER_SCHEMA
+    + ";"
+    + EVENTS_SCHEMA
 )
 _VALUES = "plan, version, trained_round, shared_head, private_head, residual, codec_memory"
 
@@ -130,10 +133,17 @@ class SiteState:
         )
         self.ledger = Ledger(self._database)
         """What was released under privacy, in all runs."""
+        self.events = Events(self._database)
+        """What happened here, for the operator."""
 
     def close(self) -> None:
         """Release the file."""
         self._database.close()
+
+    def changes(self) -> int:
+        """Return a number that is another one once anybody else has written here: SQLite's `data_version`."""
+        (found,) = self._database.row("PRAGMA data_version")
+        return int(found)
 
     def session(self) -> int:
         """Return the number of the last session that was begun here; 0 before the first."""

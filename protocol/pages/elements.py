@@ -134,16 +134,19 @@ def button(
     fields: Iterable[tuple[str, str]] = (),
     asked: Iterable[tuple[str, str, str]] = (),
     sure: str = "",
+    optional: Iterable[tuple[str, str, str]] = (),
 ) -> Html:
     """Return a form that posts to `/do/ACTION`.
 
     `fields` go along as they are; `asked` are fields to fill in: name, label, and type of input ("text" or
-    "number"). With `sure`, what will happen, the button lies behind a line that is opened first.
+    "number"); `optional` may be left empty. With `sure`, what will happen, the button lies behind a line that
+    is opened first.
     """
     hidden = [element("input", type_="hidden", name=name, value=value) for name, value in fields]
     inputs = [
-        element("label", label, " ", element("input", type_=kind, name=name, required=True))
-        for name, label, kind in asked
+        element("label", label, " ", element("input", type_=kind, name=name, required=required))
+        for required, those in ((True, asked), (False, optional))
+        for name, label, kind in those
     ]
     form = element(
         "form",

@@ -5,6 +5,7 @@
 const live = document.getElementById("live");
 const said = document.getElementById("said");
 const inHand = new Set();
+let marks = {};
 
 function duration(seconds) {
   if (seconds < 120) return Math.max(0, Math.round(seconds)) + " s";
@@ -53,14 +54,19 @@ async function refresh(name) {
   }
 }
 
+function catchUp() {
+  for (const [name, mark] of Object.entries(marks)) {
+    const section = document.getElementById(name);
+    if (section && section.dataset.mark !== mark) refresh(name).catch(() => {});
+  }
+}
+
 if (live) {
   const events = new EventSource("/events");
   events.addEventListener("marks", (event) => {
     live.textContent = "Live: this page follows what happens.";
-    for (const [name, mark] of Object.entries(JSON.parse(event.data))) {
-      const section = document.getElementById(name);
-      if (section && section.dataset.mark !== mark) refresh(name).catch(() => {});
-    }
+    marks = JSON.parse(event.data);
+    catchUp();
   });
   events.onerror = () => {
     live.textContent = "The connection is lost; what you see is of before. Trying again.";
@@ -90,4 +96,4 @@ document.addEventListener("submit", async (event) => {
 });
 
 tellTimes(document);
-setInterval(() => tellTimes(document), 1000);
+setInterval(() => { tellTimes(document); catchUp(); }, 1000);

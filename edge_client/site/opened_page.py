@@ -1,0 +1,79 @@
+"""The page beside a site's loop, where `[page]` of its configuration asks for one."""
+
+import logging
+from importlib.metadata import version
+from pathlib import Path
+from typing import Protocol
+
+from fedmedclip.edge_client.site.configuration import SiteConfiguration
+from fedmedclip.edge_client.site.state import SiteState
+from fedmedclip.edge_client.site.watch import Watch
+from fedmedclip.protocol.errors import StorageError
+
+log = logging.getLogger("fedmedclip.site")
+
+
+class Stoppable(Protocol):
+    """What is stopped with the site."""
+
+    def stop(self) -> None:
+        """Stop."""
+
+
+def open_page(
+    configuration: SiteConfiguration, configuration_file: Path, state_folder: Path, watch: Watch
+) -> Stoppable | None:
+    """Return the site's page, which is served; None where none is wanted, or, with a warning, to be had.
+
+    Raises InvalidInputError for a token or certificates that cannot be used.
+    """
+    settings = configuration.page
+    if settings is None:
+        return None
+    try:
+        from fedmedclip.edge_client.page.desks import Desks
+        from fedmedclip.edge_client.page.site_page import site_page
+        from fedmedclip.edge_client.page.view import SiteView
+        from fedmedclip.edge_client.site.page_readers import data_reader, privacy_reader, read_events
+        from fedmedclip.edge_client.site.page_view import PageSource
+        from fedmedclip.protocol.pages.server import start_page
+    except ModuleNotFoundError as error:
+        log.warning(
+            "there is no page: %s is missing; pip install 'fedmedclip-edge[pages]', and start again",
+            error.name,
+        )
+        return None
+    source = PageSource(
+        SiteView(configuration.site.federation, configuration.site.name, version("fedmedclip-edge")),
+        lambda: watch.now,
+        lambda: SiteState(state_folder / "site.db"),
+        (read_events, privacy_reader(configuration.privacy), data_reader(state_folder)),
+    )
+    try:
+        page = site_page(source, Desks())
+        served = start_page(page, settings.relative_to(configuration_file.resolve().parent), state_folder)
+    except StorageError as error:
+        log.warning("there is no page: %s", error)
+        served = None
+    except BaseException:
+        source.close()
+        raise
+    if served is None:
+        source.close()
+        return None
+    return _Opened(served, source)
+
+
+class _Opened:
+    def __init__(self, server: Stoppable, source: "_Closable") -> None:
+        self._server = server
+        self._source = source
+
+    def stop(self) -> None:
+        """Answer what is in hand, then stop."""
+        self._server.stop()
+        self._source.close()
+
+
+class _Closable(Protocol):
+    def close(self) -> None: ...
