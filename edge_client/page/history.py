@@ -32,7 +32,7 @@ def draw_history(view: SiteView, may_change: bool) -> Html:
         [
             time_line("This site", words if lanes[1:] else "When this site was connected.", lanes,
                       history.since, history.until),
-            table("Events, newest first", ["When", "What", ""],
+            table("Events, newest first", ["When", "What", "About"],
                   [(moment(event.at), event.kind, event.words) for event in newest], label="Events"),
         ]
     )  # fmt: skip

@@ -34,7 +34,7 @@ from fedmedclip.protocol.web.guard import SECURITY_HEADERS, Guard, Rules
 from fedmedclip.protocol.web.problems import RefusedError, problem_response
 from fedmedclip.protocol.web.server import Hurry
 
-log = logging.getLogger("fedmedclip.web")
+log = logging.getLogger("fedmedclip.page")
 
 _LARGEST_FORM = 8192
 _OPEN = frozenset({"/page.css", "/page.js", "/login"})

@@ -13,7 +13,7 @@ from fedmedclip.protocol.text_files import read_text_file
 from fedmedclip.protocol.web.server import WebServer
 from fedmedclip.protocol.web.settings import read_token, require_token
 
-log = logging.getLogger("fedmedclip.web")
+log = logging.getLogger("fedmedclip.page")
 
 TOKEN_FILE = "page.token"
 """In the state folder: what changes on the page ask for, where the configuration names no token."""
