@@ -11,7 +11,9 @@ _LANES = {
     "Decisions": ("◆", ("approved", "refused the plan")),
     "Versions": ("■", ("version",)),
 }
-_MOST_ROWS = 100
+_MOST_ROWS = 60
+# A page is to be light on a phone.
+_MOST_MARKS = 40
 
 
 def draw_history(view: SiteView, may_change: bool) -> Html:
@@ -23,16 +25,18 @@ def draw_history(view: SiteView, may_change: bool) -> Html:
     for name, (symbol, kinds) in _LANES.items():
         marks = [(event.at, symbol, event.words) for event in history.events if event.kind in kinds]
         if marks:
-            lanes.append(Lane(name, (), marks))
+            lanes.append(Lane(name, (), marks[-_MOST_MARKS:]))
+    marked = ", ".join(f"{lane.name.lower()} ({len(lane.marks)})" for lane in lanes[1:])
+    words = "When this site was connected" + (f", and the newest of: {marked}." if marked else ".")
     newest = list(reversed(history.events))[:_MOST_ROWS]
-    words = "When this site was connected, and when it " + ", ".join(
-        f"{lane.name.lower()} ({len(lane.marks)} times)" for lane in lanes[1:]
-    )
     return joined(
         [
-            time_line("This site", words if lanes[1:] else "When this site was connected.", lanes,
-                      history.since, history.until),
-            table("Events, newest first", ["When", "What", "About"],
-                  [(moment(event.at), event.kind, event.words) for event in newest], label="Events"),
+            time_line("This site", words, lanes, history.since, history.until),
+            table(
+                f"The newest {len(newest)} events",
+                ["When", "What", "About"],
+                [(moment(event.at), event.kind, event.words) for event in newest],
+                label="Events",
+            ),
         ]
-    )  # fmt: skip
+    )

@@ -21,7 +21,8 @@ _RULES = {
     "always": "A new version answers at once, without a comparison.",
 }
 _TONES: dict[str, Kind] = {"activated": "good", "by hand": "good", "set aside": "bad", "waits": "waiting"}
-_MOST_ROWS = 100
+_MOST_ROWS = 40
+_MOST_POINTS = 120
 
 
 def draw_versions(view: SiteView, buttons: bool) -> Html:
@@ -53,7 +54,7 @@ def draw_versions(view: SiteView, buttons: bool) -> Html:
 
 def _chart(versions: Versions) -> Html:
     run = versions.kept[-1].run
-    shown = [version for version in versions.kept if version.run == run]
+    shown = [version for version in versions.kept if version.run == run][-_MOST_POINTS:]
     x = [float(version.version) for version in shown]
     title = "Balanced accuracy by version, of the newest run"
     lines = [

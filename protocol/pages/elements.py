@@ -64,9 +64,13 @@ def badge(kind: Kind, words: str) -> Html:
 def moment(seconds: float, *, ago: bool = False) -> Html:
     """Return a moment in seconds since 1970, in the reader's own time where scripts run, else in UTC.
 
-    With `ago` it is how long ago that is, which the page counts on by itself.
+    With `ago` it is how long ago that is, which the page counts on by itself. What no calendar has is said to
+    be so: others may send it.
     """
-    at = datetime.fromtimestamp(seconds, UTC)
+    try:
+        at = datetime.fromtimestamp(seconds, UTC)
+    except (ValueError, OverflowError, OSError):
+        return element("span", "at no moment that a calendar has")
     return element(
         "time",
         at.strftime("%Y-%m-%d %H:%M:%SZ"),

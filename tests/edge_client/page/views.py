@@ -3,7 +3,7 @@
 from fedmedclip.edge_client.page import view as shown
 from fedmedclip.edge_client.page.view import SiteView
 
-HOSTILE = '<script>alert(1)</script>"\'&\x1b[31m\u202e\n<img src=x onerror=alert(2)>'
+HOSTILE = "<script>alert(1)</script>\"'&\x1b[31m\u202e\n<img src=x onerror=alert(2)>"
 START = 1_790_000_000.0
 TERMS = "ab" * 32
 
