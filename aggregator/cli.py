@@ -1,26 +1,23 @@
-"""`fedmedclip aggregator` and `fedmedclip control`."""
+"""`fedmedclip aggregator`."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from fedmedclip.aggregator.control_cli import ConfigOption
+from fedmedclip.protocol.console import LOG_FORMAT_HELP, LOG_FORMAT_VARIABLE, LogFormat
 from fedmedclip.protocol.paths import checked
 from fedmedclip.protocol.visible import visible
 
-ConfigOption = Annotated[
-    Path,
-    typer.Option(
-        "--config",
-        help="TOML configuration; `fedmedclip init aggregator` writes one with every setting.",
-        callback=checked("--config", "file", "`fedmedclip init aggregator` writes an example"),
-    ),
+LogFormatOption = Annotated[
+    LogFormat, typer.Option("--log-format", envvar=LOG_FORMAT_VARIABLE, help=LOG_FORMAT_HELP)
 ]
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object, for programs.")]
 
 aggregator_app = typer.Typer(invoke_without_command=True)
 _DATABASE = "aggregator.db"
-
-control_app = typer.Typer(no_args_is_help=True, help="Steer the run of an aggregator while it goes on.")
 
 
 @aggregator_app.callback()
@@ -49,6 +46,7 @@ def aggregator_command(
         typer.Option("--insecure", help="Also with a broker that lets in clients without a certificate."),
     ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
+    log_format: LogFormatOption = LogFormat.TEXT,
 ) -> None:
     """Coordinate a federation: collect updates, aggregate rounds, broadcast the global head.
 
@@ -65,7 +63,7 @@ def aggregator_command(
         raise InvalidInputError("Missing option '--config' (see fedmedclip aggregator --help)")
     if from_newest and not new_run:
         raise InvalidInputError("--from-newest says how a new run starts; give it with --new-run")
-    log_to_terminal(verbose)
+    log_to_terminal(verbose, log_format)
     run_aggregator(config, once=once, new_run=new_run, from_newest=from_newest, insecure=insecure)
 
 
@@ -73,11 +71,13 @@ def aggregator_command(
 def backup_command(
     to: Annotated[Path, typer.Argument(help="New folder for the copy. It holds the signing key.")],
     config: ConfigOption,
+    as_json: JsonOption = False,
 ) -> None:
     """Copy state, key and roster while the aggregator runs, or not."""
     from fedmedclip.aggregator.enrolment.backup import files_of, held_still
     from fedmedclip.aggregator.store import Store
     from fedmedclip.protocol.backup import back_up
+    from fedmedclip.protocol.json_output import print_json
 
     state = _state_of(config)
 
@@ -91,13 +91,17 @@ def backup_command(
     files = files_of(config)
     with held_still(config):
         back_up(state, to, _DATABASE, files, copy)
-    print(f"{visible(to)}: {', '.join([_DATABASE, *files])}")
+    if as_json:
+        print_json({"backup": to, "files": [_DATABASE, *files]})
+    else:
+        print(f"{visible(to)}: {', '.join([_DATABASE, *files])}")
 
 
 @aggregator_app.command("restore")
 def restore_command(
     backup: Annotated[Path, typer.Argument(help="Folder that `aggregator backup` wrote.")],
     config: ConfigOption,
+    as_json: JsonOption = False,
 ) -> None:
     """Put a backup in the place of the state. Rounds that it lacks come back from the sites.
 
@@ -105,31 +109,17 @@ def restore_command(
     """
     from fedmedclip.aggregator.enrolment.backup import files_to_restore
     from fedmedclip.protocol.backup import restore
+    from fedmedclip.protocol.json_output import print_json
 
     state = _state_of(config)
     files, kept = files_to_restore(config, backup)
     aside = restore(state, backup, _DATABASE, files)
+    if as_json:
+        print_json({"restored": state, "set_aside": aside, "kept": kept or None})
+        return
     print(visible(f"restored {state}" + ("" if aside is None else f"; what was there is in {aside}")))
     if kept:
         print(kept)
-
-
-@control_app.command("status")
-def status_command(
-    config: ConfigOption,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")] = False,
-) -> None:
-    """Say how the run stands: who has delivered, who is waited for, since when, and who is not, and why."""
-    import msgspec
-
-    from fedmedclip.aggregator.control import read_status
-    from fedmedclip.aggregator.status_table import print_status
-
-    status = read_status(config)
-    if as_json:
-        print(msgspec.json.encode(status).decode())
-    else:
-        print_status(status)
 
 
 @aggregator_app.command("heads")
@@ -147,96 +137,20 @@ def heads_command(
     version: Annotated[
         int | None, typer.Option(min=0, max=1_000_000, help="Version of the run; by default the newest.")
     ] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Write the shared head for a clinic that never trained: predict, evaluate and deploy take the file.
 
     The aggregator may run meanwhile. A private head is not in it: those are at the sites only.
     """
     from fedmedclip.aggregator.shared_head_file import write_shared_head
+    from fedmedclip.protocol.json_output import print_json
 
-    print(write_shared_head(config, output, version))
-
-
-@control_app.command("pause")
-def pause_command(config: ConfigOption) -> None:
-    """No round closes, and no site trains, until it is resumed."""
-    from fedmedclip.aggregator.control import Pause, give
-
-    print(visible(give(config, Pause())))
-
-
-@control_app.command("resume")
-def resume_command(config: ConfigOption) -> None:
-    """Go on after a pause."""
-    from fedmedclip.aggregator.control import Resume, give
-
-    print(visible(give(config, Resume())))
-
-
-@control_app.command("end")
-def end_command(config: ConfigOption) -> None:
-    """Let the newest version be the last."""
-    from fedmedclip.aggregator.control import End, give
-
-    print(visible(give(config, End())))
-
-
-@control_app.command("add-rounds")
-def add_rounds_command(
-    number: Annotated[int, typer.Argument(min=1, max=1_000_000, help="How many more.")], config: ConfigOption
-) -> None:
-    """Add rounds to the run, also to one that is over."""
-    from fedmedclip.aggregator.control import AddRounds, give
-
-    print(visible(give(config, AddRounds(number))))
-
-
-@control_app.command("leave-out")
-def leave_out_command(
-    site: Annotated[str, typer.Argument(help="Name of a member.")], config: ConfigOption
-) -> None:
-    """Do not wait for a site in the open round; what it delivers still counts."""
-    from fedmedclip.aggregator.control import LeaveOut, give
-
-    print(visible(give(config, LeaveOut(site))))
-
-
-@control_app.command("quarantine")
-def quarantine_command(
-    site: Annotated[str, typer.Argument(help="Name of a member.")],
-    config: ConfigOption,
-    reason: Annotated[
-        str, typer.Option(help="Why, in a few words: the site reads it, and `status` shows it.")
-    ] = "",
-) -> None:
-    """Let a site not count: no round waits for it, and its updates are refused until it is released.
-
-    It stays a member and follows the heads.
-    """
-    from fedmedclip.aggregator.control import PutInQuarantine, give
-
-    print(visible(give(config, PutInQuarantine(site, reason))))
-
-
-@control_app.command("release")
-def release_command(
-    site: Annotated[str, typer.Argument(help="Name of a member in quarantine.")], config: ConfigOption
-) -> None:
-    """Let a site count again."""
-    from fedmedclip.aggregator.control import Release, give
-
-    print(visible(give(config, Release(site))))
-
-
-@control_app.command("rollback")
-def rollback_command(
-    version: Annotated[int, typer.Argument(min=0, max=1_000_000, help="Version to go back to.")],
-    config: ConfigOption,
-) -> None:
-    """Go on from the head of an earlier version; every site follows."""
-    from fedmedclip.aggregator.control import RollBack, give
-
-    print(visible(give(config, RollBack(version))))
+    written = write_shared_head(config, output, version)
+    if as_json:
+        print_json(written)
+    else:
+        print(visible(written.words()))
 
 
 def _state_of(config: Path) -> Path:

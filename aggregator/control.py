@@ -1,141 +1,145 @@
 """Commands of the operator to the aggregator: given by another process, carried out between two messages.
 
-They lie in the aggregator's database: given while it does not run, they are carried out when it starts. Each
-stays on record, with its answer.
+    give -> the aggregator's database -> carried out and recorded, in one transaction -> the answer is read
+
+Given while it does not run, they are carried out when it starts. Each stays on record, with its answer.
 """
 
+import getpass
 import logging
+import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
 
 import msgspec
-from msgspec import Meta
 
-from fedmedclip.aggregator.configuration import AggregatorConfiguration
+from fedmedclip.aggregator.command_log import CommandRecord, Verdict
+from fedmedclip.aggregator.commands import Command, Given, NextRun, ShowStatus, carry_out, read_command
+from fedmedclip.aggregator.configuration import AggregatorConfiguration, key_file_of
 from fedmedclip.aggregator.coordinator import Coordinator
 from fedmedclip.aggregator.run import Outgoing
-from fedmedclip.aggregator.status import FederationStatus, status_of, stored_status
+from fedmedclip.aggregator.status import FederationStatus, stored_status
 from fedmedclip.aggregator.store import Store
 from fedmedclip.protocol.configuration import beside, read_configuration
 from fedmedclip.protocol.errors import FedMedClipError, InvalidInputError
 from fedmedclip.protocol.malformed import MALFORMED
+from fedmedclip.protocol.paths import open_regular_file
+from fedmedclip.protocol.roster.chain import MAXIMUM_BYTES, open_roster
+from fedmedclip.protocol.signature import SigningKey, load_signing_key
 from fedmedclip.protocol.state_folder import is_claimed
 
 log = logging.getLogger("fedmedclip.aggregator")
 
 ANSWER_SECONDS = 15.0
+LATER = "the aggregator does not run, or is busy; it will be done as soon as it can"
+_REPEATED_WITHIN_SECONDS = 86_400.0
 
 
-class _Command(msgspec.Struct, frozen=True, tag=True):
-    pass
+def carry_out_waiting(
+    store: Store,
+    coordinator: Coordinator,
+    now: float,
+    key: SigningKey,
+    begin_next: Callable[[NextRun], str] | None = None,
+) -> list[Outgoing]:
+    """Carry out every command that waits, and record it, signed with `key`; return what to publish.
 
-
-class Pause(_Command, frozen=True):
-    """No round closes, and no site trains, until it is resumed."""
-
-
-class Resume(_Command, frozen=True):
-    """Go on after a pause."""
-
-
-class End(_Command, frozen=True):
-    """The newest version is the last."""
-
-
-class AddRounds(_Command, frozen=True):
-    """So many rounds more than planned."""
-
-    number: Annotated[int, Meta(ge=1, le=1_000_000)]
-
-
-class LeaveOut(_Command, frozen=True):
-    """Do not wait for a site in the open round."""
-
-    site: str
-
-
-class PutInQuarantine(_Command, frozen=True):
-    """Let a site not count until it is released."""
-
-    site: str
-    reason: Annotated[str, Meta(max_length=300)] = ""
-
-
-class Release(_Command, frozen=True):
-    """Let a site count again."""
-
-    site: str
-
-
-class RollBack(_Command, frozen=True):
-    """Go on from the head of an earlier version."""
-
-    version: Annotated[int, Meta(ge=0, le=1_000_000)]
-
-
-class ShowStatus(_Command, frozen=True):
-    """Say how the federation stands; the answer is JSON, and does not stay on record."""
-
-
-Command = Pause | Resume | End | AddRounds | LeaveOut | PutInQuarantine | Release | RollBack | ShowStatus
-
-
-def carry_out(command: Command, coordinator: Coordinator, now: float) -> tuple[str, list[Outgoing]]:
-    """Do what is asked; return a sentence for the operator, and what to publish. Raises InvalidInputError."""
-    head, plan = coordinator.global_head, coordinator.plan
-    match command:
-        case Pause():
-            return "paused", coordinator.revise(now, paused=True)
-        case Resume():
-            return "resumed", coordinator.revise(now, paused=False)
-        case End():
-            if head.version == 0:
-                raise InvalidInputError("no round is done yet; a run has at least one")
-            return f"version {head.version} is the last", coordinator.revise(now, rounds=head.version)
-        case AddRounds(number):
-            rounds = max(plan.rounds, head.version) + number
-            return f"the run has {rounds} rounds now", coordinator.revise(now, rounds=rounds)
-        case LeaveOut(site):
-            return f"round {head.version + 1} does not wait for {site}", coordinator.leave_out(site, now)
-        case PutInQuarantine(site, reason):
-            return f"{site} does not count until it is released", coordinator.quarantine(site, reason, now)
-        case Release(site):
-            return f"{site} counts again", coordinator.release(site, now)
-        case RollBack(version):
-            outgoing = coordinator.roll_back(version, now)
-            return f"version {head.version} has the head of version {version}", outgoing
-        case ShowStatus():
-            return msgspec.json.encode(status_of(coordinator, now)).decode(), []
-
-
-def carry_out_waiting(store: Store, coordinator: Coordinator, now: float) -> list[Outgoing]:
-    """Carry out every command that waits; what cannot be done is answered with the reason."""
+    What cannot be done is answered with the reason. A command and its record are on disk together, or
+    neither: killed in between, the aggregator does it when it starts, once. `begin_next` begins the next run
+    in the store; what waits behind that is for whoever serves it.
+    """
     outgoing: list[Outgoing] = []
-    for number, encoded in store.open_commands():
-        failed = False
-        try:
-            command: Command = msgspec.json.decode(encoded, type=Command)
-            answer, published = carry_out(command, coordinator, now)
-            outgoing += published
-        except (FedMedClipError, *MALFORMED) as error:
-            answer, failed = str(error), True
-        asked = encoded.decode(errors="replace")
-        log.log(logging.DEBUG if "ShowStatus" in asked else logging.INFO, "command %s: %s", asked, answer)
-        store.finish_command(number, answer, failed=failed, now=time.time())
+    for number, given_at, encoded in store.open_commands():
+        with store.batch():
+            given, published, answer, failed = _done(store, coordinator, now, (given_at, encoded), begin_next)
+            by, command = ("", None) if given is None else (given.by, given.command)
+            shows = isinstance(command, ShowStatus)
+            asked = encoded.decode(errors="replace") if command is None else _asked(command)
+            store.finish_command(number, answer, failed=failed, now=time.time())
+            if not shows:
+                store.command_log.append(
+                    key, asked=number, given_at=given_at, done_at=time.time(), by=by, command=asked,
+                    answer=answer, failed=failed, run=coordinator.plan.number,
+                    version=coordinator.global_head.version,
+                )  # fmt: skip
+        log.log(logging.DEBUG if shows else logging.INFO, "command %s: %s", asked, answer)
+        outgoing += published
+        if isinstance(command, NextRun) and not failed and store.plan() != coordinator.plan:
+            break
     return outgoing
 
 
-def give(configuration_file: Path, command: Command) -> str:
+def _done(
+    store: Store,
+    coordinator: Coordinator,
+    now: float,
+    waiting: tuple[float, bytes],
+    begin_next: Callable[[NextRun], str] | None,
+) -> tuple[Given | None, list[Outgoing], str, bool]:
+    """Return a command (None: it is none), what to publish of it, its answer, and whether it failed."""
+    given_at, encoded = waiting
+    given: Given | None = None
+    try:
+        given = read_command(encoded)
+        if (earlier := _given_before(store, given, given_at)) is not None:
+            return given, [], f"{earlier[0]} (given twice, done once)", earlier[1]
+        if isinstance(given.command, NextRun) and begin_next is not None:
+            return given, [], begin_next(given.command), False
+        answer, outgoing = carry_out(given.command, coordinator, now)
+        return given, outgoing, answer, False
+    except (FedMedClipError, *MALFORMED) as error:
+        return given, [], str(error), True
+
+
+def _given_before(store: Store, given: Given, given_at: float) -> tuple[str, bool] | None:
+    """Return the answer to the same command where it was given before, by a double click."""
+    for earlier_at, encoded, answer, failed in store.commands_done(given_at - _REPEATED_WITHIN_SECONDS):
+        try:
+            earlier = read_command(encoded)
+        except MALFORMED:
+            continue
+        if given.repeats(earlier, given_at - earlier_at):
+            return answer, failed
+    return None
+
+
+def _asked(command: Command) -> str:
+    return msgspec.json.encode(command).decode()
+
+
+def give(configuration_file: Path, command: Command, *, by: str | None = None, token: str = "") -> str:
     """Give a command to the aggregator of a configuration, and return its answer.
 
-    Raises InvalidInputError when there is no state there, or the command cannot be carried out.
+    `by` is who gives it, by default the login name. Raises InvalidInputError when there is no state there,
+    or the command cannot be carried out.
     """
-    with _store_of(configuration_file) as store:
-        answer = _ask(store, command)
-    return answer or "the aggregator does not run, or is busy; it will be done as soon as it can"
+    return give_through(
+        _database_of(configuration_file), command, by or login_name(), token or secrets.token_hex(8)
+    )
+
+
+def give_through(database: Path, command: Command, by: str, token: str = "") -> str:
+    """Give a command by the aggregator's database, also from a thread of the aggregator's own process.
+
+    Waits for the answer, so never call it where the commands are carried out, or in an event loop. A `token`
+    of the page or form from which it is given lets a double click be one command. Raises InvalidInputError as
+    `give` does.
+    """
+    if not database.is_file():
+        raise InvalidInputError(f"{database} does not exist: this aggregator has not begun a run")
+    with _opened(database) as store:
+        answer = _ask(store, Given(by[:300], command, token))
+    return answer or LATER
+
+
+def login_name() -> str:
+    """Return the name of the user whose process this is; `unknown` where the system has none."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"
 
 
 def read_status(configuration_file: Path) -> FederationStatus:
@@ -143,21 +147,42 @@ def read_status(configuration_file: Path) -> FederationStatus:
 
     Raises InvalidInputError when there is no state there, or when the aggregator is too busy to answer.
     """
-    with _store_of(configuration_file) as store:
+    with _opened(_database_of(configuration_file)) as store:
         if not is_claimed(store.path.parent):
             return stored_status(store)
-        answer = _ask(store, ShowStatus(), on_record=False)
+        answer = _ask(store, Given(login_name(), ShowStatus()), on_record=False)
     if answer is None:
         raise InvalidInputError(f"the aggregator runs, but did not answer within {ANSWER_SECONDS:.0f} s")
     return msgspec.json.decode(answer, type=FederationStatus)
 
 
-@contextmanager
-def _store_of(configuration_file: Path) -> Iterator[Store]:
+def read_command_log(configuration_file: Path) -> list[CommandRecord]:
+    """Return the record of all commands, oldest first. Raises InvalidInputError without a state."""
+    with _opened(_database_of(configuration_file)) as store:
+        return store.command_log.records()
+
+
+def verify_command_log(configuration_file: Path) -> Verdict:
+    """Look at the record of all commands. Raises InvalidInputError without a state or a key to verify by."""
+    configuration = read_configuration(configuration_file, AggregatorConfiguration)
+    keys = {load_signing_key(key_file_of(configuration_file, configuration)).public_key}
+    if configuration.federation.roster is not None:
+        with open_regular_file(beside(configuration_file, configuration.federation.roster)) as file:
+            keys |= set(open_roster(file.read(MAXIMUM_BYTES)).coordinator_keys)
+    with _opened(_database_of(configuration_file)) as store:
+        return store.command_log.verify(keys)
+
+
+def _database_of(configuration_file: Path) -> Path:
     settings = read_configuration(configuration_file, AggregatorConfiguration).federation
     database = beside(configuration_file, settings.state) / "aggregator.db"
     if not database.is_file():
         raise InvalidInputError(f"{database} does not exist: this aggregator has not begun a run")
+    return database
+
+
+@contextmanager
+def _opened(database: Path) -> Iterator[Store]:
     store = Store(database)
     try:
         yield store
@@ -165,12 +190,12 @@ def _store_of(configuration_file: Path) -> Iterator[Store]:
         store.close()
 
 
-def _ask(store: Store, command: Command, *, on_record: bool = True) -> str | None:
+def _ask(store: Store, given: Given, *, on_record: bool = True) -> str | None:
     """Return the answer to a command, None where none comes in time; it is carried out later then.
 
     Raises InvalidInputError when it cannot be carried out. One that is not `on_record` is forgotten.
     """
-    number = store.give_command(msgspec.json.encode(command), time.time())
+    number = store.give_command(msgspec.json.encode(given), time.time())
     try:
         until = time.monotonic() + ANSWER_SECONDS
         while time.monotonic() < until:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from fedmedclip.aggregator.admission import Admission
 from fedmedclip.aggregator.answers import answers_due
+from fedmedclip.aggregator.certificate_end import CertificateEnd
 from fedmedclip.aggregator.configuration import AggregatorConfiguration
 from fedmedclip.aggregator.floods import BLOCKS_OF_NOTHING, STRANGERS, kind_of
 from fedmedclip.aggregator.global_head import GlobalHead
@@ -25,6 +26,7 @@ from fedmedclip.aggregator.secure_rounds import SecureMessage, SecureRounds
 from fedmedclip.aggregator.settling import Settling
 from fedmedclip.aggregator.steering import Steering
 from fedmedclip.aggregator.store import Store
+from fedmedclip.aggregator.traffic import TrafficCount
 from fedmedclip.protocol import topics
 from fedmedclip.protocol.envelope import Envelope, open_envelope
 from fedmedclip.protocol.errors import HeadError, InvalidInputError, MessageError
@@ -77,16 +79,26 @@ class Coordinator:
         self.versions_held = run.versions_held
         """The newest version that each member has said it holds."""
         self.refused_messages = run.refused_messages
+        self.last_refusals = run.last_refusals
+        """Why the newest message of each sender that was refused was."""
+        self.traffic = TrafficCount(store.traffic, plan.number)
+        """Counts what this process sends and receives."""
+        self.store = store
         self.renewal_requests: dict[str, bytes] = {}
         """The newest request for a certificate of each member that asked, for whoever issues them."""
         self.warnings: list[str] = []
         """What the operator should know, by whoever looks after the federation's folder."""
+        self.certificates: list[CertificateEnd] = []
+        """When certificates end, by whoever looks after the federation's folder."""
         # What the operator, the roster and the service do beside the messages that come.
         steering = Steering(run, self._progress, self._admission)
         self._secure = SecureRounds(run, self._progress, steering)
+        self._pass_over = steering.pass_over
         self.revise = steering.revise
         self.roll_back = steering.roll_back
         self.leave_out = steering.leave_out
+        self.drop = steering.drop
+        self.change_deadline = steering.change_deadline
         self.quarantine = steering.quarantine
         self.release = steering.release
         self.reconfigure = steering.reconfigure
@@ -121,6 +133,7 @@ class Coordinator:
                 outgoing += run.to(site, request)
         outgoing += self._progress.advance(Tick(), now)
         outgoing += self._secure.tick(now)
+        outgoing += self._pass_over(now)
         if (asked := run.recovery.request(self.global_head.version, now)) is not None:
             outgoing += run.to(*asked)
         return outgoing + answers_due(run, now, self._has_room)

@@ -27,7 +27,7 @@ class EditedConfiguration:
             return
         self._edited_at = modified
         try:
-            edited = read_configuration(self._file, AggregatorConfiguration)
+            edited = store.overrides.applied(read_configuration(self._file, AggregatorConfiguration))
             publisher.publish(coordinator.reconfigure(self.newest, edited, now))
             store.describe(
                 edited.federation.name,
@@ -37,7 +37,10 @@ class EditedConfiguration:
                 },
             )
             self.newest = edited
-            log.info("the configuration was edited and is used; what names another run waits for --new-run")
+            log.info(
+                "the configuration was edited and is used; what names another run waits for the "
+                "next: fedmedclip control next-run"
+            )
         except FedMedClipError as error:
             log.error("the configuration was edited and cannot be used: %s", error)
 

@@ -1,8 +1,9 @@
 """Beginning a run of a federation, taking up again one that is under way, and beginning the next."""
 
+import logging
 import os
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import msgspec
@@ -12,7 +13,8 @@ from fedmedclip.aggregator.rules.names import rule_for
 from fedmedclip.aggregator.store import Store
 from fedmedclip.protocol.bundle.bundle import Bundle
 from fedmedclip.protocol.errors import InvalidInputError
-from fedmedclip.protocol.heads.head import HeadSpecification, head_digest
+from fedmedclip.protocol.heads.carry_over import CarriedOver, carried_over, class_axes
+from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays, head_digest
 from fedmedclip.protocol.heads.methods import codec_for
 from fedmedclip.protocol.heads.shared_heads import (
     initial_shared_head,
@@ -21,6 +23,8 @@ from fedmedclip.protocol.heads.shared_heads import (
     usual_releases,
 )
 from fedmedclip.protocol.messages import REVISABLE, Plan, PrivacyTerms, Secure
+
+log = logging.getLogger("fedmedclip.aggregator")
 
 # Of the first round's values in a sum under masks: of unit vectors none is above 1, and steps are small.
 _BOUND_OF_STATISTICS, _BOUND_OF_TRAINING = 1.0, 2.0**-6
@@ -37,13 +41,14 @@ def begin_or_resume(
     new_run: bool = False,
     from_newest: bool = False,
     former_keys: Collection[bytes] = (),
+    tell: Callable[[str], None] = log.info,
 ) -> tuple[Plan, HeadSpecification]:
     """Return the plan and the shared head's specification of the run that is to be served.
 
     An empty store begins a run. One that holds a run goes on with it: what may change within a run is taken
     from the configuration when that has changed. `new_run` ends it and begins another with the same sites,
-    with `from_newest` from its newest head. A run that was begun with one of `former_keys` goes on with the
-    key of today.
+    with `from_newest` from what fits of its newest head, of which `tell` is told, array by array. A run that
+    was begun with one of `former_keys` goes on with the key of today.
 
     Raises InvalidInputError when the configuration describes another federation or, without `new_run`,
     another run.
@@ -57,7 +62,7 @@ def begin_or_resume(
             f"names {settings.name!r}; change the name back, or give the other federation a state folder of "
             "its own"
         )
-    wanted = _plan(configuration, bundle, public_key, known)
+    wanted = wanted_plan(configuration, bundle, public_key, known)
     if known is not None and known.privacy is not None and not new_run:
         wanted = _lasting_as_before(wanted, known.privacy, configuration)
     specification = shared_head_specification(
@@ -70,17 +75,19 @@ def begin_or_resume(
         )
         store.begin(plan, specification.to_bytes(head), head_digest(head))
     elif new_run:
-        plan = _next_run(wanted, known, bundle, store, specification, from_newest)
+        plan = _next_run(wanted, known, bundle, store, specification, tell if from_newest else None)
     else:
         plan = _resumed(wanted, known, store, settings.state, former_keys)
         _check_arrays(store, specification, plan.method, settings.state)
     store.describe(settings.name, _configured(wanted))
+    store.name_classes(plan.number, bundle.manifest.class_names)
     return plan, specification
 
 
-def _plan(
+def wanted_plan(
     configuration: AggregatorConfiguration, bundle: Bundle, public_key: bytes, known: Plan | None
 ) -> Plan:
+    """Return the plan that a configuration describes; `known` is the one that is under way, if any."""
     settings = configuration.federation
     return Plan(
         identity=os.urandom(16) if known is None else known.identity,
@@ -133,22 +140,43 @@ def _next_run(
     bundle: Bundle,
     store: Store,
     specification: HeadSpecification,
-    from_newest: bool,
+    tell: Callable[[str], None] | None,
 ) -> Plan:
-    plan = _begun(wanted, known)
-    classes = len(bundle.manifest.class_names)
-    head = initial_shared_head(plan.method, plan.embedding_size, plan.seed, classes)
-    if from_newest:
-        encoded = store.head().head
-        if known.method != plan.method or len(encoded) != 4 * specification.size:
-            raise InvalidInputError(
-                f"the newest head is of {known.method!r} for embeddings of {known.embedding_size} values, "
-                f"from which a run of {plan.method!r} for {plan.embedding_size} values cannot start"
-            )
-        head = specification.from_bytes(encoded)
+    """Begin the next run; with `tell` from what fits of the newest head, of which it is told."""
+    plan, names = _begun(wanted, known), bundle.manifest.class_names
+    head = initial_shared_head(plan.method, plan.embedding_size, plan.seed, len(names))
+    if tell is not None:
+        carried = _from_newest(plan, known, store, head, names)
+        for sentence in carried.sentences:
+            tell(sentence)
+        head = carried.head
         plan = msgspec.structs.replace(plan, start=head_digest(head))
     store.begin_run(plan, specification.to_bytes(head), head_digest(head))
     return plan
+
+
+def _from_newest(
+    plan: Plan, known: Plan, store: Store, first: NamedArrays, names: Sequence[str]
+) -> CarriedOver:
+    """Return what the run of `plan` begins with: `first`, and what fits of the newest head."""
+    encoded, names_before = store.head().head, store.class_names(known.number)
+
+    def specification_of(classes: int) -> HeadSpecification:
+        return shared_head_specification(plan.method, plan.embedding_size, classes)
+
+    carried = None
+    if known.method == plan.method:
+        classes = len(names if names_before is None else names_before)
+        before = shared_head_specification(known.method, known.embedding_size, classes)
+        if len(encoded) == 4 * before.size:
+            axes = class_axes(specification_of)
+            carried = carried_over(first, before.from_bytes(encoded), axes, names, names_before)
+    if carried is None or carried.arrays == 0:
+        raise InvalidInputError(
+            f"the newest head is of {known.method!r} for embeddings of {known.embedding_size} values, "
+            f"from which a run of {plan.method!r} for {plan.embedding_size} values cannot start"
+        )
+    return carried
 
 
 def _resumed(wanted: Plan, known: Plan, store: Store, state: str, former_keys: Collection[bytes]) -> Plan:

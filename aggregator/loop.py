@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from fedmedclip.aggregator.authority.broker_access import (
@@ -11,6 +12,7 @@ from fedmedclip.aggregator.authority.broker_access import (
     WantedAccess,
 )
 from fedmedclip.aggregator.broker_proof import BrokerProof
+from fedmedclip.aggregator.commands import NextRun
 from fedmedclip.aggregator.control import carry_out_waiting
 from fedmedclip.aggregator.coordinator import Coordinator
 from fedmedclip.aggregator.edited_configuration import EditedConfiguration
@@ -53,11 +55,13 @@ class Loop:
     access: BrokerAccess | None
     desk: Desk | None
     proof: BrokerProof
+    begin_next: Callable[[NextRun], str]
 
-    def serve(self, once: bool) -> None:
+    def serve(self, once: bool) -> bool:
         """Handle what comes for ever; with `once`, until the run is over.
 
-        Raises FedMedClipError for anything that the operator has to mend.
+        Return whether a command has begun the next run, which has to be served from here on. Raises
+        FedMedClipError for anything that the operator has to mend.
         """
         settling_ends: float | None = None
         while True:
@@ -75,10 +79,16 @@ class Loop:
             if self.access is not None:
                 self.publisher.command_broker(self.access.want(self._wanted_access(), now))
                 self.publisher.command_broker(self.access.tick(now))
-            self.publisher.publish(carry_out_waiting(self.store, self.coordinator, now))
+            key, run = self.publisher.key, self.coordinator.plan.identity
+            self.publisher.publish(carry_out_waiting(self.store, self.coordinator, now, key, self.begin_next))
+            plan = self.store.plan()
+            if plan is not None and plan.identity != run:
+                return True
             self.publisher.publish(self.coordinator.tick(now))
             self.publisher.mend_retained(now)
             head = self.coordinator.global_head
+            counted = self.link.sent_bytes, self.link.received_bytes
+            self.coordinator.traffic.note(*counted, head.version + 1, now)
             if not head.finished:
                 settling_ends = None
                 continue
@@ -87,10 +97,10 @@ class Loop:
                 log.info("run finished at version %d", head.version)
             if once and self.link.unfinished == 0:
                 if self.coordinator.settled:
-                    return
+                    return False
                 if now >= settling_ends:
                     log.warning("some sites have not fetched the last version; they can while it runs")
-                    return
+                    return False
 
     def _next_events(self) -> list[Event]:
         """Wait for an event, and take along what has arrived with it."""
@@ -139,7 +149,7 @@ class Loop:
                 if fatal:
                     raise LinkError(reason)
                 self.publisher.retained.disconnected()
-                log.warning("%s", reason)
+                log.warning("%s", reason, extra={"event": "broker.disconnected"})
                 if self.access is not None:
                     self.access.disconnected()
             case PublishRefused(_, topic, reason) | SubscriptionRefused(topic, reason) if (

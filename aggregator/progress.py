@@ -15,6 +15,7 @@ from fedmedclip.aggregator.round_events import (
     HeadAdvanced,
     ReportOverdue,
     RoundSettings,
+    SiteExcused,
     SiteHeard,
     SiteLeft,
     UpdateLost,
@@ -27,6 +28,8 @@ from fedmedclip.protocol.messages import Plan
 from fedmedclip.protocol.participation import LOTS, lot_of
 
 log = logging.getLogger("fedmedclip.aggregator")
+
+DROPPED = "dropped by the coordinator: this round is made without it"
 
 
 class Progress:
@@ -49,6 +52,9 @@ class Progress:
             run.store.drawn_below(open_round),
             {site: run.in_quarantine(site) for site in run.quarantined},
         )
+        for site in run.store.dropped.sites(open_round):
+            if site in self.rounds.members:
+                self.rounds.handle(SiteExcused(site, DROPPED), now)
         for site, round_number in run.store.stored_updates():
             if site not in self.rounds.members:
                 if site not in run.members.keys:

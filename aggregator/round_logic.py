@@ -308,6 +308,8 @@ class Rounds:
         if self.version >= settings.rounds or settings.paused or self._first_delivery is None:
             return None
         overdue = now - self._first_delivery >= settings.timeout_seconds
+        # With a longer limit than before it may not be over after all.
+        self._overdue_reported &= overdue
         full = settings.buffer_size is not None and self._delivered + self._late >= settings.buffer_size
         if self._awaited and not overdue and not full:
             return None

@@ -60,6 +60,7 @@ class Run:
         self.versions_held: dict[str, int] = {}
         """The newest version that each member has said it holds."""
         self.refused_messages: Counter[str] = Counter()
+        self.last_refusals: dict[str, str] = {}
 
     @property
     def settings(self) -> FederationSettings:
@@ -100,4 +101,5 @@ class Run:
     def refuse(self, sender: str, site: str, reason: str, now: float) -> None:
         """Count a message that was refused, and log it."""
         self.refused_messages[sender] += 1
+        self.last_refusals[sender] = reason[:300]
         self.floods.warn(sender, now, "refused a message of %s: %s", site, reason)

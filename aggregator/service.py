@@ -13,6 +13,7 @@ from fedmedclip.aggregator.enrolment.desk import desk_of
 from fedmedclip.aggregator.federation import begin_or_resume
 from fedmedclip.aggregator.global_head import GlobalHead
 from fedmedclip.aggregator.loop import Loop
+from fedmedclip.aggregator.next_run import Successor
 from fedmedclip.aggregator.publishing import ROOM, Publisher
 from fedmedclip.aggregator.rules.names import rule_for
 from fedmedclip.aggregator.store import Store
@@ -44,19 +45,31 @@ def run_aggregator(
     that lets in clients without one is refused, unless `insecure`. Raises FedMedClipError for anything that
     the operator has to mend; KeyboardInterrupt ends it cleanly.
     """
-    configuration = read_configuration(configuration_file, AggregatorConfiguration)
-    require_paths(configuration_file, configuration)
-    settings = configuration.federation
-    bundle = open_bundle(beside(configuration_file, settings.bundle))
-    state = beside(configuration_file, settings.state)
-    broker = configuration.broker.relative_to(configuration_file.resolve().parent)
+    while _serve_run(
+        configuration_file, once=once, new_run=new_run, from_newest=from_newest, insecure=insecure
+    ):
+        # What a command has begun is in the store: from here on it is served as after a start.
+        new_run = from_newest = False
+
+
+def _serve_run(
+    configuration_file: Path, *, once: bool, new_run: bool, from_newest: bool, insecure: bool
+) -> bool:
+    """Serve a run; return whether a command has begun the next one."""
+    written = read_configuration(configuration_file, AggregatorConfiguration)
+    require_paths(configuration_file, written)
+    state = beside(configuration_file, written.federation.state)
+    broker = written.broker.relative_to(configuration_file.resolve().parent)
     check_secrets(broker)
     was_in_use = (state / "lock").exists()
     with claim_state_folder(state):
-        _refuse_lost_state(state, new_run, was_in_use and settings.key is not None)
-        key_file = key_file_of(configuration_file, configuration)
+        _refuse_lost_state(state, new_run, was_in_use and written.federation.key is not None)
+        key_file = key_file_of(configuration_file, written)
         store = Store(state / "aggregator.db")
         try:
+            configuration = store.overrides.applied(written)
+            settings = configuration.federation
+            bundle = open_bundle(beside(configuration_file, settings.bundle))
             desk = desk_of(configuration_file, configuration, store)
             key = desk.key if desk else load_or_create_signing_key(key_file)
             _say_who_signed(bundle, key, key_file)
@@ -105,17 +118,23 @@ def run_aggregator(
                 access = BrokerAccess(settings.name)
                 link.subscribe(RESPONSE_TOPIC)
             proven = broker.certificate_file is None or insecure
+            publisher = Publisher(link, key, coordinator)
+            successor = Successor(configuration_file, configuration, store)
             with link:
-                Loop(
-                    EditedConfiguration(configuration_file, configuration),
-                    coordinator,
-                    store,
-                    link,
-                    Publisher(link, key, coordinator),
-                    access,
-                    desk,
-                    BrokerProof(None if proven else broker),
-                ).serve(once)
+                try:
+                    return Loop(
+                        EditedConfiguration(configuration_file, configuration),
+                        coordinator,
+                        store,
+                        link,
+                        publisher,
+                        access,
+                        desk,
+                        BrokerProof(None if proven else broker),
+                        lambda asked: successor.begin(asked, publisher.key.public_key),
+                    ).serve(once)
+                finally:
+                    coordinator.traffic.store(link.sent_bytes, link.received_bytes, time.monotonic())
         except KeyboardInterrupt:
             log.info("stopped; start again to go on")
             raise

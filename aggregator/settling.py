@@ -31,6 +31,10 @@ class Settling:
         before = run.intake.standing(site)
         if why := run.in_quarantine(site):
             return self._settle(site, Verdict(update.round_number, update.mark, why), before, now)
+        if run.store.dropped.holds(site, update.round_number):
+            why = f"round {update.round_number} is made without this site: the coordinator dropped it"
+            dropped = Verdict(update.round_number, update.mark, why, closed=True)
+            return self._settle(site, dropped, before, now)
         verdict = run.intake.update(site, update, self._terms(), now, drawn=drawn)
         return self._settle(site, verdict, before, now)
 

@@ -1,5 +1,6 @@
 """The shared head alone as a heads file, for a clinic that classifies and never trained."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from fedmedclip.aggregator.configuration import AggregatorConfiguration, key_file_of
@@ -14,12 +15,33 @@ from fedmedclip.protocol.signature import load_signing_key
 from fedmedclip.protocol.trust.pins import pin_where_possible
 
 
-def write_shared_head(configuration_file: Path, output: Path, version: int | None) -> str:
+@dataclass(frozen=True)
+class WrittenHead:
+    """A shared head in a file of its own: its version of so many `rounds`, and the key that signed it, as 64
+    hexadecimal digits.
+    """
+
+    file: Path
+    version: int
+    rounds: int
+    signed_by: str
+
+    def words(self) -> str:
+        """Return a sentence for the coordinator."""
+        trained = "" if self.version else ", which is not trained yet"
+        return (
+            f"{self.file}: the shared head of version {self.version} of {self.rounds}{trained}; no private "
+            f"head; signed by {self.signed_by}, which a clinic trusts first: "
+            f"fedmedclip trust {self.signed_by}"
+        )
+
+
+def write_shared_head(configuration_file: Path, output: Path, version: int | None) -> WrittenHead:
     """Write the shared head of a version, None for the newest, while the aggregator runs, or not.
 
     The aggregator's key signs it, and is trusted by this user from then on.
 
-    Returns a sentence for the coordinator. Raises InvalidInputError when no run has begun, the version is not
+    Raises InvalidInputError when no run has begun, the version is not
     to be had, or the configuration names another bundle than the run's; HeadError when it cannot be written.
     """
     configuration = read_configuration(configuration_file, AggregatorConfiguration)
@@ -48,8 +70,4 @@ def write_shared_head(configuration_file: Path, output: Path, version: int | Non
     key = load_signing_key(key_file_of(configuration_file, configuration))
     write_heads_file(output, metadata, head, None, key)
     pin_where_possible(key.public_key, f"aggregator of {settings.name}, {configuration_file.resolve()}")
-    trained = "" if chosen else ", which is not trained yet"
-    return (
-        f"{output}: the shared head of version {chosen} of {plan.rounds}{trained}; no private head; signed "
-        f"by {key.public_key.hex()}, which a clinic trusts first: fedmedclip trust {key.public_key.hex()}"
-    )
+    return WrittenHead(output, chosen, plan.rounds, key.public_key.hex())

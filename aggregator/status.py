@@ -1,98 +1,49 @@
 """How a federation stands: the run, the open round, and each member with what is waited for and why not."""
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
 from fedmedclip.aggregator.aggregation import newest_remarks
+from fedmedclip.aggregator.attention import LATE_SHARE, needing_attention
 from fedmedclip.aggregator.coordinator import Coordinator
+from fedmedclip.aggregator.federation_status import (
+    FederationStatus,
+    Flood,
+    MemberStatus,
+    Part,
+    PrivacyAsked,
+    PrivacyStatus,
+    VersionStatus,
+)
+from fedmedclip.aggregator.floods import STRANGERS
 from fedmedclip.aggregator.rules.rule import Remark
 from fedmedclip.aggregator.store import Store
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.messages import Plan, PrivacySpent
 
-Part = Literal[
-    "delivered", "awaited", "excused", "quarantined", "not drawn", "away", "unable", "here", "unknown"
+__all__ = [
+    "FederationStatus",
+    "Flood",
+    "MemberStatus",
+    "Part",
+    "PrivacyAsked",
+    "PrivacyStatus",
+    "VersionStatus",
+    "asked_privacy",
+    "status_of",
+    "stored_status",
+    "version_figures",
 ]
 
-
-class PrivacyStatus(msgspec.Struct, frozen=True):
-    """What a site's privacy has cost: its last update by itself, and all of the run, at `delta`.
-
-    Of `epsilon`, which it spends at most, `remaining` is left.
-    """
-
-    cost: float
-    spent: float
-    epsilon: float
-    delta: float
-    remaining: float
+# Of these, and of rounds, a status shows the newest: a run may have a million.
+MOST_ROUNDS = 200
 
 
-class MemberStatus(msgspec.Struct, frozen=True):
-    """A member and its part in the open round, `here` where none is open any more.
-
-    `seconds` have passed since it was last heard, or, while it is away, since it went (None: not heard since
-    the aggregator started). `version` is the newest that it said it holds. `reason` says why it is excused,
-    in quarantine or unable, `software` which version of this software it said it runs. `last_round` says what
-    the rule did to its update in the round that made the newest version; empty where it counted whole, or had
-    none. Who said that it cannot take part is listed, member or not. `privacy` is what the site says that its
-    updates of this run have cost.
-    """
-
-    site: str
-    part: Part
-    seconds: float | None = None
-    version: int | None = None
-    reason: str = ""
-    refused_messages: int = 0
-    software: str = ""
-    last_round: str = ""
-    privacy: PrivacyStatus | None = None
-
-
-class Flood(msgspec.Struct, frozen=True):
-    """What was dropped since the aggregator started because somebody sent too much of it. `site` is empty for
-    those who are no members.
-    """
-
-    site: str
-    kind: str
-    dropped: int
-
-
-class PrivacyAsked(msgspec.Struct, frozen=True):
-    """What a run asks of every site: (`epsilon`, `delta`) per `unit`, an image or a patient."""
-
-    epsilon: float
-    delta: float
-    unit: str
-
-
-class FederationStatus(msgspec.Struct, frozen=True):
-    """Where a run stands. `round_seconds` have passed since the open round's first update, if one is there;
-    it closes with `needed` updates at least. `rule` is the aggregation rule of the newest version, or of the
-    open round where the aggregator runs; `warnings` are of the federation's folder; `privacy` is what the run
-    asks for. Where it does not run, members' parts are unknown.
-    """
-
-    federation: str
-    run: int
-    begun: str
-    method: str
-    version: int
-    rounds: int
-    running: bool
-    paused: bool
-    finished: bool
-    needed: int
-    delivered: int
-    round_seconds: float | None
-    members: list[MemberStatus]
-    floods: list[Flood] = []
-    rule: str = ""
-    warnings: list[str] = []
-    privacy: PrivacyAsked | None = None
+def version_figures(store: Store) -> Sequence[Any]:
+    """Return the figures that sites have shared, a `VersionStatus` or its like for each version."""
+    return ()
 
 
 def status_of(coordinator: Coordinator, now: float) -> FederationStatus:
@@ -101,28 +52,47 @@ def status_of(coordinator: Coordinator, now: float) -> FederationStatus:
     software = coordinator.software()
     first = rounds.first_delivery
     judged, spent = _judged(head.remarks()), coordinator.privacy()
-    return FederationStatus(
-        federation=coordinator.federation,
-        run=plan.number,
-        begun=plan.begun,
-        method=plan.method,
-        version=head.version,
-        rounds=plan.rounds,
-        warnings=coordinator.warnings,
-        running=True,
-        paused=plan.paused,
-        finished=head.finished,
-        needed=rounds.needed(),
-        delivered=len(rounds.delivered),
-        round_seconds=None if first is None else round(now - first, 1),
-        members=[
-            _member(coordinator, site, now, software.get(site, ""), judged.get(site, ""), spent.get(site))
-            for site in sorted(rounds.members | coordinator.unable.keys())
-        ],
-        floods=[Flood(*found) for found in coordinator.floods.dropped()],
-        rule=head.rule.name,
-        privacy=_asked(plan),
+    return needing_attention(
+        FederationStatus(
+            federation=coordinator.federation,
+            run=plan.number,
+            begun=plan.begun,
+            method=plan.method,
+            version=head.version,
+            rounds=plan.rounds,
+            warnings=coordinator.warnings,
+            running=True,
+            paused=plan.paused,
+            finished=head.finished,
+            needed=rounds.needed(),
+            delivered=len(rounds.delivered),
+            round_seconds=None if first is None else round(now - first, 1),
+            members=[
+                _member(coordinator, site, now, software.get(site, ""), judged.get(site, ""), spent.get(site))
+                for site in sorted(rounds.members | coordinator.unable.keys())
+            ],
+            floods=[Flood(*found) for found in coordinator.floods.dropped()],
+            rule=head.rule.name,
+            privacy=asked_privacy(plan),
+            deadline_seconds=rounds.settings.timeout_seconds,
+            certificates=coordinator.certificates,
+            strangers_refused=coordinator.refused_messages[STRANGERS],
+            strangers_last_refusal=coordinator.last_refusals.get(STRANGERS, ""),
+            **_stored_figures(coordinator.store, plan.number),
+        )
     )
+
+
+def _stored_figures(store: Store, run: int) -> dict[str, Any]:
+    """Return what a status has of bytes and versions."""
+    sent, received = store.traffic.totals()
+    figures = msgspec.convert(version_figures(store), list[VersionStatus], from_attributes=True)
+    return {
+        "sent_bytes": sent,
+        "received_bytes": received,
+        "traffic": store.traffic.rounds(run)[-MOST_ROUNDS:],
+        "versions": figures[-MOST_ROUNDS:],
+    }
 
 
 def _judged(remarks: tuple[int, tuple[Remark, ...]]) -> dict[str, str]:
@@ -134,7 +104,8 @@ def _judged(remarks: tuple[int, tuple[Remark, ...]]) -> dict[str, str]:
     return {site: "; ".join(sentences) for site, sentences in judged.items()}
 
 
-def _asked(plan: Plan) -> PrivacyAsked | None:
+def asked_privacy(plan: Plan) -> PrivacyAsked | None:
+    """Return what a run asks of every site, None where it asks for nothing."""
     terms = plan.privacy
     return None if terms is None else PrivacyAsked(terms.epsilon, terms.delta, terms.unit)
 
@@ -184,7 +155,18 @@ def _member(
         software,
         last_round,
         _privacy(spent),
+        coordinator.last_refusals.get(site, ""),
+        _late(coordinator, now) if part == "awaited" else None,
     )
+
+
+def _late(coordinator: Coordinator, now: float) -> float | None:
+    """Return how long the open round waits for those that are awaited; None while they are not late."""
+    rounds, head = coordinator.rounds, coordinator.global_head
+    if rounds.first_delivery is None or head.finished or coordinator.plan.paused:
+        return None
+    waited = now - rounds.first_delivery
+    return round(waited, 1) if waited >= LATE_SHARE * rounds.settings.timeout_seconds else None
 
 
 def stored_status(store: Store) -> FederationStatus:
@@ -198,30 +180,35 @@ def stored_status(store: Store) -> FederationStatus:
     version = store.newest_version().version
     judged, quarantined = _judged(newest_remarks(store)), store.quarantined()
     by, spent = store.aggregation(), store.privacy()
-    return FederationStatus(
-        federation=federation or "?",
-        run=plan.number,
-        begun=plan.begun,
-        method=plan.method,
-        version=version,
-        rounds=plan.rounds,
-        running=False,
-        paused=plan.paused,
-        finished=version >= plan.rounds,
-        needed=0,
-        delivered=len({site for site, _ in store.stored_updates()}),
-        round_seconds=None,
-        members=[
-            MemberStatus(
-                site,
-                "quarantined" if site in quarantined else "unknown",
-                reason=quarantined[site].reason if site in quarantined else "",
-                software=software,
-                last_round=judged.get(site, ""),
-                privacy=_privacy(spent.get(site)),
-            )
-            for site, software in sorted(store.software().items())
-        ],
-        rule="" if by is None else by.rule,
-        privacy=_asked(plan),
+    return needing_attention(
+        FederationStatus(
+            federation=federation or "?",
+            run=plan.number,
+            begun=plan.begun,
+            method=plan.method,
+            version=version,
+            rounds=plan.rounds,
+            running=False,
+            paused=plan.paused,
+            finished=version >= plan.rounds,
+            needed=0,
+            delivered=len({site for site, _ in store.stored_updates()}),
+            round_seconds=None,
+            members=[
+                MemberStatus(
+                    site,
+                    "quarantined" if site in quarantined else "unknown",
+                    reason=quarantined[site].reason if site in quarantined else "",
+                    software=software,
+                    last_round=judged.get(site, ""),
+                    privacy=_privacy(spent.get(site)),
+                )
+                for site, software in sorted(store.software().items())
+            ],
+            rule="" if by is None else by.rule,
+            privacy=asked_privacy(plan),
+            source="state",
+            unknown=["who is there, and what members were refused: the aggregator does not run"],
+            **_stored_figures(store, plan.number),
+        )
     )

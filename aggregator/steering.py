@@ -6,7 +6,7 @@ import msgspec
 
 from fedmedclip.aggregator.admission import Admission
 from fedmedclip.aggregator.configuration import AggregatorConfiguration
-from fedmedclip.aggregator.progress import Progress
+from fedmedclip.aggregator.progress import DROPPED, Progress
 from fedmedclip.aggregator.round_events import (
     HeadAdvanced,
     SiteExcused,
@@ -29,6 +29,7 @@ class Steering:
         self._run = run
         self._progress = progress
         self._admission = admission
+        self._nobody_since: float | None = None
 
     def revise(
         self,
@@ -84,6 +85,59 @@ class Steering:
         """Do not wait for a site in the open round. Raises InvalidInputError when it is no member."""
         self._require_member(site)
         return self._progress.advance(SiteExcused(site, "left out by the operator"), now)
+
+    def drop(self, site: str, now: float) -> list[Outgoing]:
+        """Let the open round be made without a site, whatever it has delivered or delivers for it.
+
+        It is asked for its update once more, so that it reads from the answer that this does not count, and
+        goes on to the next round. Raises InvalidInputError when it is no member, or no round is open.
+        """
+        self._require_member(site)
+        run, round_number = self._run, self._run.global_head.version + 1
+        if run.global_head.finished:
+            raise InvalidInputError(f"no round is open: the run is finished at version {round_number - 1}")
+        if run.plan.secure is not None:
+            raise InvalidInputError(
+                "where updates are summed under masks none can be taken out; leave-out or quarantine the site"
+            )
+        with run.store.batch():
+            run.store.dropped.add(site, round_number)
+            for _, of_round in run.store.forget_delivered(site):
+                run.store.dropped.add(site, of_round)
+                self._progress.lose_update(site, of_round, now)
+        run.intake.forget(site)
+        log.warning("round %d is made without %s", round_number, site)
+        told = run.to(site, run.global_head.call())
+        return [*told, *self._progress.advance(SiteExcused(site, DROPPED), now)]
+
+    def pass_over(self, now: float) -> list[Outgoing]:
+        """Go on from the same head where all who could have delivered were dropped, at the latest after the
+        time limit: they are told that the round goes on without them, so nobody else would ever end it.
+        """
+        run, rounds = self._run, self._progress.rounds
+        excused = rounds.excused()
+        over = run.global_head.finished or run.plan.paused
+        if over or DROPPED not in excused.values() or rounds.awaited or rounds.delivered:
+            self._nobody_since = None
+            return []
+        if self._nobody_since is None:
+            self._nobody_since = now
+        may_come = rounds.members - excused.keys() - run.members.unable.keys()
+        if may_come and now - self._nobody_since < run.settings.round_timeout_seconds:
+            return []
+        self._nobody_since = None
+        log.warning("nobody is left for round %d: going on from the same head", run.global_head.version + 1)
+        return self.roll_back(run.global_head.version, now)
+
+    def change_deadline(self, seconds: float, now: float) -> list[Outgoing]:
+        """Give the open round and later ones another time limit, until the configuration's is edited."""
+        run, name = self._run, "round_timeout_seconds"
+        run.store.overrides.set(name, seconds, run.settings.round_timeout_seconds)
+        federation = msgspec.structs.replace(run.settings, round_timeout_seconds=seconds)
+        changed = msgspec.structs.replace(run.configuration, federation=federation)
+        run.configuration = run.members.configuration = changed
+        self._progress.follow_settings()
+        return self._progress.advance(Tick(), now)
 
     def quarantine(self, site: str, reason: str, now: float) -> list[Outgoing]:
         """Let a site not count until it is released: it is not waited for, and what it delivers is refused.

@@ -6,18 +6,23 @@ Every method is one transaction, on disk when it returns. An update is keyed by
 
 import hashlib
 import sqlite3
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
+from fedmedclip.aggregator.command_log import COMMAND_LOG_SCHEMA, CommandLog
+from fedmedclip.aggregator.dropped import DROPPED_SCHEMA, Dropped
+from fedmedclip.aggregator.overrides import OVERRIDES_SCHEMA, Overrides
 from fedmedclip.aggregator.round_events import MAXIMUM_STALENESS
+from fedmedclip.aggregator.traffic import TRAFFIC_SCHEMA, Traffic
 from fedmedclip.protocol.database import Database, checksum
 from fedmedclip.protocol.messages import Moment, Plan, PrivacySpent, Update, plan_of_version_1
 
-_SCHEMA = """
+_SCHEMA = (
+    """
 CREATE TABLE IF NOT EXISTS federation (
     id INTEGER PRIMARY KEY CHECK (id = 1), plan BLOB NOT NULL, head BLOB NOT NULL, residual BLOB,
     codec_memory BLOB NOT NULL, checksum BLOB, name TEXT, configured BLOB);
@@ -44,11 +49,18 @@ CREATE TABLE IF NOT EXISTS aggregation (
     checksum BLOB);
 CREATE TABLE IF NOT EXISTS quarantine (site TEXT PRIMARY KEY, reason TEXT, since REAL);
 CREATE TABLE IF NOT EXISTS commands (
-    id INTEGER PRIMARY KEY, given_at REAL, command BLOB, done_at REAL, answer TEXT, failed INTEGER)
+    id INTEGER PRIMARY KEY, given_at REAL, command BLOB, done_at REAL, answer TEXT, failed INTEGER);
+CREATE TABLE IF NOT EXISTS run_classes (run INTEGER PRIMARY KEY, names BLOB NOT NULL);
 """
+    + COMMAND_LOG_SCHEMA
+    + OVERRIDES_SCHEMA
+    + DROPPED_SCHEMA
+    + TRAFFIC_SCHEMA
+)
 
 _OF_ONE_RUN = (
     "federation", "whole_heads", "versions", "updates", "uploads", "upload_blocks", "draws", "aggregation",
+    "dropped",
 )  # fmt: skip
 
 
@@ -158,6 +170,14 @@ class Store:
         self.path = path
         migrations = [_from_version_1, _from_version_2, _from_version_3, _from_version_4]
         self._database = Database(path, _SCHEMA, durable=durable, migrations=migrations)
+        self.command_log = CommandLog(self._database)
+        """Every command that was carried out, signed."""
+        self.overrides = Overrides(self._database)
+        """Settings that commands changed."""
+        self.dropped = Dropped(self._database)
+        """Whose updates of which rounds do not count."""
+        self.traffic = Traffic(self._database)
+        """Bytes to and from the broker, by run and round."""
 
     def close(self) -> None:
         """Release the file."""
@@ -209,6 +229,20 @@ class Store:
                 database.execute(f"DELETE FROM {table}")
             database.execute("UPDATE sites SET last_round = 0, privacy = NULL")
             self.begin(plan, head, head_digest)
+
+    def name_classes(self, run: int, names: Sequence[str]) -> None:
+        """Record the classes of a run's bundle, in their order."""
+        with self._database.transaction() as database:
+            database.execute(
+                "INSERT OR REPLACE INTO run_classes VALUES (?, ?)", (run, msgspec.json.encode(names))
+            )
+
+    def class_names(self, run: int) -> list[str] | None:
+        """Return the classes of a run's bundle; None where an earlier release began it."""
+        row = self._database.row("SELECT names FROM run_classes WHERE run = ?", (run,))
+        if row is None:
+            return None
+        return self._database.decoded(row[0], list[str], "the classes of a run", msgspec.json)
 
     def _number(self) -> int:
         plan = self.plan()
@@ -427,6 +461,11 @@ class Store:
             database.execute(
                 "INSERT OR REPLACE INTO quarantine VALUES (?, ?, ?)", (site, why.reason, why.since)
             )
+            return self.forget_delivered(site)
+
+    def forget_delivered(self, site: str) -> list[tuple[str, int]]:
+        """Drop what a site has delivered and is delivering; return site and round of what was dropped."""
+        with self._database.transaction() as database:
             dropped = [stored for stored in self.stored_updates() if stored[0] == site]
             for _, round_number in reversed(dropped):
                 self.forget_update(round_number, site)
@@ -523,9 +562,20 @@ class Store:
             assert cursor.lastrowid is not None
             return cursor.lastrowid
 
-    def open_commands(self) -> list[tuple[int, bytes]]:
-        """Return the commands that nobody has carried out yet, oldest first."""
-        return self._database.rows("SELECT id, command FROM commands WHERE done_at IS NULL ORDER BY id")
+    def open_commands(self) -> list[tuple[int, float, bytes]]:
+        """Return number, time and command of what nobody has carried out yet, oldest first."""
+        return self._database.rows(
+            "SELECT id, given_at, command FROM commands WHERE done_at IS NULL ORDER BY id"
+        )
+
+    def commands_done(self, since: float) -> list[tuple[float, bytes, str, bool]]:
+        """Return time, command, answer and whether it failed of what was given since, newest first."""
+        rows = self._database.rows(
+            "SELECT given_at, command, answer, failed FROM commands"
+            " WHERE done_at IS NOT NULL AND given_at >= ? ORDER BY id DESC",
+            (since,),
+        )
+        return [(given_at, command, answer, bool(failed)) for given_at, command, answer, failed in rows]
 
     def finish_command(self, number: int, answer: str, *, failed: bool, now: float) -> None:
         """Record what came of a command."""

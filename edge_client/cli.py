@@ -12,6 +12,7 @@ from fedmedclip.edge_client.options import (
     FramesOption,
     HeadsOption,
     InsecureOption,
+    JsonOption,
     KeyOption,
     OutputCallback,
     PromptsOption,
@@ -66,6 +67,9 @@ def predict_command(
     provider: ProvidersOption = None,
     key: KeyOption = None,
     insecure: InsecureOption = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="As --format jsonl: one JSON object a line, for each image.")
+    ] = False,
 ) -> None:
     """Classify images offline: label, probability per class, ensemble weight, time."""
     from fedmedclip.edge_client.images.readers.settings import ReaderSettings, parse_window
@@ -76,7 +80,7 @@ def predict_command(
         paths,
         bundle,
         heads,
-        output_format.value,
+        PredictionFormat.JSONL.value if as_json else output_format.value,
         output,
         threads,
         settings,
@@ -106,6 +110,7 @@ def evaluate_command(
     strict: StrictOption = False,
     key: KeyOption = None,
     insecure: InsecureOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Measure zero-shot, shared head, private head and ensemble on labelled images."""
     from fedmedclip.edge_client.images.readers.settings import ReaderSettings, parse_window
@@ -114,7 +119,7 @@ def evaluate_command(
 
     settings = ReaderSettings(frames.value, parse_window(window))
     trust = trust_of_user(key or (), insecure=insecure)
-    run_evaluation(data, bundle, heads, output, threads, settings, strict, prompts, trust)
+    run_evaluation(data, bundle, heads, output, threads, settings, strict, prompts, trust, as_json)
 
 
 def reference_command(
@@ -137,6 +142,7 @@ def reference_command(
         ),
     ] = None,
     threads: ThreadsOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Put unlabelled reference embeddings into a bundle, which facmic and faa-clip adapt to.
 
@@ -155,4 +161,5 @@ def reference_command(
         seed=seed,
         threads=threads,
         key_file=key,
+        as_json=as_json,
     )

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from fedmedclip.protocol.console import LOG_FORMAT_HELP, LOG_FORMAT_VARIABLE, LogFormat
 from fedmedclip.protocol.paths import checked
 
 
@@ -88,4 +89,8 @@ WindowOption = Annotated[
 StrictOption = Annotated[
     bool,
     typer.Option("--strict", help="Stop with an error when a file cannot be used, instead of skipping it."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object, for programs.")]
+LogFormatOption = Annotated[
+    LogFormat, typer.Option("--log-format", envvar=LOG_FORMAT_VARIABLE, help=LOG_FORMAT_HELP)
 ]

@@ -1,9 +1,10 @@
-"""Progress for a person: a bar on a terminal, and a line every 30 s where standard error is none."""
+"""Progress for a person: a bar on a terminal, and a line every 30 s elsewhere and where the log is JSON."""
 
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from fedmedclip.protocol.console import logs_json
 from fedmedclip.protocol.progress import Report, progress_lines
 from fedmedclip.protocol.visible import visible
 
@@ -11,7 +12,7 @@ from fedmedclip.protocol.visible import visible
 @contextmanager
 def progress_bar(description: str) -> Iterator[Report]:
     """Give a function (done, total, what) that moves the bar; without a total yet it only shows life."""
-    if not sys.stderr.isatty():
+    if not sys.stderr.isatty() or logs_json():
         with progress_lines(description) as report:
             yield report
         return

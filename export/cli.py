@@ -108,15 +108,21 @@ def export_command(
     list_models: Annotated[
         bool, typer.Option("--list", help="Show the models that open_clip knows, and end.")
     ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, for programs.")] = False,
 ) -> None:
     """Export a CLIP to a bundle: an ONNX image encoder and the embeddings of the class prompts."""
+    from fedmedclip.protocol.json_output import print_json
+
     if list_models:
         with _shown_steps() as step:
             step("asking open_clip")
             from fedmedclip.export.architectures import architectures
 
             found = architectures()
-        print(_table(found))
+        if as_json:
+            print_json({"models": found})
+        else:
+            print(_table(found))
         return
     if model is None or classes is None or out is None:
         options = {"--model": model, "--classes": classes, "--out": out}
@@ -145,6 +151,12 @@ def export_command(
     if signing_key is not None:
         sign_bundle(out, signing_key)
         signed_by = f"{signing_key.public_key.hex()} (which others trust with `fedmedclip trust KEY`)"
+    if as_json:
+        signer = None if signing_key is None else signing_key.public_key.hex()
+        print_json(
+            {"bundle": out, "sha256": bundle.digest.hex(), "signed_by": signer, "manifest": bundle.manifest}
+        )
+        return
     print(_summary(bundle))
     print(f"signed   {signed_by}")
 

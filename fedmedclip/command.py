@@ -5,6 +5,7 @@ imports PyTorch.
 """
 
 import errno
+import logging
 import os
 import sys
 from typing import Annotated
@@ -12,8 +13,10 @@ from typing import Annotated
 import typer
 
 from fedmedclip import __version__
-from fedmedclip.aggregator.cli import aggregator_app, control_app
+from fedmedclip.aggregator.cli import aggregator_app
+from fedmedclip.aggregator.control_cli import control_app
 from fedmedclip.aggregator.enrolment.cli import federation_app
+from fedmedclip.aggregator.metrics_command import metrics_command as aggregator_metrics
 from fedmedclip.edge_client.adaptation.cli import EXAMPLES, adapt_command
 from fedmedclip.edge_client.bundles.cli import bundle_app
 from fedmedclip.edge_client.calibration.cli import calibrate_command
@@ -26,13 +29,21 @@ from fedmedclip.edge_client.heads.cli import heads_app
 from fedmedclip.edge_client.inference.deployment.cli import deploy_command
 from fedmedclip.edge_client.serving.cli import serve_app
 from fedmedclip.edge_client.site.cli import site_app
+from fedmedclip.edge_client.site.ledger_commands import ledger_app
+from fedmedclip.edge_client.site.metrics_command import metrics_command as site_metrics
 from fedmedclip.export.cli import export_command
 from fedmedclip.init import init_app
-from fedmedclip.protocol.console import print_what_the_terminal_lacks_as_escapes, stopped_by_signals
+from fedmedclip.protocol.console import (
+    logs_json,
+    print_what_the_terminal_lacks_as_escapes,
+    stopped_by_signals,
+)
 from fedmedclip.protocol.errors import FedMedClipError, FullDiskError
+from fedmedclip.protocol.exit_codes import ExitCode
 from fedmedclip.protocol.visible import visible
 from fedmedclip.sbom import sbom_command
 from fedmedclip.simulation.cli import bench_app, demo_command
+from fedmedclip.status import EXIT_CODES, status_command
 from fedmedclip.trust import trust_command
 from fedmedclip.usage import OneLineGroup
 
@@ -47,9 +58,12 @@ app.command("demo")(demo_command)
 app.command("export")(export_command)
 app.add_typer(aggregator_app, name="aggregator")
 app.add_typer(control_app, name="control")
+app.command("status", epilog=EXIT_CODES)(status_command)
+control_app.command("status", epilog=EXIT_CODES)(status_command)
 app.command("join")(join_command)
 app.add_typer(federation_app, name="federation")
 app.add_typer(site_app, name="site")
+app.add_typer(ledger_app, name="ledger")
 app.add_typer(serve_app, name="serve")
 app.command("predict")(predict_command)
 app.command("evaluate")(evaluate_command)
@@ -66,10 +80,10 @@ app.add_typer(heads_app, name="heads")
 app.command("trust")(trust_command)
 app.command("sbom")(sbom_command)
 app.add_typer(bench_app, name="bench")
+control_app.command("metrics")(aggregator_metrics)
+site_app.command("metrics")(site_metrics)
 
-
-PASSING = 75
-"""Exit code of what passes by itself, such as a full disk (EX_TEMPFAIL of sysexits.h): a service goes on."""
+log = logging.getLogger("fedmedclip")
 
 
 def _print_version(asked: bool) -> None:
@@ -99,7 +113,7 @@ def main() -> None:
             # The same name in every message, also as `python -m fedmedclip`.
             app(prog_name="fedmedclip")
     except FullDiskError as error:
-        _fail(str(error), code=PASSING)
+        _fail(str(error), code=ExitCode.PASSING)
     except FedMedClipError as error:
         _fail(str(error))
     except ModuleNotFoundError as error:
@@ -111,11 +125,15 @@ def main() -> None:
             raise
         where = f"{error.filename}: " if error.filename else ""
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        _fail(f"{where}{os.strerror(error.errno)}", code=PASSING if full else 2)
+        _fail(f"{where}{os.strerror(error.errno)}", code=ExitCode.PASSING if full else ExitCode.MISTAKE)
 
 
-def _fail(line: str, code: int = 2) -> None:
-    print(f"fedmedclip: {visible(' '.join(line.split()))}", file=sys.stderr)
+def _fail(line: str, code: int = ExitCode.MISTAKE) -> None:
+    shown = visible(" ".join(line.split()))
+    if logs_json():
+        log.error("%s (exit code %d)", shown, code)
+    else:
+        print(f"fedmedclip: {shown}", file=sys.stderr)
     sys.exit(code)
 
 

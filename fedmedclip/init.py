@@ -11,7 +11,7 @@ from fedmedclip.protocol.configuration.examples import filled_example
 
 init_app = typer.Typer(
     name="init",
-    help="Write a commented example of a configuration: site, aggregator, serve or classes.",
+    help="Write a commented example of a configuration: site, aggregator, serve, observer or classes.",
     no_args_is_help=True,
 )
 
@@ -67,6 +67,22 @@ def init_aggregator_command(
     values = {"name": federation, "bundle": _beside(target, bundle), **_broker(broker)}
     _write(target, filled_example("aggregator.toml", values), AggregatorConfiguration)
     _say(target, f"fedmedclip aggregator --config {target}")
+
+
+@init_app.command("observer")
+def init_observer_command(
+    path: PathArgument = None,
+    federation: Annotated[str | None, typer.Option(help="The federation's name.")] = None,
+    broker: BrokerOption = None,
+    force: ForceOption = False,
+) -> None:
+    """Write an example of observer.toml, for `fedmedclip status` of who is neither centre nor site."""
+    from fedmedclip.aggregator.observer import ObserverConfiguration
+
+    target = _target(path, "observer.toml", force)
+    text = filled_example("observer.toml", {"federation": federation, **_broker(broker)})
+    _write(target, text, ObserverConfiguration)
+    _say(target, f"fedmedclip status --config {target}")
 
 
 @init_app.command("serve")

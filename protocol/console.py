@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from types import FrameType
 
 from fedmedclip.protocol.visible import visible
@@ -16,6 +17,18 @@ log = logging.getLogger("fedmedclip")
 
 TIME_FORMAT = "%Y-%m-%d %H:%M:%S%z"
 """Local time with its distance from UTC: "2026-03-29 02:30:00+0100"."""
+
+LOG_FORMAT_VARIABLE = "FEDMEDCLIP_LOG_FORMAT"
+"""Environment variable that says the format of the log where no option does."""
+LOG_FORMAT_HELP = "Lines of the log: text for people, or json, one object a line with the event's identifier."
+
+
+class LogFormat(StrEnum):
+    """How lines of the log are written."""
+
+    TEXT = "text"
+    JSON = "json"
+
 
 _last_acts: list[Callable[[], None]] = []
 
@@ -27,12 +40,36 @@ class _OneLineFormatter(logging.Formatter):
         return visible(super().formatMessage(record))
 
 
-def log_to_terminal(verbose: bool) -> None:
-    """Write log lines with local time and its zone to standard error; with `verbose`, debugging ones too."""
+def log_to_terminal(verbose: bool, log_format: LogFormat = LogFormat.TEXT) -> None:
+    """Write log lines with local time and its zone to standard error; with `verbose`, debugging ones too.
+
+    As JSON, what libraries warn of is written so too: whoever reads standard error finds one object a line.
+    """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_OneLineFormatter("%(asctime)s %(levelname)-7s %(message)s", TIME_FORMAT))
+    handler.setFormatter(_formatter(log_format))
     log.addHandler(handler)
     log.setLevel(logging.DEBUG if verbose else logging.INFO)
+    if log_format is LogFormat.JSON and logging.lastResort is not None:
+        logging.lastResort.setFormatter(handler.formatter)
+        logging.captureWarnings(True)
+        logging.getLogger("py.warnings").addHandler(handler)
+
+
+def logs_json() -> bool:
+    """Whether the log of this process is JSON."""
+    from fedmedclip.protocol.json_log import JsonFormatter
+
+    return any(isinstance(handler.formatter, JsonFormatter) for handler in log.handlers)
+
+
+def _formatter(log_format: LogFormat) -> logging.Formatter:
+    if log_format is LogFormat.TEXT:
+        return _OneLineFormatter("%(asctime)s %(levelname)-7s %(message)s", TIME_FORMAT)
+    # A terminal has no use for the table of events.
+    from fedmedclip.protocol.json_log import JsonFormatter
+    from fedmedclip.protocol.log_events import log_events
+
+    return JsonFormatter(log_events())
 
 
 def print_what_the_terminal_lacks_as_escapes() -> None:

@@ -51,7 +51,7 @@ def refuse_readers(path: Path, what: str) -> None:
     if fault := readers_fault(path):
         if not readers_allowed():
             raise InvalidInputError(f"{what} {path} {fault}")
-        log.warning("%s %s %s", what, path, fault)
+        log.warning("%s %s %s", what, path, fault, extra={"event": "file.others_can_read"})
 
 
 def readers_allowed() -> bool:

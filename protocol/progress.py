@@ -88,6 +88,6 @@ class _State:
 
 def _say(line: str) -> None:
     if log.handlers:
-        log.info("%s", line)
+        log.info("%s", line, extra={"event": "work.progress"})
     else:
         print(f"{time.strftime(TIME_FORMAT)} {visible(line)}", file=sys.stderr, flush=True)

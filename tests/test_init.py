@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from fedmedclip.aggregator.configuration import AggregatorConfiguration
+from fedmedclip.aggregator.observer import ObserverConfiguration
 from fedmedclip.edge_client.learning.settings import TrainingSettings
 from fedmedclip.edge_client.serving.configuration import ServeConfiguration
 from fedmedclip.edge_client.site.configuration import SiteConfiguration
@@ -22,7 +23,9 @@ STRUCTURES = {
     "site": SiteConfiguration,
     "aggregator": AggregatorConfiguration,
     "serve": ServeConfiguration,
+    "observer": ObserverConfiguration,
 }
+READ_BY = {"observer": "status"}
 # What has no default, or one that no TOML value can say, is shown by an example.
 SHOWN = {
     "bytes_per_day",
@@ -48,7 +51,7 @@ def test_the_file_is_accepted_as_it_is(tmp_path: Path, name: str) -> None:
     assert done.returncode == 0, done.stderr
     path = tmp_path / f"{name}.toml"
     read_configuration(path, STRUCTURES[name])
-    assert f"fedmedclip {name} --config {path}" in done.stdout
+    assert f"fedmedclip {READ_BY.get(name, name)} --config {path}" in done.stdout
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
 
 

@@ -82,8 +82,16 @@ def test_the_wheel_holds_the_files_of_the_rooms_and_nothing_else(wheel):
     information = f"fedmedclip_edge-{__version__}.dist-info"
     assert {name.split("/")[0] for name in names} == {"fedmedclip", information}
     ours = {name for name in names if not name.startswith(information)}
-    data = {"fedmedclip/py.typed", "fedmedclip/export/parameters.json"}
-    data |= {f"fedmedclip/examples/{name}.toml" for name in ("aggregator", "classes", "serve", "site")}
+    data = {
+        "fedmedclip/py.typed",
+        "fedmedclip/export/parameters.json",
+        "fedmedclip/protocol/log_events.toml",
+        "fedmedclip/protocol/pages/page.css",
+        "fedmedclip/protocol/pages/page.js",
+    }
+    data |= {
+        f"fedmedclip/examples/{name}.toml" for name in ("aggregator", "classes", "observer", "serve", "site")
+    }
     assert ours == data | {packaged(path) for path in python_files()}
     assert wheel.stat().st_size < 1_250_000
 

@@ -232,7 +232,7 @@ class BrokerAccess:
     def _say_once(self, words: str) -> None:
         if words not in self._warned:
             self._warned.add(words)
-            log.warning("%s", words)
+            log.warning("%s", words, extra={"event": "broker.access_remark"})
 
     def _look_at_defaults(self, defaults: list[_Default]) -> None:
         for default in defaults:

@@ -17,7 +17,7 @@ from fedmedclip.aggregator.enrolment.command_line import (
     federation_in,
     login_name,
     passphrase_for,
-    say,
+    tell,
     with_folder,
 )
 from fedmedclip.protocol.errors import InvalidInputError
@@ -56,6 +56,7 @@ def invite_command(
     ] = None,
     by: ByOption = None,
     passphrase_file: PassphraseOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Write one small file with which one hospital can ask to join. Give it away as you would a password."""
     from fedmedclip.aggregator.enrolment.invitations import expiry_in_words, invite
@@ -78,7 +79,9 @@ def invite_command(
         most_samples=most_samples,
     )
     write_new_file(target, invitation_text(kept.invitation).encode(), private=True)
-    say(
+    tell(
+        as_json,
+        {"file": target, "number": kept.number, "site": site, "expires": kept.invitation.expires},
         f"{target}: invitation {kept.number} to {site}, until {expiry_in_words(kept.invitation.expires)}",
         "whoever has the file can ask to join in that name; when the site has asked:",
         f"  fedmedclip federation requests{with_folder(folder)}",
@@ -112,6 +115,7 @@ def approve_command(
     output: AnswerOutput = None,
     by: ByOption = None,
     passphrase_file: PassphraseOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Make the site of a request a member. It fetches the answer over the broker, or gets it as a file."""
     from fedmedclip.aggregator.enrolment.decisions import approve, read_request_file
@@ -132,14 +136,24 @@ def approve_command(
     )
     if output is not None:
         write_new_file(output, approval.answer)
-    say(
+    lines = [
         f"{approval.site} is a member: it weighs at most as {approval.most_samples} images; the roster has "
         f"{len(approval.roster.records)} records"
-    )
+    ]
     if output is not None:
-        say(f"give it the answer {output}")
+        lines.append(f"give it the answer {output}")
     elif not approval.fetchable:
-        say("its invitation has expired, so it cannot fetch the answer: give it as a file, --output FILE")
+        lines.append(
+            "its invitation has expired, so it cannot fetch the answer: give it as a file, --output FILE"
+        )
+    facts = {
+        "site": approval.site,
+        "most_samples": approval.most_samples,
+        "records": len(approval.roster.records),
+        "answer": output,
+        "fetchable": approval.fetchable,
+    }
+    tell(as_json, facts, *lines)
 
 
 def refuse_command(
@@ -147,15 +161,18 @@ def refuse_command(
     folder: FolderOption = HERE,
     reason: Annotated[str, typer.Option(help="What the site is told.")] = "",
     output: AnswerOutput = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Refuse a request, or take an invitation back that nobody has used."""
     from fedmedclip.aggregator.enrolment.decisions import refuse
     from fedmedclip.protocol.new_files import write_new_file
 
     kept, answer = refuse(federation_in(folder), request, time.time(), reason)
+    facts = {"site": kept.invitation.site, "number": kept.number, "taken_back": answer is None}
     if answer is None:
-        say(f"invitation {kept.number} to {kept.invitation.site} is taken back")
+        tell(as_json, facts, f"invitation {kept.number} to {kept.invitation.site} is taken back")
         return
     if output is not None:
         write_new_file(output, answer)
-    say(f"the request of {kept.invitation.site} is refused, and its invitation used up")
+    facts["answer"] = output
+    tell(as_json, facts, f"the request of {kept.invitation.site} is refused, and its invitation used up")

@@ -42,3 +42,4 @@ def attend(
     publisher.publish([Outgoing(topic, message) for topic, message in news.messages])
     publisher.publish_plain(news.plain)
     coordinator.warnings = desk.warnings()
+    coordinator.certificates = desk.certificates

@@ -7,6 +7,8 @@ import logging
 from datetime import UTC, datetime
 from pathlib import Path
 
+from fedmedclip.aggregator.certificate_end import CertificateEnd
+from fedmedclip.aggregator.enrolment.certificate_ends import certificate_ends
 from fedmedclip.aggregator.enrolment.folder import FederationFolder
 from fedmedclip.aggregator.enrolment.membership import (
     left_over_certificates,
@@ -51,6 +53,8 @@ class CertificateCare:
         self._reminders = reminders
         self._due_at: float | None = None
         self._warnings: list[str] = []
+        self.ends: list[CertificateEnd] = []
+        """When certificates end, as of the last look at them."""
 
     def renew(self, site: str, request: bytes, clock: float) -> Message | None:
         """Return a member's new certificate; None where it waits for the passphrase, or follows by itself.
@@ -92,6 +96,7 @@ class CertificateCare:
         folder, today = self._folder, datetime.fromtimestamp(clock, UTC)
         self._warnings = []
         try:
+            self.ends = certificate_ends(folder, self._register.roster)
             publish_revocations(folder)
             due = [own for own in own_certificates(folder) if own.is_due(clock)]
             left_over = left_over_certificates(folder, self._register.roster, today)
@@ -103,6 +108,7 @@ class CertificateCare:
                         revoke_certificates(folder, passphrase, clock)
                     for line in renew_own(folder, passphrase, clock):
                         log.info("renewed: %s", line)
+                self.ends = certificate_ends(folder, self._register.roster)
                 due, left_over = [own for own in own_certificates(folder) if own.is_due(clock)], []
             for own in due:
                 self._warnings.append(
@@ -116,7 +122,7 @@ class CertificateCare:
         except FedMedClipError as error:
             self._warnings.append(f"certificates were not looked after: {error}")
         for line in self._warnings:
-            self._reminders.warn("%s", line, now)
+            self._reminders.warn("%s", line, now, event="certificate.reminder")
 
     def _passphrase(self) -> str | None:
         return find_passphrase(None, self._passphrase_file)

@@ -1,5 +1,6 @@
 """What the commands of `fedmedclip federation` share: options, the folder that is meant, what is printed."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -66,6 +67,16 @@ def say(*lines: str) -> None:
     """Print lines for a person."""
     for line in lines:
         print(visible(line))
+
+
+def tell(as_json: bool, facts: Mapping[str, object], *lines: str) -> None:
+    """Print lines for a person, or for a program the facts that they tell."""
+    if as_json:
+        from fedmedclip.protocol.json_output import print_json
+
+        print_json(facts)
+    else:
+        say(*lines)
 
 
 def login_name() -> str:

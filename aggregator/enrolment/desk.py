@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fedmedclip.aggregator.authority.access_rules import WantedAccess
+from fedmedclip.aggregator.certificate_end import CertificateEnd
 from fedmedclip.aggregator.configuration import AggregatorConfiguration, key_file_of
 from fedmedclip.aggregator.enrolment.certificate_care import CertificateCare
 from fedmedclip.aggregator.enrolment.decisions import certificate_with
@@ -143,6 +144,11 @@ class Desk:
     def dropped(self) -> int:
         """How many requests were not even kept: with no open invitation, malformed, too many."""
         return self._newcomers.dropped
+
+    @property
+    def certificates(self) -> list[CertificateEnd]:
+        """When certificates end, as of the last look at them."""
+        return self._certificates.ends
 
     def warnings(self) -> list[str]:
         """Return what the operator should know, a line each."""

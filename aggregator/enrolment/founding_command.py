@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fedmedclip.aggregator.enrolment.command_line import PassphraseOption, say
+from fedmedclip.aggregator.enrolment.command_line import JsonOption, PassphraseOption, say
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.paths import checked
 
@@ -58,6 +58,7 @@ def init_command(
         Path | None,
         typer.Option(help="Where the folder broker/ will lie, when it is copied to another machine."),
     ] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Found a federation: keys, certificate authority, broker, aggregator.toml and roster, in one folder.
 
@@ -93,7 +94,20 @@ def init_command(
         passphrase_file,
     )
     made, finished = founding.found_federation(folder, wanted, datetime.now(UTC))
-    _say_what_comes_next(made, folder, wanted.bundle, finished)
+    if not as_json:
+        _say_what_comes_next(made, folder, wanted.bundle, finished)
+        return
+    from fedmedclip.protocol.json_output import print_json
+
+    print_json(
+        {
+            "federation": made.settings.name,
+            "folder": folder,
+            "coordinator_key": made.key().public_key.hex(),
+            "key_file": made.key_file,
+            "finished_earlier_call": finished,
+        }
+    )
 
 
 def _settings(file: "FoundingFile", name: str, broker: str, names: list[str]) -> "FederationSettings":

@@ -11,21 +11,23 @@ from fedmedclip.aggregator.enrolment.command_line import (
     FolderOption,
     JsonOption,
     federation_in,
-    say,
+    tell,
 )
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.paths import checked
 
 
-def rotate_key_command(folder: FolderOption = HERE) -> None:
+def rotate_key_command(folder: FolderOption = HERE, as_json: JsonOption = False) -> None:
     """Sign with a new key from now on. The old one signs that, and sites follow by themselves."""
     from fedmedclip.aggregator.enrolment.membership import rotate_key
 
     opened = federation_in(folder)
     roster, bundle = rotate_key(opened, time.time())
-    say(f"the coordinator's key is {roster.coordinator_key.hex()} now; back up {opened.key_file}")
+    lines = [f"the coordinator's key is {roster.coordinator_key.hex()} now; back up {opened.key_file}"]
     if bundle is not None:
-        say(f"bundle {bundle} is signed with it; give new sites that copy")
+        lines.append(f"bundle {bundle} is signed with it; give new sites that copy")
+    facts = {"coordinator_key": roster.coordinator_key.hex(), "file": opened.key_file, "bundle": bundle}
+    tell(as_json, facts, *lines)
 
 
 def roster_command(
@@ -52,7 +54,10 @@ def roster_command(
         print_roster(roster, as_json=as_json)
         return
     ours, aside = take_over(federation_in(folder), roster)
-    say(
+    facts = {"records": len(roster.records), "records_before": len(ours.records), "set_aside": aside}
+    tell(
+        as_json,
+        facts,
         f"the roster has {len(roster.records)} records now, {len(ours.records)} were here, which are kept in "
-        f"{aside}; an aggregator that runs has to be started again"
+        f"{aside}; an aggregator that runs has to be started again",
     )

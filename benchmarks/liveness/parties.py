@@ -61,7 +61,7 @@ class DriftingLearner:
     def __init__(self, site: str) -> None:
         self.site = site
 
-    def private_specification(self, plan: Plan) -> HeadSpecification:
+    def private_specification(self, plan: Plan, classes: int | None = None) -> HeadSpecification:
         """Return that of one number."""
         return PRIVATE
 

@@ -16,6 +16,7 @@ from msgspec import inspect as kinds
 from fedmedclip.aggregator.configuration import AggregatorConfiguration
 from fedmedclip.aggregator.enrolment.folder import FederationSettings
 from fedmedclip.aggregator.enrolment.settings import FoundingFile
+from fedmedclip.aggregator.observer import ObserverConfiguration
 from fedmedclip.edge_client.learning import settings as training
 from fedmedclip.edge_client.serving.configuration import ServeConfiguration
 from fedmedclip.edge_client.site.configuration import SiteConfiguration
@@ -27,6 +28,7 @@ FILES: Mapping[str, type[msgspec.Struct]] = {
     "aggregator.toml": AggregatorConfiguration,
     "site.toml": SiteConfiguration,
     "serve.toml": ServeConfiguration,
+    "observer.toml": ObserverConfiguration,
 }
 # Without tables: what each setting means stands in the structure's docstring.
 FLAT_FILES: Mapping[str, type[msgspec.Struct]] = {

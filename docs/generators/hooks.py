@@ -7,7 +7,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
-from docs.generators import commands, configuration, python_api
+from docs.generators import commands, configuration, log_events, python_api
 from docs.generators.picture import picture
 from docs.generators.rooms import ROOT, package_folders, read_rooms
 
@@ -46,6 +46,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     pages = {
         commands.PAGE: commands.commands_page(),
         configuration.PAGE: configuration.configuration_page(),
+        log_events.PAGE: log_events.log_events_page(),
         python_api.PAGE: python_api.python_page(),
         **python_api.module_pages(),
     }

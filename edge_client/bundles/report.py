@@ -12,7 +12,7 @@ from fedmedclip.protocol.bundle.signature import (
     signer,
 )
 from fedmedclip.protocol.trust.decision import words_of_signer
-from fedmedclip.protocol.trust.pins import OWN_NOTE
+from fedmedclip.protocol.trust.pins import OWN_NOTE, pins
 from fedmedclip.protocol.trust.signing import signing_key
 
 _NEW = " (new; keep it secret, and a copy of it)"
@@ -51,6 +51,23 @@ def show(folder: Path) -> list[tuple[str, str]]:
     ]
     rows.append(("made with", ", ".join(f"{name} {found}" for name, found in manifest.versions.items())))
     return rows
+
+
+def shown(folder: Path) -> dict[str, object]:
+    """Return what `show` does for a program: the manifest as it is, digest and signer (None: nobody).
+
+    Raises BundleError as `show` does.
+    """
+    bundle = open_bundle(folder)
+    signed_by = signer(folder)
+    return {
+        "bundle": folder,
+        "sha256": bundle.digest.hex(),
+        "signed_by": None if signed_by is None else signed_by.hex(),
+        "trusted": signed_by is not None and signed_by in pins(),
+        "self_test": read_self_test(bundle) is not None,
+        "manifest": bundle.manifest,
+    }
 
 
 def verify(folder: Path, key: str | None, threads: int | None = None) -> list[tuple[str, str]]:

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from fedmedclip.protocol.exit_codes import ExitCode
 from fedmedclip.protocol.paths import checked
 
 
@@ -45,4 +46,4 @@ def doctor_command(
         from fedmedclip.edge_client.doctor.table import print_table
 
         print_table(findings, fit)
-    raise typer.Exit(0 if fit else 1)
+    raise typer.Exit(ExitCode.FINE if fit else ExitCode.ATTENTION)

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from fedmedclip.edge_client.options import LogFormatOption
+from fedmedclip.protocol.console import LogFormat
 from fedmedclip.protocol.paths import checked
 from fedmedclip.protocol.visible import visible
 
@@ -56,6 +58,7 @@ def join_command(
     ] = True,
     once: Annotated[bool, typer.Option("--once", help="End when the run is over.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
+    log_format: LogFormatOption = LogFormat.TEXT,
 ) -> None:
     """Become a site of a federation by an invitation: make the keys, look at the box, ask, and start.
 
@@ -70,7 +73,7 @@ def join_command(
 
     if request is not None and answer is not None:
         raise InvalidInputError("--request writes what --answer answers: give one after the other")
-    log_to_terminal(verbose)
+    log_to_terminal(verbose, log_format)
     configuration = join(
         invitation,
         folder=folder,

@@ -18,6 +18,7 @@ from fedmedclip.edge_client.enrolment.kit import (
     take_answer,
 )
 from fedmedclip.edge_client.enrolment.knocking import knock
+from fedmedclip.edge_client.enrolment.recorded import RecordedEnrolment
 from fedmedclip.edge_client.images.dataset import load_dataset
 from fedmedclip.edge_client.site.configuration import SiteConfiguration
 from fedmedclip.protocol.bundle.bundle import open_bundle
@@ -60,7 +61,7 @@ def join(
         # An answer that comes as a file may come late.
         require_open(invitation, f"invitation {invitation_file}", time.time())
     make_kit(kit, invitation, data, bundle, invitation_file.parent)
-    with claim_state_folder(kit.state):
+    with claim_state_folder(kit.state), RecordedEnrolment(kit.state) as record:
         configuration = read_configuration(kit.configuration, SiteConfiguration)
         if not kit.request.exists():
             samples = _examined(kit, configuration, invitation, anyway)
@@ -71,10 +72,11 @@ def join(
             invitation.site, fingerprint(request.request.public_key).hex(),
         )  # fmt: skip
         if request_file is not None:
+            record.left("", request.encoded)
             write_new_file(request_file, request.encoded)
             return None
         if answer_file is not None:
-            _read_answer(kit, invitation, answer_file)
+            _read_answer(kit, invitation, answer_file, record)
         else:
             knock(
                 configuration.broker.relative_to(kit.folder.resolve()),
@@ -82,6 +84,7 @@ def join(
                 invitation,
                 request.encoded,
                 lambda encoded: take_answer(kit, invitation, encoded),
+                record,
             )
         (kit.state / "knocking.pem").unlink(missing_ok=True)
     log.info("%s is a member of %s", invitation.site, invitation.federation)
@@ -125,11 +128,12 @@ def _examined(kit: Kit, configuration: SiteConfiguration, invitation: Invitation
     )
 
 
-def _read_answer(kit: Kit, invitation: Invitation, path: Path) -> None:
+def _read_answer(kit: Kit, invitation: Invitation, path: Path, record: RecordedEnrolment) -> None:
     if fault := path_fault(path, "file"):
         raise InvalidInputError(f"--answer {path}: {fault}")
     with open_regular_file(path) as file:
         encoded = file.read(_MOST_ANSWER_BYTES)
+    record.came("", encoded)
     try:
         take_answer(kit, invitation, encoded)
     except MessageError as error:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from fedmedclip.edge_client.enrolment.recorded import RecordedEnrolment
 from fedmedclip.protocol.enrolment.enrolment_topics import enrol, enrolled
 from fedmedclip.protocol.enrolment.invitation import Invitation
 from fedmedclip.protocol.errors import LinkError, MessageError
@@ -37,12 +38,13 @@ def knock(
     invitation: Invitation,
     request: bytes,
     take: Callable[[bytes], None],
+    record: RecordedEnrolment,
 ) -> None:
     """Send the request, and return once `take` has taken the answer; a MessageError of it is logged.
 
     It waits however long that takes: the request is kept, so who ends it may begin again. Raises LinkError
     where the broker has let this invitation do nothing for `REFUSED_SECONDS`: the aggregator may be away, and
-    tell it of the invitation only when it is back.
+    tell it of the invitation only when it is back. What is sent and comes is recorded.
     """
     broker = msgspec.structs.replace(settings, certificate_file=str(credentials), key_file=str(credentials))
     topic = enrol(invitation.federation, invitation.number)
@@ -54,11 +56,15 @@ def knock(
         while True:
             now = time.monotonic()
             if connected and now >= ask_at:
+                record.left(topic, request)
                 link.publish(topic, request)
                 ask_at = now + ASK_AGAIN_SECONDS
             match link.next_event(_TICK_SECONDS):
-                case Received(_, payload, _, acknowledge):
+                case Received(answer_topic, payload, _, acknowledge):
+                    looked_at = record.came(answer_topic, payload)
                     acknowledge()
+                    if not looked_at:
+                        continue
                     try:
                         take(payload)
                     except MessageError as error:
@@ -74,7 +80,7 @@ def knock(
                     connected = False
                     if fatal:
                         raise LinkError(reason)
-                    log.warning("%s", reason)
+                    log.warning("%s", reason, extra={"event": "broker.disconnected"})
                 case PublishRefused(_, _, reason) | SubscriptionRefused(_, reason):
                     ask_at = now + REFUSED_AGAIN_SECONDS
                     if refused_since is None:

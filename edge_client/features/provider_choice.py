@@ -86,9 +86,9 @@ def _tested(
 # The self-test, the features and new images each open an encoder, in one process.
 @cache
 def _warn_once(line: str) -> None:
-    log.warning("%s", line)
+    log.warning("%s", line, extra={"event": "encoder.provider_not_used"})
 
 
 @cache
 def _say_once(line: str) -> None:
-    log.info("%s", line)
+    log.info("%s", line, extra={"event": "encoder.provider_chosen"})

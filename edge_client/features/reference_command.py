@@ -16,6 +16,7 @@ from fedmedclip.edge_client.progress import progress_bar
 from fedmedclip.protocol.bundle.bundle import MANIFEST, REFERENCE_FILE, Bundle, open_bundle
 from fedmedclip.protocol.bundle.signature import SIGNATURE_FILE, sign_bundle, signer
 from fedmedclip.protocol.errors import InvalidInputError
+from fedmedclip.protocol.json_output import print_json
 from fedmedclip.protocol.new_files import write_new_file
 from fedmedclip.protocol.seeds import derive_seed
 from fedmedclip.protocol.signature import SigningKey, load_signing_key
@@ -34,12 +35,15 @@ def run_reference(
     seed: int,
     threads: int | None,
     key_file: Path | None = None,
+    as_json: bool = False,
 ) -> None:
     """Encode images and write the bundle's reference set: their embeddings, or only statistics of them.
 
     A signature is of the bundle as it was, so it goes; `key_file`, or the user's own key where that was the
-    signer's, signs the changed bundle. Raises InvalidInputError when no image or the key cannot be used,
-    BundleError when the bundle or its signature cannot.
+    signer's, signs the changed bundle. What was done is printed, with `as_json` for a program.
+
+    Raises InvalidInputError when no image or the key cannot be used, BundleError when the bundle or its
+    signature cannot.
     """
     bundle = open_bundle(bundle_folder)
     signed_by = signer(bundle_folder)
@@ -54,7 +58,7 @@ def run_reference(
         progress_bar("computing features") as progress,
     ):
         found = extract_features(paths, bundle, store, threads=threads, progress=progress)
-    console = Console(markup=False)
+    console = Console(markup=False, quiet=as_json)
     if found.skipped:
         console.print(visible(summarize_skipped(found.skipped)), highlight=False)
     if len(found.embeddings) == 0:
@@ -82,6 +86,18 @@ def run_reference(
             f"fedmedclip bundle sign {visible(bundle_folder)} --key FILE",
             highlight=False,
             soft_wrap=True,
+        )
+    if as_json:
+        print_json(
+            {
+                "bundle": bundle_folder,
+                "sha256": changed.digest.hex(),
+                "what": what,
+                "images": len(found.embeddings),
+                "bytes": len(encoded),
+                "skipped": {visible(image.path): visible(image.reason) for image in found.skipped},
+                "signed_by": None if key is None else key.public_key.hex(),
+            }
         )
     console.print(
         f"The bundle's digest is {changed.digest.hex()[:16]} now. Copy it to every site: they must all have "

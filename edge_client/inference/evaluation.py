@@ -27,6 +27,7 @@ from fedmedclip.edge_client.inference.provenance import provenance_of
 from fedmedclip.edge_client.inference.selection_table import assurance_table
 from fedmedclip.edge_client.progress import progress_bar
 from fedmedclip.protocol.bundle.bundle import Bundle
+from fedmedclip.protocol.json_output import print_json
 from fedmedclip.protocol.new_files import write_new_file
 from fedmedclip.protocol.trust.decision import Trust, trust_of_user
 from fedmedclip.protocol.visible import visible
@@ -88,8 +89,9 @@ def run_evaluation(
     strict: bool = False,
     prompts_file: Path | None = None,
     trust: Trust | None = None,
+    as_json: bool = False,
 ) -> None:
-    """`fedmedclip evaluate`: print a table and write JSON where asked.
+    """`fedmedclip evaluate`: print tables, or with `as_json` the figures alone, and write these where asked.
 
     Without `trust`, that of this user holds (`trust_of_user`).
 
@@ -108,29 +110,37 @@ def run_evaluation(
             data, bundle, store, settings=settings, strict=strict, threads=threads, progress=progress
         )
     figures = evaluate(heads, bundle, embeddings, labels)
-    console = Console(markup=False)
-    for line in found.lines():
-        console.print(visible(line), highlight=False)
-    if heads is not None and heads.lack_private_head:
-        console.print(f"{visible(heads_file)}: {NO_PRIVATE_HEAD}", highlight=False)
-    if heads is not None and heads.zero_shot_answers:
-        console.print(f"{visible(heads_file)}: {ZERO_SHOT_ANSWERS}", highlight=False)
-    console.print(_table(figures))
     assurance = evaluate_assurance(heads, bundle, embeddings, labels)
+    report = {
+        "provenance": provenance_of(bundle, heads, heads_file, prompts_file),
+        "images": len(labels),
+        "skipped": {visible(image.path): image.reason for image in found.skipped},
+        "classifiers": {name: metrics.as_dict() for name, metrics in figures.items()},
+    }
+    if assurance is not None:
+        report["assurance"] = assurance.as_dict()
+    if as_json:
+        print_json(report)
+    else:
+        lines = [visible(line) for line in found.lines()]
+        if heads is not None and heads.lack_private_head:
+            lines.append(f"{visible(heads_file)}: {NO_PRIVATE_HEAD}")
+        if heads is not None and heads.zero_shot_answers:
+            lines.append(f"{visible(heads_file)}: {ZERO_SHOT_ANSWERS}")
+        _print_tables(lines, figures, assurance)
+    if output is not None:
+        write_new_file(output, msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
+
+
+def _print_tables(lines: list[str], figures: dict[str, Metrics], assurance: SelectiveFigures | None) -> None:
+    console = Console(markup=False)
+    for line in lines:
+        console.print(line, highlight=False)
+    console.print(_table(figures))
     if assurance is not None:
         console.print(assurance_table(assurance))
     for name, metrics in figures.items():
         console.print(_class_table(name, metrics))
-    if output is not None:
-        report = {
-            "provenance": provenance_of(bundle, heads, heads_file, prompts_file),
-            "images": len(labels),
-            "skipped": {visible(image.path): image.reason for image in found.skipped},
-            "classifiers": {name: metrics.as_dict() for name, metrics in figures.items()},
-        }
-        if assurance is not None:
-            report["assurance"] = assurance.as_dict()
-        write_new_file(output, msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
 
 
 def _table(figures: dict[str, Metrics]) -> Table:

@@ -69,7 +69,7 @@ class ActiveClassifier:
         except (FedMedClipError, OSError) as error:
             if (seen, str(error)) != (self._seen, self.fault):
                 goes_on = "the heads before go on answering" if self._classifier else "nobody is answered yet"
-                log.warning("%s; %s", error, goes_on)
+                log.warning("%s; %s", error, goes_on, extra={"event": "serve.heads_not_taken"})
             self._seen, self.fault = seen, str(error)
             return
         self._seen = seen

@@ -5,6 +5,9 @@ from typing import Annotated
 
 import typer
 
+from fedmedclip.edge_client.options import JsonOption, LogFormatOption
+from fedmedclip.protocol.console import LogFormat
+from fedmedclip.protocol.exit_codes import ExitCode
 from fedmedclip.protocol.paths import checked
 
 serve_app = typer.Typer(invoke_without_command=True)
@@ -12,7 +15,6 @@ ConfigOption = Annotated[
     Path,
     typer.Option("--config", help="The service's configuration.", callback=checked("--config", "file")),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 @serve_app.callback()
@@ -26,6 +28,7 @@ def serve_command(
         ),
     ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
+    log_format: LogFormatOption = LogFormat.TEXT,
 ) -> None:
     """Answer images as they come, by DICOM, HTTP and a watch folder: one process, the encoder opened once.
 
@@ -40,7 +43,7 @@ def serve_command(
 
     if config is None:
         raise InvalidInputError("Missing option '--config' (see fedmedclip serve --help)")
-    log_to_terminal(verbose)
+    log_to_terminal(verbose, log_format)
     run_serve(config)
 
 
@@ -63,7 +66,7 @@ def drift_command(config: ConfigOption, as_json: JsonOption = False) -> None:
 
 
 @serve_app.command("health")
-def health_command(config: ConfigOption) -> None:
+def health_command(config: ConfigOption, as_json: JsonOption = False) -> None:
     """Say whether the service of a configuration answers, on the machine where it runs.
 
     Exit code 0: it answers; 1: it does not.
@@ -72,8 +75,13 @@ def health_command(config: ConfigOption) -> None:
     from fedmedclip.protocol.visible import visible
 
     fault = service_fault(config)
-    print("it answers" if fault is None else f"it does not answer: {visible(fault)}")
-    raise typer.Exit(0 if fault is None else 1)
+    if as_json:
+        from fedmedclip.protocol.json_output import print_json
+
+        print_json({"answers": fault is None, "fault": fault})
+    else:
+        print("it answers" if fault is None else f"it does not answer: {visible(fault)}")
+    raise typer.Exit(ExitCode.FINE if fault is None else ExitCode.ATTENTION)
 
 
 def _print(found: object, lines: list[str], as_json: bool) -> None:

@@ -168,7 +168,7 @@ def _look_after(parts: Parts, worker: Worker, closed: Sequence[Door]) -> None:
             try:
                 parts.queue.look_after()
             except (FedMedClipError, OSError) as error:
-                log.warning("%s", visible(error))
+                log.warning("%s", visible(error), extra={"event": "queue.not_looked_after"})
 
 
 def _begin_anew(parts: Parts, hung: Sequence[str]) -> None:
@@ -180,7 +180,7 @@ def _begin_anew(parts: Parts, hung: Sequence[str]) -> None:
                 parts.queue.set_aside(work, f"it was worked on for {seconds} s without an end")
             except (FedMedClipError, OSError) as error:
                 # On a full disk, say. The attempt is counted, so it is put aside in the end all the same.
-                log.warning("%s", visible(error))
+                log.warning("%s", visible(error), extra={"event": "queue.not_put_aside"})
     log.error("a decoder hangs, which only a new process ends: beginning anew")
     logging.shutdown()
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])

@@ -83,7 +83,7 @@ def _emptied(journal: Journal) -> bool:
     try:
         journal.empty_log()
     except FedMedClipError as error:
-        log.warning("%s", error)
+        log.warning("%s", error, extra={"event": "journal.not_emptied"})
         return False
     return True
 

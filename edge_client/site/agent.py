@@ -9,6 +9,7 @@ once the aggregator has admitted this site to it: a plan may be an old copy, the
 """
 
 import logging
+from collections.abc import Callable
 
 from fedmedclip.edge_client.site.application import Application
 from fedmedclip.edge_client.site.delivery import Delivery
@@ -57,7 +58,8 @@ class SiteAgent:
     """One site's part in one federation. It takes up what `state` holds: a killed site goes on from there.
 
     `uplink_codec` replaces the federation's for what this site sends; a receiver reads any. Where the
-    federation has a roster, `membership` follows it and renews this site's certificate.
+    federation has a roster, `membership` follows it and renews this site's certificate. `note` is told of
+    each message before it is acted on, with its topic and payload, and may refuse it with a MessageError.
     """
 
     def __init__(
@@ -69,7 +71,9 @@ class SiteAgent:
         uplink_codec: str | None = None,
         moments: Moments | None = None,
         membership: Membership | None = None,
+        note: Callable[[str, bytes, Message, float], None] = lambda topic, payload, message, now: None,
     ) -> None:
+        self._note = note
         self._identity = identity
         self._membership = membership
         self._maximum_message_bytes = maximum_message_bytes
@@ -106,9 +110,11 @@ class SiteAgent:
         try:
             envelope = open_envelope(payload, topic)
             if isinstance(envelope.message, RosterNotice):
+                self._note(topic, payload, envelope.message, now)
                 return self._take_roster(envelope, envelope.message, now)
             if isinstance(envelope.message, Plan):
                 envelope.verify(envelope.message.aggregator_key, envelope.message.identity)
+                self._note(topic, payload, envelope.message, now)
                 return self._plans.take(envelope.message, payload, now, online=self._online)
             plan = self._run.plan
             if plan is None or self._plans.candidate is not None:
@@ -116,6 +122,7 @@ class SiteAgent:
             if not self._wants(envelope.message):
                 return []
             message = envelope.verify(self._plans.key_of(plan), plan.identity)
+            self._note(topic, payload, message, now)
             if isinstance(message, Announcement | Snapshot):
                 self._proof.keep(message.version, Sealed(topic, payload))
                 self._run.draw.note(message)
@@ -177,6 +184,7 @@ class SiteAgent:
             self._early_announcement = payload
         if self._plans.candidate is None or not isinstance(envelope.message, JoinAnswer):
             return []
+        self._note(envelope.topic, payload, envelope.message, now)
         began = self._plans.take_answer(envelope, envelope.message, now)
         early = self._early_announcement
         if not began or early is None:
@@ -249,6 +257,17 @@ class SiteAgent:
         return NO_IDENTITY if plan is None else plan.identity
 
     @property
+    def run_number(self) -> int:
+        """The number of the newest run that is known here; 0 before the first."""
+        plan = self._plans.newest
+        return 0 if plan is None else plan.number
+
+    @property
+    def online(self) -> bool:
+        """Whether the connection to the broker stands."""
+        return self._online
+
+    @property
     def joined(self) -> bool:
         """Whether the aggregator has admitted this site on this connection."""
         return self._application.joined
@@ -276,6 +295,13 @@ class SiteAgent:
             0 if stored is None else stored.trained_round,
             self._delivery.under_way,
         )
+
+    @property
+    def wanted_bundle(self) -> bytes | None:
+        """The digest of another bundle, without which this site cannot take part in the newest run."""
+        plan = self._plans.newest
+        other = plan is not None and plan.bundle_digest != self._identity.bundle_digest
+        return plan.bundle_digest if plan is not None and other and self._plans.waits else None
 
     def status(self, online: bool) -> Status:
         """Return the site's status as of now, which is published retained."""

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from fedmedclip.edge_client.privacy.accounting import GaussianSteps, epsilon_spent
-from fedmedclip.edge_client.site.ledger import Ledger
+from fedmedclip.edge_client.site.releases import Releases
 from fedmedclip.protocol.messages import PrivacySpent, PrivacyTerms
 from fedmedclip.protocol.privacy import PrivacySettings
 
@@ -14,8 +14,8 @@ _ROUNDING = 1.0 + 1e-9
 class Budget:
     """What is left at a site; `own` is what its operator demands, over all runs together."""
 
-    def __init__(self, ledger: Ledger, own: PrivacySettings) -> None:
-        self._ledger = ledger
+    def __init__(self, releases: Releases, own: PrivacySettings) -> None:
+        self._releases = releases
         self._own = own
 
     def report(self, run: int, steps: Sequence[GaussianSteps], terms: PrivacyTerms) -> PrivacySpent:
@@ -54,11 +54,11 @@ class Budget:
 
     def of_run(self, run: int) -> list[GaussianSteps]:
         """Return all steps that a run has released."""
-        return [step for release in self._ledger.releases() if release.run == run for step in release.steps]
+        return [step for release in self._releases.listing() if release.run == run for step in release.steps]
 
     def total(self, delta: float, more: Sequence[GaussianSteps] = ()) -> float:
         """Return the epsilon of all runs together, with `more`."""
-        every = [step for release in self._ledger.releases() for step in release.steps]
+        every = [step for release in self._releases.listing() for step in release.steps]
         return epsilon_spent([*every, *more], delta)
 
 

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from fedmedclip.edge_client.options import JsonOption, LogFormatOption
+from fedmedclip.protocol.console import LogFormat
 from fedmedclip.protocol.paths import checked
 from fedmedclip.protocol.visible import visible
 
@@ -36,6 +38,7 @@ def site_command(
     ] = None,
     once: Annotated[bool, typer.Option("--once", help="End when the run is over.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
+    log_format: LogFormatOption = LogFormat.TEXT,
 ) -> None:
     """Take part in a federation as one hospital: features once, then rounds of local training.
 
@@ -50,7 +53,7 @@ def site_command(
 
     if config is None:
         raise InvalidInputError("Missing option '--config' (see fedmedclip site --help)")
-    log_to_terminal(verbose)
+    log_to_terminal(verbose, log_format)
     run_site(config, once=once)
 
 
@@ -58,12 +61,15 @@ def site_command(
 def backup_command(
     to: Annotated[Path, typer.Argument(help="New folder for the copy. It holds key and private head.")],
     config: ConfigOption,
+    as_json: JsonOption = False,
 ) -> None:
-    """Copy keys, certificate, split, heads and what is owed while the site runs, or not. Features can be
-    computed again.
+    """Copy keys, certificate, split, heads, ledger and what is owed while the site runs, or not. Features can
+    be computed again.
     """
+    from fedmedclip.edge_client.ledger.segments import LEDGER_FOLDER, segments_in
     from fedmedclip.edge_client.site.state import SiteState
     from fedmedclip.protocol.backup import back_up
+    from fedmedclip.protocol.json_output import print_json
 
     state_folder = _state_of(config)
 
@@ -77,16 +83,27 @@ def backup_command(
     files = {
         name: state_folder / name for name in (_KEY, *_MEMBERSHIP, *_SPLIT) if (state_folder / name).exists()
     }
+    files |= {path.name: path for _, path in segments_in(state_folder / LEDGER_FOLDER)}
     back_up(state_folder, to, _DATABASE, files, copy)
-    print(f"{visible(to)}: {', '.join((_DATABASE, *files))}")
+    if as_json:
+        print_json({"backup": to, "files": [_DATABASE, *files]})
+    else:
+        print(f"{visible(to)}: {', '.join((_DATABASE, *files))}")
 
 
 @site_app.command("restore")
 def restore_command(
-    backup: Annotated[Path, typer.Argument(help="Folder that `site backup` wrote.")], config: ConfigOption
+    backup: Annotated[Path, typer.Argument(help="Folder that `site backup` wrote.")],
+    config: ConfigOption,
+    as_json: JsonOption = False,
 ) -> None:
-    """Put a backup in the place of the state. Versions that it lacks come from the aggregator."""
+    """Put a backup in the place of the state. Versions that it lacks come from the aggregator.
+
+    The longer ledger stays: the one that is in place, or the backup's.
+    """
+    from fedmedclip.edge_client.ledger.segments import LEDGER_FOLDER, newest_number, segments_in
     from fedmedclip.protocol.backup import restore
+    from fedmedclip.protocol.json_output import print_json
 
     state_folder = _state_of(config)
     # A certificate, roster or split that is in place is as new as the backup's, or newer.
@@ -96,8 +113,31 @@ def restore_command(
         if (backup / name).exists() and not (state_folder / name).exists()
     ]
     files = {name: state_folder / name for name in (_KEY, *lacking)}
+    ledger = state_folder / LEDGER_FOLDER
+    if newest_number(backup) > newest_number(ledger):
+        ledger.mkdir(mode=0o700, parents=True, exist_ok=True)
+        files |= {path.name: ledger / path.name for _, path in segments_in(backup)}
     aside = restore(state_folder, backup, _DATABASE, files)
+    _note_restored(state_folder)
+    if as_json:
+        print_json({"restored": state_folder, "set_aside": aside})
+        return
     print(visible(f"restored {state_folder}" + ("" if aside is None else f"; what was there is in {aside}")))
+
+
+def _note_restored(state_folder: Path) -> None:
+    """Say in the ledger that the state is one of before: of what left since, it may lack the entries."""
+    from fedmedclip.edge_client.ledger.message_ledger import MessageLedger
+    from fedmedclip.edge_client.ledger.segments import LEDGER_FOLDER
+    from fedmedclip.edge_client.site.state import SiteState
+    from fedmedclip.protocol.state_folder import claim_state_folder
+
+    with claim_state_folder(state_folder):
+        state = SiteState(state_folder / _DATABASE)
+        ledger = MessageLedger(state_folder / LEDGER_FOLDER, state.ledger_end)
+        ledger.note("Restored", "the state is that of a backup; what left after it may have no entry")
+        ledger.close()
+        state.close()
 
 
 @site_app.command("privacy")
@@ -120,7 +160,7 @@ def privacy_command(
         raise InvalidInputError(f"{path} does not exist: this site has taken part in no run yet")
     state = SiteState(path)
     try:
-        spending = spending_of(state.ledger, demanded)
+        spending = spending_of(state.releases, demanded)
     finally:
         state.close()
     if as_json:

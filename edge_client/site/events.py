@@ -51,15 +51,16 @@ class Events:
         now = self._clock()
         if not self._pending or (not at_once and 0 <= now - self._written_at < _SECONDS_BETWEEN_WRITES):
             return
+        # What a disk does not take is let go: it is only shown.
+        pending, self._pending, self._written_at = self._pending, [], now
         with self._database.transaction() as database:
             database.executemany(
                 "INSERT INTO events (happened_at, kind, words) VALUES (?, ?, ?)",
-                [(event.at, event.kind, event.words) for event in self._pending],
+                [(event.at, event.kind, event.words) for event in pending],
             )
             database.execute(
                 "DELETE FROM events WHERE number <= (SELECT max(number) FROM events) - ?", (MOST_EVENTS,)
             )
-        self._pending, self._written_at = [], now
 
     def newest(self, most: int = MOST_EVENTS) -> list[Event]:
         """Return the newest events that are stored, oldest first."""

@@ -112,7 +112,7 @@ class Guard:
             )
         news = None if found == (False, newest.version) else found
         if news is not None and news != self._said:
-            log.warning("%s", words)
+            log.warning("%s", words, extra={"event": "version.guard_decided"})
         self._said = news
 
 

@@ -106,17 +106,18 @@ class SiteLearner:
         self._counted = _Counted(encoded_images=encoded_images())
         self._reference = reference_of(bundle)
         self._private = PrivateLearning(
-            privacy, state.ledger, features, bundle, self._reference, self._settings, threads
+            privacy, state.releases, features, bundle, self._reference, self._settings, threads
         )
         self.samples = len(features.train.labels)
 
-    def private_specification(self, plan: Plan) -> HeadSpecification:
+    def private_specification(self, plan: Plan, classes: int | None = None) -> HeadSpecification:
         """Return the specification of what the site keeps: the private head, and Adam's memory if asked for.
 
-        Raises InvalidInputError for a method that is unknown or cannot train, and for an unknown training
-        setting.
+        It is for embeddings of the plan's size where `classes` is given, else for this bundle's. Raises
+        InvalidInputError for a method that is unknown or cannot train, and for an unknown training setting.
         """
-        return private_state_specification(plan.method, *self._sizes, self._settings(plan))
+        sizes = self._sizes if classes is None else (plan.embedding_size, classes)
+        return private_state_specification(plan.method, *sizes, self._settings(plan))
 
     def initial_private_head(self, plan: Plan) -> NamedArrays:
         """Return what the site keeps before the first round."""

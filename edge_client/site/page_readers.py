@@ -103,7 +103,7 @@ def privacy_reader(own: PrivacySettings) -> Callable[[SiteState, SiteView, float
 
     def read(state: SiteState, view: SiteView, at: float) -> SiteView:
         nonlocal known
-        releases = len(state.ledger.releases())
+        releases = len(state.releases.listing())
         if releases != known[0]:
             known = (releases, _privacy(state, own, releases))
         return replace(view, privacy=known[1])
@@ -115,7 +115,7 @@ def _privacy(state: SiteState, own: PrivacySettings, releases: int) -> shown.Pri
     if not releases and own.epsilon is None:
         return None
     try:
-        spending = spending_of(state.ledger, own)
+        spending = spending_of(state.releases, own)
     except InvalidInputError:
         # Without dp-accounting, which such releases need, nothing private was released here.
         return None

@@ -50,9 +50,12 @@ class PlanFollower:
 
     @property
     def version(self) -> int:
-        """The newest version of the global head that is here; -1 before the first."""
+        """The newest version of the newest run's global head that is here; -1 before the first.
+
+        Of a run that is over for the aggregator nothing is said: it would seem to have lost that version.
+        """
         follower = self._run.follower
-        return -1 if follower is None or self.candidate is not None else follower.version
+        return -1 if follower is None or self.waits else follower.version
 
     def key_of(self, plan: Plan) -> bytes:
         """Return the key that signs what is said in a run: by the roster, where there is one, today's."""

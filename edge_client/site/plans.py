@@ -8,6 +8,7 @@ from fedmedclip.edge_client.site.roles import Identity, Learner
 from fedmedclip.edge_client.site.state import StoredSite
 from fedmedclip.protocol.codecs import delta_codec_named
 from fedmedclip.protocol.errors import InvalidInputError, MessageError
+from fedmedclip.protocol.heads.carry_over import carried_over, class_axes
 from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays, head_digest
 from fedmedclip.protocol.heads.shared_heads import initial_shared_head, shared_head_specification
 from fedmedclip.protocol.messages import REVISABLE, Plan
@@ -58,10 +59,7 @@ def check_plan(
 def reason_not_to(plan: Plan, identity: Identity, learner: Learner) -> str:
     """Return why this site cannot take part in a run, with what to do; empty when it can."""
     if plan.bundle_digest != identity.bundle_digest:
-        return (
-            f"this site's bundle has digest {identity.bundle_digest.hex()[:16]}, the run uses "
-            f"{plan.bundle_digest.hex()[:16]}; copy the federation's bundle and start again"
-        )
+        return reason_of_bundle(plan, identity)
     if identity.embedding_size not in (None, plan.embedding_size):
         return (
             f"the plan is for embeddings of {plan.embedding_size} values, the bundle gives "
@@ -86,6 +84,14 @@ def reason_not_to(plan: Plan, identity: Identity, learner: Learner) -> str:
     return ""
 
 
+def reason_of_bundle(plan: Plan, identity: Identity) -> str:
+    """Return what a site says of a run whose bundle is not the one that is here."""
+    return (
+        f"this site's bundle has digest {identity.bundle_digest.hex()[:16]}, the run uses "
+        f"{plan.bundle_digest.hex()[:16]}; copy the federation's bundle, the site goes on by itself then"
+    )
+
+
 def _advice(identity: Identity) -> str:
     running = f" {identity.software}" if identity.software else ""
     return (
@@ -94,8 +100,14 @@ def _advice(identity: Identity) -> str:
     )
 
 
-def first_private_head(plan: Plan, before: StoredSite | None, learner: Learner) -> bytes:
-    """Return the private head to begin with: that of the run before where it has the same arrays.
+def first_private_head(
+    plan: Plan,
+    before: StoredSite | None,
+    learner: Learner,
+    classes: Sequence[str] = (),
+    classes_before: Sequence[str] = (),
+) -> bytes:
+    """Return the private head to begin with: what fits of the run before, of other classes by their names.
 
     What the optimiser remembers is of one run: the next begins without.
     """
@@ -106,10 +118,30 @@ def first_private_head(plan: Plan, before: StoredSite | None, learner: Learner) 
         and before.plan.method == plan.method
         and before.plan.embedding_size == plan.embedding_size
     ):
-        known = learner.private_specification(before.plan)
-        if head_specification_of(known) == head_specification_of(specification):
-            first |= head_of(known.from_bytes(before.private_head))
+        if classes and classes_before and list(classes) != list(classes_before):
+            first |= _of_other_classes(plan, before, learner, classes, classes_before)
+        else:
+            known = learner.private_specification(before.plan)
+            fits = len(before.private_head) == 4 * known.size
+            if fits and head_specification_of(known) == head_specification_of(specification):
+                first |= head_of(known.from_bytes(before.private_head))
     return specification.to_bytes(first)
+
+
+def _of_other_classes(
+    plan: Plan, before: StoredSite, learner: Learner, classes: Sequence[str], classes_before: Sequence[str]
+) -> NamedArrays:
+    """Return the private head to begin with, with the rows of the classes that stay."""
+    known = learner.private_specification(before.plan, len(classes_before))
+    first = head_of(learner.initial_private_head(plan))
+    if len(before.private_head) != 4 * known.size:
+        return first
+    axes = class_axes(lambda number: head_specification_of(learner.private_specification(plan, number)))
+    head = head_of(known.from_bytes(before.private_head))
+    carried = carried_over(first, head, axes, classes, classes_before)
+    for sentence in carried.sentences:
+        log.info("the private head in the next run: %s", sentence)
+    return carried.head
 
 
 def first_shared_head(

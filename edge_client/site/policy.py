@@ -22,7 +22,7 @@ class PolicySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     accuracy above `tolerated_loss`, or one of accuracy, calibration or a class's sensitivity that a paired
     test by group shows at level `significance`. `tolerated_changes` is the share of recent images without
     labels whose answer may change. The `keep_versions` newest versions are kept, and whatever is or was
-    active.
+    active. Of the `replay_rounds` newest updates it is kept what they were made of, for `ledger replay`.
     """
 
     approve: Literal["ask", "automatic"] = "ask"
@@ -36,3 +36,4 @@ class PolicySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     significance: Annotated[float, Meta(gt=0, lt=1)] = 0.05
     tolerated_changes: Annotated[float, Meta(ge=0, le=1)] = 0.25
     keep_versions: Annotated[int, Meta(ge=2, le=100_000)] = 20
+    replay_rounds: Annotated[int, Meta(ge=0, le=1_000)] = 10

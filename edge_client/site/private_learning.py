@@ -23,7 +23,7 @@ from fedmedclip.edge_client.learning.settings import TrainingSettings
 from fedmedclip.edge_client.privacy.accounting import GaussianSteps, require_accountant
 from fedmedclip.edge_client.privacy.noise import SecretNoise, release_key
 from fedmedclip.edge_client.site.budget import Budget
-from fedmedclip.edge_client.site.ledger import Ledger, Release
+from fedmedclip.edge_client.site.releases import Release, Releases
 from fedmedclip.edge_client.site.roles import PrivateSide
 from fedmedclip.protocol.bundle.bundle import Bundle
 from fedmedclip.protocol.errors import InvalidInputError
@@ -39,7 +39,7 @@ class PrivateLearning:
     def __init__(
         self,
         own: PrivacySettings,
-        ledger: Ledger,
+        releases: Releases,
         features: SiteFeatures,
         bundle: Bundle,
         reference: Reference | None,
@@ -47,8 +47,8 @@ class PrivateLearning:
         threads: int,
     ) -> None:
         self._own = own
-        self._ledger = ledger
-        self._budget = Budget(ledger, own)
+        self._releases = releases
+        self._budget = Budget(releases, own)
         self._features = features
         self._bundle = bundle
         self._reference = reference
@@ -114,7 +114,7 @@ class PrivateLearning:
             None if self._reference is None else target_embeddings(self._reference, SURROGATES, seed=0),
         )
         digest = self._digest(plan, terms, images, shared, round_number)
-        known = next((found for found in self._ledger.releases() if found.digest == digest), None)
+        known = next((found for found in self._releases.listing() if found.digest == digest), None)
         steps = known.steps if known else self._steps(plan)
         if known is None and self._budget.refusal(plan.number, steps, terms):
             return None
@@ -125,7 +125,7 @@ class PrivateLearning:
             terms,
             self._settings(plan),
             steps,
-            SecretNoise(release_key(self._ledger.secret(), digest)),
+            SecretNoise(release_key(self._releases.secret(), digest)),
             round_number=round_number,
             # With more than one kind of steps the number is drawn with them, the same each time.
             told=self._told(plan) if len(steps) == 1 else None,
@@ -149,7 +149,7 @@ class PrivateLearning:
 
     def _told(self, plan: Plan) -> int | None:
         """Return the noisy number of images that was released last in a run, if any was."""
-        told = [release.images for release in self._ledger.releases() if release.run == plan.number]
+        told = [release.images for release in self._releases.listing() if release.run == plan.number]
         return told[-1] if told else None
 
     def _digest(

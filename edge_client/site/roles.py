@@ -6,7 +6,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from fedmedclip.edge_client.site.ledger import Release
+from fedmedclip.edge_client.site.releases import Release
 from fedmedclip.protocol.codecs.error_feedback import Compressed
 from fedmedclip.protocol.heads.head import HeadSpecification, NamedArrays
 from fedmedclip.protocol.messages import Plan
@@ -40,10 +40,11 @@ class Learner(Protocol):
 
     samples: int
 
-    def private_specification(self, plan: Plan) -> HeadSpecification:
+    def private_specification(self, plan: Plan, classes: int | None = None) -> HeadSpecification:
         """Return the specification of the private head, and of what else is kept beside it between rounds.
 
-        Raises InvalidInputError for a plan it cannot do.
+        `classes` takes the place of the number of the bundle's classes. Raises InvalidInputError for a plan
+        it cannot do.
         """
 
     def initial_private_head(self, plan: Plan) -> NamedArrays:
@@ -81,7 +82,8 @@ class Identity:
 
     `embedding_size` and `classes` are those of its bundle (None: not compared, not needed by the method).
     `software` is the version that it says it runs. `start_directions` (k, D) are the bundle's class
-    embeddings: what a sum under masks sees a symmetric matrix in, at first.
+    embeddings: what a sum under masks sees a symmetric matrix in, at first. By the bundle's `class_names`
+    private heads are carried over into a run with other classes; empty: not known.
     """
 
     federation: str
@@ -93,3 +95,4 @@ class Identity:
     embedding_size: int | None = None
     software: str = ""
     start_directions: npt.NDArray[np.float32] | None = field(default=None, compare=False)
+    class_names: tuple[str, ...] = ()

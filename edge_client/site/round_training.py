@@ -2,10 +2,11 @@
 
 import logging
 
+from fedmedclip.edge_client.ledger.sources import UpdateSource
 from fedmedclip.edge_client.site.abstention import Abstention
 from fedmedclip.edge_client.site.application import Application
 from fedmedclip.edge_client.site.delivery import Delivery
-from fedmedclip.edge_client.site.ledger import Release
+from fedmedclip.edge_client.site.releases import Release
 from fedmedclip.edge_client.site.roles import Identity, Learner
 from fedmedclip.edge_client.site.run import Run
 from fedmedclip.edge_client.site.state import OutgoingUpdate, SiteState, StoredSite
@@ -134,6 +135,37 @@ class RoundTraining:
             specification.to_bytes(compressed.residual),
             compressed.memory,
             release,
+            self._source(stored, round_number, samples, codec, delta, release),
+        )
+
+    def _source(
+        self,
+        stored: StoredSite,
+        round_number: int,
+        samples: int,
+        codec: Codec,
+        delta: NamedArrays,
+        release: Release | None,
+    ) -> UpdateSource | None:
+        """Return what an update is made of, where the state keeps it."""
+        if not self._state.replay_rounds:
+            return None
+        plan = stored.plan
+        return UpdateSource(
+            plan.number,
+            plan.identity,
+            round_number,
+            plan.method,
+            plan.embedding_size,
+            self._identity.classes,
+            codec.name,
+            plan.maximum_update_norm,
+            samples,
+            None if release is None else release.report,
+            self._run.specification(plan).to_bytes(delta),
+            stored.residual,
+            stored.codec_memory,
+            self._identity.software,
         )
 
     def _store_for_sum(

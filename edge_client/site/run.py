@@ -6,7 +6,7 @@ from dataclasses import replace
 from fedmedclip.edge_client.site.delivery import Delivery
 from fedmedclip.edge_client.site.draw import Draw
 from fedmedclip.edge_client.site.head_follower import HeadFollower
-from fedmedclip.edge_client.site.plans import first_private_head, first_shared_head
+from fedmedclip.edge_client.site.plans import first_private_head, first_shared_head, reason_of_bundle
 from fedmedclip.edge_client.site.proof import Proof
 from fedmedclip.edge_client.site.roles import Identity, Learner
 from fedmedclip.edge_client.site.state import SiteState, StoredSite
@@ -31,11 +31,14 @@ class Run:
         self.draw = Draw()
         self.left: tuple[Plan, str] | None = None
         """The plan of a stored run that cannot go on here, and why; its key counts all the same."""
+        self._before: StoredSite | None = None
         self.stored = self._usable(state.load())
         """The run as it is on disk; None before the first that can be gone on with."""
         self.follower = None if self.stored is None else self._follow(self.stored)
         """Follows the global head of the run; None before the first."""
         if self.stored is not None:
+            if not state.class_names(self.stored.plan.number):
+                state.name_classes(self.stored.plan.number, identity.class_names)
             self._notify_learner(self.stored)
 
     @property
@@ -49,11 +52,16 @@ class Run:
         return "" if self.plan is None else self._learner.contribution(self.plan).withheld
 
     def _usable(self, stored: StoredSite | None) -> StoredSite | None:
-        """Return what was stored, or None when another version of its method has other arrays.
+        """Return what was stored, or None when it is of another bundle, or has other arrays than here.
 
         This site then declines that run, and begins the next one; what was stored is kept beside it.
         """
         if stored is None:
+            return None
+        if stored.plan.bundle_digest != self._identity.bundle_digest:
+            self._before = stored
+            self.left = (stored.plan, reason_of_bundle(stored.plan, self._identity))
+            log.info("run %d was with another bundle: waiting for the next", stored.plan.number)
             return None
         kinds = [("private", stored.private_head, self._learner.private_specification(stored.plan))]
         # One that is damaged, or was never here, is asked for, whatever its bytes are.
@@ -82,11 +90,13 @@ class Run:
 
     def store(self, plan: Plan, sealed: bytes) -> None:
         """Store the beginning of another run; the one before is kept beside it."""
-        before = self.stored
-        specification = self.specification(plan)
-        private = first_private_head(plan, before, self._learner)
+        before = self.stored or self._before
+        specification, names = self.specification(plan), self._identity.class_names
+        names_before = () if before is None else self._state.class_names(before.plan.number)
+        private = first_private_head(plan, before, self._learner, names, names_before)
         version, shared = first_shared_head(plan, specification, before, self._identity.classes)
         self._state.begin(plan, specification.to_bytes(shared), private, version, sealed)
+        self._state.name_classes(plan.number, names)
         if before is not None:
             log.info(
                 "run %d begins; run %d, which ended here at version %d, is kept",

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -12,6 +12,9 @@ from fedmedclip.edge_client.features.labelled import SiteFeatures, load_site_fea
 from fedmedclip.edge_client.features.self_test import require_self_test_once
 from fedmedclip.edge_client.images.grouping import GroupNaming
 from fedmedclip.edge_client.images.split import SPLIT_FILE
+from fedmedclip.edge_client.ledger.incoming import Incoming
+from fedmedclip.edge_client.ledger.message_ledger import MessageLedger
+from fedmedclip.edge_client.ledger.segments import LEDGER_FOLDER
 from fedmedclip.edge_client.progress import progress_bar
 from fedmedclip.edge_client.site.agent import SiteAgent
 from fedmedclip.edge_client.site.configuration import SiteConfiguration, SiteSettings
@@ -19,8 +22,10 @@ from fedmedclip.edge_client.site.credentials import Credentials
 from fedmedclip.edge_client.site.group_key import GROUP_KEY, load_or_create_group_key
 from fedmedclip.edge_client.site.learner import LearnerFiles, SiteLearner
 from fedmedclip.edge_client.site.membership import Membership
+from fedmedclip.edge_client.site.next_bundle import BundleWatch
 from fedmedclip.edge_client.site.opened_page import open_page
 from fedmedclip.edge_client.site.patience import Patience
+from fedmedclip.edge_client.site.post import Post
 from fedmedclip.edge_client.site.renewal import Renewing
 from fedmedclip.edge_client.site.roles import Identity
 from fedmedclip.edge_client.site.roster_follower import roster_follower
@@ -29,25 +34,24 @@ from fedmedclip.edge_client.site.watch import Watch
 from fedmedclip.protocol import topics
 from fedmedclip.protocol.bundle.bundle import Bundle, open_bundle
 from fedmedclip.protocol.configuration import beside, read_configuration, require_paths
-from fedmedclip.protocol.envelope import NO_IDENTITY, seal
-from fedmedclip.protocol.errors import LinkError
+from fedmedclip.protocol.errors import LinkError, StorageError
 from fedmedclip.protocol.link.client_identifier import client_identifier
 from fedmedclip.protocol.link.link import (
     Connected,
     Disconnected,
     Link,
-    Message,
     PublishRefused,
     Received,
     SubscriptionRefused,
 )
+from fedmedclip.protocol.link.link import Message as LinkMessage
 from fedmedclip.protocol.link.settings import LinkSettings, check_secrets
 from fedmedclip.protocol.messages import Message as ProtocolMessage
-from fedmedclip.protocol.messages import Moment, Status
+from fedmedclip.protocol.messages import Status
 from fedmedclip.protocol.moments import Moments
 from fedmedclip.protocol.progress import progress_lines
 from fedmedclip.protocol.seeds import derive_seed
-from fedmedclip.protocol.signature import SigningKey, fingerprint, load_or_create_signing_key
+from fedmedclip.protocol.signature import SigningKey, load_or_create_signing_key
 from fedmedclip.protocol.state_folder import claim_state_folder
 from fedmedclip.protocol.trust.decision import Trust, trust_of_site
 from fedmedclip.protocol.trust.pins import pin_where_possible
@@ -67,6 +71,12 @@ def run_site(configuration_file: Path, *, once: bool) -> None:
 
     Raises FedMedClipError for anything that the operator has to mend; KeyboardInterrupt ends it cleanly.
     """
+    while _take_part(configuration_file, once=once):
+        log.info("going on with the bundle of the next run")
+
+
+def _take_part(configuration_file: Path, *, once: bool) -> bool:
+    """Take part with the bundle that is here; return whether that of the next run has come."""
     configuration = read_configuration(configuration_file, SiteConfiguration)
     require_paths(configuration_file, configuration)
     settings, resources = configuration.site, configuration.resources
@@ -89,9 +99,11 @@ def run_site(configuration_file: Path, *, once: bool) -> None:
             if require_self_test_once(bundle, state_folder, resources.threads, resources.providers):
                 log.info("self-test passed: this machine computes what the bundle's maker computed")
         features = _features(configuration, configuration_file, bundle, state_folder)
-        state = SiteState(state_folder / "site.db")
+        state = SiteState(state_folder / "site.db", replay_rounds=configuration.policy.replay_rounds)
+        ledger = MessageLedger(state_folder / LEDGER_FOLDER, state.ledger_end)
+        incoming = Incoming(ledger)
         moments = Moments(state.session(), state.begin_session)
-        post = _Post(settings.federation, settings.name, key)
+        post = Post(settings.federation, settings.name, key, ledger)
         link = Link(
             broker,
             client_id=client_identifier(broker, key, settings.federation, settings.name),
@@ -122,6 +134,7 @@ def run_site(configuration_file: Path, *, once: bool) -> None:
             bundle.manifest.embedding_size,
             version("fedmedclip-edge"),
             bundle.class_embeddings,
+            tuple(bundle.manifest.class_names),
         )
         agent = SiteAgent(
             identity,
@@ -131,6 +144,7 @@ def run_site(configuration_file: Path, *, once: bool) -> None:
             settings.uplink_codec,
             moments,
             None if follower is None else Membership(follower, _renewing(settings, broker)),
+            incoming.take,
         )
         watch = Watch(state.events, agent.standing)
         agent.observe(watch)
@@ -147,16 +161,21 @@ def run_site(configuration_file: Path, *, once: bool) -> None:
         )
         link.start()
         try:
-            _serve(agent, link, post, watch, once)
+            bundles = BundleWatch(configuration_file, trust)
+            return _serve(agent, link, post, incoming, once, bundles, watch)
         except KeyboardInterrupt:
             log.info("stopped at version %d; start again to go on", agent.version)
             raise
         finally:
             if page is not None:
                 page.stop()
-            link.close([post.status(agent.status(online=False))])
-            watch.end()
-            state.close()
+            try:
+                link.close(_last_words(post, agent))
+                incoming.sum_up(time.monotonic(), at_once=True)
+                watch.end()
+            finally:
+                ledger.close()
+                state.close()
 
 
 def _renewing(settings: SiteSettings, broker: LinkSettings) -> Renewing | None:
@@ -217,40 +236,38 @@ def _features(
     if features.read is not None and features.grouping is not None:
         report_at_start(state_folder, features.read, features.grouping, configuration.images)
     for line in features.report.lines():
-        log.info("%s", line)
+        log.info("%s", line, extra={"event": "data.remark"})
     for image in features.report.skipped:
         log.warning("skipped %s: %s", image.path, image.reason)
     if features.leak is not None and (reservation := features.leak.line(str(split_file))):
-        log.warning("%s", reservation)
+        log.warning("%s", reservation, extra={"event": "data.split_leaks"})
     for line in configuration.privacy.floors.lines(features.train.labels, bundle.manifest.class_names):
-        log.warning("%s", line)
+        log.warning("%s", line, extra={"event": "privacy.group_too_small"})
     # Lists of all images; nothing that trains needs them.
     return replace(features, read=None, grouping=None)
 
 
-@dataclass(frozen=True)
-class _Post:
-    """Signs this site's messages for their topics."""
-
-    federation: str
-    site: str
-    key: SigningKey
-
-    def up(self, message: ProtocolMessage, plan_identity: bytes) -> Message:
-        topic = topics.up(self.federation, self.site)
-        return Message(topic, seal(message, topic, self.key, plan_identity))
-
-    def last_will(self, moment: Moment) -> Message:
-        """What the broker says for this site when the connection that begins now is lost."""
-        return self.status(Status(fingerprint(self.key.public_key), False, -1, moment))
-
-    def status(self, status: Status) -> Message:
-        topic = topics.status(self.federation, self.site)
-        return Message(topic, seal(status, topic, self.key, NO_IDENTITY), retain=True)
+def _last_words(post: Post, agent: SiteAgent) -> list[LinkMessage]:
+    try:
+        return [post.status(agent.status(online=False))]
+    except StorageError as error:
+        log.warning("the broker says for this site that it is gone: %s", error)
+        return []
 
 
-def _serve(agent: SiteAgent, link: Link, post: _Post, watch: Watch, once: bool) -> None:
-    """Handle what arrives; train and ask only when nothing more waits, so that no round trains in vain."""
+def _serve(
+    agent: SiteAgent,
+    link: Link,
+    post: Post,
+    incoming: Incoming,
+    once: bool,
+    bundles: BundleWatch,
+    watch: Watch,
+) -> bool:
+    """Handle what arrives; train and ask only when nothing more waits, so that no round trains in vain.
+
+    Returns whether the bundle of the next run has come, with which the site goes on.
+    """
     said: Status | None = None
     said_at = 0.0
     patience = Patience(post.federation)
@@ -264,16 +281,21 @@ def _serve(agent: SiteAgent, link: Link, post: _Post, watch: Watch, once: bool) 
             if agent.owes_status(said) or due:
                 said, said_at = agent.status(online=True), now
                 _send(link, post.status(said))
+            post.ledger.keep_end()
+            incoming.sum_up(now)
+            if bundles.found(agent.wanted_bundle, now):
+                return True
             if once and agent.finished and agent.joined and link.unfinished == 0:
-                return
+                return False
             if patience.ends(joined=agent.joined, run_over=once and agent.finished, now=now):
                 log.info("the run is over at version %d, which is here; no aggregator answers", agent.version)
-                return
+                return False
             event = link.next_event(_TICK_SECONDS)
         now = time.monotonic()
         match event:
             case Received(topic, payload, _, acknowledge):
                 answers = agent.receive(topic, payload, now)
+                incoming.came(topic, payload, now)
                 acknowledge()
                 _publish(link, post, agent, answers)
             case Connected(_, protocol, largest_payload):
@@ -286,7 +308,7 @@ def _serve(agent: SiteAgent, link: Link, post: _Post, watch: Watch, once: bool) 
             case Disconnected(reason, fatal):
                 if fatal:
                     raise LinkError(reason)
-                log.warning("%s", reason)
+                log.warning("%s", reason, extra={"event": "broker.disconnected"})
                 agent.disconnected()
                 watch.connection(stands=False, words=reason)
                 patience.disconnected()
@@ -302,10 +324,10 @@ def _serve(agent: SiteAgent, link: Link, post: _Post, watch: Watch, once: bool) 
                 )
 
 
-def _publish(link: Link, post: _Post, agent: SiteAgent, messages: list[ProtocolMessage]) -> None:
-    for message in messages:
-        _send(link, post.up(message, agent.plan_identity))
+def _publish(link: Link, post: Post, agent: SiteAgent, messages: list[ProtocolMessage]) -> None:
+    for message in post.up(messages, agent.plan_identity, agent.run_number):
+        _send(link, message)
 
 
-def _send(link: Link, message: Message) -> None:
+def _send(link: Link, message: LinkMessage) -> None:
     link.publish(message.topic, message.payload, retain=message.retain)

@@ -4,7 +4,7 @@ import msgspec
 
 from fedmedclip.edge_client.privacy.accounting import epsilon_spent
 from fedmedclip.edge_client.site.budget import Budget
-from fedmedclip.edge_client.site.ledger import Ledger
+from fedmedclip.edge_client.site.releases import Releases
 from fedmedclip.protocol.privacy import PrivacySettings
 
 
@@ -37,12 +37,12 @@ class Spending(msgspec.Struct, frozen=True):
     delta: float
 
 
-def spending_of(ledger: Ledger, own: PrivacySettings) -> Spending:
+def spending_of(releases: Releases, own: PrivacySettings) -> Spending:
     """Return what is spent. Raises InvalidInputError where dp-accounting is needed and not installed."""
-    budget, runs = Budget(ledger, own), []
-    releases = ledger.releases()
-    for run in dict.fromkeys(release.run for release in releases):
-        of_run = [release for release in releases if release.run == run]
+    budget, runs = Budget(releases, own), []
+    every = releases.listing()
+    for run in dict.fromkeys(release.run for release in every):
+        of_run = [release for release in every if release.run == run]
         newest = of_run[-1].report
         runs.append(
             RunSpending(

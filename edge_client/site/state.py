@@ -7,22 +7,29 @@ round's version is here: an aggregator that lost it with its state is sent it ag
 
 import logging
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from fedmedclip.edge_client.ledger.end import END_SCHEMA, LedgerEnd
+from fedmedclip.edge_client.ledger.sources import (
+    SOURCES_SCHEMA,
+    UpdateSource,
+    UpdateSources,
+    record_source,
+)
 from fedmedclip.edge_client.site.events import EVENTS_SCHEMA, Events
-from fedmedclip.edge_client.site.ledger import LEDGER_SCHEMA, Ledger, Release, record_release
+from fedmedclip.edge_client.site.releases import RELEASES_SCHEMA, Release, Releases, record_release
 from fedmedclip.protocol.database import Database, checksum
 from fedmedclip.protocol.errors import StorageError
 from fedmedclip.protocol.messages import Plan, PrivacySpent, plan_of_version_1
 
 log = logging.getLogger("fedmedclip.site")
 
-_SCHEMA = (
-    """
+_SCHEMA = """
 CREATE TABLE IF NOT EXISTS site (
     id INTEGER PRIMARY KEY CHECK (id = 1), plan BLOB NOT NULL, version INTEGER NOT NULL, finished INTEGER,
     trained_round INTEGER NOT NULL, shared_head BLOB NOT NULL, private_head BLOB NOT NULL, residual BLOB,
@@ -40,11 +47,8 @@ CREATE TABLE IF NOT EXISTS journal (version INTEGER PRIMARY KEY, report BLOB NOT
 CREATE TABLE IF NOT EXISTS ended_runs (
     number INTEGER PRIMARY KEY, plan BLOB NOT NULL, version INTEGER NOT NULL, shared_head BLOB,
     private_head BLOB, journal BLOB);
-"""
-    + LEDGER_SCHEMA
-    + ";"
-    + EVENTS_SCHEMA
-)
+CREATE TABLE IF NOT EXISTS run_classes (run INTEGER PRIMARY KEY, names BLOB NOT NULL);
+""" + ";".join((RELEASES_SCHEMA, END_SCHEMA, SOURCES_SCHEMA, EVENTS_SCHEMA))
 _VALUES = "plan, version, trained_round, shared_head, private_head, residual, codec_memory"
 
 
@@ -75,7 +79,7 @@ def _from_version_2(database: sqlite3.Connection) -> None:
 
 
 def _from_version_3(database: sqlite3.Connection) -> None:
-    """What an update cost of the site's privacy. The tables of the ledger are new."""
+    """What an update cost of the site's privacy. The tables of the releases are new."""
     database.execute("ALTER TABLE outbox ADD COLUMN privacy BLOB")
 
 
@@ -123,18 +127,23 @@ class OutgoingUpdate:
 class SiteState:
     """Opens or creates the state at `path`. Raises StorageError when it cannot be read or written."""
 
-    def __init__(self, path: Path, *, durable: bool = True) -> None:
-        """Open it; `durable` as in `Database`."""
+    def __init__(self, path: Path, *, durable: bool = True, replay_rounds: int = 0) -> None:
+        """Open it; `durable` as in `Database`. Of so many updates it keeps what they were made of."""
+        self.replay_rounds = replay_rounds
         self._database = Database(
             path,
             _SCHEMA,
             durable=durable,
             migrations=[_from_version_1, _from_version_2, _from_version_3],
         )
-        self.ledger = Ledger(self._database)
+        self.releases = Releases(self._database)
         """What was released under privacy, in all runs."""
         self.events = Events(self._database)
         """What happened here, for the operator."""
+        self.ledger_end = LedgerEnd(self._database)
+        """What is known here of the ledger."""
+        self.update_sources = UpdateSources(self._database)
+        """What the newest updates were made of."""
 
     def close(self) -> None:
         """Release the file."""
@@ -221,10 +230,29 @@ class SiteState:
                 "UPDATE site SET sealed_plan = ? WHERE sealed_plan != ?", (sealed_plan, sealed_plan)
             )
 
+    def name_classes(self, run: int, names: Sequence[str]) -> None:
+        """Record the classes of a run's bundle, in their order."""
+        with self._database.transaction() as database:
+            database.execute(
+                "INSERT OR REPLACE INTO run_classes VALUES (?, ?)", (run, msgspec.json.encode(names))
+            )
+
+    def class_names(self, run: int) -> tuple[str, ...]:
+        """Return the classes of a run's bundle; empty where they are not known."""
+        row = self._database.row("SELECT names FROM run_classes WHERE run = ?", (run,))
+        if row is None:
+            return ()
+        return self._database.decoded(row[0], tuple[str, ...], "the classes of a run", msgspec.json)
+
     def ended_runs(self) -> list[tuple[Plan, int]]:
         """Return plan and last version of each run before this one, oldest first."""
         rows = self._database.rows("SELECT plan, version FROM ended_runs ORDER BY number")
         return [(self._database.decoded(plan, Plan, "the plan of a run"), version) for plan, version in rows]
+
+    def plan_identities(self) -> list[bytes]:
+        """Return the identities of the plans of all runs here, oldest first."""
+        plan = self._plan()
+        return [ended.identity for ended, _ in self.ended_runs()] + ([] if plan is None else [plan.identity])
 
     def install(self, version: int, shared_head: bytes, carrier: Sealed | None = None) -> None:
         """Make a received global head the site's own, with the signed message that announced it."""
@@ -251,12 +279,17 @@ class SiteState:
         residual: bytes,
         codec_memory: bytes,
         release: Release | None = None,
+        source: UpdateSource | None = None,
     ) -> None:
         """Record a trained round: private head, residual, memory and the update to send, all or nothing.
 
-        `release` is what the update costs, where it is private.
+        `release` is what the update costs, where it is private, `source` what it is made of, where that is
+        kept.
         """
         with self._database.transaction() as database:
+            if source is not None and self.replay_rounds:
+                (attempt,) = database.execute("SELECT attempts FROM site").fetchone()
+                record_source(database, source, attempt, self.replay_rounds)
             if release is not None:
                 record_release(database, release)
             database.execute(

@@ -3,12 +3,16 @@
 The loop alone writes. `now` is replaced whole, so that any thread may read it, also while a round trains.
 """
 
+import logging
 import time
 from collections.abc import Callable
 from typing import Protocol
 
 from fedmedclip.edge_client.site.events import Events
 from fedmedclip.edge_client.site.standing import Now, Standing
+from fedmedclip.protocol.errors import StorageError
+
+log = logging.getLogger("fedmedclip.site")
 
 _LOOK_SECONDS = 0.2
 
@@ -53,7 +57,7 @@ class Watch:
     def trains(self, round_number: int) -> None:
         """Show that a round is being trained, before the loop does nothing else for a while."""
         self._show(self.now.connected, round_number)
-        self._events.write(at_once=True)
+        self._write(at_once=True)
 
     def connection(self, *, stands: bool, words: str) -> None:
         """Take note that the connection was made, or was lost."""
@@ -66,12 +70,19 @@ class Watch:
         if not 0 <= now - self._looked_at < _LOOK_SECONDS:
             self._looked_at = now
             self._show(self.now.connected, None)
-            self._events.write()
+            self._write()
 
     def end(self) -> None:
         """Store what happened last."""
         self.note("stopped", "this site's process was stopped")
-        self._events.write(at_once=True)
+        self._write(at_once=True)
+
+    def _write(self, *, at_once: bool = False) -> None:
+        """Store what happened. Nothing depends on it: what needs the disk says so by itself."""
+        try:
+            self._events.write(at_once=at_once)
+        except StorageError as error:
+            log.warning("what happened here is not recorded: %s", error)
 
     def _show(self, connected: bool, trains: int | None) -> None:
         self.now = Now(connected, self.now.since, self._standing(), trains)

@@ -31,7 +31,7 @@ REFUSED_SECONDS = 60.0
 
 @dataclass
 class Traffic:
-    """MQTT payload bytes and messages since the start.
+    """MQTT payload bytes and messages, and connections to the broker, since the start.
 
     A message that is sent again after a reconnect counts once; one that arrives again counts again.
     """
@@ -40,6 +40,7 @@ class Traffic:
     sent_messages: int = 0
     received_bytes: int = 0
     received_messages: int = 0
+    connections: int = 0
 
 
 class Session:
@@ -108,6 +109,7 @@ class Session:
         Called before paho sends again what was not acknowledged.
         """
         self._client = client
+        self.traffic.connections += 1
         # A number for a topic, in what paho would send again, belongs to the connection that is gone.
         numbered = self._limits.aliases > 0
         self._limits = limits

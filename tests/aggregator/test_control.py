@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from fedmedclip.aggregator import control
-from fedmedclip.aggregator.control import (
+from fedmedclip.aggregator.commands import (
     AddRounds,
     Command,
     End,
@@ -16,9 +16,9 @@ from fedmedclip.aggregator.control import (
     Resume,
     RollBack,
     carry_out,
-    carry_out_waiting,
-    give,
+    read_command,
 )
+from fedmedclip.aggregator.control import carry_out_waiting, give
 from fedmedclip.aggregator.store import Store
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.messages import Announcement, Plan
@@ -103,14 +103,14 @@ def test_all_that_waits_is_carried_out_once_and_in_order_and_each_is_answered(tm
     numbers = [store.give_command(msgspec.json.encode(command), 0.0) for command in given]
     garbage = store.give_command(b"{}", 0.0)
     assert [store.command_answer(number) for number in (*numbers, garbage)] == [None] * 4
-    outgoing = carry_out_waiting(store, coordinator, federation.now)
+    outgoing = carry_out_waiting(store, coordinator, federation.now, federation.aggregator_key)
     plans = [item.message for item in outgoing if isinstance(item.message, Plan)]
     assert [(plan.paused, plan.rounds) for plan in plans] == [(True, ROUNDS), (True, ROUNDS + 1)]
     paused, rolled, added = (store.command_answer(number) for number in numbers)
     assert (paused, added) == (("paused", False), (f"the run has {ROUNDS + 1} rounds now", False))
     assert rolled == ("version 99 is not here; the newest is 1", True)
     assert store.command_answer(garbage)[1]
-    assert carry_out_waiting(store, coordinator, federation.now) == []
+    assert carry_out_waiting(store, coordinator, federation.now, federation.aggregator_key) == []
 
 
 @pytest.fixture
@@ -132,7 +132,7 @@ def test_an_answer_is_waited_for_and_a_refusal_is_an_error(configuration):
             while not federation.store.open_commands():
                 time.sleep(0.01)
             time.sleep(0.05 * count)
-            carry_out_waiting(federation.store, federation.coordinator, 0.0)
+            carry_out_waiting(federation.store, federation.coordinator, 0.0, federation.aggregator_key)
         federation.store.close()
 
     thread = threading.Thread(target=aggregator)
@@ -150,8 +150,8 @@ def test_an_aggregator_that_does_not_run_does_it_when_it_starts(configuration, m
     # Nothing holds the file: SQLite's own files beside it are gone.
     assert [path.name for path in (configuration.parent / "state").glob("aggregator*")] == ["aggregator.db"]
     store = Store(configuration.parent / "state" / "aggregator.db")
-    ((_, encoded),) = store.open_commands()
-    assert msgspec.json.decode(encoded, type=Command) == Pause()
+    ((_, _, encoded),) = store.open_commands()
+    assert read_command(encoded).command == Pause()
     store.close()
 
 

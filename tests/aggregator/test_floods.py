@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from fedmedclip.aggregator import uploads
-from fedmedclip.aggregator.control import ShowStatus, carry_out
+from fedmedclip.aggregator.commands import ShowStatus, carry_out
 from fedmedclip.aggregator.floods import BLOCKS_OF_NOTHING, NOT_ACCEPTED, STRANGERS
 from fedmedclip.aggregator.status import status_of
 from fedmedclip.protocol import topics

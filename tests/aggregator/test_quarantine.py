@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from fedmedclip.aggregator.control import PutInQuarantine, Release, carry_out
+from fedmedclip.aggregator.commands import PutInQuarantine, Release, carry_out
 from fedmedclip.aggregator.status import status_of, stored_status
 from fedmedclip.aggregator.status_table import print_status
 from fedmedclip.protocol.errors import InvalidInputError

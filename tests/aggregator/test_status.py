@@ -117,7 +117,9 @@ def test_a_running_aggregator_is_asked_and_the_question_does_not_stay_on_record(
         asking = Thread(target=lambda: answers.append(read_status(configuration)))
         asking.start()
         while asking.is_alive():
-            carry_out_waiting(federation.store, federation.coordinator, federation.now)
+            carry_out_waiting(
+                federation.store, federation.coordinator, federation.now, federation.aggregator_key
+            )
             asking.join(0.05)
     assert answers == [status_of(federation.coordinator, federation.now)]
     with sqlite3.connect(tmp_path / "aggregator.db") as database:

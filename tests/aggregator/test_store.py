@@ -255,7 +255,7 @@ def test_a_late_update_of_an_earlier_round_does_not_hide_the_newest(store):
 
 def test_commands_wait_in_order_until_they_are_answered(store):
     first, second = (store.give_command(command, 1.0) for command in (b"one", b"two"))
-    assert store.open_commands() == [(first, b"one"), (second, b"two")]
+    assert store.open_commands() == [(first, 1.0, b"one"), (second, 1.0, b"two")]
     assert store.command_answer(first) is None
     store.finish_command(first, "done", failed=False, now=2.0)
     store.finish_command(second, "no", failed=True, now=2.0)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from fedmedclip.command import PASSING
+from fedmedclip.protocol.exit_codes import ExitCode
 from tests import ROOT
 from tests.conftest import missing
 from tests.edge_client.conftest import write_tiny_bundle
@@ -89,7 +89,7 @@ def test_an_encoder_needs_no_code_that_is_made_as_it_goes(tmp_path):
 
 # How the process ends, and whether it is started again.
 ENDINGS = {
-    f"exit {PASSING}": True,
+    f"exit {ExitCode.PASSING}": True,
     "exit 2": False,
     "exit 1": True,
     "exit 0": False,

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from fedmedclip.edge_client.options import BundleOption, HeadsOption, InsecureOption, KeyOption
+from fedmedclip.edge_client.options import BundleOption, HeadsOption, InsecureOption, JsonOption, KeyOption
 from fedmedclip.protocol.paths import checked
 from fedmedclip.protocol.visible import visible
 
@@ -20,6 +20,7 @@ def deploy_command(
     force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
     key: KeyOption = None,
     insecure: InsecureOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Make one ONNX file that classifies: uint8 images in, probabilities out, with nothing of ours to run.
 
@@ -30,6 +31,11 @@ def deploy_command(
 
     trust = trust_of_user(key or (), insecure=insecure)
     written = deploy(bundle, heads, out, force=force, trust=trust)
+    if as_json:
+        from fedmedclip.protocol.json_output import print_json
+
+        print_json(written)
+        return
     print(f"model    {visible(written.path)}, {written.bytes / 1e6:.1f} MB")
     print(f"outputs  {', '.join(written.outputs)}")
     print(f"checked  as `fedmedclip predict` to {written.largest_difference:.1g} on {written.images} images")

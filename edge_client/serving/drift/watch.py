@@ -160,7 +160,7 @@ class DriftWatch:
         except OSError as error:
             line = f"drift is not saved ({error.strerror}); it is tried again"
             if line != self._fault:
-                log.warning("%s: %s", visible(self._folder), line)
+                log.warning("%s: %s", visible(self._folder), line, extra={"event": "drift.not_saved"})
             self._fault = line
         else:
             self._unsaved, self._fault = 0, ""

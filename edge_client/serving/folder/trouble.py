@@ -15,9 +15,9 @@ class Trouble:
         """Log a warning about `what`, unless this line about it was the last one."""
         if self._standing.get(what) != line:
             self._standing[what] = line
-            log.warning("%s", line)
+            log.warning("%s", line, extra={"event": "folder.trouble"})
 
     def ends(self, what: str, line: str) -> None:
         """Log that it is over, where something was said."""
         if self._standing.pop(what, None) is not None:
-            log.info("%s", line)
+            log.info("%s", line, extra={"event": "folder.trouble_over"})

@@ -133,14 +133,14 @@ def test_no_exact_number_of_images_leaves(tmp_path):
     assert len(draws) > 1, "and it is noisy"
 
 
-def test_an_update_says_what_it_costs_and_the_ledger_knows_it(tmp_path):
+def test_an_update_says_what_it_costs_and_it_is_kept_among_the_releases(tmp_path):
     site = Hospital(tmp_path)
     site.join()
     first, second = site.round().privacy, site.round().privacy
     assert 0 < first.cost == first.spent < second.spent <= 8.0
     assert second.spent > 7.5, "the budget is spent by its last release"
     assert (second.epsilon, second.delta) == (8.0, 1e-5)
-    spending = spending_of(site.state.ledger, NO_DEMAND)
+    spending = spending_of(site.state.releases, NO_DEMAND)
     assert [release.cost for release in spending.runs[0].releases] == [first.cost, second.cost]
     assert spending.spent == second.spent
     assert re.search(r"run 1: 2 updates, epsilon 7.\d+ of 8 at delta 1e-05", spending_lines(spending)[0])
@@ -161,7 +161,7 @@ def test_sending_stops_when_the_budget_is_spent_and_the_run_goes_on(tmp_path):
     assert site.said().round_number == 4
     site.advance()
     assert site.agent.finished
-    assert len(site.state.ledger.releases()) == 2
+    assert len(site.state.releases.listing()) == 2
 
 
 def test_a_killed_site_sends_the_same_bytes_and_pays_once(tmp_path):
@@ -170,12 +170,12 @@ def test_a_killed_site_sends_the_same_bytes_and_pays_once(tmp_path):
     sent = site.said()
     site.kill()
     assert site.said() == sent
-    assert len(site.state.ledger.releases()) == 1
+    assert len(site.state.releases.listing()) == 1
     site.settle(1, accepted=False)
     again = site.said(100.0)
     assert (again.payload, again.samples, again.attempt) == (sent.payload, sent.samples, 1)
     assert again.privacy == sent.privacy
-    assert len(site.state.ledger.releases()) == 1
+    assert len(site.state.releases.listing()) == 1
 
 
 def test_killed_before_it_stored_anything_it_makes_the_same_again_and_other_data_have_other_noise(tmp_path):
@@ -189,7 +189,7 @@ def test_killed_before_it_stored_anything_it_makes_the_same_again_and_other_data
     site.kill()
     other = site.learner.train(site.plan, site.head, {}, 1)[0]
     assert not any(np.array_equal(once[name], other[name]) for name in once)
-    assert site.state.ledger.releases() == []
+    assert site.state.releases.listing() == []
 
 
 @pytest.mark.slow
@@ -213,7 +213,7 @@ def test_a_method_without_private_statistics_sends_nothing(tmp_path):
     assert isinstance(said, Abstain)
     assert "'whitened-memory' has no private form of its statistics" in said.reason
     assert site.state.load().trained_round == 1
-    assert site.state.ledger.releases() == []
+    assert site.state.releases.listing() == []
 
 
 @pytest.mark.slow
@@ -278,7 +278,7 @@ def test_private_statistics_are_given_what_counts_and_a_release_s_own_budget(tmp
     assert terms.epsilon < 8.0
     assert isinstance(site.round(), Update)
     assert isinstance(site.said(), Abstain)
-    assert site.state.ledger.releases()[1].report.spent == pytest.approx(8.0, rel=1e-6)
+    assert site.state.releases.listing()[1].report.spent == pytest.approx(8.0, rel=1e-6)
 
 
 def test_the_private_head_learns_on_and_nothing_of_it_reaches_the_shared_one(tmp_path):

@@ -16,7 +16,7 @@ from fedmedclip.edge_client.privacy.noise import new_secret
 from fedmedclip.protocol.database import Database
 from fedmedclip.protocol.messages import PrivacySpent
 
-LEDGER_SCHEMA = """
+RELEASES_SCHEMA = """
 CREATE TABLE IF NOT EXISTS releases (
     digest BLOB PRIMARY KEY, run INTEGER NOT NULL, round_number INTEGER NOT NULL, steps BLOB NOT NULL,
     images INTEGER NOT NULL, report BLOB NOT NULL, released_at REAL NOT NULL);
@@ -39,13 +39,13 @@ class Release:
     report: PrivacySpent
 
 
-class Ledger:
+class Releases:
     """The releases of a site in all runs, in the database of its state."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def releases(self) -> list[Release]:
+    def listing(self) -> list[Release]:
         """Return every release, oldest first."""
         rows = self._database.rows(
             "SELECT digest, run, round_number, steps, images, report FROM releases ORDER BY rowid"
