@@ -1,6 +1,6 @@
 """`fedmedclip control metrics`."""
 
-from fedmedclip.aggregator.cli import ConfigOption
+from fedmedclip.aggregator.control_cli import ConfigOption
 
 
 def metrics_command(config: ConfigOption) -> None:

@@ -1,5 +1,6 @@
 """A site in numbers, for its page and for Prometheus: from its files, running or not, and its process."""
 
+import time
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +10,7 @@ import msgspec
 from safetensors import SafetensorError, safe_open
 
 from fedmedclip.edge_client.images.split import SPLIT_FILE, read_split
+from fedmedclip.edge_client.ledger.totals import RunningTotals, Totals
 from fedmedclip.edge_client.site.configuration import SiteConfiguration
 from fedmedclip.edge_client.site.state import SiteState
 from fedmedclip.protocol.certificates import read_certificate_file
@@ -119,15 +121,23 @@ def stored_numbers(configuration_file: Path) -> SiteNumbers:
 
 def _of_state(state: SiteState) -> dict[str, Any]:
     numbers: dict[str, Any] = {}
-    if releases := state.ledger.releases():
+    if releases := state.releases.all():
         # What all runs cost together takes an accountant some time: `fedmedclip site privacy` says it.
         newest_release = releases[-1].report
         numbers |= {"privacy_spent": newest_release.spent, "privacy_epsilon": newest_release.epsilon}
+    if (mark := state.ledger_end.mark()) is not None:
+        numbers |= _of_ledger(mark.number, RunningTotals(state.ledger_end.totals()).totals(time.time()))
     if (stored := state.load()) is None:
         return numbers
     journal = state.journal()
     newest = journal[max(journal)] if journal else {}
-    return numbers | {
+    in_journal = {
+        "sent_bytes": sum(report.get("uplink_bytes", 0) for report in journal.values()),
+        "received_bytes": sum(report.get("downlink_bytes", 0) for report in journal.values()),
+    }
+    return {
+        **in_journal,
+        **numbers,
         "run": stored.plan.number,
         "version": None if stored.version < 0 else stored.version,
         "rounds": stored.plan.rounds,
@@ -135,8 +145,16 @@ def _of_state(state: SiteState) -> dict[str, Any]:
         "trained_round": stored.trained_round,
         "training_seconds": newest.get("train_seconds") or None,
         "accuracy": newest.get("accuracy", {}),
-        "sent_bytes": sum(report.get("uplink_bytes", 0) for report in journal.values()),
-        "received_bytes": sum(report.get("downlink_bytes", 0) for report in journal.values()),
+    }
+
+
+def _of_ledger(entries: int, totals: Totals) -> dict[str, Any]:
+    return {
+        "ledger_entries": entries,
+        "sent_bytes": totals.sent.bytes,
+        "received_bytes": totals.received.bytes,
+        "sent_bytes_today": totals.sent_today.bytes,
+        "received_bytes_today": totals.received_today.bytes,
     }
 
 
