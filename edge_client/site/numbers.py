@@ -121,7 +121,7 @@ def stored_numbers(configuration_file: Path) -> SiteNumbers:
 
 def _of_state(state: SiteState) -> dict[str, Any]:
     numbers: dict[str, Any] = {}
-    if releases := state.releases.all():
+    if releases := state.releases.listing():
         # What all runs cost together takes an accountant some time: `fedmedclip site privacy` says it.
         newest_release = releases[-1].report
         numbers |= {"privacy_spent": newest_release.spent, "privacy_epsilon": newest_release.epsilon}

@@ -5,10 +5,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Protocol
 
+from fedmedclip.edge_client.site.agent import SiteAgent
 from fedmedclip.edge_client.site.configuration import SiteConfiguration
 from fedmedclip.edge_client.site.state import SiteState
 from fedmedclip.edge_client.site.watch import Watch
 from fedmedclip.protocol.errors import StorageError
+from fedmedclip.protocol.link.link import Link
 
 log = logging.getLogger("fedmedclip.site")
 
@@ -21,7 +23,12 @@ class Stoppable(Protocol):
 
 
 def open_page(
-    configuration: SiteConfiguration, configuration_file: Path, state_folder: Path, watch: Watch
+    configuration: SiteConfiguration,
+    configuration_file: Path,
+    state_folder: Path,
+    watch: Watch,
+    agent: SiteAgent,
+    link: Link,
 ) -> Stoppable | None:
     """Return the site's page, which is served; None where none is wanted, or, with a warning, to be had.
 
@@ -34,8 +41,11 @@ def open_page(
         from fedmedclip.edge_client.page.desks import Desks
         from fedmedclip.edge_client.page.site_page import site_page
         from fedmedclip.edge_client.page.view import SiteView
+        from fedmedclip.edge_client.site.numbers import numbers_of_process, stored_numbers
+        from fedmedclip.edge_client.site.page_ledger import LedgerReader
         from fedmedclip.edge_client.site.page_readers import data_reader, privacy_reader, read_events
         from fedmedclip.edge_client.site.page_view import PageSource
+        from fedmedclip.edge_client.site.prometheus import metrics_text
         from fedmedclip.protocol.pages.server import start_page
     except ModuleNotFoundError as error:
         log.warning(
@@ -43,14 +53,25 @@ def open_page(
             error.name,
         )
         return None
+    ledger = LedgerReader(configuration_file, state_folder, configuration.policy)
+
+    def metrics() -> bytes:
+        return metrics_text(numbers_of_process(stored_numbers(configuration_file), agent, link.traffic))
+
+    def verify() -> str:
+        try:
+            return ledger.verify()
+        finally:
+            source.refresh()
+
     source = PageSource(
         SiteView(configuration.site.federation, configuration.site.name, version("fedmedclip-edge")),
         lambda: watch.now,
         lambda: SiteState(state_folder / "site.db"),
-        (read_events, privacy_reader(configuration.privacy), data_reader(state_folder)),
+        (read_events, ledger.read, privacy_reader(configuration.privacy), data_reader(state_folder)),
     )
     try:
-        page = site_page(source, Desks())
+        page = site_page(source, Desks(verify=verify, report=ledger.report, metrics=metrics))
         served = start_page(page, settings.relative_to(configuration_file.resolve().parent), state_folder)
     except StorageError as error:
         log.warning("there is no page: %s", error)

@@ -74,8 +74,12 @@ class PageSource:
         try:
             return self._thread.submit(lambda: act(self._opened())).result()
         finally:
-            with self._lock:
-                self._stored, self._looked_at = None, 0.0
+            self.refresh()
+
+    def refresh(self) -> None:
+        """Read everything anew when somebody looks next."""
+        with self._lock:
+            self._stored, self._looked_at = None, 0.0
 
     def close(self) -> None:
         """Release the database."""

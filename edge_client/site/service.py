@@ -148,7 +148,7 @@ def _take_part(configuration_file: Path, *, once: bool) -> bool:
         )
         watch = Watch(state.events, agent.standing)
         agent.observe(watch)
-        page = open_page(configuration, configuration_file, state_folder, watch)
+        page = open_page(configuration, configuration_file, state_folder, watch, agent, link)
         log.info("site %s, key %s", settings.name, key.public_key.hex())
         if not trust.insecure:
             _pin_for_this_user(settings, configuration_file, key, trust)

@@ -56,8 +56,13 @@ def test_an_operator_sees_the_run_live_and_nothing_of_any_patient(tmp_path, mosq
                 log_in(page)
                 page.get_by_text("The run is finished").wait_for(timeout=60_000)
                 assert "PLANTED" not in page.content()
+                page.get_by_role("button", name="Verify the ledger now").click()
+                page.locator("#said", has_text="The ledger is whole").wait_for()
                 look_at_all_forms(page)
-                assert "PLANTED" not in page.request.get(f"{address}api/status").text()
+                for path in ("api/status", "metrics", "report"):
+                    answer = page.request.get(address + path)
+                    assert answer.status == 200
+                    assert "PLANTED" not in answer.text()
 
 
 def look_at_all_forms(page):
