@@ -15,6 +15,7 @@ from fedmedclip.protocol.pages.elements import (
     table,
 )
 
+_LONGEST_NOTE = 60
 _DIRECTIONS = {"out": "left", "in": "came", "here": "the ledger itself"}
 
 
@@ -86,7 +87,9 @@ def _by_day(ledger: Ledger) -> Html:
     words = f"Bytes that left on each of the last {len(bars)} days; at most {bytes_in_words(busiest)}"
     limit = ledger.bytes_per_day
     words += "; no limit is set." if limit is None else f"; the limit is {bytes_in_words(limit)}."
-    return bar_chart("Bytes that left, by day", words, bars, "days from today", limit, "limit")
+    title = "Bytes that left, by day"
+    chart = bar_chart(title, words, bars, "days from today", limit, "limit")
+    return joined([element("h3", title), chart])
 
 
 def _by_kind(ledger: Ledger) -> Html:
@@ -100,6 +103,7 @@ def _by_kind(ledger: Ledger) -> Html:
             bytes_in_words(of.in_all.bytes),
         )
         for of in ledger.kinds
+        if of.direction in ("out", "in")
     ]
     columns = ["Kind", "Way", "Messages today", "Bytes today", "Messages in all", "Bytes in all"]
     return table("By kind of message", columns, rows, numbers=[2, 3, 4, 5])
@@ -112,7 +116,7 @@ def _row(entry: Recorded) -> list[Child]:
         _DIRECTIONS.get(entry.direction, entry.direction),
         entry.kind,
         entry.bytes,
-        entry.note,
+        entry.note if len(entry.note) <= _LONGEST_NOTE else f"{entry.note[:_LONGEST_NOTE]} …",
         element("code", entry.sha256[:16]) if entry.bytes else "",
     ]
 

@@ -67,7 +67,9 @@ def _chart(versions: Versions) -> Html:
         ),
         Series("zero-shot", x, [version.zero_shot for version in shown]),
     ]
-    return line_chart(title, _described(shown), lines, "version", percent=True)
+    described = _described(shown)
+    chart = line_chart(title, described, lines, "version", percent=True)
+    return joined([element("h3", title), chart, element("p", described, class_="faint")])
 
 
 def _described(shown: list[Version]) -> str:
