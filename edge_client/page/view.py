@@ -140,7 +140,8 @@ class Version(msgspec.Struct, frozen=True):
     """A version of the heads that is kept here, and its figures on the validation split's `images`.
 
     `name` is what it is called: RUN:VERSION. `low` and `high` are an approximate 95 % interval about
-    `balanced_accuracy`, that of what answers. Figures that were not measured are None.
+    `balanced_accuracy`, that of what answers: of zero-shot, where `zero_shot_answers` in the heads' place.
+    Figures that were not measured are None.
     """
 
     name: str
@@ -159,6 +160,7 @@ class Version(msgspec.Struct, frozen=True):
     shared: float | None
     private: float | None
     calibration_error: float | None
+    zero_shot_answers: bool
 
 
 class Versions(msgspec.Struct, frozen=True):

@@ -135,4 +135,5 @@ def _answers(view: SiteView) -> str:
     active = next((version for version in kept if version.active), None)
     if active is None:
         return "zero-shot: no version is active yet" if view.versions is not None else ""
-    return f"version {active.version}"
+    words = f"version {active.version}"
+    return f"{words}: zero-shot, in place of its heads" if active.zero_shot_answers else words

@@ -14,7 +14,7 @@ def full_view(text: str = "plain") -> SiteView:
         shown.Version(
             f"7:{number}", 7, number, START + 60 * number, number == 3,
             "activated" if number != 2 else "set aside", f"{text} {number}", "rule", 12,
-            0.5 + number / 20, 0.4 + number / 20, 0.6 + number / 20, 0.5, 0.55, None, 0.1,
+            0.5 + number / 20, 0.4 + number / 20, 0.6 + number / 20, 0.5, 0.55, None, 0.1, False,
         )
         for number in range(1, 5)
     ]  # fmt: skip

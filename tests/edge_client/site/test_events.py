@@ -1,7 +1,12 @@
 """What happened at a site: the newest so many, written seldom, however many come."""
 
+import msgspec
+import pytest
+
 from fedmedclip.edge_client.site.events import MOST_EVENTS, Events
+from fedmedclip.edge_client.site.events_command import events_command
 from fedmedclip.edge_client.site.state import SiteState
+from fedmedclip.protocol.errors import InvalidInputError
 
 
 class Clock:
@@ -59,3 +64,22 @@ def test_neither_disk_nor_memory_is_filled(state):
     assert len(found) == MOST_EVENTS
     assert found[-1].words.startswith("11 199x")
     assert max(len(event.words) for event in found) <= 400
+
+
+def test_the_command_shows_them_for_people_and_for_programs(tmp_path, capsys):
+    (tmp_path / "site.toml").write_text(
+        '[site]\nfederation = "f"\nname = "a"\nbundle = "b"\ndata = "d"\nstate = "."\n'
+    )
+    with pytest.raises(InvalidInputError, match="nothing has happened"):
+        events_command(tmp_path / "site.toml")
+    state = SiteState(tmp_path / "site.db")
+    for number in range(3):
+        state.events.note("trained", f"round {number}")
+    state.events.write(at_once=True)
+    state.close()
+    events_command(tmp_path / "site.toml", last=2)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("trained")[1].strip() for line in lines] == ["round 1", "round 2"]
+    events_command(tmp_path / "site.toml", last=1, as_json=True)
+    (found,) = msgspec.json.decode(capsys.readouterr().out)["events"]
+    assert (found["kind"], found["words"]) == ("trained", "round 2")
