@@ -4,7 +4,8 @@ import logging
 
 from fedmedclip.aggregator.floods import STRANGERS
 from fedmedclip.aggregator.progress import Progress
-from fedmedclip.aggregator.round_events import SiteJoined, SiteLeft, SiteRemoved
+from fedmedclip.aggregator.quorum import QuorumWatch, shortage
+from fedmedclip.aggregator.round_events import SiteDeclined, SiteJoined, SiteRemoved
 from fedmedclip.aggregator.run import Outgoing, Run
 from fedmedclip.protocol import moments
 from fedmedclip.protocol.envelope import Envelope
@@ -24,6 +25,7 @@ class Admission:
         self._run = run
         self._progress = progress
         self._plan_repeated_at: float | None = None
+        self._quorum = QuorumWatch()
 
     def join(self, site: str, envelope: Envelope, join: Join, now: float) -> list[Outgoing]:
         """Answer a request to take part. Raises MessageError where its own key has not signed it."""
@@ -45,12 +47,21 @@ class Admission:
             members.note(site, join.moment)
         if join.cannot and not refused:
             members.note_unable(site, join)
+            self._quorum.look(self.lacks_consent, now)
             is_member = site in self._progress.rounds.members
-            return self._progress.advance(SiteLeft(site), now) if is_member else []
+            return self._progress.advance(SiteDeclined(site), now) if is_member else []
         if reason:
             floods.warn(sender, now, "%s may not join: %s", site, reason)
             return self._answer(site, join, reason)
         return self._answer(site, join) + self._admit(site, join, now)
+
+    @property
+    def lacks_consent(self) -> str:
+        """Why no round can close as long as operators do not approve the plan; empty where one can."""
+        run = self._run
+        if run.global_head.finished:
+            return ""
+        return shortage(self._progress.rounds.members, run.members.unable, run.settings.minimum_sites)
 
     def _answer(
         self, site: str, join: Join, reason: str = "", latest: Moment | None = None
@@ -78,6 +89,7 @@ class Admission:
         run.holds(site, join.version)
         drawn_before = head.drawn_below
         advanced = self._progress.advance(SiteJoined(site), now)
+        self._quorum.look(self.lacks_consent, now)
         drawn_below = head.drawn_below
         called: list[Outgoing] = []
         if drawn_below is not None and drawn_below == drawn_before and self._progress.rounds.drawn(site):

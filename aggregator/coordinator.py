@@ -218,6 +218,11 @@ class Coordinator:
         """Those that said that they cannot take part in this run, members or not, and why."""
         return self._run.members.unable
 
+    @property
+    def lacks_consent(self) -> str:
+        """Why no round can close as long as operators do not approve the plan; empty where one can."""
+        return self._admission.lacks_consent
+
     def software(self) -> dict[str, str]:
         """Return the version of the software that each member said it runs."""
         return self._run.store.software()

@@ -8,7 +8,17 @@ from fedmedclip.aggregator.certificate_end import CertificateEnd
 from fedmedclip.aggregator.traffic import RoundTraffic
 
 Part = Literal[
-    "delivered", "awaited", "excused", "quarantined", "not drawn", "away", "unable", "here", "unknown"
+    "delivered",
+    "awaited",
+    "excused",
+    "quarantined",
+    "not drawn",
+    "away",
+    "unable",
+    "here",
+    "unknown",
+    "awaits consent",
+    "refused",
 ]
 
 
@@ -33,9 +43,9 @@ class MemberStatus(msgspec.Struct, frozen=True):
 
     `seconds` have passed since it was last heard, or, while it is away, since it went (None: not heard since
     the aggregator started). `version` is the newest that it said it holds. `reason` says why it is excused,
-    in quarantine or unable, `software` which version of this software it said it runs. `last_round` says what
-    the rule did to its update in the round that made the newest version; empty where it counted whole, or had
-    none. Who said that it cannot take part is listed, member or not. `privacy` is what the site says that its
+    in quarantine, unable, or has refused the plan, `software` which version of this software it said it runs.
+    `last_round` says what the rule did to its update in the round that made the newest version; empty where
+    it counted whole, or had none. Who said that it cannot take part is listed, member or not. `privacy` is what the site says that its
     updates of this run have cost. `last_refusal` says why the newest of its messages that were refused was;
     the round has waited `late_seconds` for one that is late.
     """

@@ -5,12 +5,14 @@ Whether a member is active, `Members.reason_inactive`, is asked at each of its m
 
 import logging
 from dataclasses import dataclass
+from typing import Literal
 
 from fedmedclip.aggregator.configuration import AggregatorConfiguration
 from fedmedclip.aggregator.register import Register
 from fedmedclip.aggregator.store import Store
 from fedmedclip.protocol import moments
 from fedmedclip.protocol.messages import Join, Moment
+from fedmedclip.protocol.plan_words import AWAITS_CONSENT, REFUSED
 
 log = logging.getLogger("fedmedclip.aggregator")
 
@@ -25,6 +27,18 @@ class Unable:
 
     software: str
     reason: str
+
+    @property
+    def part(self) -> Literal["awaits consent", "refused", "unable"]:
+        """What keeps it away: its operator, who has not decided or has refused, or something else."""
+        if self.reason == AWAITS_CONSENT:
+            return "awaits consent"
+        return "refused" if self.reason.startswith(REFUSED) else "unable"
+
+    @property
+    def is_for_the_operator(self) -> bool:
+        """Whether its operator may still approve the plan."""
+        return self.part != "unable"
 
 
 class Members:

@@ -21,7 +21,7 @@ def metrics_text(status: FederationStatus) -> bytes:
     metrics = Exposition(PREFIX)
     _run(metrics, told)
     _round(metrics, told)
-    _members(metrics, told["members"])
+    _members(metrics, told["members"], told["running"])
     _traffic(metrics, told)
     _versions(metrics, told.get("versions", []))
     _certificates(metrics, told.get("certificates", []))
@@ -55,7 +55,7 @@ def _round(metrics: Exposition, told: dict[str, Any]) -> None:
     )  # fmt: skip
 
 
-def _members(metrics: Exposition, members: list[dict[str, Any]]) -> None:
+def _members(metrics: Exposition, members: list[dict[str, Any]], running: bool) -> None:
     parts = Counter(member["part"] for member in members)
     for part in get_args(Part):
         metrics.gauge("members", "Members by their part in the open round.", parts[part], part=part)
@@ -70,9 +70,10 @@ def _members(metrics: Exposition, members: list[dict[str, Any]]) -> None:
         metrics.gauge(
             "member_version", "Newest version that a member says it holds.", member["version"], site=site
         )
+        # Counted by the process: while none runs, 0 would look as if one had begun anew.
         metrics.counter(
             "refused_messages", "Messages of a member that were refused since the aggregator started.",
-            member["refused_messages"], site=site,
+            member["refused_messages"] if running else None, site=site,
         )  # fmt: skip
         spent = member["privacy"] or {}
         metrics.gauge(

@@ -45,6 +45,13 @@ class SiteLeft:
 
 
 @dataclass(frozen=True)
+class SiteDeclined:
+    """A member said that it takes no part in this run, until it joins again."""
+
+    site: str
+
+
+@dataclass(frozen=True)
 class SiteRemoved:
     """A site is no member any more, and what it delivered does not count."""
 
@@ -106,6 +113,7 @@ Event = (
     SiteJoined
     | SiteHeard
     | SiteLeft
+    | SiteDeclined
     | SiteRemoved
     | UpdateStored
     | UpdateLost

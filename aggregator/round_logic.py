@@ -24,6 +24,7 @@ from fedmedclip.aggregator.round_events import (
     HeadAdvanced,
     ReportOverdue,
     RoundSettings,
+    SiteDeclined,
     SiteExcused,
     SiteHeard,
     SiteJoined,
@@ -90,6 +91,8 @@ class Rounds:
         # those that are not drawn.
         self._awaited: set[str] = set()
         self._undrawn: set[str] = set()
+        # Members that take no part in the run, as they said.
+        self._declined: set[str] = set()
         self._drawn_below = self._first_bound() if drawn_below is None else drawn_below
         self._drawn_at = now
         for site in members:
@@ -143,23 +146,31 @@ class Rounds:
 
     def needed(self) -> int:
         """Return how many updates close the round: `minimum_sites`, or all that members which are excused
-        leave, but never none.
+        leave of those who take part in the run, but never none.
         """
         if self._excused == 0:
             return self.settings.minimum_sites
-        return max(1, min(self.settings.minimum_sites, len(self._members) - self._excused))
+        declined = sum(
+            not (self._members[site].delivered or self._members[site].excused) for site in self._declined
+        )
+        return max(1, min(self.settings.minimum_sites, len(self._members) - self._excused - declined))
 
     def handle(self, event: Event, now: float) -> Action | None:
         """Take an event and return the action that is due, if any."""
         match event:
             case SiteJoined(site):
+                self._declined.discard(site)
                 self._enrol(site)
                 self._renew(site, now)
             case SiteHeard(site):
                 self._renew(site, now)
             case SiteLeft(site):
                 self._end_lease(site, now)
+            case SiteDeclined(site):
+                self._declined.add(site)
+                self._end_lease(site, now)
             case SiteRemoved(site):
+                self._declined.discard(site)
                 self._remove(site)
             case UpdateStored(site, late):
                 self._deliver(site, now, late)

@@ -60,7 +60,7 @@ def status_of(coordinator: Coordinator, now: float) -> FederationStatus:
             method=plan.method,
             version=head.version,
             rounds=plan.rounds,
-            warnings=coordinator.warnings,
+            warnings=[*coordinator.warnings, *filter(None, [coordinator.lacks_consent])],
             running=True,
             paused=plan.paused,
             finished=head.finished,
@@ -128,13 +128,13 @@ def _member(
     unable = coordinator.unable.get(site)
     if site not in coordinator.rounds.members:
         assert unable is not None
-        return MemberStatus(site, "unable", reason=unable.reason, software=unable.software)
+        return MemberStatus(site, unable.part, reason=unable.reason, software=unable.software)
     member = coordinator.rounds.member(site)
     since = member.left_at if member.heard_at is None else member.heard_at
     part: Part = "awaited" if coordinator.rounds.drawn(site) else "not drawn"
     reason = member.excused
     if unable is not None:
-        part, reason = "unable", unable.reason
+        part, reason = unable.part, unable.reason
     elif (quarantine := coordinator.quarantined.get(site)) is not None:
         part, reason = "quarantined", quarantine.reason
     elif member.delivered:

@@ -12,9 +12,12 @@ from fedmedclip.aggregator.federation_status import FederationStatus, MemberStat
 from fedmedclip.protocol.progress import duration
 from fedmedclip.protocol.visible import visible
 
-_COLOURS = {"delivered": "green", "awaited": "yellow", "here": "green"} | dict.fromkeys(
-    ("excused", "quarantined", "away", "unable"), "red"
-)
+_COLOURS = {
+    "delivered": "green",
+    "awaited": "yellow",
+    "awaits consent": "yellow",
+    "here": "green",
+} | dict.fromkeys(("excused", "quarantined", "away", "unable", "refused"), "red")
 _VERSIONS_SHOWN = 10
 
 

@@ -14,7 +14,7 @@ def back_up(
     state: Path, to: Path, database: str, files: Mapping[str, Path], copy: Callable[[Path], None]
 ) -> None:
     """Write `database` of a state folder, by `copy`, and `files`, under the names that they are to have, into
-    the new folder `to`, for its owner only.
+    the new folder `to`, for its owner only. A name may lead into a folder in it.
 
     Raises InvalidInputError when there is no state, or `to` exists.
     """
@@ -27,9 +27,11 @@ def back_up(
     partial.mkdir(mode=0o700, parents=True)
     copy(partial / database)
     for name, path in files.items():
+        (partial / name).parent.mkdir(mode=0o700, exist_ok=True)
         shutil.copyfile(path, partial / name)
-    for path in partial.iterdir():
-        path.chmod(0o600)
+    for path in partial.rglob("*"):
+        if path.is_file():
+            path.chmod(0o600)
     partial.rename(to)
 
 
@@ -54,6 +56,7 @@ def restore(state: Path, backup: Path, database: str, files: Mapping[str, Path])
                 path.rename(aside / path.name)
         # The database last: what has a key but no database is no beginning.
         for name, path in {**files, database: state / database}.items():
+            path.parent.mkdir(mode=0o700, exist_ok=True)
             with (backup / name).open("rb") as copy, new_file(path, private=True) as file:
                 shutil.copyfileobj(copy, file)
     return aside

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
-from types import FrameType
+from types import FrameType, TracebackType
 
 from fedmedclip.protocol.visible import visible
 
@@ -43,7 +43,8 @@ class _OneLineFormatter(logging.Formatter):
 def log_to_terminal(verbose: bool, log_format: LogFormat = LogFormat.TEXT) -> None:
     """Write log lines with local time and its zone to standard error; with `verbose`, debugging ones too.
 
-    As JSON, what libraries warn of is written so too: whoever reads standard error finds one object a line.
+    As JSON, what libraries warn of and the tracebacks of faults are written so too: whoever reads standard
+    error finds one object a line.
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_formatter(log_format))
@@ -53,6 +54,20 @@ def log_to_terminal(verbose: bool, log_format: LogFormat = LogFormat.TEXT) -> No
         logging.lastResort.setFormatter(handler.formatter)
         logging.captureWarnings(True)
         logging.getLogger("py.warnings").addHandler(handler)
+        sys.excepthook = _log_fault
+        threading.excepthook = _log_fault_of_thread
+
+
+def _log_fault(
+    kind: type[BaseException], error: BaseException | None, traceback: TracebackType | None
+) -> None:
+    fault = kind() if error is None else error
+    log.critical("a fault of this software (%s)", kind.__name__, exc_info=(kind, fault, traceback))
+
+
+def _log_fault_of_thread(fault: threading.ExceptHookArgs) -> None:
+    if fault.exc_type is not SystemExit:
+        _log_fault(fault.exc_type, fault.exc_value, fault.exc_traceback)
 
 
 def logs_json() -> bool:

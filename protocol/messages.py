@@ -197,8 +197,8 @@ class Join(_Message, frozen=True, tag=3):
     """A site asks to take part. `public_key` is the key that signs all of its messages.
 
     `version` is the newest of this run that it holds (-1: none), `software` its own version. With a reason in
-    `cannot` it says instead that it cannot take part in this run, and is not waited for. `revision` is that
-    of the plan that it knows: where it is not the newest, the plan is published again.
+    `cannot` it says instead that it cannot take part in this run, and is not waited for; `samples` is 1 then.
+    `revision` is that of the plan that it knows: where it is not the newest, the plan is published again.
     """
 
     public_key: PublicKey

@@ -5,6 +5,7 @@ import os
 import time
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from docs.generators.commands import commands
@@ -85,6 +86,23 @@ def test_of_a_bundle(tmp_path):
     verified = printed("bundle", "verify", bundle.folder, "--key", signed["public_key"])
     assert verified["bundle"] == bundle.digest.hex()
     assert set(verified) == {"hashes", "signature", "self_test", "bundle"}
+
+
+def test_of_predictions_and_an_evaluation(tmp_path):
+    bundle = write_tiny_bundle(tmp_path / "bundle")
+    images = tmp_path / "images"
+    for name in bundle.manifest.class_names:
+        (images / name).mkdir(parents=True)
+        Image.new("RGB", (40, 40)).save(images / name / "planted.png")
+    figures = printed("evaluate", images, "--bundle", bundle.folder, "--insecure")
+    assert set(figures["classifiers"]) == {"zero_shot"}
+    assert figures["images"] == len(bundle.manifest.class_names)
+    done = CliRunner().invoke(
+        app, ["predict", str(images), "--bundle", str(bundle.folder), "--insecure", "--json"]
+    )
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(answers) == figures["images"]
+    assert all(answer["label"] in bundle.manifest.class_names for answer in answers)
 
 
 def test_of_keys(tmp_path):

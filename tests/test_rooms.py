@@ -54,7 +54,7 @@ FLOORS = {
         "privacy",
         "features learning",
         "adaptation bundles calibration data_report inference",
-        "explanation",
+        "explanation versions",
         "ledger page serving",
         "site",
         "doctor",

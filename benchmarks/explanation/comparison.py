@@ -33,15 +33,11 @@ from benchmarks.explanation.maps import (
 from benchmarks.explanation.value_path import value_path
 from fedmedclip.edge_client.features.encoder import Encoder
 from fedmedclip.edge_client.heads.classification import answer
+from fedmedclip.edge_client.heads.paired_tests import random_sign_flips
 from fedmedclip.edge_client.inference.regions import Pixels
 from fedmedclip.export.model import load_model
 from fedmedclip.protocol.bundle.bundle import Bundle, open_bundle
-from fedmedclip.simulation.accuracy.significance import (
-    Comparison,
-    holm,
-    paired_bootstrap,
-    random_sign_flips,
-)
+from fedmedclip.simulation.accuracy.significance import Comparison, holm, paired_bootstrap
 from fedmedclip.simulation.federation.source import phantoms_of
 from fedmedclip.simulation.figure_files import plain_style, save
 from fedmedclip.simulation.phantoms.small_clip import small_clip

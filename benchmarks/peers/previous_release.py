@@ -91,6 +91,7 @@ def side_by_side(folder: Path, bundle: Path, data: Path, installed: Path, *, old
         write_site_configuration(
             folder / "site" / "site.toml", federation="trial", site="site-a", bundle=bundle, data=data,
             seed=3, broker=settings, insecure=older != "site",
+            approve=None if older == "site" else "automatic",
         )  # fmt: skip
         parties = [
             Party(

@@ -2,10 +2,11 @@
 
     python -m benchmarks.privacy.guard_cost --data FOLDER --bundle BUNDLE --out leakage
 
-Federations of the natural sites; after each round every site judges its newest heads as its guard does
-(`edge_client.site.guard`), on its whole validation split and on 12 and 4 images of it. Prints the mean over
-sites and seeds of accuracy and balanced accuracy on test, of the last version and of what answers in the end,
-and how often that is zero-shot; and, for comparison, what plain accuracy as the score would give.
+Federations of the natural sites; after each round every site judges its newest heads by balanced accuracy,
+as its guard does first (`edge_client.versions.guard`), on its whole validation split and on 12 and 4 images
+of it. Prints the mean over sites and seeds of accuracy and balanced accuracy on test, of the last version and
+of what answers in the end, and how often that is zero-shot; and, for comparison, what plain accuracy as the
+score would give.
 """
 
 import argparse

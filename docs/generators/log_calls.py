@@ -2,8 +2,9 @@
 
 import ast
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 
@@ -44,7 +45,8 @@ class _Forwarder:
     level: str
 
 
-def log_calls(root: Path = ROOT, rooms: Iterable[str] = ROOMS) -> list[LogCall]:
+@cache
+def log_calls(root: Path = ROOT, rooms: tuple[str, ...] = ROOMS) -> Sequence[LogCall]:
     """Return all calls that log above debugging, in the order of files and lines."""
     texts = {
         path.relative_to(root).as_posix(): path.read_text(encoding="utf-8")
@@ -60,7 +62,9 @@ def log_calls(root: Path = ROOT, rooms: Iterable[str] = ROOMS) -> list[LogCall]:
     for place, text in texts.items():
         if place not in trees and any(f".{name}(" in text for name in forwarders):
             trees[place] = ast.parse(text)
-    return [call for place in texts if place in trees for call in _calls(place, trees[place], forwarders)]
+    return tuple(
+        call for place in texts if place in trees for call in _calls(place, trees[place], forwarders)
+    )
 
 
 def _loggers(tree: ast.Module) -> set[str]:

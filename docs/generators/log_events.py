@@ -141,12 +141,12 @@ def _cell(text: str) -> str:
     return re.sub(r"([*_\[\]`|])", r"\\\1", escape(text, quote=False))
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     """Say what is wrong; with --add, add what is lacking to the table first."""
     parser = argparse.ArgumentParser(description="Which log calls have no entry in the table of events.")
     parser.add_argument("--add", action="store_true", help="Add entries for new messages, to be filled in.")
     parser.add_argument("--table", type=Path, default=TABLE, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(words)
     calls, events = log_calls(), read_log_events(arguments.table)
     if arguments.add and (new := entries_to_fill_in(calls, events)):
         with arguments.table.open("a", encoding="utf-8") as table:

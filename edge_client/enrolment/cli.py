@@ -87,7 +87,11 @@ def join_command(
         print(visible(f"wrote {request}; send it to the coordinator, and when the answer is here:"))
         where = "" if folder is None else f" --folder {folder}"
         print(visible(f"  fedmedclip join {invitation} --answer ANSWER-FILE{where}"))
-    elif start:
+        return
+    print("nothing is trained before this hospital approves the plan; once it is here:")
+    for command in ("plan", "approve"):
+        print(visible(f"  fedmedclip site {command} --config {configuration}"))
+    if start:
         run_site(configuration, once=once)
     else:
-        print(visible(f"  fedmedclip site --config {configuration}"))
+        print(visible(f"to begin:  fedmedclip site --config {configuration}"))

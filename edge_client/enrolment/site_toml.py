@@ -21,6 +21,9 @@ state = "{state}"
 aggregator_key = "{key}"   # the coordinator's; the roster says when it changes
 roster = "{state}/roster"
 
+[policy]
+approve = "ask"   # a plan is trained once `fedmedclip site approve` has said so; or "automatic"
+
 [broker]
 host = {host}
 port = {port}

@@ -1,6 +1,7 @@
 """A site's heads, and the file that they are saved in and read from (`protocol.heads.heads_file`)."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,8 @@ from fedmedclip.protocol.heads.heads_file import (
     EnsembleRule,
     HeadsMetadata,
     Judgement,
-    write_heads_file,
+    encoded_heads_file,
+    write_encoded_heads,
 )
 from fedmedclip.protocol.heads.heads_signature import HEADER_LIMIT
 from fedmedclip.protocol.heads.shared_heads import shared_head_specification
@@ -74,6 +76,11 @@ def save_heads(path: Path, heads: Heads, bundle: Bundle, key: SigningKey | None 
 
     Raises HeadError when it cannot be written.
     """
+    write_encoded_heads(path, encoded_heads(heads, bundle, key))
+
+
+def encoded_heads(heads: Heads, bundle: Bundle, key: SigningKey | None = None) -> bytes:
+    """Return the content of the file that `save_heads` writes, the same for the same heads."""
     assurance = heads.assurance
     metadata = HeadsMetadata(
         FORMAT if assurance is None else FORMAT_WITH_ASSURANCE,
@@ -88,7 +95,27 @@ def save_heads(path: Path, heads: Heads, bundle: Bundle, key: SigningKey | None 
         None if assurance is None else assurance.metadata,
     )
     arrays = None if assurance is None else assurance.arrays
-    write_heads_file(path, metadata, heads.shared, heads.private, key, arrays)
+    return encoded_heads_file(metadata, heads.shared, heads.private, key, arrays)
+
+
+def read_heads_metadata(path: Path) -> HeadsMetadata:
+    """Read whose heads a file holds, of whatever bundle. Raises HeadError when that cannot be told."""
+    with _faults_named(path):
+        _check_header_size(path)
+        with safe_open(path, framework="numpy") as file:
+            return _decode_metadata(file.metadata())
+
+
+@contextmanager
+def _faults_named(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise HeadError(f"cannot read heads file {path}: {error.strerror or error}") from error
+    except (SafetensorError, UnicodeDecodeError) as error:
+        raise HeadError(f"heads file {path} is damaged ({error}); copy it again") from error
+    except FedMedClipError as error:
+        raise HeadError(f"heads file {path}: {error}") from error
 
 
 def load_heads(path: Path, bundle: Bundle) -> Heads:
@@ -97,7 +124,7 @@ def load_heads(path: Path, bundle: Bundle) -> Heads:
     Shapes are checked against the method's specification before any array is read. Raises HeadError when the
     file is missing, damaged, of an unknown format or method, or belongs to another bundle.
     """
-    try:
+    with _faults_named(path):
         _check_header_size(path)
         with safe_open(path, framework="numpy") as file:
             metadata = _decode_metadata(file.metadata())
@@ -114,12 +141,6 @@ def load_heads(path: Path, bundle: Bundle) -> Heads:
                 expected["assurance"] = assurance_specification(metadata.assurance, *sizes)
             _check_layout(file, expected)
             read = {prefix: _read_head(file, prefix, found) for prefix, found in expected.items()}
-    except OSError as error:
-        raise HeadError(f"cannot read heads file {path}: {error.strerror or error}") from error
-    except (SafetensorError, UnicodeDecodeError) as error:
-        raise HeadError(f"heads file {path} is damaged ({error}); copy it again") from error
-    except FedMedClipError as error:
-        raise HeadError(f"heads file {path}: {error}") from error
     return Heads(
         metadata.method,
         read["shared"],

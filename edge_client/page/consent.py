@@ -43,7 +43,7 @@ def draw_plan(view: SiteView, has_buttons: bool) -> Html:
 def _standing(plan: Plan) -> tuple[Kind, str]:
     if plan.awaits_decision:
         return "waiting", f"Waits for your decision. {plan.standing}".strip()
-    return ("bad" if "refused" in plan.standing else "good"), plan.standing
+    return ("good" if plan.approved else "bad"), plan.standing
 
 
 def _how_to_decide(plan: Plan, has_buttons: bool) -> Html | None:
@@ -57,7 +57,8 @@ def _how_to_decide(plan: Plan, has_buttons: bool) -> Html | None:
             "refuse", "Refuse", fields, optional=[_REASON],
             sure="This site then takes no part; the reason is told to the coordinator.",
         )  # fmt: skip
-        return element("div", approve if plan.awaits_decision else None, refuse)
+        may_refuse = plan.awaits_decision or plan.approved
+        return element("div", None if plan.approved else approve, refuse if may_refuse else None)
     if plan.awaits_decision:
         commands = joined(
             [element("code", "fedmedclip site approve"), " or ", element("code", "fedmedclip site refuse")]

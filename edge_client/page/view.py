@@ -58,6 +58,7 @@ class Plan(msgspec.Struct, frozen=True):
 
     terms: str
     awaits_decision: bool
+    approved: bool
     standing: str
     words: list[Sentence]
     decisions: list[Decision]

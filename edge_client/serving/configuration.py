@@ -10,6 +10,7 @@ from fedmedclip.edge_client.images.readers.settings import ReaderSettings
 from fedmedclip.edge_client.serving.dicom.settings import DicomSettings
 from fedmedclip.edge_client.serving.folder.settings import FolderSettings
 from fedmedclip.edge_client.serving.http.settings import HttpSettings
+from fedmedclip.edge_client.versions.recent import MOST_RECENT_IMAGES
 from fedmedclip.protocol.configuration.annotations import BundleFolder, File, NewFile, NewFolder
 
 
@@ -18,8 +19,9 @@ class ServeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `heads` is followed: when another file takes its place, that answers. Without it, zero-shot answers.
     `most_waiting` bounds how many files of a door wait for an answer. `remember_days` is how long answers
-    are kept, and by their digests what came in, so that it is not answered again. `insecure` takes a bundle
-    and heads that nobody signed.
+    are kept, and by their digests what came in, so that it is not answered again. Of the last `recent_images`
+    the embeddings are kept beside a site's heads, for `recent_days` at most: the site tries new versions on
+    them. `insecure` takes a bundle and heads that nobody signed.
     """
 
     bundle: BundleFolder
@@ -27,6 +29,8 @@ class ServeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     state: NewFolder = "serve-state"
     most_waiting: Annotated[int, Meta(ge=1, le=1_000_000)] = 1000
     remember_days: Annotated[float, Meta(gt=0, le=3650)] = 30.0
+    recent_images: Annotated[int, Meta(ge=0, le=MOST_RECENT_IMAGES)] = 1000
+    recent_days: Annotated[float, Meta(gt=0, le=3650)] = 30.0
     insecure: bool = False
 
 

@@ -8,6 +8,7 @@ from fedmedclip.edge_client.serving.configuration import ServeConfiguration
 from fedmedclip.edge_client.serving.drift.watch import DriftWatch
 from fedmedclip.edge_client.serving.figures import Figures
 from fedmedclip.edge_client.serving.queue import DurableQueue
+from fedmedclip.edge_client.versions.recent import RecentImages
 from fedmedclip.protocol.bundle.bundle import Bundle
 from fedmedclip.protocol.configuration import beside
 
@@ -39,3 +40,4 @@ class Parts:
     active: ActiveClassifier
     figures: Figures
     drift: DriftWatch
+    recent: RecentImages | None

@@ -13,6 +13,7 @@ from pathlib import Path
 from fedmedclip.edge_client.cores import available_cores
 from fedmedclip.edge_client.features.provider_choice import open_encoder
 from fedmedclip.edge_client.features.self_test import require_self_test_once
+from fedmedclip.edge_client.inference.classifier import Classifier
 from fedmedclip.edge_client.inference.provenance import provenance_of
 from fedmedclip.edge_client.serving.active import ActiveClassifier
 from fedmedclip.edge_client.serving.answer import Answer, Result
@@ -28,7 +29,8 @@ from fedmedclip.edge_client.serving.parts import Parts, Place
 from fedmedclip.edge_client.serving.queue import DurableQueue, Work
 from fedmedclip.edge_client.serving.reasons import Reasons
 from fedmedclip.edge_client.serving.watchdog import Watchdog
-from fedmedclip.edge_client.serving.worker import Worker, answer_of, prepared
+from fedmedclip.edge_client.serving.worker import Embedding, Note, Worker, answer_of, prepared
+from fedmedclip.edge_client.versions.recent import RECENT, RecentImages
 from fedmedclip.protocol.bundle.bundle import Bundle, open_bundle
 from fedmedclip.protocol.configuration import read_configuration, require_paths
 from fedmedclip.protocol.errors import FedMedClipError, FullDiskError, InvalidInputError
@@ -74,7 +76,12 @@ def run_serve(configuration_file: Path) -> None:
         opened.callback(queue.close)
         drift = DriftWatch(place.state)
         opened.callback(drift.save_now)
-        _serve(Parts(place, bundle, queue, active, Figures(), drift), outlets, threads)
+        recent = None
+        if heads is not None:
+            most, days = settings.recent_images, settings.recent_days
+            recent = RecentImages(heads.with_name(RECENT), bundle.digest, most, days)
+            opened.callback(recent.save)
+        _serve(Parts(place, bundle, queue, active, Figures(), drift, recent), outlets, threads)
 
 
 def _sweep_parts(state: Path) -> None:
@@ -109,7 +116,7 @@ def _serve(parts: Parts, outlets: Sequence[Outlet], threads: int) -> None:
         outlets,
         parts.figures,
         threads,
-        DriftNotes(parts.drift),
+        _notes(parts),
         Reasons(parts.bundle, explaining.seconds, site).explain,
     )
     couriers = [Courier(parts.queue, outlet) for outlet in outlets]
@@ -130,6 +137,18 @@ def _serve(parts: Parts, outlets: Sequence[Outlet], threads: int) -> None:
         worker.join(parts.place.configuration.resources.longest_seconds)
         for courier in couriers:
             courier.stop()
+
+
+def _notes(parts: Parts) -> Note:
+    """Return what is told of each image that is answered."""
+    drift, recent = DriftNotes(parts.drift), parts.recent
+
+    def note(classifier: Classifier, embedding: Embedding, result: Result, work: Work) -> None:
+        if recent is not None:
+            recent.note(embedding)
+        drift(classifier, embedding, result, work)
+
+    return note
 
 
 def _tell(couriers: Sequence[Courier]) -> None:
@@ -164,6 +183,8 @@ def _look_after(parts: Parts, worker: Worker, closed: Sequence[Door]) -> None:
             _begin_anew(parts, hung)
         if tick % _TICKS_BETWEEN_SAVING == 0:
             parts.drift.save_now()
+            if parts.recent is not None:
+                parts.recent.save()
         if tick % _TICKS_BETWEEN_CLEANING == 0:
             try:
                 parts.queue.look_after()

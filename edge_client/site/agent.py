@@ -13,9 +13,12 @@ from collections.abc import Callable
 
 from fedmedclip.edge_client.site.application import Application
 from fedmedclip.edge_client.site.delivery import Delivery
+from fedmedclip.edge_client.site.limits import Limits, Sent
 from fedmedclip.edge_client.site.masking import Masking
 from fedmedclip.edge_client.site.membership import Membership
+from fedmedclip.edge_client.site.permission import Permission
 from fedmedclip.edge_client.site.plan_follower import PlanFollower
+from fedmedclip.edge_client.site.policy import AUTOMATIC, PolicySettings
 from fedmedclip.edge_client.site.proof import Proof
 from fedmedclip.edge_client.site.rations import LOGGED_AT_ONCE, SECONDS_PER_LOGGED, Rations
 from fedmedclip.edge_client.site.roles import Identity, Learner
@@ -41,6 +44,7 @@ from fedmedclip.protocol.messages import (
     Plan,
     Receipt,
     Renewal,
+    RenewalRequest,
     RosterNotice,
     RoutedShares,
     Snapshot,
@@ -60,6 +64,7 @@ class SiteAgent:
     `uplink_codec` replaces the federation's for what this site sends; a receiver reads any. Where the
     federation has a roster, `membership` follows it and renews this site's certificate. `note` is told of
     each message before it is acted on, with its topic and payload, and may refuse it with a MessageError.
+    `policy` is what the operator allows; its bounds on bytes are of what `sent` has counted.
     """
 
     def __init__(
@@ -72,6 +77,8 @@ class SiteAgent:
         moments: Moments | None = None,
         membership: Membership | None = None,
         note: Callable[[str, bytes, Message, float], None] = lambda topic, payload, message, now: None,
+        policy: PolicySettings = AUTOMATIC,
+        sent: Sent | None = None,
     ) -> None:
         self._note = note
         self._identity = identity
@@ -97,9 +104,23 @@ class SiteAgent:
             None if membership is None else membership.key_of,
             learner.compressed,
         )
-        self._plans = PlanFollower(identity, learner, state, self._run, self._application, membership)
+        self._permission = Permission(
+            state.consents, policy, tuple if membership is None else lambda: membership.coordinator_keys
+        )
+        self._limits = Limits(policy, state.contributions, sent)
+        self._plans = PlanFollower(
+            identity, learner, state, self._run, self._application, membership, self._permission
+        )
         self._training = RoundTraining(
-            identity, state, learner, self._run, self._application, self._delivery, own_codec
+            identity,
+            state,
+            learner,
+            self._run,
+            self._application,
+            self._delivery,
+            own_codec,
+            self._permission,
+            self._limits,
         )
 
     def receive(self, topic: str, payload: bytes, now: float) -> list[Message]:
@@ -116,6 +137,8 @@ class SiteAgent:
                 envelope.verify(envelope.message.aggregator_key, envelope.message.identity)
                 self._note(topic, payload, envelope.message, now)
                 return self._plans.take(envelope.message, payload, now, online=self._online)
+            if self._plans.held:
+                return self._hear_held(envelope, payload, now)
             plan = self._run.plan
             if plan is None or self._plans.candidate is not None:
                 return self._hear_early(envelope, payload, now)
@@ -134,24 +157,35 @@ class SiteAgent:
             return []
 
     def tick(self, now: float) -> list[Message]:
-        """Let time pass: train when there is a round to train, ask and deliver again what is unanswered."""
+        """Let time pass: go by what the operator decided, train when there is a round to train, ask and
+        deliver again what is unanswered.
+        """
+        decided = self._look_at_decisions(now) if self._permission.changed() else []
         plan = self._plans.newest
         if not self._online or plan is None:
             return []
+        return [*decided, *self._due(plan, now)]
+
+    def _due(self, plan: Plan, now: float) -> list[Message]:
         if not self._application.knows(plan):
             # The broker gave this site an old copy; whoever asks is told the newest.
             self._application.repeat()
         asked = self._application.due(self.version, plan, now)
+        if self._plans.held and self._run.plan is not None:
+            # A member that waits for its operator remains one.
+            return [*asked, *self._due_of_member(now)]
         if self._plans.waits or not self.joined:
             return asked
         assert self._run.follower is not None
-        heads = self._run.follower.tick(now)
-        if heads or self._delivery.unanswered(now):
+        heads, unanswered = self._run.follower.tick(now), self._delivery.unanswered(now)
+        sent = self._training.deliver(now)
+        if heads or (unanswered and not self._delivery.is_due(now)):
             # Whoever does not answer may be an aggregator that has lost this member.
             self._application.repeat()
-        kept = [] if self._membership is None else self._membership.due(now)
-        sent = self._training.abstain_from(now) if self._training.withheld else self._delivery.due(now)
-        return [*asked, *heads, *kept, *sent, *self._training.train(now)]
+        return [*asked, *heads, *self._due_of_member(now), *sent, *self._training.train(now)]
+
+    def _due_of_member(self, now: float) -> list[BlockRequest | RenewalRequest]:
+        return [] if self._membership is None else self._membership.due(now)
 
     def limit_messages(self, maximum_message_bytes: int) -> None:
         """Cut updates into blocks by what this connection's broker takes."""
@@ -192,6 +226,37 @@ class SiteAgent:
         self._early_announcement = None
         return self.receive(topics.head(self._identity.federation), early, now)
 
+    def _hear_held(self, envelope: Envelope, payload: bytes, now: float) -> list[Message]:
+        """Take what keeps this site a member; of the run, which its operator has not approved, remember the
+        newest version to go on from.
+        """
+        message, membership, plan = envelope.message, self._membership, self._plans.newest
+        if isinstance(message, Announcement):
+            self._early_announcement = payload
+        if membership is None or plan is None:
+            return []
+        if isinstance(message, Renewal) or (isinstance(message, Block) and membership.expects(message)):
+            envelope.verify(self._plans.key_of(plan), plan.identity)
+            if isinstance(message, Renewal):
+                membership.take_renewal(message)
+            elif membership.add_block(message):
+                return self._look_at_roster(now)
+        return []
+
+    def _look_at_decisions(self, now: float) -> list[Message]:
+        """Begin, go on or stop, as the operator has decided."""
+        was_held = self._plans.held
+        messages = self._plans.reconsider(now)
+        if was_held and not self._plans.waits and (early := self._early_announcement) is not None:
+            self._early_announcement = None
+            messages += self.receive(topics.head(self._identity.federation), early, now)
+        return messages
+
+    def _within_limits(self, messages: list[Message]) -> list[Message]:
+        """Return what is asked for, or nothing of it where so much may not leave now."""
+        size = sum(len(message.data) for message in messages if isinstance(message, Block))
+        return [] if size and self._limits.reason_to_keep(size) else messages
+
     def _handle(self, message: Message, now: float) -> list[Message]:
         assert self._run.follower is not None
         match message:
@@ -219,9 +284,9 @@ class SiteAgent:
                 return []
             case BlockRequest():
                 proof = self._proof.blocks(message, self._maximum_message_bytes)
-                return [*self._delivery.blocks(message), *proof]
+                return self._within_limits([*self._delivery.blocks(message), *proof])
             case StateRequest():
-                return self._proof.show(self.version, self._maximum_message_bytes)
+                return self._within_limits(self._proof.show(self.version, self._maximum_message_bytes))
             case _:
                 raise MessageError(f"{type(message).__name__} is not for a site")
         return []
@@ -290,11 +355,16 @@ class SiteAgent:
             self.joined,
             self.finished,
             "" if declined is None else declined[1],
-            "" if self._plans.waits else self._training.withheld,
+            "" if self._plans.waits else self._training.withheld or self._kept_back(),
             self.version,
             0 if stored is None else stored.trained_round,
             self._delivery.under_way,
         )
+
+    def _kept_back(self) -> str:
+        """Return why the policy lets nothing of the open round leave; empty where it does."""
+        round_number, reason = self._training.kept_back
+        return reason if round_number == self.version + 1 else ""
 
     @property
     def wanted_bundle(self) -> bytes | None:

@@ -59,6 +59,11 @@ class Application:
             self._asked_at = None
         self.declined = (plan, reason)
 
+    def say_again(self, now: float) -> None:
+        """Say again soon why this site takes no part: whoever repeats its plan may have forgotten it."""
+        if self._asked_at is not None and now - self._asked_at >= ASK_AGAIN_SECONDS:
+            self._asked_at = None
+
     def repeat(self) -> None:
         """Ask once more although this site has joined: the aggregator began again, perhaps from a copy of
         before that.
@@ -126,8 +131,8 @@ class Application:
         self._asked_first = self._asked_first or self.asked
         identity, private = self._identity, self._learner.privacy(plan)
         samples = self._learner.samples if private is None else private.samples
-        if plan.secure is not None:
-            # Of a site whose updates are summed, nobody learns how many images are in one.
+        if plan.secure is not None or cannot:
+            # Of a site whose updates are summed, or that takes no part, nobody learns how many images it has.
             samples = 1
         return [
             Join(

@@ -6,20 +6,20 @@ from typing import Annotated
 import typer
 
 from fedmedclip.edge_client.options import JsonOption, LogFormatOption
+from fedmedclip.edge_client.site.command_line import DATABASE, ConfigOption, state_of
+from fedmedclip.edge_client.site.plan_commands import approve_command, plan_command, refuse_command
 from fedmedclip.protocol.console import LogFormat
 from fedmedclip.protocol.paths import checked
 from fedmedclip.protocol.visible import visible
 
 site_app = typer.Typer(invoke_without_command=True)
-ConfigOption = Annotated[
-    Path,
-    typer.Option(
-        "--config",
-        help="TOML configuration; `fedmedclip init site` writes one with every setting.",
-        callback=checked("--config", "file", "`fedmedclip init site` writes an example"),
-    ),
+VersionArgument = Annotated[
+    str, typer.Argument(metavar="VERSION", help="Its number, or RUN:VERSION (`site versions`).")
 ]
-_DATABASE, _KEY = "site.db", "site.key"
+site_app.command("plan")(plan_command)
+site_app.command("approve")(approve_command)
+site_app.command("refuse")(refuse_command)
+_KEY = "site.key"
 # What `fedmedclip join` and the federation's roster have put beside them.
 _MEMBERSHIP = ("tls.pem", "ca.pem", "roster")
 # Which images are tested on, and under which names their groups stand there.
@@ -63,18 +63,19 @@ def backup_command(
     config: ConfigOption,
     as_json: JsonOption = False,
 ) -> None:
-    """Copy keys, certificate, split, heads, ledger and what is owed while the site runs, or not. Features can
-    be computed again.
+    """Copy keys, certificate, split, versions of the heads, ledger and what is owed, while the site runs or
+    not. Features can be computed again.
     """
     from fedmedclip.edge_client.ledger.segments import LEDGER_FOLDER, segments_in
     from fedmedclip.edge_client.site.state import SiteState
+    from fedmedclip.edge_client.versions.versions import Versions
     from fedmedclip.protocol.backup import back_up
     from fedmedclip.protocol.json_output import print_json
 
-    state_folder = _state_of(config)
+    state_folder = state_of(config)
 
     def copy(path: Path) -> None:
-        state = SiteState(state_folder / "site.db")
+        state = SiteState(state_folder / DATABASE)
         try:
             state.copy_to(path)
         finally:
@@ -84,11 +85,13 @@ def backup_command(
         name: state_folder / name for name in (_KEY, *_MEMBERSHIP, *_SPLIT) if (state_folder / name).exists()
     }
     files |= {path.name: path for _, path in segments_in(state_folder / LEDGER_FOLDER)}
-    back_up(state_folder, to, _DATABASE, files, copy)
+    with Versions(state_folder).files() as versions:
+        back_up(state_folder, to, DATABASE, files | versions, copy)
     if as_json:
-        print_json({"backup": to, "files": [_DATABASE, *files]})
-    else:
-        print(f"{visible(to)}: {', '.join((_DATABASE, *files))}")
+        print_json({"backup": to, "files": [DATABASE, *files, *versions]})
+        return
+    kept = [] if not versions else [f"heads and {len(versions)} files of versions"]
+    print(f"{visible(to)}: {', '.join((DATABASE, *files, *kept))}")
 
 
 @site_app.command("restore")
@@ -102,22 +105,24 @@ def restore_command(
     The longer ledger stays: the one that is in place, or the backup's.
     """
     from fedmedclip.edge_client.ledger.segments import LEDGER_FOLDER, newest_number, segments_in
+    from fedmedclip.edge_client.versions.folder import FOLDER, HEADS
     from fedmedclip.protocol.backup import restore
     from fedmedclip.protocol.json_output import print_json
 
-    state_folder = _state_of(config)
-    # A certificate, roster or split that is in place is as new as the backup's, or newer.
+    state_folder = state_of(config)
+    # A certificate, roster or split that is in place is as new as the backup's, or newer; so are versions.
     lacking = [
         name
-        for name in (*_MEMBERSHIP, *_SPLIT)
+        for name in (*_MEMBERSHIP, *_SPLIT, HEADS)
         if (backup / name).exists() and not (state_folder / name).exists()
     ]
+    if not (state_folder / FOLDER).exists():
+        lacking += [f"{FOLDER}/{path.name}" for path in sorted((backup / FOLDER).glob("*"))]
     files = {name: state_folder / name for name in (_KEY, *lacking)}
     ledger = state_folder / LEDGER_FOLDER
     if newest_number(backup) > newest_number(ledger):
-        ledger.mkdir(mode=0o700, parents=True, exist_ok=True)
         files |= {path.name: ledger / path.name for _, path in segments_in(backup)}
-    aside = restore(state_folder, backup, _DATABASE, files)
+    aside = restore(state_folder, backup, DATABASE, files)
     _note_restored(state_folder)
     if as_json:
         print_json({"restored": state_folder, "set_aside": aside})
@@ -133,11 +138,37 @@ def _note_restored(state_folder: Path) -> None:
     from fedmedclip.protocol.state_folder import claim_state_folder
 
     with claim_state_folder(state_folder):
-        state = SiteState(state_folder / _DATABASE)
+        state = SiteState(state_folder / DATABASE)
         ledger = MessageLedger(state_folder / LEDGER_FOLDER, state.ledger_end)
         ledger.note("Restored", "the state is that of a backup; what left after it may have no entry")
         ledger.close()
         state.close()
+
+
+@site_app.command("versions")
+def versions_command(config: ConfigOption, as_json: JsonOption = False) -> None:
+    """Show the versions that are kept here, what each is worth, and which one answers, running or not."""
+    from fedmedclip.edge_client.versions.table import show_versions
+
+    show_versions(state_of(config), as_json=as_json)
+
+
+@site_app.command("activate")
+def activate_command(name: VersionArgument, config: ConfigOption, as_json: JsonOption = False) -> None:
+    """Let a version answer that is kept here, with its private head, while the site runs, or not."""
+    from fedmedclip.edge_client.versions.table import show_change
+    from fedmedclip.edge_client.versions.versions import Versions
+
+    show_change(Versions(state_of(config)).activate(name, "command line"), as_json=as_json)
+
+
+@site_app.command("rollback")
+def rollback_command(config: ConfigOption, as_json: JsonOption = False) -> None:
+    """Let the version answer that did before the active one; once more, the one before that."""
+    from fedmedclip.edge_client.versions.table import show_change
+    from fedmedclip.edge_client.versions.versions import Versions
+
+    show_change(Versions(state_of(config)).rollback("command line"), as_json=as_json)
 
 
 @site_app.command("privacy")
@@ -155,7 +186,7 @@ def privacy_command(
     from fedmedclip.protocol.errors import InvalidInputError
 
     demanded = read_configuration(config, SiteConfiguration).privacy
-    path = _state_of(config) / _DATABASE
+    path = state_of(config) / DATABASE
     if not path.exists():
         raise InvalidInputError(f"{path} does not exist: this site has taken part in no run yet")
     state = SiteState(path)
@@ -167,10 +198,3 @@ def privacy_command(
         print(msgspec.json.format(msgspec.json.encode(spending), indent=2).decode())
     else:
         print("\n".join(spending_lines(spending)))
-
-
-def _state_of(config: Path) -> Path:
-    from fedmedclip.edge_client.site.configuration import SiteConfiguration
-    from fedmedclip.protocol.configuration import beside, read_configuration
-
-    return beside(config, read_configuration(config, SiteConfiguration).site.state)

@@ -23,6 +23,8 @@ class Offers(Protocol):
 
     @property
     def asked_for(self) -> bool: ...
+    @property
+    def masked_bytes(self) -> int: ...
     def offer(self, round_number: int) -> MaskKeys: ...
     def blocks(self, request: BlockRequest) -> list[Block]: ...
     def limit_messages(self, maximum_message_bytes: int) -> None: ...
@@ -71,11 +73,13 @@ class Delivery:
         """Whether the update was sent, and no receipt came for so long that it is due again."""
         return self._sent_at is not None and now - self._sent_at >= ASK_AGAIN_SECONDS and self.under_way
 
+    def is_due(self, now: float) -> bool:
+        """Whether `due` sends the update under way now, if one is."""
+        return self._sent_at is None or now - self._sent_at >= ASK_AGAIN_SECONDS
+
     def due(self, now: float) -> list[Message]:
         """Return what to send now: the update, again for as long as no receipt comes."""
-        if self._sent_at is not None and now - self._sent_at < ASK_AGAIN_SECONDS:
-            return []
-        if (update := self._state.outgoing_update()) is None:
+        if not self.is_due(now) or (update := self._state.outgoing_update()) is None:
             return []
         self._sent_at = now
         message = self._message(update)
@@ -87,6 +91,13 @@ class Delivery:
             return [message]
         self._blocks_sent_of_round = update.round_number
         return [message, *blocks_of(update.payload, payload)]
+
+    def bytes_due(self, update: OutgoingUpdate) -> int:
+        """Return about how many bytes leave when the update under way is sent now."""
+        if self.masking is not None and self.masking.asked_for:
+            return self.masking.masked_bytes
+        referred = not isinstance(refer_to(update.payload, self._maximum_message_bytes), bytes)
+        return 0 if referred and self._blocks_sent_of_round == update.round_number else len(update.payload)
 
     def _message(self, update: OutgoingUpdate) -> Update | MaskKeys:
         if self.masking is not None and self.masking.asked_for:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from fedmedclip.edge_client.site.cli import ConfigOption
+from fedmedclip.edge_client.site.command_line import DATABASE, ConfigOption, state_of
 
 
 def events_command(
@@ -14,14 +14,12 @@ def events_command(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Show what happened at this site, running or not: connected, trained, delivered, refused, and why."""
-    from fedmedclip.edge_client.site.configuration import SiteConfiguration
     from fedmedclip.edge_client.site.state import SiteState
-    from fedmedclip.protocol.configuration import beside, read_configuration
     from fedmedclip.protocol.errors import InvalidInputError
     from fedmedclip.protocol.json_output import print_json
     from fedmedclip.protocol.visible import visible
 
-    path = beside(config, read_configuration(config, SiteConfiguration).site.state) / "site.db"
+    path = state_of(config) / DATABASE
     if not path.exists():
         raise InvalidInputError(f"{path} does not exist: nothing has happened at this site yet")
     state = SiteState(path)

@@ -32,10 +32,12 @@ from fedmedclip.edge_client.learning.private_state import (
 from fedmedclip.edge_client.learning.settings import TrainingSettings
 from fedmedclip.edge_client.learning.training import Floats, Labels, TrainedHeads, train_round
 from fedmedclip.edge_client.learning.version_head import adapted, adapts_to_versions
-from fedmedclip.edge_client.site.guard import Guard
 from fedmedclip.edge_client.site.private_learning import PrivateLearning
 from fedmedclip.edge_client.site.roles import Contribution, PrivateSide
 from fedmedclip.edge_client.site.state import SiteState
+from fedmedclip.edge_client.versions.guard import Guard
+from fedmedclip.edge_client.versions.records import VersionRecord
+from fedmedclip.edge_client.versions.rule import DEFAULT_RULE, ActivationRule
 from fedmedclip.protocol.bundle.bundle import Bundle
 from fedmedclip.protocol.codecs.error_feedback import Compressed
 from fedmedclip.protocol.codecs.residual_watch import ResidualWatch
@@ -89,6 +91,7 @@ class SiteLearner:
         floors: Floors = DEFAULT_FLOORS,
         privacy: PrivacySettings = NO_DEMAND,
         answers: AssuranceSettings = DEFAULT_SETTINGS,
+        activation: ActivationRule = DEFAULT_RULE,
     ) -> None:
         self._site = site
         self._federation = federation
@@ -100,7 +103,17 @@ class SiteLearner:
         self._ensemble = ensemble
         self._traffic = traffic
         self._floors = floors
-        self._guard = Guard(files.heads, bundle, features.validation, files.key, features.train, answers)
+        parts = {"train": features.train, "validation": features.validation, "test": features.test}
+        self._guard = Guard(
+            files.heads,
+            bundle,
+            features.validation,
+            files.key,
+            features.train,
+            answers,
+            activation,
+            {name: len(part.labels) for name, part in parts.items()},
+        )
         self._train_seconds: dict[int, float] = {}
         self._residuals = ResidualWatch("update")
         self._counted = _Counted(encoded_images=encoded_images())
@@ -109,6 +122,11 @@ class SiteLearner:
             privacy, state.releases, features, bundle, self._reference, self._settings, threads
         )
         self.samples = len(features.train.labels)
+
+    @property
+    def verdict(self) -> VersionRecord | None:
+        """What became of the newest version here; None before the first."""
+        return self._guard.verdict
 
     def private_specification(self, plan: Plan, classes: int | None = None) -> HeadSpecification:
         """Return the specification of what the site keeps: the private head, and Adam's memory if asked for.
@@ -226,7 +244,7 @@ class SiteLearner:
     def installed(
         self, plan: Plan, version: int, shared: NamedArrays, private: NamedArrays, finished: bool
     ) -> None:
-        """Evaluate a new version on the validation split, keep the best heads, and write the journal."""
+        """Evaluate a new version on the validation split, let it answer or not, and write the journal."""
         rule = ENTROPY if self._ensemble == "entropy" else ensemble_of(plan.method)
         private_head = self._private_of_version(plan, shared, head_of(private)) or None
         heads = Heads(plan.method, shared, private_head, self._federation, self._site, version, rule)
@@ -235,9 +253,8 @@ class SiteLearner:
         is_known = self._state.has_report(version)
         # A later run begins untrained: until its first round, the heads of the one before answer. Of a
         # version that is known the private head may be trained further by now, for the next.
-        answering = heads
-        if not self._files.heads.exists() or finished or (version > 0 and not is_known):
-            answering = self._guard.judge(heads)
+        is_version = finished or (version > 0 and not is_known)
+        answering = self._guard.judge(heads, plan.number, plan.identity.hex(), is_version=is_version)
         if not is_known:
             accuracy = self._accuracy(heads, self._features.validation)
             self._state.write_journal(version, self._report(version, accuracy))
@@ -247,7 +264,7 @@ class SiteLearner:
             report = {name: metrics.as_dict() | self._reservation() for name, metrics in figures.items()}
             test = self._features.test
             if assurance := evaluate_assurance(answering, self._bundle, test.embeddings, test.labels):
-                name = "zero_shot" if answering.zero_shot_answers else "ensemble"
+                name = "ensemble" if answering and not answering.zero_shot_answers else "zero_shot"
                 report[name]["assurance"] = assurance.as_dict()
             encoded = msgspec.json.format(msgspec.json.encode(report), indent=2)
             write_new_file(self._files.evaluation, encoded + b"\n", private=True)
@@ -255,7 +272,9 @@ class SiteLearner:
             log.info(
                 "federation finished at version %d; %s answers: accuracy on test: %s",
                 version,
-                "zero-shot" if answering.zero_shot_answers else f"version {answering.version}",
+                "zero-shot"
+                if answering is None or answering.zero_shot_answers
+                else f"version {answering.version}",
                 _in_words(accuracy),
             )
 
@@ -289,7 +308,7 @@ class SiteLearner:
     def _accuracy(self, heads: Heads, part: LabelledFeatures) -> dict[str, float]:
         return {name: round(metrics.accuracy, 6) for name, metrics in self._figures(heads, part).items()}
 
-    def _figures(self, heads: Heads, part: LabelledFeatures) -> dict[str, Metrics]:
+    def _figures(self, heads: Heads | None, part: LabelledFeatures) -> dict[str, Metrics]:
         """Return the metrics on a part; none when a small site's part has no images."""
         return evaluate(heads, self._bundle, part.embeddings, part.labels) if len(part.labels) else {}
 

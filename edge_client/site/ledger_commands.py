@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fedmedclip.edge_client.options import OutputCallback
-from fedmedclip.edge_client.site.cli import ConfigOption
+from fedmedclip.edge_client.site.command_line import ConfigOption
 from fedmedclip.protocol.visible import visible
 
 if TYPE_CHECKING:

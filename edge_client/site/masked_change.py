@@ -23,6 +23,21 @@ class MaskedChange:
     compressed: Compressed
 
 
+_MOST_BYTES_OF_INTEGER = 4
+
+
+def masked_bytes(plan: Plan, specification: HeadSpecification) -> int:
+    """Return how many bytes a masked update has at most: see `protocol.secure_aggregation.projection`."""
+    codec, values = linear_codec_of(plan), 1
+    for tensor in specification.tensors:
+        values += tensor.size
+        if tensor.symmetric and 0 < 2 * codec.directions <= tensor.shape[0]:
+            values += codec.directions * tensor.shape[0] - tensor.size
+        elif len(tensor.shape) == 2 and not tensor.measured and 0 < codec.rank <= min(tensor.shape) // 4:
+            values += codec.rank * max(tensor.shape) - tensor.size
+    return _MOST_BYTES_OF_INTEGER * values
+
+
 def masked_change(
     plan: Plan,
     specification: HeadSpecification,

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from fedmedclip.edge_client.site.masked_change import MaskedChange, masked_change
+from fedmedclip.edge_client.site.masked_change import MaskedChange, masked_bytes, masked_change
 from fedmedclip.edge_client.site.roles import Identity
 from fedmedclip.edge_client.site.run import Run
 from fedmedclip.edge_client.site.state import OutgoingUpdate, SiteState
@@ -124,6 +124,12 @@ class Masking:
     def asked_for(self) -> bool:
         """Whether the run's updates go under masks."""
         return self._run.plan is not None and self._run.plan.secure is not None
+
+    @property
+    def masked_bytes(self) -> int:
+        """About how many bytes a masked update of the run has, at most."""
+        plan = self._run.plan
+        return 0 if plan is None else masked_bytes(plan, self._run.specification(plan))
 
     def limit_messages(self, maximum_message_bytes: int) -> None:
         """Cut masked updates into blocks of another size from now on."""

@@ -1,6 +1,6 @@
 """`fedmedclip site metrics`."""
 
-from fedmedclip.edge_client.site.cli import ConfigOption
+from fedmedclip.edge_client.site.command_line import ConfigOption
 
 
 def metrics_command(config: ConfigOption) -> None:

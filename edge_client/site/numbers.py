@@ -32,8 +32,8 @@ class SiteNumbers(msgspec.Struct, frozen=True, kw_only=True):
     start, `refused_messages`. Bytes are MQTT payload; without a ledger they are of this run, up to its newest
     version here. `active_version` is the version of the heads that answer. `images` by split leaves out those
     that are fewer than the policy's `smallest_count`. `accuracy` by head is the newest version's on the
-    validation split. `privacy_spent` of `privacy_epsilon` is of the newest run that asked for privacy.
-    `certificate_ends` is in seconds since 1970.
+    validation split, where that is not too small. `privacy_spent` of `privacy_epsilon` is of the newest run
+    that asked for privacy. `certificate_ends` is in seconds since 1970.
     """
 
     federation: str
@@ -114,6 +114,8 @@ def stored_numbers(configuration_file: Path) -> SiteNumbers:
             numbers |= _of_state(state)
         finally:
             state.close()
+    if "validation" not in numbers["images"]:
+        numbers.pop("accuracy", None)
     return SiteNumbers(
         federation=settings.federation, site=settings.name, running=is_claimed(folder), **numbers
     )

@@ -42,8 +42,15 @@ def open_page(
         from fedmedclip.edge_client.page.site_page import site_page
         from fedmedclip.edge_client.page.view import SiteView
         from fedmedclip.edge_client.site.numbers import numbers_of_process, stored_numbers
+        from fedmedclip.edge_client.site.page_consent import Desk, consent_reader
         from fedmedclip.edge_client.site.page_ledger import LedgerReader
-        from fedmedclip.edge_client.site.page_readers import data_reader, privacy_reader, read_events
+        from fedmedclip.edge_client.site.page_readers import (
+            data_reader,
+            privacy_reader,
+            read_events,
+            with_decisions,
+        )
+        from fedmedclip.edge_client.site.page_versions import Shelf, versions_reader
         from fedmedclip.edge_client.site.page_view import PageSource
         from fedmedclip.edge_client.site.prometheus import metrics_text
         from fedmedclip.protocol.pages.server import start_page
@@ -68,10 +75,25 @@ def open_page(
         SiteView(configuration.site.federation, configuration.site.name, version("fedmedclip-edge")),
         lambda: watch.now,
         lambda: SiteState(state_folder / "site.db"),
-        (read_events, ledger.read, privacy_reader(configuration.privacy), data_reader(state_folder)),
+        (
+            read_events,
+            ledger.read,
+            consent_reader(configuration.policy.approve),
+            versions_reader(state_folder, configuration.policy.activate),
+            privacy_reader(configuration.privacy),
+            data_reader(state_folder),
+            with_decisions,
+        ),
+    )
+    desks = Desks(
+        Desk(source),
+        Shelf(state_folder, source.refresh),
+        verify=verify,
+        report=ledger.report,
+        metrics=metrics,
     )
     try:
-        page = site_page(source, Desks(verify=verify, report=ledger.report, metrics=metrics))
+        page = site_page(source, desks)
         served = start_page(page, settings.relative_to(configuration_file.resolve().parent), state_folder)
     except StorageError as error:
         log.warning("there is no page: %s", error)

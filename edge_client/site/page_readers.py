@@ -11,7 +11,7 @@ from fedmedclip.edge_client.data_report.report import FINDINGS, PAGE
 from fedmedclip.edge_client.images.split import Part
 from fedmedclip.edge_client.page import view as shown
 from fedmedclip.edge_client.page.view import SiteView
-from fedmedclip.edge_client.site.events import Event
+from fedmedclip.edge_client.site.events import MOST_EVENTS, Event
 from fedmedclip.edge_client.site.spending import spending_of
 from fedmedclip.edge_client.site.state import SiteState
 from fedmedclip.protocol.errors import InvalidInputError
@@ -79,6 +79,30 @@ def read_events(state: SiteState, view: SiteView, at: float) -> SiteView:
         [shown.Event(event.at, event.kind, event.words) for event in events],
     )
     return replace(view, history=history)
+
+
+def with_decisions(state: SiteState, view: SiteView, at: float) -> SiteView:
+    """Add to what happened what was decided of plans, and what became of versions, as other parts have it."""
+    history = view.history
+    if history is None:
+        return view
+    decisions = [] if view.plan is None else view.plan.decisions
+    versions = [] if view.versions is None else view.versions.kept
+    more = [
+        shown.Event(
+            found.at,
+            "approved" if found.approved else "refused the plan",
+            f"by {found.by}" + (f": {found.reason}" if found.reason else ""),
+        )
+        for found in decisions
+    ]
+    more += [
+        shown.Event(found.made_at, "version", f"{found.version}: {found.verdict}; {found.reason}")
+        for found in versions
+    ]
+    events = sorted([*history.events, *more], key=lambda event: event.at)
+    since = min([history.since, *(event.at for event in events if event.at >= at - _LONGEST_HISTORY)])
+    return replace(view, history=replace(history, since=since, events=events[-MOST_EVENTS:]))
 
 
 def spans(events: list[Event], until: float) -> list[tuple[float, float]]:

@@ -1,18 +1,26 @@
 """Following the coordinator's plans: a revision at once, a later run once the aggregator admits this site.
 
-    plan of a later run -> candidate -> Join -> admitted -> the run begins, and the one before is put away
+    plan of a later run -> approved here -> candidate -> Join -> admitted -> the run begins, and the one
+    before is put away
 
-A plan may be an old copy, the answer to a new request not: so a run begins with the answer.
+A plan may be an old copy, the answer to a new request not: so a run begins with the answer. A plan that this
+site's operator has not approved is held until it is: whatever else of its run comes meanwhile is not taken.
 """
+
+import logging
 
 from fedmedclip.edge_client.site.application import Application
 from fedmedclip.edge_client.site.membership import Membership
+from fedmedclip.edge_client.site.permission import Permission
 from fedmedclip.edge_client.site.plans import check_plan, reason_not_to
 from fedmedclip.edge_client.site.roles import Identity, Learner
 from fedmedclip.edge_client.site.run import Run
 from fedmedclip.edge_client.site.state import SiteState
 from fedmedclip.protocol.envelope import Envelope
+from fedmedclip.protocol.errors import MessageError
 from fedmedclip.protocol.messages import JoinAnswer, Message, Plan
+
+log = logging.getLogger("fedmedclip.site")
 
 
 class PlanFollower:
@@ -26,6 +34,7 @@ class PlanFollower:
         run: Run,
         application: Application,
         membership: Membership | None,
+        permission: Permission,
     ) -> None:
         self._identity = identity
         self._learner = learner
@@ -35,6 +44,16 @@ class PlanFollower:
         self._membership = membership
         self.candidate: tuple[Plan, bytes] | None = None
         """A later plan, as it came, which the aggregator has not confirmed yet."""
+        self._permission = permission
+        self._held: tuple[Plan, bytes] | None = None
+        stored = run.stored
+        if stored is not None and not stored.finished and (reason := permission.ask(stored.plan)):
+            self._hold(stored.plan, b"", reason)
+
+    @property
+    def held(self) -> bool:
+        """Whether the newest plan is one that this site's operator has not approved, or has refused."""
+        return self._held is not None
 
     @property
     def newest(self) -> Plan | None:
@@ -86,9 +105,14 @@ class PlanFollower:
             return []
         gone_by = left is not None and left.identity == plan.identity
         if reason := why_left if gone_by else reason_not_to(plan, self._identity, self._learner):
+            self._held = None
             self._application.decline(plan, reason)
+        elif reason := self._permission.ask(plan):
+            self._hold(plan, sealed, reason)
+        if reason:
+            self._application.say_again(now)
             return self._ask(plan, now) if online else []
-        self._application.declined = None
+        self._held = self._application.declined = None
         if followed is not None and plan.identity == followed.identity:
             self.candidate = None
             self._run.revise(plan, sealed)
@@ -97,6 +121,45 @@ class PlanFollower:
             self._application.begin()
         self.candidate = (plan, sealed)
         return self._ask(plan, now)
+
+    def reconsider(self, now: float) -> list[Message]:
+        """Go by what this site's operator may have decided since: begin, go on, or stop."""
+        plan, declined = self.newest, self._application.declined
+        stored = self._run.stored
+        over = stored is not None and stored.finished and plan == stored.plan
+        if plan is None or over or (declined is not None and self._held is None):
+            return []
+        if reason := self._permission.ask(plan):
+            held = self._held or self.candidate or (plan, b"")
+            self._hold(plan, held[1], reason)
+            return self._ask(plan, now)
+        if self._held is None:
+            return []
+        log.info("run %d is approved", plan.number)
+        return self._take_up(*self._held, now)
+
+    def _hold(self, plan: Plan, sealed: bytes, reason: str) -> None:
+        """Take no part in the run of a plan for now, and keep what it can be begun with."""
+        if self._held is None or self._application.declined != (plan, reason):
+            self._application.begin()
+            log.warning("run %d is not trained here: %s", plan.number, reason)
+        self._held, self.candidate = (plan, sealed), None
+        self._application.declined = (plan, reason)
+
+    def _take_up(self, plan: Plan, sealed: bytes, now: float) -> list[Message]:
+        """Go on with a plan that was held."""
+        declined = self._application.declined
+        self._held = self._application.declined = None
+        self._application.begin()
+        if plan == self._run.plan:
+            return self._ask(plan, now)
+        try:
+            return self.take(plan, sealed, now, online=True)
+        except MessageError as error:
+            # Say the coordinator's key has changed: the plan comes again, signed with the new one.
+            log.warning("the plan of run %d is not followed any more: %s", plan.number, error)
+            self._held, self._application.declined = (plan, sealed), declined
+            return []
 
     def _ask(self, plan: Plan, now: float) -> list[Message]:
         return self._application.due(self.version, plan, now)

@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from fedmedclip.edge_client.versions.rule import Activate, ActivationRule
+
 Bytes = Annotated[int, Meta(ge=0, le=1 << 50)]
 
 
@@ -31,9 +33,24 @@ class PolicySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rounds_in_all: Annotated[int, Meta(ge=0, le=1_000_000)] | None = None
     share_metrics: bool = True
     smallest_count: Annotated[int, Meta(ge=1, le=1_000_000)] = 8
-    activate: Literal["guarded", "by hand", "always"] = "guarded"
+    activate: Activate = "guarded"
     tolerated_loss: Annotated[float, Meta(ge=0, le=1)] = 0.0
     significance: Annotated[float, Meta(gt=0, lt=1)] = 0.05
     tolerated_changes: Annotated[float, Meta(ge=0, le=1)] = 0.25
     keep_versions: Annotated[int, Meta(ge=2, le=100_000)] = 20
     replay_rounds: Annotated[int, Meta(ge=0, le=1_000)] = 10
+
+    @property
+    def activation(self) -> ActivationRule:
+        """What decides which version is active."""
+        return ActivationRule(
+            self.activate,
+            self.tolerated_loss,
+            self.significance,
+            self.tolerated_changes,
+            self.keep_versions,
+        )
+
+
+AUTOMATIC = PolicySettings(approve="automatic")
+"""Every plan of the federation's coordinator is trained, and nothing bounds what leaves: for simulations."""

@@ -6,6 +6,8 @@ from fedmedclip.edge_client.ledger.sources import UpdateSource
 from fedmedclip.edge_client.site.abstention import Abstention
 from fedmedclip.edge_client.site.application import Application
 from fedmedclip.edge_client.site.delivery import Delivery
+from fedmedclip.edge_client.site.limits import Limits
+from fedmedclip.edge_client.site.permission import Permission
 from fedmedclip.edge_client.site.releases import Release
 from fedmedclip.edge_client.site.roles import Identity, Learner
 from fedmedclip.edge_client.site.run import Run
@@ -32,6 +34,8 @@ class RoundTraining:
         application: Application,
         delivery: Delivery,
         own_codec: Codec | None,
+        permission: Permission,
+        limits: Limits,
     ) -> None:
         self._identity = identity
         self._state = state
@@ -40,6 +44,11 @@ class RoundTraining:
         self._application = application
         self._delivery = delivery
         self._own_codec = own_codec
+        self._permission = permission
+        self._limits = limits
+        self._kept_for = ""
+        self.kept_back: tuple[int, str] = (0, "")
+        """The round of which the operator's policy lets nothing leave at present, and why."""
         self.abstention = Abstention()
         self.observer: Observer = Nobody()
 
@@ -63,6 +72,9 @@ class RoundTraining:
             or not self._application.knows(plan)
         ):
             return []
+        if reason := self._reason_not_to_train(plan, round_number):
+            return self._keep_back(round_number, reason, now)
+        self.kept_back = (0, "")
         private_specification = self._learner.private_specification(plan)
         private = private_specification.from_bytes(stored.private_head)
         self.observer.trains(round_number)
@@ -71,6 +83,9 @@ class RoundTraining:
         except (InvalidInputError, HeadError) as error:
             return self._abstain(plan, round_number, str(error), now)
         self.observer.note("trained", f"round {round_number} of {plan.rounds}")
+        if self._permission.reason_not_to_train(plan, round_number):
+            log.warning("round %d: what was trained is dropped: it was refused meanwhile", round_number)
+            return []
         samples, withheld, release = self._to_send(plan)
         private_bytes = private_specification.to_bytes(private)
         if withheld:
@@ -82,7 +97,47 @@ class RoundTraining:
         self._store_update(stored, round_number, samples, follower.head, shared, private_bytes, release)
         self._run.reload()
         self._delivery.send_at_once()
-        return self._delivery.due(now)
+        return self.deliver(now)
+
+    def _reason_not_to_train(self, plan: Plan, round_number: int) -> str:
+        if reason := self._permission.reason_not_to_train(plan, round_number):
+            return reason
+        # What is not sent anyway is trained for the private head.
+        return "" if self.withheld else self._limits.reason_not_to_train(plan.number, round_number)
+
+    def deliver(self, now: float) -> list[Message]:
+        """Send the update under way until it is settled, where the operator's limits let it leave.
+
+        One that may not leave yet is kept for as long as its round is open.
+        """
+        stored, contributions = self._run.stored, self._state.contributions
+        assert stored is not None
+        if self.withheld:
+            return self.abstain_from(now)
+        if not self._delivery.is_due(now) or (update := self._state.outgoing_update()) is None:
+            return []
+        run, round_number = stored.plan.number, update.round_number
+        size = self._delivery.bytes_due(update)
+        if not contributions.has(run, round_number):
+            self._limits.expect(size)
+        reason = self._limits.reason_not_to_send(run, round_number, size)
+        if not reason:
+            contributions.note(run, round_number)
+            self.kept_back = (0, "")
+            return self._delivery.due(now)
+        if round_number <= stored.version and not contributions.has(run, round_number):
+            self._delivery.withhold()
+            self._run.reload()
+        return [] if stored.finished else self._keep_back(stored.version + 1, reason, now)
+
+    def _keep_back(self, round_number: int, reason: str, now: float) -> list[Message]:
+        """Say of the open round that nothing of it leaves, for now."""
+        self.kept_back = (round_number, reason)
+        if reason != self._kept_for:
+            log.warning("round %d: nothing is sent: %s", round_number, reason)
+            self.observer.note("withheld", f"round {round_number}: {reason}")
+            self._kept_for = reason
+        return self.abstention.due(round_number, reason, now)
 
     def _to_send(self, plan: Plan) -> tuple[int, str, Release | None]:
         """Return how many images the new update stands for, why it is not sent, and what it costs."""

@@ -122,6 +122,7 @@ def _take_part(configuration_file: Path, *, once: bool) -> bool:
             configuration.privacy.floors,
             configuration.privacy,
             configuration.answers,
+            configuration.policy.activation,
         )
         pinned = settings.aggregator_key
         identity = Identity(
@@ -145,6 +146,8 @@ def _take_part(configuration_file: Path, *, once: bool) -> bool:
             moments,
             None if follower is None else Membership(follower, _renewing(settings, broker)),
             incoming.take,
+            configuration.policy,
+            ledger,
         )
         watch = Watch(state.events, agent.standing)
         agent.observe(watch)

@@ -21,7 +21,9 @@ from fedmedclip.edge_client.ledger.sources import (
     UpdateSources,
     record_source,
 )
+from fedmedclip.edge_client.site.consent import CONSENT_SCHEMA, Consents
 from fedmedclip.edge_client.site.events import EVENTS_SCHEMA, Events
+from fedmedclip.edge_client.site.limits import CONTRIBUTIONS_SCHEMA, Contributions
 from fedmedclip.edge_client.site.releases import RELEASES_SCHEMA, Release, Releases, record_release
 from fedmedclip.protocol.database import Database, checksum
 from fedmedclip.protocol.errors import StorageError
@@ -48,7 +50,9 @@ CREATE TABLE IF NOT EXISTS ended_runs (
     number INTEGER PRIMARY KEY, plan BLOB NOT NULL, version INTEGER NOT NULL, shared_head BLOB,
     private_head BLOB, journal BLOB);
 CREATE TABLE IF NOT EXISTS run_classes (run INTEGER PRIMARY KEY, names BLOB NOT NULL);
-""" + ";".join((RELEASES_SCHEMA, END_SCHEMA, SOURCES_SCHEMA, EVENTS_SCHEMA))
+""" + ";".join(
+    (RELEASES_SCHEMA, CONSENT_SCHEMA, CONTRIBUTIONS_SCHEMA, END_SCHEMA, SOURCES_SCHEMA, EVENTS_SCHEMA)
+)
 _VALUES = "plan, version, trained_round, shared_head, private_head, residual, codec_memory"
 
 
@@ -144,6 +148,10 @@ class SiteState:
         """What is known here of the ledger."""
         self.update_sources = UpdateSources(self._database)
         """What the newest updates were made of."""
+        self.consents = Consents(self._database)
+        """What this site's operator has decided."""
+        self.contributions = Contributions(self._database)
+        """The rounds of which an update was sent."""
 
     def close(self) -> None:
         """Release the file."""

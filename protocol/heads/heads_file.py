@@ -88,27 +88,41 @@ class HeadsMetadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omi
             raise InvalidInputError(f"format {self.format} does not fit what the metadata say")
 
 
+def encoded_heads_file(
+    metadata: HeadsMetadata,
+    shared: NamedArrays,
+    private: NamedArrays | None,
+    key: SigningKey | None = None,
+    assurance: NamedArrays | None = None,
+) -> bytes:
+    """Return the content of the file, the same for the same heads.
+
+    With a `key` it is signed (`heads_signature`). `assurance` has the arrays of `metadata.assurance`.
+    """
+    arrays = {f"shared.{name}": np.ascontiguousarray(array) for name, array in shared.items()}
+    for prefix, head in (("private", private), ("assurance", assurance)):
+        for name, array in (head or {}).items():
+            arrays[f"{prefix}.{name}"] = np.ascontiguousarray(array)
+    encoded: bytes = save(arrays, metadata={METADATA_KEY: msgspec.json.encode(metadata).decode()})
+    return encoded if key is None else signed_heads(encoded, key)
+
+
 def write_heads_file(
     path: Path,
     metadata: HeadsMetadata,
     shared: NamedArrays,
     private: NamedArrays | None,
     key: SigningKey | None = None,
-    assurance: NamedArrays | None = None,
 ) -> None:
-    """Write the file for its owner only, whole or not at all: an earlier one stays until the new is on disk.
+    """Write `encoded_heads_file` as `write_encoded_heads` does. Raises HeadError."""
+    write_encoded_heads(path, encoded_heads_file(metadata, shared, private, key))
 
-    With a `key` it is signed (`heads_signature`). `assurance` has the arrays of `metadata.assurance`.
+
+def write_encoded_heads(path: Path, encoded: bytes) -> None:
+    """Write the file for its owner only, whole or not at all: an earlier one stays until the new is on disk.
 
     Raises HeadError when it cannot be written.
     """
-    arrays = {f"shared.{name}": np.ascontiguousarray(array) for name, array in shared.items()}
-    for prefix, head in (("private", private), ("assurance", assurance)):
-        for name, array in (head or {}).items():
-            arrays[f"{prefix}.{name}"] = np.ascontiguousarray(array)
-    encoded = save(arrays, metadata={METADATA_KEY: msgspec.json.encode(metadata).decode()})
-    if key is not None:
-        encoded = signed_heads(encoded, key)
     try:
         write_new_file(path, encoded, private=True)
     except OSError as error:

@@ -11,12 +11,18 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from fedmedclip.edge_client.heads.paired_tests import (
+    RESAMPLES,
+    clustered_mcnemar,
+    holm_adjusted,
+    random_sign_flips,
+)
+
 Booleans = npt.NDArray[np.bool_]
 Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 CONFIDENCE = 0.95
-RESAMPLES = 10_000
 _CHUNK = 500
 
 
@@ -68,47 +74,6 @@ def compare_balanced(
     return Comparison(float(weighted.sum()), low, high, *_sides(weighted), len(weighted), p)
 
 
-def clustered_mcnemar(gains: Floats) -> float:
-    """Return the two-sided p-value of McNemar's test for pairs in groups, exactly.
-
-    `gains` (G,) are whole numbers: how often a group's images were right with the one method and wrong with
-    the other, less how often it was the other way round. If neither is better, each group's gain could as
-    well have had the other sign: p is the share of all 2^G signings whose sum is at least as far from 0. With
-    groups of one image and one seed that is McNemar's exact test (McNemar 1947); its square's normal
-    approximation is the test for clustered matched pairs (Durkalski et al. 2003, "Analysis of clustered
-    matched-pair data").
-    """
-    sizes = np.abs(np.rint(gains)).astype(np.int64)
-    sizes = sizes[sizes > 0]
-    total = int(sizes.sum())
-    # Place `total + s` holds the probability of the sum s.
-    sums = np.zeros(2 * total + 1)
-    sums[total] = 1.0
-    for size in sizes:
-        moved = np.zeros_like(sums)
-        moved[size:] += sums[:-size] / 2
-        moved[:-size] += sums[size:] / 2
-        sums = moved
-    distance = abs(int(np.rint(gains.sum())))
-    far = np.abs(np.arange(-total, total + 1)) >= distance
-    return min(1.0, float(sums[far].sum()))
-
-
-def random_sign_flips(gains: Floats, seed: int) -> float:
-    """Return the two-sided p-value of `clustered_mcnemar` for gains (G,) that are no whole numbers.
-
-    `RESAMPLES` random signings stand for all; the data's own counts as one of them (Phipson and Smyth 2010).
-    """
-    changed = gains[gains != 0]
-    distance = abs(float(changed.sum())) * (1 - 1e-9)
-    draw = np.random.Generator(np.random.Philox(key=[seed, 1]))
-    far = 0
-    for start in range(0, RESAMPLES, _CHUNK):
-        signs = draw.integers(0, 2, size=(min(_CHUNK, RESAMPLES - start), len(changed))) * 2 - 1
-        far += int((np.abs(signs @ changed) >= distance).sum())
-    return (far + 1) / (RESAMPLES + 1)
-
-
 def paired_bootstrap(gains: Floats, counts: Floats, seed: int) -> tuple[float, float]:
     """Return the percentile interval of the mean gain over resamples of the groups, classes counting alike.
 
@@ -129,18 +94,12 @@ def paired_bootstrap(gains: Floats, counts: Floats, seed: int) -> tuple[float, f
 
 
 def holm(comparisons: Mapping[str, Comparison]) -> dict[str, Comparison]:
-    """Return the comparisons with `p_corrected` by Holm's step-down procedure (Holm 1979).
-
-    The smallest of m p-values is multiplied by m, the next by m - 1, and so on; none falls below one before
-    it, none exceeds 1. That bounds the chance of any false finding among them.
-    """
-    corrected: dict[str, Comparison] = {}
-    least = 0.0
-    ascending = sorted(comparisons.items(), key=lambda item: item[1].p)
-    for rank, (name, comparison) in enumerate(ascending):
-        least = max(least, min(1.0, comparison.p * (len(comparisons) - rank)))
-        corrected[name] = msgspec.structs.replace(comparison, p_corrected=least)
-    return {name: corrected[name] for name in comparisons}
+    """Return the comparisons with `p_corrected` by Holm's procedure (`holm_adjusted`)."""
+    corrected = holm_adjusted([comparison.p for comparison in comparisons.values()])
+    return {
+        name: msgspec.structs.replace(comparison, p_corrected=p)
+        for (name, comparison), p in zip(comparisons.items(), corrected, strict=True)
+    }
 
 
 def _by_group(

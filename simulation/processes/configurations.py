@@ -63,8 +63,12 @@ def write_site_configuration(
     insecure: bool = True,
     floors: Floors = DEFAULT_FLOORS,
     groups: Path | None = None,
+    approve: str | None = "automatic",
 ) -> None:
     """Write `site.toml` with all of the site's state beside it; `groups` is a groups file.
+
+    Every plan is approved, as whoever writes it starts the federation, too; `approve` "ask" asks, and
+    None says nothing of it, for a site that knows of no policy.
 
     With `insecure` the site takes a bundle that nobody signed, as whoever wrote both knows where it is from.
     """
@@ -77,6 +81,7 @@ def write_site_configuration(
             "state": ".",
             **({"insecure": True} if insecure else {}),
         },
+        **({} if approve is None else {"policy": {"approve": approve}}),
         "split": {"seed": seed, **({} if groups is None else {"groups": str(groups.resolve())})},
     }
     if floors != DEFAULT_FLOORS:

@@ -86,7 +86,12 @@ def test_of_an_aggregator_that_does_not_run_it_says_so_and_invents_nothing(tmp_p
     found = samples(metrics_text(stored_status(federation.store)))
     assert found["up",] == 0
     assert found["version",] >= 1
-    assert not {name for name, *_ in found} & {"member_present", "round_seconds", "updates_needed"}
+    assert not {name for name, *_ in found} & {
+        "member_present",
+        "round_seconds",
+        "updates_needed",
+        "refused_messages_total",
+    }
 
 
 @pytest.mark.parametrize("name", ['a"b\\c', "new\nline", "\udce9", "\u202e"])

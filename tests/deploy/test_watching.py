@@ -11,7 +11,9 @@ import yaml
 
 from fedmedclip.aggregator import prometheus as of_aggregator
 from fedmedclip.edge_client.site import prometheus as of_site
+from fedmedclip.edge_client.site.numbers import SiteNumbers
 from tests import ROOT
+from tests.aggregator.test_prometheus import STATUS
 from tests.conftest import missing
 
 DASHBOARD = ROOT / "deploy" / "grafana" / "fedmedclip.json"
@@ -143,6 +145,18 @@ def test_prometheus_takes_rules_and_configuration(promtool):
     assert "5 rules found" in done.stdout
 
 
+def test_prometheus_reads_what_is_exported(promtool):
+    site = SiteNumbers(
+        federation="thorax", site="north", running=True, connected=True, connections=2, sent_bytes=10,
+        images={"train": 9}, consent="asked", accuracy={"shared": 0.9}, certificate_ends=1.8e9,
+    )  # fmt: skip
+    for text in (of_aggregator.metrics_text(STATUS), of_site.metrics_text(site)):
+        done = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True)
+        assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+        read = {line.split()[2] for line in text.decode().splitlines() if line.startswith("# TYPE")}
+        assert read <= set(EXPORTED)
+
+
 # Series of a value every four minutes, the minutes after which to look, and labels of the alert; None: none.
 AGGREGATOR, SITE = "fedmedclip_aggregator_", "fedmedclip_site_"
 OVERDUE = {f"{AGGREGATOR}round_seconds": "1000x25", f"{AGGREGATOR}round_limit_seconds": "100x25"}
@@ -228,6 +242,8 @@ def test_alerts_fire_when_they_should_and_not_else(promtool, tmp_path):
             }
         )
     file = tmp_path / "test.yml"
-    file.write_text(yaml.safe_dump({"rule_files": ["alerts.yml"], "tests": tests}))
+    file.write_text(
+        yaml.safe_dump({"rule_files": ["alerts.yml"], "evaluation_interval": "4m", "tests": tests})
+    )
     done = subprocess.run([promtool, "test", "rules", file], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

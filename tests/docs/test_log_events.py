@@ -1,14 +1,10 @@
 """Every call that logs has its event, and the tool that says so finds what has none."""
 
-import subprocess
-import sys
-
 import pytest
 
 from docs.generators.log_calls import log_calls
-from docs.generators.log_events import entries_to_fill_in, log_events_page, problems
-from fedmedclip.protocol.log_events import LogEvent, places, read_log_events
-from tests import ROOT
+from docs.generators.log_events import entries_to_fill_in, log_events_page, main, problems
+from fedmedclip.protocol.log_events import TABLE, LogEvent, places, read_log_events
 
 HOW_TO_MEND = "python -m docs.generators.log_events --add, then write the meanings"
 
@@ -38,7 +34,7 @@ def work(reminders, error, sites):
 def calls(tmp_path):
     (tmp_path / "room").mkdir()
     (tmp_path / "room" / "module.py").write_text(MODULE)
-    return log_calls(tmp_path, ["room"])
+    return log_calls(tmp_path, ("room",))
 
 
 def test_every_call_that_logs_has_its_event_and_every_event_its_call():
@@ -108,9 +104,21 @@ def test_the_reference_has_every_event_with_its_meaning():
     assert "| | " not in page
 
 
-def test_the_tool_says_that_all_is_well():
-    done = subprocess.run(
-        [sys.executable, "-m", "docs.generators.log_events"], cwd=ROOT, capture_output=True, text=True
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "have their event" in done.stdout
+def test_the_tool_adds_what_the_table_lacks_and_says_what_is_left(tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main([])
+    assert ended.value.code == 0
+    assert "have their event" in capsys.readouterr().out
+    table = tmp_path / "events.toml"
+    whole = TABLE.read_text(encoding="utf-8")
+    start = whole.index('[[event]]\nid = "run.finished"')
+    lacking = whole[start : whole.index("[[event]]", start + 1)]
+    table.write_text(whole.replace(lacking, ""), encoding="utf-8")
+    with pytest.raises(SystemExit) as ended:
+        main(["--add", "--table", str(table)])
+    assert ended.value.code == 1
+    printed = capsys.readouterr().out
+    assert "1 entries added" in printed
+    assert "loop.run_finished_at_version has 0 meanings" in printed
+    (added,) = [event for event in read_log_events(table) if event.id == "loop.run_finished_at_version"]
+    assert (added.template, added.names) == ("run finished at version %d", ("version",))

@@ -91,7 +91,7 @@ def test_whatever_is_logged_is_one_object_in_one_line_of_utf_8(template, values)
 
 
 PROGRAM = """
-import logging, warnings
+import logging, threading, warnings
 from fedmedclip.protocol.console import LogFormat, log_to_terminal, logs_json
 
 assert not logs_json()
@@ -105,18 +105,24 @@ except OSError:
     log.exception("method %r fails", "fedclip")
 warnings.warn("a library warns")
 logging.getLogger("library").error("another does")
+thread = threading.Thread(target=lambda: 1 / 0)
+thread.start()
+thread.join()
+raise AssertionError("a fault")
 """
 
 
 def test_every_line_on_standard_error_is_an_object():
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    closed, failed, warned, said = map(json.loads, done.stderr.splitlines())
+    assert done.returncode == 1
+    closed, failed, warned, said, of_thread, fault = map(json.loads, done.stderr.splitlines())
     assert closed["message"] == r"round 1: aggregated a\nb\x1b[2J\xe9"
     assert (failed["event"], failed["fields"]) == ("training.method_fails", {"method": "fedclip"})
     assert failed["traceback"][-1] == r"OSError: broken\x1b"
     assert (warned["event"], warned["level"]) == ("unlisted", "warning")
     assert (said["logger"], said["level"], said["message"]) == ("library", "error", "another does")
+    assert (of_thread["event"], of_thread["fields"]) == ("command.fault", {"error": "ZeroDivisionError"})
+    assert (fault["level"], fault["traceback"][-1]) == ("critical", "AssertionError: a fault")
 
 
 def test_the_table_gives_what_operators_wait_for():

@@ -19,7 +19,8 @@ def give_page(federation, site):
     port = free_port()
     path = federation.folder / site / "site.toml"
     page = f'\n[page]\nport = {port}\ntoken = "{TOKEN}"\nallow_changes = true\n'
-    path.write_text(path.read_text() + page)
+    asks = path.read_text().replace('approve = "automatic"', 'approve = "ask"\nbytes_per_day = 4000')
+    path.write_text(asks + page)
     return f"http://127.0.0.1:{port}/"
 
 
@@ -54,8 +55,15 @@ def test_an_operator_sees_the_run_live_and_nothing_of_any_patient(tmp_path, mosq
             federation.wait_for_log("hospital-a", "page: ")
             with looking_at(browser, address) as page:
                 log_in(page)
+                page.get_by_text("Waits for your decision on the plan").wait_for()
+                assert not violations(page)
+                keep_screenshot(page, "site-asked")
+                page.locator("summary", has_text="Approve").click()
+                page.get_by_role("button", name="Approve").click()
+                page.get_by_text("It is approved: this site takes part.").wait_for()
                 page.get_by_text("The run is finished").wait_for(timeout=60_000)
                 assert "PLANTED" not in page.content()
+                choose_versions(page)
                 page.get_by_role("button", name="Verify the ledger now").click()
                 page.locator("#said", has_text="The ledger is whole").wait_for()
                 look_at_all_forms(page)
@@ -63,6 +71,20 @@ def test_an_operator_sees_the_run_live_and_nothing_of_any_patient(tmp_path, mosq
                     answer = page.request.get(address + path)
                     assert answer.status == 200
                     assert "PLANTED" not in answer.text()
+
+
+def choose_versions(page):
+    """Let another version answer, and go back."""
+    rows = page.locator("#versions tbody tr")
+    active = rows.filter(has_text="active").locator("th").inner_text()
+    other = rows.filter(has_not_text="active").first
+    name = other.locator("th").inner_text()
+    other.get_by_role("button", name=f"Activate {name}").click()
+    page.locator("#said", has_text=f"Version {name} answers images here now.").wait_for()
+    rows.filter(has_text="active").filter(has_text=name).wait_for()
+    page.locator("summary", has_text="Roll back").click()
+    page.get_by_role("button", name="Roll back").click()
+    page.locator("#said", has_text=f"Version {active} answers images here again.").wait_for()
 
 
 def look_at_all_forms(page):

@@ -21,7 +21,7 @@ def full_view(text: str = "plain") -> SiteView:
     return SiteView(
         text, text, "1.2.3",
         shown.Glance(True, START, True, int(START), 4, 9, "good", text, text),
-        shown.Plan(TERMS, True, text, [shown.Sentence(text, text)],
+        shown.Plan(TERMS, True, False, text, [shown.Sentence(text, text)],
                    [shown.Decision(TERMS, int(START), 9, False, text, START, text)], False),
         shown.Ledger(
             shown.Traffic(3, 1200), shown.Traffic(9, 5200), shown.Traffic(4, 900), shown.Traffic(8, 2200),

@@ -14,6 +14,8 @@ import pytest
 
 from fedmedclip.edge_client.heads.heads_file import Heads, save_heads
 from fedmedclip.edge_client.serving.service import open_doors
+from fedmedclip.edge_client.versions.recent import RECENT, recent_embeddings
+from fedmedclip.edge_client.versions.versions import Versions
 from fedmedclip.protocol.bundle.bundle import open_bundle
 from fedmedclip.protocol.errors import FullDiskError
 from fedmedclip.protocol.heads.shared_heads import initial_shared_head
@@ -133,11 +135,21 @@ def test_it_answers_follows_the_heads_and_ends_when_asked_to(place, start):
     assert by_folder["results"][0]["probabilities"] == answer["results"][0]["probabilities"]
     heads(place, open_bundle(place / "bundle"), 2)
     wait_for(lambda: service.ask("/v1/model")[1]["provenance"]["head_version"] == 2)
+    # Where a site keeps versions, its operator goes back, and recent images are kept to try new ones on.
+    versions = Versions(place)
+    versions.look()
+    heads(place, open_bundle(place / "bundle"), 3)
+    versions.look()
+    wait_for(lambda: service.ask("/v1/model")[1]["provenance"]["head_version"] == 3)
+    assert versions.rollback("x").version == 2
+    wait_for(lambda: service.ask("/v1/model")[1]["provenance"]["head_version"] == 2)
     found = json.loads(serve("status", "--config", "serve.toml", "--json", folder=place).stdout)
     assert (found["running"], found["waiting"], found["answered"]) == (True, 0, 2)
     assert "nothing to compare with" in serve("drift", "--config", "serve.toml", folder=place).stdout
     assert service.end() == 0
     assert "Traceback" not in service.text()
+    bundle = open_bundle(place / "bundle")
+    assert len(recent_embeddings(place / RECENT, bundle.digest, EMBEDDING_SIZE)) == 2
 
 
 def test_a_kill_loses_nothing_and_repeats_nothing(place, start):

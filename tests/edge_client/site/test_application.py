@@ -60,7 +60,19 @@ class Asking(Application):
 
 
 def joining(version, cannot="", revision=1):
-    return [Join(IDENTITY.public_key, IDENTITY.bundle_digest, 10, version, "1.0", cannot, ANY, revision)]
+    # Whoever takes no part tells no number of images.
+    return [
+        Join(
+            IDENTITY.public_key,
+            IDENTITY.bundle_digest,
+            1 if cannot else 10,
+            version,
+            "1.0",
+            cannot,
+            ANY,
+            revision,
+        )
+    ]
 
 
 def test_a_site_asks_again_until_it_is_answered(application):

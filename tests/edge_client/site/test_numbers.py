@@ -64,7 +64,12 @@ def test_its_files_say_where_it_stands(configuration):
 
 
 def test_splits_of_few_images_are_not_told(configuration):
-    assert stored_numbers(configuration).images == {"train": 20, "validation": 8}
+    found = stored_numbers(configuration)
+    assert found.images == {"train": 20, "validation": 8}
+    assert found.accuracy
+    configuration.write_text(f"{configuration.read_text()}smallest_count = 9\n")
+    found = stored_numbers(configuration)
+    assert (found.images, found.accuracy) == ({"train": 20}, {})
 
 
 def test_whether_it_runs_is_told_by_its_folder(configuration):

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 import fedmedclip.simulation.accuracy.benchmark as benchmark
 from fedmedclip.command import app
+from fedmedclip.edge_client.heads.paired_tests import clustered_mcnemar, random_sign_flips
 from fedmedclip.edge_client.learning.floors import NO_FLOORS
 from fedmedclip.edge_client.learning.settings import TrainingSettings
 from fedmedclip.protocol.errors import InvalidInputError
@@ -33,12 +34,10 @@ from fedmedclip.simulation.accuracy.scores import (
 from fedmedclip.simulation.accuracy.settings import AccuracySettings
 from fedmedclip.simulation.accuracy.significance import (
     Comparison,
-    clustered_mcnemar,
     compare,
     compare_balanced,
     holm,
     paired_bootstrap,
-    random_sign_flips,
 )
 from fedmedclip.simulation.federation.experiment import Experiment, with_codec
 from fedmedclip.simulation.federation.feature_pool import pool_of_file

@@ -6,7 +6,7 @@ Only the encoder is a small stand-in (a real ONNX file whose embedding depends o
 
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from fedmedclip.aggregator.store import Store
@@ -48,9 +48,12 @@ class Federation:
         rounds: int,
         codec: str | None = None,
         embedding_size: int = 16,
+        approve: str = "automatic",
+        settings: Mapping[str, object] | None = None,
     ) -> None:
         self.folder = folder
         self.rounds = rounds
+        self.approve = approve
         self.broker = LinkSettings(host=broker.host, port=broker.port)
         self.bundle = write_tiny_bundle(folder / "bundle", embedding_size=embedding_size).folder
         self.processes: dict[str, Running] = {}
@@ -58,7 +61,7 @@ class Federation:
             folder / "aggregator" / "aggregator.toml",
             federation="trial", bundle=self.bundle, method="fedmedclip", rounds=rounds,
             sites=len(sites), seed=3, broker=self.broker, codec=codec,
-            training={"keep_optimizer_state": True},
+            training={"keep_optimizer_state": True}, settings=settings,
         )  # fmt: skip
         for site in sites:
             self.configure_site(site, data / site)
@@ -67,7 +70,7 @@ class Federation:
         write_site_configuration(
             self.folder / (folder or name) / "site.toml",
             federation="trial", site=name, bundle=self.bundle, data=data, seed=3, broker=self.broker,
-            floors=NO_FLOORS,
+            floors=NO_FLOORS, approve=self.approve,
         )  # fmt: skip
 
     def start(self, *names: str, once: bool = True, more: Sequence[str] = ()) -> None:

@@ -110,6 +110,8 @@ def test_a_hospital_joins_trains_follows_a_new_key_is_revoked_and_comes_back(tri
         a = trial.join("site-a")
         said(a, "waiting until the coordinator answers")
         trial.federation("approve", "site-a")
+        said(a, "awaits your approval")
+        trial.run("site", "approve", "--config", f"{trial.folder}/site-a/site.toml")
         said(a, "round 2 of")
 
         request, answer = f"{trial.folder}/b.request", f"{trial.folder}/b.answer"
@@ -121,6 +123,8 @@ def test_a_hospital_joins_trains_follows_a_new_key_is_revoked_and_comes_back(tri
             "--answer", answer,
         )  # fmt: skip
         said(b, "site-b is a member of trial")
+        said(b, "awaits your approval")
+        trial.run("site", "approve", "--config", f"{trial.folder}/site-b/site.toml")
         said(b, "trained on")
 
         trial.federation("rotate-key")
@@ -155,3 +159,5 @@ def test_a_hospital_joins_trains_follows_a_new_key_is_revoked_and_comes_back(tri
         assert kept == {name: (site_state / name).read_bytes() for name in kept}
         restored = trial.start("restored", "site", "--config", configuration)
         said(restored, "trained on")
+        # A key that the roster has rotated asks nobody again, nor does a backup that has the approval.
+        assert "awaits your approval" not in restored.log_file.read_text()

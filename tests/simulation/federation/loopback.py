@@ -20,6 +20,7 @@ from fedmedclip.edge_client.heads.layers import unit_rows
 from fedmedclip.edge_client.learning.settings import TrainingSettings
 from fedmedclip.edge_client.learning.training import train_round
 from fedmedclip.edge_client.site.agent import SiteAgent
+from fedmedclip.edge_client.site.policy import AUTOMATIC
 from fedmedclip.edge_client.site.roles import Contribution, Identity
 from fedmedclip.edge_client.site.state import SiteState
 from fedmedclip.protocol import topics
@@ -112,6 +113,7 @@ class Loopback:
         method="fedmedclip",
         classes=None,
         learner=None,
+        site_policies=None,
         **policy,
     ):
         self.folder = folder
@@ -140,6 +142,7 @@ class Loopback:
         self.classes = classes
         self.own_codecs = own_codecs or {}
         self.register = register
+        self.site_policies = site_policies or {}
         self.agents: dict[str, SiteAgent] = {}
         self.states: dict[str, SiteState] = {}
         self.start_aggregator()
@@ -190,8 +193,9 @@ class Loopback:
         )
         self.states[site] = state = SiteState(self.folder / f"{site}.db")
         self.agents[site] = SiteAgent(
-            identity, state, self.learners[site], MESSAGE_LIMIT, self.own_codecs.get(site)
-        )
+            identity, state, self.learners[site], MESSAGE_LIMIT, self.own_codecs.get(site),
+            policy=self.site_policies.get(site, AUTOMATIC),
+        )  # fmt: skip
         self.agents[site].connected()
         self.said.pop(site, None)
         for topic, payload in sorted(self.retained.items()):
