@@ -8,7 +8,6 @@ from fedmedclip.protocol.pages.elements import (
     badge,
     button,
     element,
-    facts,
     joined,
     moment,
     table,
@@ -28,7 +27,11 @@ def draw_plan(view: SiteView, has_buttons: bool) -> Html:
         [
             element("p", badge(*_standing(plan)), class_="headline"),
             _how_to_decide(plan, has_buttons),
-            facts((sentence.title, sentence.words) for sentence in plan.words),
+            table(
+                "The plan in words",
+                ["About", "What it says"],
+                [(sentence.title, sentence.words) for sentence in plan.words],
+            ),
             element("p", "The plan's hash, which your decision is of: ", element("code", plan.terms)),
             table(
                 "Decisions, newest first",

@@ -33,7 +33,7 @@ def draw_history(view: SiteView, may_change: bool) -> Html:
         [
             time_line("This site", words, lanes, history.since, history.until),
             table(
-                f"The newest {len(newest)} events",
+                "Events, newest first",
                 ["When", "What", "About"],
                 [(moment(event.at), event.kind, event.words) for event in newest],
                 label="Events",

@@ -10,6 +10,7 @@ from fedmedclip.protocol.pages.elements import (
     bytes_in_words,
     element,
     facts,
+    folded,
     joined,
     moment,
     table,
@@ -36,13 +37,8 @@ def draw_record(view: SiteView, has_button: bool, has_report: bool) -> Html:
             if has_report
             else None,
             _by_day(ledger),
-            _by_kind(ledger),
-            table(
-                f"The newest {len(ledger.newest)} entries of the ledger",
-                ["Entry", "When", "Way", "Kind", "Bytes", "About", "SHA-256"],
-                [_row(entry) for entry in ledger.newest],
-                numbers=[0, 4],
-            ),
+            folded("By kind of message", _by_kind(ledger)),
+            folded("The newest entries of the ledger", _newest(ledger)),
         ]  # fmt: skip
     if view.privacy is not None:
         parts.append(_privacy(view.privacy))
@@ -106,7 +102,16 @@ def _by_kind(ledger: Ledger) -> Html:
         if of.direction in ("out", "in")
     ]
     columns = ["Kind", "Way", "Messages today", "Bytes today", "Messages in all", "Bytes in all"]
-    return table("By kind of message", columns, rows, numbers=[2, 3, 4, 5])
+    return table("Messages and bytes by kind", columns, rows, numbers=[2, 3, 4, 5])
+
+
+def _newest(ledger: Ledger) -> Html:
+    return table(
+        f"The newest {len(ledger.newest)} entries",
+        ["Entry", "When", "Way", "Kind", "Bytes", "About", "SHA-256"],
+        [_row(entry) for entry in ledger.newest],
+        numbers=[0, 4],
+    )
 
 
 def _row(entry: Recorded) -> list[Child]:

@@ -20,7 +20,14 @@ _RULES = {
     "by hand": "A new version answers only once you say so.",
     "always": "A new version answers at once, without a comparison.",
 }
-_TONES: dict[str, Kind] = {"activated": "good", "by hand": "good", "set aside": "bad", "waits": "waiting"}
+# Of versions that are not the active one, by their verdict.
+_STATES: dict[str, tuple[Kind, str]] = {
+    "activated": ("quiet", "was active"),
+    "by hand": ("quiet", "was active, by hand"),
+    "left": ("quiet", "left, by hand"),
+    "set aside": ("bad", "set aside"),
+    "waits": ("waiting", "waits for you"),
+}
 _MOST_ROWS = 40
 _MOST_POINTS = 120
 
@@ -106,7 +113,7 @@ def _row(version: Version, buttons: bool) -> list[Child]:
 
 
 def _verdict(version: Version) -> Html:
-    return badge(_TONES.get(version.verdict, "quiet"), version.verdict)
+    return badge(*_STATES.get(version.verdict, ("quiet", version.verdict)))
 
 
 def _with_interval(version: Version) -> str:

@@ -82,7 +82,14 @@ class LedgerReader:
             return []
         return [
             shown.Recorded(
-                entry.number, entry.at, entry.direction, entry.kind, entry.bytes, entry.sha256, entry.note
+                entry.number,
+                entry.at,
+                entry.direction,
+                entry.kind,
+                entry.bytes,
+                entry.sha256,
+                # What a short message says, as JSON, is for programs: `ledger show`.
+                "" if entry.note.startswith("[") else entry.note,
             )
             for entry in entries
         ]

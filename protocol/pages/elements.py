@@ -124,6 +124,11 @@ def table(
     return element("div", inside, class_="box", role="region", aria_label=label or caption, tabindex="0")
 
 
+def folded(summary: str, *inside: Child) -> Html:
+    """Return what is shown once its summary is opened."""
+    return element("details", element("summary", summary), *inside)
+
+
 def bytes_in_words(number: float) -> str:
     """Return so many bytes as a person reads them: 312 B, 4.2 kB, 1.3 MB."""
     for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):

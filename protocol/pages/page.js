@@ -32,6 +32,10 @@ function isInUse(section) {
   return section.contains(document.activeElement) && document.activeElement.matches("input, button, summary");
 }
 
+function nameOf(details) {
+  return details.querySelector("summary").textContent;
+}
+
 async function refresh(name) {
   const section = document.getElementById(name);
   if (!section || inHand.has(name) || isInUse(section)) return;
@@ -40,10 +44,10 @@ async function refresh(name) {
     const answer = await fetch("/section/" + encodeURIComponent(name));
     if (!answer.ok) return;
     const inside = section.querySelector(".inside");
-    const open = [...inside.querySelectorAll("details")].map((one) => one.open);
+    const open = new Set([...inside.querySelectorAll("details[open]")].map(nameOf));
     const scrolled = [...inside.querySelectorAll(".box")].map((one) => [one.scrollLeft, one.scrollTop]);
     inside.innerHTML = await answer.text();
-    inside.querySelectorAll("details").forEach((one, place) => { one.open = open[place] || false; });
+    inside.querySelectorAll("details").forEach((one) => { one.open = open.has(nameOf(one)); });
     inside.querySelectorAll(".box").forEach((one, place) => {
       if (scrolled[place]) [one.scrollLeft, one.scrollTop] = scrolled[place];
     });
@@ -87,6 +91,8 @@ document.addEventListener("submit", async (event) => {
     });
     const words = await answer.json();
     said.textContent = words.said || words.detail;
+    const details = form.closest("details");
+    if (answer.ok && details) details.open = false;
   } catch {
     said.textContent = "Nobody answers; nothing may have been done.";
   } finally {

@@ -76,12 +76,13 @@ def test_an_operator_sees_the_run_live_and_nothing_of_any_patient(tmp_path, mosq
 def choose_versions(page):
     """Let another version answer, and go back."""
     rows = page.locator("#versions tbody tr")
-    active = rows.filter(has_text="active").locator("th").inner_text()
-    other = rows.filter(has_not_text="active").first
+    is_active = page.locator(".badge.good", has_text="active")
+    active = rows.filter(has=is_active).locator("th").inner_text()
+    other = rows.filter(has_not=is_active).first
     name = other.locator("th").inner_text()
     other.get_by_role("button", name=f"Activate {name}").click()
     page.locator("#said", has_text=f"Version {name} answers images here now.").wait_for()
-    rows.filter(has_text="active").filter(has_text=name).wait_for()
+    rows.filter(has=is_active).locator("th", has_text=name).wait_for()
     page.locator("summary", has_text="Roll back").click()
     page.get_by_role("button", name="Roll back").click()
     page.locator("#said", has_text=f"Version {active} answers images here again.").wait_for()
