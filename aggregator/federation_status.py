@@ -45,9 +45,9 @@ class MemberStatus(msgspec.Struct, frozen=True):
     the aggregator started). `version` is the newest that it said it holds. `reason` says why it is excused,
     in quarantine, unable, or has refused the plan, `software` which version of this software it said it runs.
     `last_round` says what the rule did to its update in the round that made the newest version; empty where
-    it counted whole, or had none. Who said that it cannot take part is listed, member or not. `privacy` is what the site says that its
-    updates of this run have cost. `last_refusal` says why the newest of its messages that were refused was;
-    the round has waited `late_seconds` for one that is late.
+    it counted whole, or had none. Who said that it cannot take part is listed, member or not. `privacy` is
+    what the site says that its updates of this run have cost. `last_refusal` says why the newest of its
+    messages that were refused was; the round has waited `late_seconds` for one that is late.
     """
 
     site: str

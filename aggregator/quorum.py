@@ -49,6 +49,6 @@ class QuorumWatch:
             return
         self._said, self._said_at = lacking, now
         if lacking:
-            log.warning("%s", lacking)
+            log.warning("%s", lacking, extra={"event": "quorum.lacking"})
         else:
             log.info("enough sites take part")

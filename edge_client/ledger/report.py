@@ -22,15 +22,17 @@ h1 { font-size: 1.6rem; line-height: 1.2; margin: 0 0 1rem }
 h2 { font-size: 1.2rem; margin: 2rem 0 .5rem; padding-top: .5rem; border-top: 1px solid #000;
   break-after: avoid }
 h3 { font-size: 1rem; margin: 1.2rem 0 .2rem; break-after: avoid }
-p, li, td, th { overflow-wrap: anywhere }
+p, li, td, th { overflow-wrap: break-word }
 .box { overflow-x: auto }
 table { border-collapse: collapse; width: 100%; font-size: .85rem; font-variant-numeric: tabular-nums;
   margin: .5rem 0 }
 caption { text-align: left; padding: .25rem 0 }
 th, td { padding: .25rem .5rem; border-bottom: 1px solid #666; text-align: right; vertical-align: top }
 thead th { border-bottom: 2px solid #000; vertical-align: bottom }
-.words { text-align: left; min-width: 6rem }
-.digest { text-align: left; font-family: ui-monospace, monospace; font-size: .75rem; word-break: break-all;
+td { white-space: nowrap }
+.words { text-align: left; min-width: 6rem; white-space: normal }
+.digest { text-align: left; white-space: normal; font-family: ui-monospace, monospace; font-size: .75rem;
+  word-break: break-all;
   min-width: 12rem }
 tr { break-inside: avoid }
 .verdict { border: 2px solid #000; padding: .6rem .8rem; font-weight: 600 }
@@ -94,7 +96,7 @@ def _who(subject: Subject, account: Account) -> list[str]:
             [
                 ("Site", subject.site),
                 ("Federation", subject.federation),
-                ("Coordinator's public key", subject.coordinator_key or "none is named in site.toml"),
+                ("Coordinator's public key", subject.coordinator_key or "not known yet"),
                 ("This site's public key", subject.site_key),
                 ("Period of the record", period),
                 ("Report made", f"{moment_words(subject.made_at)}, by fedmedclip {subject.software}"),

@@ -8,6 +8,7 @@ from fedmedclip.protocol.pages.elements import (
     badge,
     button,
     element,
+    facts,
     joined,
     moment,
     table,
@@ -27,11 +28,7 @@ def draw_plan(view: SiteView, has_buttons: bool) -> Html:
         [
             element("p", badge(*_standing(plan)), class_="headline"),
             _how_to_decide(plan, has_buttons),
-            table(
-                "The plan in words",
-                ["About", "What it says"],
-                [(sentence.title, sentence.words) for sentence in plan.words],
-            ),
+            facts(((sentence.title, sentence.words) for sentence in plan.words), sentences=True),
             element("p", "The plan's hash, which your decision is of: ", element("code", plan.terms)),
             table(
                 "Decisions, newest first",

@@ -76,7 +76,7 @@ class LedgerView:
             settings.name,
             settings.federation,
             key,
-            settings.aggregator_key,
+            self._coordinator_key(),
             version("fedmedclip-edge"),
             time.time(),
             self._settings(),
@@ -89,13 +89,36 @@ class LedgerView:
         verdict = verify(self.folder, self.known)
         return report_html(self.subject(), account_of(self.entries()), verdict, self.replay()).encode()
 
+    def _coordinator_key(self) -> str | None:
+        pinned = self._configuration.site.aggregator_key
+        heard = None if self._state is None else self._state.coordinator_key()
+        return pinned or (None if heard is None else heard.hex())
+
     def _settings(self) -> list[tuple[str, str]]:
-        tables = {"policy": self._configuration.policy, "privacy": self._configuration.privacy}
+        policy, privacy = self._configuration.policy, self._configuration.privacy
+        asked = policy.approve == "ask"
+        noise = f"epsilon {privacy.epsilon} at delta {privacy.delta}, for each {privacy.unit}"
+        told = f"yes, but no number of images below {policy.smallest_count}"
         return [
-            (f"[{table}] {name}", "no bound" if value is None else str(value))
-            for table, settings in tables.items()
-            for name, value in msgspec.structs.asdict(settings).items()
+            ("A new plan is trained", "once this site's operator has approved it" if asked else "at once"),
+            ("Bytes that may leave on a day", _bound(policy.bytes_per_day)),
+            ("Bytes that may leave in all", _bound(policy.bytes_in_all)),
+            ("Rounds to which this site contributes", _bound(policy.rounds_in_all)),
+            ("The coordinator is told how good each version is here", told if policy.share_metrics else "no"),
+            (
+                "Differential privacy that this site demands of all runs together",
+                "none" if privacy.epsilon is None else noise,
+            ),
+            ("A site with fewer training images sends no update", f"{privacy.least_images}"),
+            (
+                "Classes with fewer training images are left out of statistics",
+                f"{privacy.least_images_per_class}",
+            ),
         ]
+
+
+def _bound(value: int | None) -> str:
+    return "no bound" if value is None else f"at most {value:,}"
 
 
 def noted_mark(text: str) -> Mark:

@@ -72,5 +72,5 @@ class BundleWatch:
     def _say(self, words: str) -> None:
         """Log what is waited for, once until that changes."""
         if words != self._said:
-            log.warning("%s", words)
+            log.warning("%s", words, extra={"event": "bundle.next_awaited"})
             self._said = words

@@ -257,6 +257,11 @@ class SiteState:
         rows = self._database.rows("SELECT plan, version FROM ended_runs ORDER BY number")
         return [(self._database.decoded(plan, Plan, "the plan of a run"), version) for plan, version in rows]
 
+    def coordinator_key(self) -> bytes | None:
+        """Return the key that signed the plan of the run that the site is in; None before the first."""
+        plan = self._plan()
+        return None if plan is None else plan.aggregator_key
+
     def plan_identities(self) -> list[bytes]:
         """Return the identities of the plans of all runs here, oldest first."""
         plan = self._plan()

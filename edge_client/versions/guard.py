@@ -142,7 +142,7 @@ class Guard:
         try:
             heads = load_heads(held.path(newest), self._bundle)
         except HeadError as error:
-            log.warning("%s", error)
+            log.warning("%s", error, extra={"event": "version.unreadable"})
             return active
         return self._decided(held, self._judged(held, heads, newest), active)
 
@@ -177,12 +177,13 @@ class Guard:
             log.info("version %s waits: fedmedclip site activate %s", record.version, record.name)
             return active
         if comparison is not None and comparison.worse and self._rule.activate == "guarded":
-            reason = f"worse than version {comparison.against}: {'; '.join(comparison.worse)}"
-            held.decide(record, "set aside", reason, _BY_RULE)
             assert active is not None
+            against = active.record.called(record)
+            reason = f"worse than version {against}: {'; '.join(comparison.worse)}"
+            held.decide(record, "set aside", reason, _BY_RULE)
             self._say_set_aside(newer, active, comparison)
             return active
-        reason = "the first" if comparison is None else f"not worse than version {comparison.against}"
+        reason = "the first" if active is None else f"not worse than version {active.record.called(record)}"
         if self._rule.activate == "always":
             reason = "every version is made active here"
         record = held.decide(record, "activated", reason, _BY_RULE)
@@ -235,7 +236,7 @@ class Guard:
                 "zero-shot answers"
             )
         if words and not self._warned:
-            log.warning("%s", words)
+            log.warning("%s", words, extra={"event": "version.guard_decided"})
         self._warned = bool(words)
 
 

@@ -49,7 +49,7 @@ def _take_over(held: HeldVersions, content: bytes) -> bool:
     try:
         record = _described(heads, content, 0, "taken over", reason)
     except HeadError as error:
-        log.warning("%s", error)
+        log.warning("%s", error, extra={"event": "version.unreadable"})
         return False
     held.activate(held.put(record, content))
     return True
@@ -70,7 +70,7 @@ def rebuilt(folder: VersionFolder) -> Catalogue:
         try:
             record = _described(path, path.read_bytes(), run, "not judged", "its record was lost")
         except HeadError as error:
-            log.warning("%s", error)
+            log.warning("%s", error, extra={"event": "version.unreadable"})
             continue
         catalogue.add(record)
     content = folder.heads_content()

@@ -78,7 +78,7 @@ class RecentImages:
         except OSError as error:
             fault = f"recent images are not kept ({error.strerror}); it is tried again"
             if fault != self._fault:
-                log.warning("%s: %s", visible(self._path), fault)
+                log.warning("%s: %s", visible(self._path), fault, extra={"event": "version.recent_not_kept"})
             self._fault, self._changed = fault, True
         else:
             self._fault = ""

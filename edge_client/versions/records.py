@@ -126,3 +126,7 @@ class VersionRecord(msgspec.Struct, frozen=True):
     def name(self) -> str:
         """What it is called: RUN:VERSION."""
         return f"{self.run}:{self.version}"
+
+    def called(self, beside: "VersionRecord") -> str:
+        """Return what it is called where a version of `beside`'s run is talked of."""
+        return str(self.version) if self.run == beside.run else self.name

@@ -11,6 +11,9 @@ from fedmedclip.edge_client.versions.records import VersionRecord
 from fedmedclip.edge_client.versions.versions import Versions
 from fedmedclip.protocol.visible import visible
 
+_WIDTH = 160
+"""Of what no person reads on a terminal: nothing is cut."""
+
 
 def show_versions(state: Path, *, as_json: bool) -> None:
     """Print what is kept in a site's state folder, newest first."""
@@ -22,13 +25,16 @@ def show_versions(state: Path, *, as_json: bool) -> None:
         print(msgspec.json.format(msgspec.json.encode({"versions": listed}), indent=2).decode())
         return
     console = Console(markup=False, highlight=False)
+    if not console.is_terminal:
+        console.width = _WIDTH
     if not records:
         console.print(f"{visible(state)} has no version yet", soft_wrap=True)
         return
     console.print(_table(records, faults))
     for record in records:
         if record.verdict in ("set aside", "left"):
-            console.print(f"{record.name}: {visible(record.reason)}", soft_wrap=True)
+            name = record.called(records[-1])
+            console.print(f"{name} {record.verdict}: {visible(record.reason)}", soft_wrap=True)
     for fault in faults.values():
         console.print(visible(fault), style="yellow", soft_wrap=True)
 
@@ -48,10 +54,19 @@ def _named(record: VersionRecord) -> dict[str, object]:
 
 def _table(records: list[VersionRecord], faults: dict[str, str]) -> Table:
     split = records[-1].split
+    several_runs = len({record.run for record in records}) > 1
     table = Table()
     table.add_column("")
-    for heading in ("version", "run", "made", "images", "balanced", "zero-shot", "Brier"):
-        table.add_column(heading, justify="right")
+    for heading in (
+        "version",
+        *(["run"] if several_runs else []),
+        "made",
+        "images",
+        "balanced",
+        "zero-shot",
+        "Brier",
+    ):
+        table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("verdict")
     for record in reversed(records):
         voters = {} if record.figures is None else record.figures.voters
@@ -61,7 +76,7 @@ def _table(records: list[VersionRecord], faults: dict[str, str]) -> Table:
         table.add_row(
             "active" if record.active else "",
             str(record.version),
-            str(record.run) if record.run else "-",
+            *([str(record.run) if record.run else "-"] if several_runs else []),
             datetime.fromtimestamp(record.made_at).strftime("%Y-%m-%d %H:%M"),
             "-" if record.figures is None else str(record.figures.images.get("validation", 0)),
             "-" if ensemble is None else f"{ensemble.balanced_accuracy:.3f}{other}",

@@ -85,7 +85,7 @@ class Versions:
             if active is not None and active.number == record.number:
                 return replace(record, active=True)
             if active is not None:
-                held.decide(active, "left", f"version {record.name} was put in its place", by)
+                held.decide(active, "left", f"version {record.called(active)} was put in its place", by)
             chosen = held.decide(record, "by hand", "the operator made it active", by)
             held.activate(chosen)
         return replace(chosen, active=True)
@@ -104,8 +104,9 @@ class Versions:
                     "no version that can be used was active before; choose one: fedmedclip site versions, "
                     "fedmedclip site activate"
                 )
-            held.decide(left, "left", f"rolled back to version {before.name}", by)
-            chosen = held.decide(before, "by hand", f"rolled back to it from version {left.name}", by)
+            held.decide(left, "left", f"rolled back to version {before.called(left)}", by)
+            back = f"rolled back to it from version {left.called(before)}"
+            chosen = held.decide(before, "by hand", back, by)
         return replace(chosen, active=True)
 
     @contextmanager

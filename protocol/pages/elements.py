@@ -79,11 +79,16 @@ def moment(seconds: float, *, ago: bool = False) -> Html:
     )
 
 
-def facts(pairs: Iterable[tuple[str, Child]]) -> Html:
-    """Return names with their values, as a list of definitions; those without a value are left out."""
+def facts(pairs: Iterable[tuple[str, Child]], *, sentences: bool = False) -> Html:
+    """Return names with their values, as a list of definitions; those without a value are left out.
+
+    Side by side, or below each other where the values are whole `sentences`.
+    """
     shown = [(name, value) for name, value in pairs if value is not None]
     return element(
-        "dl", *(element("div", element("dt", name), element("dd", value)) for name, value in shown)
+        "dl",
+        *(element("div", element("dt", name), element("dd", value)) for name, value in shown),
+        class_="sentences" if sentences else None,
     )
 
 

@@ -4,8 +4,11 @@ import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from fedmedclip.aggregator.certificate_end import CertificateEnd
+from fedmedclip.aggregator.federation_status import VersionStatus
 from fedmedclip.aggregator.prometheus import metrics_text
 from fedmedclip.aggregator.status import FederationStatus, Flood, MemberStatus, PrivacyStatus, stored_status
+from fedmedclip.aggregator.traffic import RoundTraffic
 from tests.simulation.federation.loopback import Loopback
 
 MEMBERS = [
@@ -43,30 +46,22 @@ def test_it_has_the_run_the_round_and_the_members():
     assert found["dropped_messages_total", "joins", ""] == 7
 
 
-class Newer(FederationStatus, frozen=True, kw_only=True):
-    """A status that knows more."""
-
-    deadline_seconds: float | None = 600.0
-    sent_bytes: int = 1000
-    received_bytes: int = 2000
-    strangers_refused: int = 5
-    traffic: list[dict[str, int]]
-    versions: list[dict[str, object]]
-    certificates: list[dict[str, object]]
-
-
 def version(number, mean, worst, best=False):
-    return {"version": number, "sites": 3, "weighted_mean": mean, "worst_site": "south", "worst": worst,
-            "best": best}  # fmt: skip
+    return VersionStatus(
+        version=number, sites=3, weighted_mean=mean, worst_site="south", worst=worst, best=best
+    )
 
 
 def test_it_has_bytes_accuracy_and_certificates_where_the_status_knows_them():
-    fields = {name: getattr(STATUS, name) for name in FederationStatus.__struct_fields__}
-    newer = Newer(
-        **fields,
-        traffic=[{"round_number": 4, "sent_bytes": 10, "received_bytes": 20}],
+    newer = msgspec.structs.replace(
+        STATUS,
+        deadline_seconds=600.0,
+        sent_bytes=1000,
+        received_bytes=2000,
+        strangers_refused=5,
+        traffic=[RoundTraffic(4, 10, 20)],
         versions=[version(3, 0.8, 0.7, best=True), version(4, 0.75, 0.6), version(5, None, None)],
-        certificates=[{"whose": "north", "ends": 1_800_000_000.0}],
+        certificates=[CertificateEnd("north", 1_800_000_000.0)],
     )
     found = samples(metrics_text(newer))
     for name, value in {

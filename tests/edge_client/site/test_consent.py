@@ -128,7 +128,7 @@ def test_a_refusal_in_the_midst_of_a_run_stops_training_sending_and_following(si
     assert said(messages) == [f"{REFUSED}: no ethics vote"]
     assert updates(messages) == []
     assert site.advance(30.0) == []
-    assert site.agent.version == 1
+    assert site.state.load().version == 1
     assert site.learner.trained == trained
     site.restart()
     assert said(site.agent.tick(31.0)) == [f"{REFUSED}: no ethics vote"]
