@@ -9,6 +9,7 @@ from fedmedclip.protocol.pages.elements import (
     button,
     element,
     facts,
+    folded,
     joined,
     moment,
     table,
@@ -28,7 +29,7 @@ def draw_plan(view: SiteView, has_buttons: bool) -> Html:
         [
             element("p", badge(*_standing(plan)), class_="headline"),
             _how_to_decide(plan, has_buttons),
-            facts(((sentence.title, sentence.words) for sentence in plan.words), sentences=True),
+            _in_words(plan),
             element("p", "The plan's hash, which your decision is of: ", element("code", plan.terms)),
             table(
                 "Decisions, newest first",
@@ -65,6 +66,12 @@ def _how_to_decide(plan: Plan, has_buttons: bool) -> Html | None:
         )
         return element("p", "Nothing is trained and nothing leaves before you decide: ", commands, ".")
     return None
+
+
+def _in_words(plan: Plan) -> Html:
+    """Return the plan: open for whoever has to decide, folded for whoever has approved it."""
+    words = facts(((sentence.title, sentence.words) for sentence in plan.words), sentences=True)
+    return folded("The plan in words", words) if plan.approved else words
 
 
 def _row(decision: Decision) -> list[Child]:

@@ -62,8 +62,8 @@ def shown_version(record: VersionRecord) -> shown.Version:
 def interval(figures: VoterFigures) -> tuple[float | None, float | None]:
     """Return an approximate 95 % interval of a balanced accuracy, as if all images were independent.
 
-    The variance is that of the mean of the classes' sensitivities, each with two images more, of which one is
-    right (Agresti and Caffo 2000): classes of few images, all of them right, are not certain.
+    Of the mean of the classes' sensitivities, each with two images more, of which one is right (Agresti and
+    Caffo 2000): classes of few images, all of them right, are not certain.
     """
     counts = list(figures.sensitivity.values())
     if not counts:
@@ -71,7 +71,8 @@ def interval(figures: VoterFigures) -> tuple[float | None, float | None]:
     shares = [((right + 1) / (images + 2), images + 2) for right, images in counts]
     variance = sum(share * (1 - share) / images for share, images in shares) / len(counts) ** 2
     reach = _DEVIATIONS * math.sqrt(variance)
-    return max(0.0, figures.balanced_accuracy - reach), min(1.0, figures.balanced_accuracy + reach)
+    middle, measured = sum(share for share, _ in shares) / len(counts), figures.balanced_accuracy
+    return max(0.0, min(middle - reach, measured)), min(1.0, max(middle + reach, measured))
 
 
 class Shelf:

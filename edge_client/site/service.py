@@ -6,7 +6,7 @@ from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
-from fedmedclip.edge_client.data_report.at_start import report_at_start
+from fedmedclip.edge_client.data_report.at_start import FOLDER, report_at_start
 from fedmedclip.edge_client.features.feature_store import FeatureStore
 from fedmedclip.edge_client.features.labelled import SiteFeatures, load_site_features
 from fedmedclip.edge_client.features.self_test import require_self_test_once
@@ -240,8 +240,9 @@ def _features(
         report_at_start(state_folder, features.read, features.grouping, configuration.images)
     for line in features.report.lines():
         log.info("%s", line, extra={"event": "data.remark"})
-    for image in features.report.skipped:
-        log.warning("skipped %s: %s", image.path, image.reason)
+    if features.report.skipped:
+        # Names of files may be those of patients: they are in the report, not in a log that travels.
+        log.warning("which files cannot be used is in %s", state_folder / FOLDER)
     if features.leak is not None and (reservation := features.leak.line(str(split_file))):
         log.warning("%s", reservation, extra={"event": "data.split_leaks"})
     for line in configuration.privacy.floors.lines(features.train.labels, bundle.manifest.class_names):

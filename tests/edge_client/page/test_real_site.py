@@ -8,6 +8,7 @@ from fedmedclip.simulation.processes.brokers import MosquittoBroker, free_port
 from tests.browser import DESK, PHONE, chromium, keep_screenshot, looking_at, violations
 from tests.edge_client.conftest import write_image
 from tests.simulation.demo.real_federation import Federation, write_data
+from tests.simulation.demo.test_patient_data import SECRETS, plant
 
 SITES = ("hospital-a", "hospital-b")
 ROUNDS = 5
@@ -47,6 +48,7 @@ def running(federation, *names):
 def test_an_operator_sees_the_run_live_and_nothing_of_any_patient(tmp_path, mosquitto_installed):
     data = write_data(tmp_path / "data", SITES)
     write_image(data / "hospital-a" / "glioma" / "PLANTED_Miller_19700101.png", seed=4711)
+    plant(data / "hospital-a" / "stroke" / "PLANTED_header.dcm", seed=3)
     (data / "hospital-a" / "glioma" / "PLANTED_broken.png").write_bytes(b"no image at all")
     with MosquittoBroker() as broker, chromium() as browser:
         federation = Federation(tmp_path, broker, data, sites=SITES, rounds=ROUNDS)
@@ -62,7 +64,7 @@ def test_an_operator_sees_the_run_live_and_nothing_of_any_patient(tmp_path, mosq
                 page.get_by_role("button", name="Approve").click()
                 page.get_by_text("It is approved: this site takes part.").wait_for()
                 page.get_by_text("The run is finished").wait_for(timeout=60_000)
-                assert "PLANTED" not in page.content()
+                assert_nothing_planted(page.content())
                 choose_versions(page)
                 page.get_by_role("button", name="Verify the ledger now").click()
                 page.locator("#said", has_text="The ledger is whole").wait_for()
@@ -70,7 +72,12 @@ def test_an_operator_sees_the_run_live_and_nothing_of_any_patient(tmp_path, mosq
                 for path in ("api/status", "metrics", "report"):
                     answer = page.request.get(address + path)
                     assert answer.status == 200
-                    assert "PLANTED" not in answer.text()
+                    assert_nothing_planted(answer.text())
+        assert_nothing_planted(federation.log_of("hospital-a"))
+
+
+def assert_nothing_planted(text):
+    assert [word for word in ("PLANTED", "Miller", *SECRETS) if word in text] == []
 
 
 def choose_versions(page):
