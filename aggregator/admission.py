@@ -136,4 +136,5 @@ class Admission:
         run.requests.forget(site)
         run.recovery.forget(site)
         run.versions_held.pop(site, None)
+        run.store.metrics.forget_site(site)
         return self._progress.advance(SiteRemoved(site), now)

@@ -135,7 +135,11 @@ def heads_command(
         ),
     ],
     version: Annotated[
-        int | None, typer.Option(min=0, max=1_000_000, help="Version of the run; by default the newest.")
+        str | None,
+        typer.Option(
+            metavar="NUMBER|best",
+            help="Version of the run, or the one that sites say is the best; by default the newest.",
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -143,10 +147,12 @@ def heads_command(
 
     The aggregator may run meanwhile. A private head is not in it: those are at the sites only.
     """
+    from fedmedclip.aggregator.chosen_version import chosen_version
     from fedmedclip.aggregator.shared_head_file import write_shared_head
     from fedmedclip.protocol.json_output import print_json
 
-    written = write_shared_head(config, output, version)
+    chosen = None if version is None else chosen_version(config, version)
+    written = write_shared_head(config, output, chosen)
     if as_json:
         print_json(written)
     else:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from fedmedclip.aggregator.metrics_table import KEPT_VERSIONS
 from fedmedclip.aggregator.round_events import MAXIMUM_STALENESS
 from fedmedclip.protocol.codecs import require_delta_codec
 from fedmedclip.protocol.codecs.error_feedback import require_carrying_codec
@@ -40,8 +41,9 @@ class FederationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
 
     `sites_per_round` members are drawn for each round, all when it is not given. With `buffer_size` a round
     closes as soon as it has so many updates. Updates that are up to `maximum_staleness` rounds late count,
-    discounted. With `broker_access` the aggregator keeps the access rules of Mosquitto's plugin for dynamic
-    security equal to the members.
+    discounted. With `stop_when_flat` the run ends once so many versions running are not better than the best
+    before them by `flat_below`, in balanced accuracy as sites share it. With `broker_access` the aggregator
+    keeps the access rules of Mosquitto's plugin for dynamic security equal to the members.
 
     `key` is the file of the aggregator's key, by default one in the state folder. With `roster`, in a
     federation's folder (`fedmedclip federation init`), that says who is a member; with
@@ -71,6 +73,8 @@ class FederationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     maximum_update_norm: Annotated[float, Meta(gt=0)] = 1000.0
     state: NewFolder = "aggregator-state"
     keep_megabytes: Annotated[int, Meta(ge=1, le=1_000_000)] = 64
+    stop_when_flat: Annotated[int, Meta(ge=1, le=KEPT_VERSIONS // 2)] | None = None
+    flat_below: Annotated[float, Meta(ge=0, lt=1)] = 0.002
     broker_access: bool = False
     key: NewFile | None = None
     roster: File | None = None

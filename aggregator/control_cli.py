@@ -156,14 +156,34 @@ def release_command(
 
 @control_app.command("rollback")
 def rollback_command(
-    version: Annotated[int, typer.Argument(min=0, max=1_000_000, help="Version to go back to.")],
+    version: Annotated[
+        str,
+        typer.Argument(
+            metavar="NUMBER|best", help="Version to go back to, or the one that sites say is the best."
+        ),
+    ],
     config: ConfigOption,
     as_json: JsonOption = False,
 ) -> None:
     """Go on from the head of an earlier version: it becomes a new version, which every site follows."""
+    from fedmedclip.aggregator.chosen_version import chosen_version
     from fedmedclip.aggregator.commands import RollBack
 
-    _give(config, RollBack(version), as_json)
+    _give(config, RollBack(chosen_version(config, version)), as_json)
+
+
+@control_app.command("versions")
+def versions_command(config: ConfigOption, as_json: JsonOption = False) -> None:
+    """Say how good each version is, as far as sites share it: mean, worst site, and which is the best."""
+    import msgspec
+
+    from fedmedclip.aggregator.versions_table import print_figures, read_figures
+
+    figures = read_figures(config)
+    if as_json:
+        print(msgspec.json.encode(figures).decode())
+    else:
+        print_figures(figures)
 
 
 @control_app.command("next-run")

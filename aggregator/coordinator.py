@@ -27,6 +27,7 @@ from fedmedclip.aggregator.settling import Settling
 from fedmedclip.aggregator.steering import Steering
 from fedmedclip.aggregator.store import Store
 from fedmedclip.aggregator.traffic import TrafficCount
+from fedmedclip.aggregator.version_watch import VersionWatch
 from fedmedclip.protocol import topics
 from fedmedclip.protocol.envelope import Envelope, open_envelope
 from fedmedclip.protocol.errors import HeadError, InvalidInputError, MessageError
@@ -38,6 +39,7 @@ from fedmedclip.protocol.messages import (
     Join,
     MaskKeys,
     Message,
+    Metrics,
     Plan,
     PrivacySpent,
     RenewalRequest,
@@ -94,6 +96,8 @@ class Coordinator:
         steering = Steering(run, self._progress, self._admission)
         self._secure = SecureRounds(run, self._progress, steering)
         self._pass_over = steering.pass_over
+        self._watch = VersionWatch(run, steering)
+        self.metric_warnings = self._watch.warnings
         self.revise = steering.revise
         self.roll_back = steering.roll_back
         self.leave_out = steering.leave_out
@@ -180,6 +184,8 @@ class Coordinator:
                 return self._settling.abstain(site, message, now)
             case Status():
                 return self._status(site, message, now)
+            case Metrics():
+                return self._watch.take(site, message, now)
             case RenewalRequest() if self._run.register is not None:
                 self.renewal_requests[site] = message.certificate_request
                 return []

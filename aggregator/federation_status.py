@@ -6,6 +6,7 @@ import msgspec
 
 from fedmedclip.aggregator.certificate_end import CertificateEnd
 from fedmedclip.aggregator.traffic import RoundTraffic
+from fedmedclip.aggregator.version_metrics import VersionFigures
 
 Part = Literal[
     "delivered",
@@ -81,19 +82,6 @@ class PrivacyAsked(msgspec.Struct, frozen=True):
     unit: str
 
 
-class VersionStatus(msgspec.Struct, frozen=True):
-    """What the sites that share their figures say of a version: the mean of their accuracies, weighted by
-    their images, and the least; `best` marks the best version of the run.
-    """
-
-    version: int
-    sites: int
-    weighted_mean: float | None = None
-    worst_site: str | None = None
-    worst: float | None = None
-    best: bool = False
-
-
 class FederationStatus(msgspec.Struct, frozen=True):
     """Where a run stands. `round_seconds` have passed since the open round's first update, if one is there;
     it closes with `needed` updates at least. `rule` is the aggregation rule of the newest version, or of the
@@ -130,7 +118,7 @@ class FederationStatus(msgspec.Struct, frozen=True):
     sent_bytes: int = 0
     received_bytes: int = 0
     traffic: list[RoundTraffic] = []
-    versions: list[VersionStatus] = []
+    versions: list[VersionFigures] = []
     certificates: list[CertificateEnd] = []
     strangers_refused: int = 0
     strangers_last_refusal: str = ""

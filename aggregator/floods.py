@@ -21,6 +21,7 @@ from fedmedclip.protocol.messages import (
     MaskKeys,
     MaskShares,
     Message,
+    Metrics,
     RenewalRequest,
     Reveal,
     State,
@@ -38,7 +39,7 @@ BLOCKS_OF_NOTHING = "blocks of nothing"
 _KINDS: dict[type[Message], str] = {
     Join: "joins", Status: "statuses", Update: "updates", HeadRequest: "requests",
     BlockRequest: "requests", State: "states", Abstain: "abstentions", Block: "blocks",
-    RenewalRequest: "requests for certificates",
+    RenewalRequest: "requests for certificates", Metrics: "figures of versions",
     MaskKeys: "keys of masks", MaskShares: "parts of sums", MaskedUpdate: "parts of sums",
     Confirmation: "parts of sums", Reveal: "parts of sums", Complaint: "parts of sums",
 }  # fmt: skip
@@ -46,7 +47,7 @@ _KINDS: dict[type[Message], str] = {
 _RATES = {
     "requests for certificates": (10, 600.0),
     "joins": (30, 2.0), "statuses": (120, 0.5), "updates": (240, 0.2), "requests": (240, 0.2),
-    "keys of masks": (60, 1.0), "parts of sums": (240, 0.2),
+    "figures of versions": (30, 2.0), "keys of masks": (60, 1.0), "parts of sums": (240, 0.2),
     "states": (30, 2.0), "abstentions": (30, 2.0), BLOCKS_OF_NOTHING: (2048, 0.02), NOT_ACCEPTED: (10, 60.0),
 }  # fmt: skip
 _NAMED_AGAIN_SECONDS = 3600.0

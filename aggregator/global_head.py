@@ -1,5 +1,7 @@
 """The global head: its newest version, how a round makes the next, how a site that is behind catches up."""
 
+from contextlib import suppress
+
 import msgspec
 import numpy as np
 import numpy.typing as npt
@@ -166,8 +168,11 @@ class GlobalHead:
         self.adopt(version, head)
         return version
 
-    def keep_at_most(self, delta_bytes: int) -> None:
-        """Drop the oldest deltas where all take more than `delta_bytes`; about half of that stays."""
+    def keep_at_most(self, delta_bytes: int, best: int | None = None) -> None:
+        """Drop the oldest deltas where all take more than `delta_bytes`; about half of that stays.
+
+        The head of the `best` version stays, too.
+        """
         if self._store.delta_bytes() <= delta_bytes:
             return
         total, oldest = 0, self.version
@@ -177,12 +182,19 @@ class GlobalHead:
                 break
             oldest = stored.version
         try:
-            head = head_at(self._store, self.specification, oldest)
-            self._store.keep_whole(oldest, self.specification.to_bytes(head))
+            self._keep_whole(oldest)
         except InvalidInputError:
             oldest = self.version
             self._store.keep_whole(oldest, self._store.head().head)
-        self._store.forget_before(oldest)
+        if best is not None and best < oldest:
+            # One that cannot be made again is lost, as it would be without this.
+            with suppress(InvalidInputError):
+                self._keep_whole(best)
+        self._store.forget_before(oldest, best)
+
+    def _keep_whole(self, version: int) -> None:
+        head = head_at(self._store, self.specification, version)
+        self._store.keep_whole(version, self.specification.to_bytes(head))
 
     def mend(self) -> None:
         """Make a damaged head again from the deltas that led to it, which have digests of their own.

@@ -23,6 +23,7 @@ from fedmedclip.aggregator.round_events import (
 )
 from fedmedclip.aggregator.round_logic import Rounds
 from fedmedclip.aggregator.run import Outgoing, Run
+from fedmedclip.aggregator.version_metrics import best_version
 from fedmedclip.protocol import topics
 from fedmedclip.protocol.messages import Plan
 from fedmedclip.protocol.participation import LOTS, lot_of
@@ -164,7 +165,8 @@ class Progress:
     def announce_made(self, version: int, now: float) -> list[Outgoing]:
         """Go on to the round after a version that was made here, and tell everybody of it."""
         run = self._run
-        run.global_head.keep_at_most(run.settings.keep_megabytes << 20)
+        best = best_version(run.store, run.settings.maximum_share)
+        run.global_head.keep_at_most(run.settings.keep_megabytes << 20, best)
         # First the round: an announcement says who is drawn for it.
         advanced = self.advance(HeadAdvanced(version), now)
         return self._broadcast() + advanced

@@ -1,9 +1,6 @@
 """How a federation stands: the run, the open round, and each member with what is waited for and why not."""
 
-from collections.abc import Sequence
 from typing import Any
-
-import msgspec
 
 from fedmedclip.aggregator.aggregation import newest_remarks
 from fedmedclip.aggregator.attention import LATE_SHARE, needing_attention
@@ -15,11 +12,12 @@ from fedmedclip.aggregator.federation_status import (
     Part,
     PrivacyAsked,
     PrivacyStatus,
-    VersionStatus,
 )
 from fedmedclip.aggregator.floods import STRANGERS
+from fedmedclip.aggregator.metric_warnings import metric_warnings
 from fedmedclip.aggregator.rules.rule import Remark
 from fedmedclip.aggregator.store import Store
+from fedmedclip.aggregator.version_metrics import version_figures
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.messages import Plan, PrivacySpent
 
@@ -30,20 +28,13 @@ __all__ = [
     "Part",
     "PrivacyAsked",
     "PrivacyStatus",
-    "VersionStatus",
     "asked_privacy",
     "status_of",
     "stored_status",
-    "version_figures",
 ]
 
 # Of these, and of rounds, a status shows the newest: a run may have a million.
 MOST_ROUNDS = 200
-
-
-def version_figures(store: Store) -> Sequence[Any]:
-    """Return the figures that sites have shared, a `VersionStatus` or its like for each version."""
-    return ()
 
 
 def status_of(coordinator: Coordinator, now: float) -> FederationStatus:
@@ -60,7 +51,11 @@ def status_of(coordinator: Coordinator, now: float) -> FederationStatus:
             method=plan.method,
             version=head.version,
             rounds=plan.rounds,
-            warnings=[*coordinator.warnings, *filter(None, [coordinator.lacks_consent])],
+            warnings=[
+                *coordinator.warnings,
+                *filter(None, [coordinator.lacks_consent]),
+                *coordinator.metric_warnings(),
+            ],
             running=True,
             paused=plan.paused,
             finished=head.finished,
@@ -86,12 +81,11 @@ def status_of(coordinator: Coordinator, now: float) -> FederationStatus:
 def _stored_figures(store: Store, run: int) -> dict[str, Any]:
     """Return what a status has of bytes and versions."""
     sent, received = store.traffic.totals()
-    figures = msgspec.convert(version_figures(store), list[VersionStatus], from_attributes=True)
     return {
         "sent_bytes": sent,
         "received_bytes": received,
         "traffic": store.traffic.rounds(run)[-MOST_ROUNDS:],
-        "versions": figures[-MOST_ROUNDS:],
+        "versions": version_figures(store)[-MOST_ROUNDS:],
     }
 
 
@@ -206,6 +200,7 @@ def stored_status(store: Store) -> FederationStatus:
                 for site, software in sorted(store.software().items())
             ],
             rule="" if by is None else by.rule,
+            warnings=metric_warnings(store),
             privacy=asked_privacy(plan),
             source="state",
             unknown=["who is there, and what members were refused: the aggregator does not run"],

@@ -15,6 +15,7 @@ import msgspec
 
 from fedmedclip.aggregator.command_log import COMMAND_LOG_SCHEMA, CommandLog
 from fedmedclip.aggregator.dropped import DROPPED_SCHEMA, Dropped
+from fedmedclip.aggregator.metrics_table import METRICS_SCHEMA, METRICS_TABLES, MetricsTable
 from fedmedclip.aggregator.overrides import OVERRIDES_SCHEMA, Overrides
 from fedmedclip.aggregator.round_events import MAXIMUM_STALENESS
 from fedmedclip.aggregator.traffic import TRAFFIC_SCHEMA, Traffic
@@ -56,11 +57,13 @@ CREATE TABLE IF NOT EXISTS run_classes (run INTEGER PRIMARY KEY, names BLOB NOT 
     + OVERRIDES_SCHEMA
     + DROPPED_SCHEMA
     + TRAFFIC_SCHEMA
+    + METRICS_SCHEMA
 )
 
 _OF_ONE_RUN = (
     "federation", "whole_heads", "versions", "updates", "uploads", "upload_blocks", "draws", "aggregation",
     "dropped",
+    *METRICS_TABLES,
 )  # fmt: skip
 
 
@@ -178,6 +181,8 @@ class Store:
         """Whose updates of which rounds do not count."""
         self.traffic = Traffic(self._database)
         """Bytes to and from the broker, by run and round."""
+        self.metrics = MetricsTable(self._database)
+        """What members share of each version of the run."""
 
     def close(self) -> None:
         """Release the file."""
@@ -229,6 +234,7 @@ class Store:
                 database.execute(f"DELETE FROM {table}")
             database.execute("UPDATE sites SET last_round = 0, privacy = NULL")
             self.begin(plan, head, head_digest)
+        self.metrics.forget_run()
 
     def name_classes(self, run: int, names: Sequence[str]) -> None:
         """Record the classes of a run's bundle, in their order."""
@@ -333,6 +339,7 @@ class Store:
         """Forget a site, so that its name may belong to another key."""
         with self._database.transaction() as database:
             database.execute("DELETE FROM sites WHERE name = ?", (site,))
+            self.metrics.forget_site(site)
 
     def note_software(self, site: str, software: str) -> None:
         """Record which version a site runs that was admitted before."""
@@ -547,11 +554,13 @@ class Store:
                 "INSERT OR REPLACE INTO whole_heads VALUES (?, ?, ?)", (version, head, checksum(head))
             )
 
-    def forget_before(self, version: int) -> None:
-        """Drop the deltas that lead to versions before this one, and heads of before it."""
+    def forget_before(self, version: int, kept: int | None = None) -> None:
+        """Drop the deltas that lead to versions before this one, and heads of before it but for one."""
         with self._database.transaction() as database:
             database.execute("DELETE FROM versions WHERE version < ?", (version,))
-            database.execute("DELETE FROM whole_heads WHERE version < ?", (version,))
+            database.execute(
+                "DELETE FROM whole_heads WHERE version < ? AND version IS NOT ?", (version, kept)
+            )
 
     def give_command(self, command: bytes, now: float) -> int:
         """Record what the operator asks of the running aggregator; return its number."""

@@ -29,6 +29,7 @@ from fedmedclip.protocol.messages import (
     MaskKeys,
     MaskShares,
     Message,
+    Metrics,
     Participants,
     Plan,
     Receipt,
@@ -58,7 +59,7 @@ CARRIED: dict[str, tuple[type[Message], ...]] = {
     "blocks": (Block,),
     "up": (
         *(Join, Update, Block, BlockRequest, HeadRequest, State, Abstain, RenewalRequest),
-        *(MaskKeys, MaskShares, MaskedUpdate, Confirmation, Reveal, Complaint),
+        *(MaskKeys, MaskShares, MaskedUpdate, Confirmation, Reveal, Complaint, Metrics),
     ),
     "down": (
         *(JoinAnswer, Receipt, Announcement, Snapshot, Block, BlockRequest, StateRequest, Renewal),

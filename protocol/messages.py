@@ -48,6 +48,20 @@ LAST_WORD = (1 << 32) - 1
 
 Count = Annotated[int, Meta(ge=0, le=LAST_WORD)]
 
+MOST_METRICS_BYTES = 200
+"""What a Metrics message takes at most, with frame and signature."""
+STEPS_OF_A_SHARE = 200
+"""In how many steps Metrics tell a share: each is half a per cent."""
+STEPS_OF_LOG_LOSS = 100
+"""In how many steps Metrics tell a log loss of 1."""
+MOST_LOG_LOSS = 2000
+MOST_METRICS_OF_A_VERSION = 1000
+LONGEST_SOFTWARE = 32
+VERDICTS = ("not judged", "activated", "set aside", "waits for the operator")
+"""What became of a version at a site, by the number that travels; greater numbers are kept for later."""
+
+TwoHundredths = Annotated[int, Meta(ge=0, le=STEPS_OF_A_SHARE)]
+
 
 class _Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     pass
@@ -466,6 +480,46 @@ class Anew(_Message, frozen=True, tag=28):
     reason: Reason
 
 
+class Figures(_Message, frozen=True):
+    """How good a classifier is on a site's validation split, so coarse that no image stands out.
+
+    Accuracy, balanced accuracy and expected calibration error are in steps of 1/200, the mean negative log
+    likelihood of the true class in steps of 1/100 (natural logarithm).
+    """
+
+    accuracy: TwoHundredths
+    balanced_accuracy: TwoHundredths
+    calibration_error: TwoHundredths
+    log_loss: Annotated[int, Meta(ge=0, le=MOST_LOG_LOSS)]
+
+
+class Metrics(_Message, frozen=True, tag=29):
+    """How good a version is at a site, and what became of it there, as far as the site shares it.
+
+    `number` counts what the site has said of this version before: the greatest is what holds. `active` is the
+    version of this run that answers there, None where none of it does. `verdict` is one of `VERDICTS`.
+    Numbers of images, by split, are None where they are few or not to be known; so are figures of
+    classifiers that are not there, and all of them where the validation split has few images.
+    """
+
+    version: Version
+    number: Annotated[int, Meta(ge=0, le=MOST_METRICS_OF_A_VERSION)]
+    active: Version | None
+    verdict: Annotated[int, Meta(ge=0, le=15)]
+    train_images: Samples | None
+    validation_images: Samples | None
+    test_images: Samples | None
+    zero_shot: Figures | None
+    shared: Figures | None
+    private: Figures | None
+    ensemble: Figures | None
+    software: Annotated[str, Meta(max_length=LONGEST_SOFTWARE)]
+
+    def __post_init__(self) -> None:
+        if not (self.software.isascii() and self.software.isprintable()):
+            raise ValueError("software is printable ASCII")
+
+
 Message = (
     Abstain
     | Anew
@@ -475,6 +529,7 @@ Message = (
     | MaskKeys
     | MaskShares
     | MaskedUpdate
+    | Metrics
     | Participants
     | Reveal
     | RoutedShares

@@ -35,7 +35,8 @@ SHOWN = {
     "peers", "site", "reports", "destinations",
     "feature_store", "uplink_codec", "downlink_codec", "bound", "aggregator_key", "port",
     "ca_file", "certificate_file", "key_file",
-    "username", "password_file", "client_id", "proxy", "sites_per_round", "buffer_size", "key", "roster",
+    "username", "password_file", "client_id", "proxy", "sites_per_round", "buffer_size",
+    "stop_when_flat", "key", "roster",
     "rule", "authority_passphrase_file", "adaptation_weight", "group_column", "groups",
 }  # fmt: skip
 

@@ -22,7 +22,7 @@ from fedmedclip.protocol import topics
 from fedmedclip.protocol.codecs import codec_named, decode_delta, encode_head
 from fedmedclip.protocol.codecs.error_feedback import apply_delta
 from fedmedclip.protocol.database import IN_MEMORY
-from fedmedclip.protocol.envelope import NO_IDENTITY, open_envelope, seal
+from fedmedclip.protocol.envelope import MAGIC, NO_IDENTITY, VERSION, open_envelope, seal
 from fedmedclip.protocol.errors import HeadError, MessageError
 from fedmedclip.protocol.heads.evidence import Evidence, encode_evidence
 from fedmedclip.protocol.heads.head import head_digest
@@ -31,9 +31,11 @@ from fedmedclip.protocol.messages import (
     Announcement,
     Block,
     BlockRequest,
+    Figures,
     HeadRequest,
     Join,
     Message,
+    Metrics,
     Moment,
     Plan,
     Receipt,
@@ -57,7 +59,7 @@ def _sealed(body: bytes, topic: str, signer: str, world: Parties) -> bytes:
     """Seal any body, also one that is no message."""
     key = world.key if signer == AGGREGATOR else world.keys[signer]
     identity = NO_IDENTITY if topics.channel_of(topic) in ("plan", "status") else world.plan.identity
-    header = b"FM\x02"
+    header = MAGIC + bytes([VERSION])
     return header + body + key.sign(header + identity + topic.encode() + b"\0" + body)
 
 
@@ -208,6 +210,7 @@ def _aggregator_seeds() -> list[bytes]:
     state = refer_to(_evidence(), _BLOCK_LIMIT)
     moment = Moment(1_800_000_000, 1, 1)
     extra: list[tuple[int, Message]] = [
+        (0, Metrics(0, 0, None, 0, None, 40, None, None, None, None, Figures(150, 140, 12, 61), "0.3.0")),
         (0, Update(1, 100, reference, 0)),
         *((0, block) for block in blocks_of(data * 40, reference)),
         (1, Update(1, 100, data, 0)),

@@ -10,6 +10,8 @@ import numpy.typing as npt
 from fedmedclip.protocol.errors import InvalidInputError
 
 CALIBRATION_BINS = 15
+LEAST_PROBABILITY = 1e-7
+"""What a probability counts as in a log loss at least: float32 has no more digits below 1."""
 
 
 @dataclass(frozen=True)
@@ -23,11 +25,12 @@ class ClassMetrics:
 
 @dataclass(frozen=True)
 class Metrics:
-    """Figures in [0, 1] over `images` labelled images.
+    """Figures over `images` labelled images, in [0, 1] but for `log_loss`.
 
     `balanced_accuracy` is the mean recall and `macro_f1` the mean F1 over the classes that occur in the
     labels (for F1: or in the predictions). `confusion[i][j]` counts images of class i that were called j,
-    in the order of the keys of `classes`.
+    in the order of the keys of `classes`. `log_loss` is the mean of -ln of the probability of the true class,
+    which counts as 10^-7 where it is less.
     """
 
     images: int
@@ -35,6 +38,7 @@ class Metrics:
     balanced_accuracy: float
     macro_f1: float
     expected_calibration_error: float
+    log_loss: float
     classes: dict[str, ClassMetrics]
     confusion: tuple[tuple[int, ...], ...]
 
@@ -71,6 +75,7 @@ def measure(
         balanced_accuracy=float(recall[support > 0].mean()),
         macro_f1=float(f1[support + called > 0].mean()),
         expected_calibration_error=expected_calibration_error(probabilities, labels),
+        log_loss=log_loss(probabilities, labels),
         classes={
             name: ClassMetrics(float(precision[i]), float(recall[i]), int(support[i]))
             for i, name in enumerate(class_names)
@@ -99,3 +104,9 @@ def expected_calibration_error(
     chosen = np.digitize(confidence, edges, right=True)
     gap_sums = np.bincount(chosen, weights=correct - confidence, minlength=bins)
     return float(np.abs(gap_sums).sum() / len(labels))
+
+
+def log_loss(probabilities: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> float:
+    """Return the mean negative natural logarithm of the probability (N, C) of the true class (N,)."""
+    of_truth = probabilities[np.arange(len(labels)), labels].astype(np.float64)
+    return float(-np.log(np.maximum(of_truth, LEAST_PROBABILITY)).mean())

@@ -24,6 +24,7 @@ from fedmedclip.edge_client.site.rations import LOGGED_AT_ONCE, SECONDS_PER_LOGG
 from fedmedclip.edge_client.site.roles import Identity, Learner
 from fedmedclip.edge_client.site.round_training import RoundTraining
 from fedmedclip.edge_client.site.run import Run
+from fedmedclip.edge_client.site.shared_metrics import SharedMetrics
 from fedmedclip.edge_client.site.standing import Standing
 from fedmedclip.edge_client.site.state import Sealed, SiteState
 from fedmedclip.edge_client.site.watch import Observer
@@ -33,6 +34,7 @@ from fedmedclip.protocol.codecs import delta_codec_named
 from fedmedclip.protocol.envelope import NO_IDENTITY, Envelope, open_envelope
 from fedmedclip.protocol.errors import HeadError, InvalidInputError, MessageError, OtherVersionError
 from fedmedclip.protocol.messages import (
+    MOST_METRICS_BYTES,
     Anew,
     Announcement,
     Block,
@@ -40,6 +42,7 @@ from fedmedclip.protocol.messages import (
     Confirmations,
     JoinAnswer,
     Message,
+    Metrics,
     Participants,
     Plan,
     Receipt,
@@ -64,7 +67,8 @@ class SiteAgent:
     `uplink_codec` replaces the federation's for what this site sends; a receiver reads any. Where the
     federation has a roster, `membership` follows it and renews this site's certificate. `note` is told of
     each message before it is acted on, with its topic and payload, and may refuse it with a MessageError.
-    `policy` is what the operator allows; its bounds on bytes are of what `sent` has counted.
+    `policy` is what the operator allows; its bounds on bytes are of what `sent` has counted. `shared_metrics`
+    has what the centre is told of each version; without it that is nothing.
     """
 
     def __init__(
@@ -79,9 +83,11 @@ class SiteAgent:
         note: Callable[[str, bytes, Message, float], None] = lambda topic, payload, message, now: None,
         policy: PolicySettings = AUTOMATIC,
         sent: Sent | None = None,
+        shared_metrics: SharedMetrics | None = None,
     ) -> None:
         self._note = note
         self._identity = identity
+        self._shared_metrics = shared_metrics
         self._membership = membership
         self._maximum_message_bytes = maximum_message_bytes
         own_codec = None if uplink_codec is None else delta_codec_named(uplink_codec)
@@ -149,7 +155,8 @@ class SiteAgent:
             if isinstance(message, Announcement | Snapshot):
                 self._proof.keep(message.version, Sealed(topic, payload))
                 self._run.draw.note(message)
-            return self._handle(message, now)
+            # What is new of a version leaves before its round is trained, not after.
+            return [*self._handle(message, now), *self._metrics(now)]
         except (MessageError, HeadError, InvalidInputError) as error:
             self.refused_messages += 1
             self._has_other_version = isinstance(error, OtherVersionError)
@@ -182,10 +189,34 @@ class SiteAgent:
         if heads or (unanswered and not self._delivery.is_due(now)):
             # Whoever does not answer may be an aggregator that has lost this member.
             self._application.repeat()
-        return [*asked, *heads, *self._due_of_member(now), *sent, *self._training.train(now)]
+        return [
+            *asked,
+            *heads,
+            *self._due_of_member(now),
+            *sent,
+            *self._training.train(now),
+            *self._metrics(now),
+        ]
 
     def _due_of_member(self, now: float) -> list[BlockRequest | RenewalRequest]:
         return [] if self._membership is None else self._membership.due(now)
+
+    def _metrics(self, now: float) -> list[Metrics]:
+        """Return what to say of how good the newest version is here."""
+        plan, shared = self._run.plan, self._shared_metrics
+        if shared is None or plan is None or not self._online or not self.joined or self._plans.waits:
+            return []
+        return [] if self._limits.reason_to_keep(MOST_METRICS_BYTES) else shared.due(plan, now)
+
+    def handed_over(self, message: Message, token: int) -> None:
+        """Take note of the token by which the link tells when the broker has a message."""
+        if isinstance(message, Metrics) and self._shared_metrics is not None:
+            self._shared_metrics.handed_over(token)
+
+    def published(self, token: int) -> None:
+        """Take note of what the broker has."""
+        if self._shared_metrics is not None:
+            self._shared_metrics.published(token)
 
     def limit_messages(self, maximum_message_bytes: int) -> None:
         """Cut updates into blocks by what this connection's broker takes."""

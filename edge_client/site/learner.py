@@ -32,8 +32,10 @@ from fedmedclip.edge_client.learning.private_state import (
 from fedmedclip.edge_client.learning.settings import TrainingSettings
 from fedmedclip.edge_client.learning.training import Floats, Labels, TrainedHeads, train_round
 from fedmedclip.edge_client.learning.version_head import adapted, adapts_to_versions
+from fedmedclip.edge_client.site.answering_version import AnsweringVersion
 from fedmedclip.edge_client.site.private_learning import PrivateLearning
 from fedmedclip.edge_client.site.roles import Contribution, PrivateSide
+from fedmedclip.edge_client.site.shared_metrics import SharedMetrics
 from fedmedclip.edge_client.site.state import SiteState
 from fedmedclip.edge_client.versions.guard import Guard
 from fedmedclip.edge_client.versions.records import VersionRecord
@@ -92,7 +94,9 @@ class SiteLearner:
         privacy: PrivacySettings = NO_DEMAND,
         answers: AssuranceSettings = DEFAULT_SETTINGS,
         activation: ActivationRule = DEFAULT_RULE,
+        shared_metrics: SharedMetrics | None = None,
     ) -> None:
+        self._shared_metrics = shared_metrics
         self._site = site
         self._federation = federation
         self._bundle = bundle
@@ -256,7 +260,10 @@ class SiteLearner:
         is_version = finished or (version > 0 and not is_known)
         answering = self._guard.judge(heads, plan.number, plan.identity.hex(), is_version=is_version)
         if not is_known:
-            accuracy = self._accuracy(heads, self._features.validation)
+            figures = self._figures(heads, self._features.validation)
+            # Before the journal, by which a version is known: a kill between them loses nothing.
+            self._share(plan, version, figures)
+            accuracy = {name: round(metrics.accuracy, 6) for name, metrics in figures.items()}
             self._state.write_journal(version, self._report(version, accuracy))
             log.info("version %d: accuracy on validation: %s", version, _in_words(accuracy))
         if finished:
@@ -277,6 +284,18 @@ class SiteLearner:
                 else f"version {answering.version}",
                 _in_words(accuracy),
             )
+
+    def _share(self, plan: Plan, version: int, figures: dict[str, Metrics]) -> None:
+        """Note what the centre is told of a version, and of what the guard decided."""
+        if self._shared_metrics is None:
+            return
+        record = self._guard.verdict
+        is_judged = record is not None and (record.run, record.version) == (plan.number, version)
+        verdict = record.verdict if record is not None and is_judged else "not judged"
+        active = AnsweringVersion(self._files.heads.parent).active_version(plan)
+        parts = self._features.train, self._features.validation, self._features.test
+        train, validation, test = (len(part.labels) for part in parts)
+        self._shared_metrics.note(plan, version, verdict, active, (train, validation, test), figures)
 
     def _private_of_version(self, plan: Plan, shared: NamedArrays, trained: NamedArrays) -> NamedArrays:
         own, manifest = self._features.train, self._bundle.manifest
@@ -304,9 +323,6 @@ class SiteLearner:
         found = predict(heads, self._bundle, part.embeddings)
         assert found.private is not None
         return replace(heads, ensemble=fit_calibrated(found.shared, found.private, part.labels))
-
-    def _accuracy(self, heads: Heads, part: LabelledFeatures) -> dict[str, float]:
-        return {name: round(metrics.accuracy, 6) for name, metrics in self._figures(heads, part).items()}
 
     def _figures(self, heads: Heads | None, part: LabelledFeatures) -> dict[str, Metrics]:
         """Return the metrics on a part; none when a small site's part has no images."""

@@ -17,6 +17,7 @@ from fedmedclip.edge_client.ledger.message_ledger import MessageLedger
 from fedmedclip.edge_client.ledger.segments import LEDGER_FOLDER
 from fedmedclip.edge_client.progress import progress_bar
 from fedmedclip.edge_client.site.agent import SiteAgent
+from fedmedclip.edge_client.site.answering_version import AnsweringVersion
 from fedmedclip.edge_client.site.configuration import SiteConfiguration, SiteSettings
 from fedmedclip.edge_client.site.credentials import Credentials
 from fedmedclip.edge_client.site.group_key import GROUP_KEY, load_or_create_group_key
@@ -40,6 +41,7 @@ from fedmedclip.protocol.link.link import (
     Connected,
     Disconnected,
     Link,
+    Published,
     PublishRefused,
     Received,
     SubscriptionRefused,
@@ -109,6 +111,13 @@ def _take_part(configuration_file: Path, *, once: bool) -> bool:
             client_id=client_identifier(broker, key, settings.federation, settings.name),
             will=lambda: post.last_will(moments.connect()),
         )
+        software = version("fedmedclip-edge")
+        shared_metrics = state.shared_metrics(
+            configuration.policy,
+            software,
+            own_privacy=configuration.privacy.epsilon is not None,
+            active=AnsweringVersion(state_folder),
+        )
         learner = SiteLearner(
             settings.name,
             settings.federation,
@@ -123,6 +132,7 @@ def _take_part(configuration_file: Path, *, once: bool) -> bool:
             configuration.privacy,
             configuration.answers,
             configuration.policy.activation,
+            shared_metrics,
         )
         pinned = settings.aggregator_key
         identity = Identity(
@@ -133,7 +143,7 @@ def _take_part(configuration_file: Path, *, once: bool) -> bool:
             None if pinned is None else bytes.fromhex(pinned),
             len(bundle.manifest.class_names),
             bundle.manifest.embedding_size,
-            version("fedmedclip-edge"),
+            software,
             bundle.class_embeddings,
             tuple(bundle.manifest.class_names),
         )
@@ -148,6 +158,7 @@ def _take_part(configuration_file: Path, *, once: bool) -> bool:
             incoming.take,
             configuration.policy,
             ledger,
+            shared_metrics,
         )
         watch = Watch(state.events, agent.standing)
         agent.observe(watch)
@@ -316,6 +327,8 @@ def _serve(
                 agent.disconnected()
                 watch.connection(stands=False, words=reason)
                 patience.disconnected()
+            case Published(token):
+                agent.published(token)
             case PublishRefused(_, topic, reason):
                 log.error("the broker refused a message on %s: %s", topic, reason)
             case SubscriptionRefused(topic_filter, reason):
@@ -329,9 +342,11 @@ def _serve(
 
 
 def _publish(link: Link, post: Post, agent: SiteAgent, messages: list[ProtocolMessage]) -> None:
-    for message in post.up(messages, agent.plan_identity, agent.run_number):
-        _send(link, message)
+    for message, sealed in zip(
+        messages, post.up(messages, agent.plan_identity, agent.run_number), strict=True
+    ):
+        agent.handed_over(message, _send(link, sealed))
 
 
-def _send(link: Link, message: LinkMessage) -> None:
-    link.publish(message.topic, message.payload, retain=message.retain)
+def _send(link: Link, message: LinkMessage) -> int:
+    return link.publish(message.topic, message.payload, retain=message.retain)

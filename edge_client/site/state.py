@@ -24,7 +24,9 @@ from fedmedclip.edge_client.ledger.sources import (
 from fedmedclip.edge_client.site.consent import CONSENT_SCHEMA, Consents
 from fedmedclip.edge_client.site.events import EVENTS_SCHEMA, Events
 from fedmedclip.edge_client.site.limits import CONTRIBUTIONS_SCHEMA, Contributions
+from fedmedclip.edge_client.site.policy import PolicySettings
 from fedmedclip.edge_client.site.releases import RELEASES_SCHEMA, Release, Releases, record_release
+from fedmedclip.edge_client.site.shared_metrics import METRICS_SCHEMA, ActiveVersions, SharedMetrics
 from fedmedclip.protocol.database import Database, checksum
 from fedmedclip.protocol.errors import StorageError
 from fedmedclip.protocol.messages import Plan, PrivacySpent, plan_of_version_1
@@ -51,7 +53,15 @@ CREATE TABLE IF NOT EXISTS ended_runs (
     private_head BLOB, journal BLOB);
 CREATE TABLE IF NOT EXISTS run_classes (run INTEGER PRIMARY KEY, names BLOB NOT NULL);
 """ + ";".join(
-    (RELEASES_SCHEMA, CONSENT_SCHEMA, CONTRIBUTIONS_SCHEMA, END_SCHEMA, SOURCES_SCHEMA, EVENTS_SCHEMA)
+    (
+        RELEASES_SCHEMA,
+        CONSENT_SCHEMA,
+        CONTRIBUTIONS_SCHEMA,
+        END_SCHEMA,
+        SOURCES_SCHEMA,
+        METRICS_SCHEMA,
+        EVENTS_SCHEMA,
+    )
 )
 _VALUES = "plan, version, trained_round, shared_head, private_head, residual, codec_memory"
 
@@ -152,6 +162,17 @@ class SiteState:
         """What this site's operator has decided."""
         self.contributions = Contributions(self._database)
         """The rounds of which an update was sent."""
+
+    def shared_metrics(
+        self,
+        policy: PolicySettings,
+        software: str,
+        *,
+        own_privacy: bool = False,
+        active: ActiveVersions | None = None,
+    ) -> SharedMetrics:
+        """Return what is shared of each version, as it is stored here."""
+        return SharedMetrics(self._database, policy, software, own_privacy=own_privacy, active=active)
 
     def close(self) -> None:
         """Release the file."""

@@ -5,10 +5,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from fedmedclip.aggregator.certificate_end import CertificateEnd
-from fedmedclip.aggregator.federation_status import VersionStatus
 from fedmedclip.aggregator.prometheus import metrics_text
 from fedmedclip.aggregator.status import FederationStatus, Flood, MemberStatus, PrivacyStatus, stored_status
 from fedmedclip.aggregator.traffic import RoundTraffic
+from fedmedclip.aggregator.version_metrics import VersionFigures
 from tests.simulation.federation.loopback import Loopback
 
 MEMBERS = [
@@ -47,7 +47,7 @@ def test_it_has_the_run_the_round_and_the_members():
 
 
 def version(number, mean, worst, best=False):
-    return VersionStatus(
+    return VersionFigures(
         version=number, sites=3, weighted_mean=mean, worst_site="south", worst=worst, best=best
     )
 

@@ -249,6 +249,12 @@ def sealed_messages(encoded: bytes, snapshot: bytes) -> Iterator[tuple[str, str,
     yield "status-will", topics.status(FEDERATION, SITE), "site", messages.Status(mark, False, -1, willed)
     yield "roster", topics.roster(FEDERATION), "aggregator", messages.RosterNotice(3, snapshot)
     yield "roster-blocks", topics.roster(FEDERATION), "aggregator", messages.RosterNotice(900, reference)
+    figures = messages.Figures(151, 148, 9, 62)
+    metrics = messages.Metrics(
+        7, 0, 7, 1, 386, 48, 96, messages.Figures(104, 101, 31, 127), figures, None, figures, "0.3.0"
+    )
+    yield "metrics", up, "site", metrics
+    yield "metrics-few", up, "site", messages.Metrics(8, 1, None, 2, *[None] * 7, "0.3.0")
     yield "renewal-request", up, "site", messages.RenewalRequest(bytes(range(48)))
     yield "renewal", down, "aggregator", messages.Renewal(bytes(range(64)))
 

@@ -17,6 +17,7 @@ from fedmedclip.aggregator import loop as aggregator_loop
 from fedmedclip.aggregator import publishing
 from fedmedclip.aggregator import service as aggregator_service
 from fedmedclip.edge_client.site import service as site_service
+from fedmedclip.edge_client.site.policy import PolicySettings
 from fedmedclip.protocol import messages, topics
 from fedmedclip.protocol.envelope import CARRIED, MAGIC, NO_IDENTITY, VERSION, seal
 from fedmedclip.protocol.errors import HeadError
@@ -29,12 +30,14 @@ from tests.simulation.federation.loopback import FEDERATION, Loopback
 from tests.simulation.federation.secure_events import SECURE, lying
 
 DOCUMENT = yaml.safe_load((ROOT / "docs" / "asyncapi.yaml").read_text())
+SHARING = PolicySettings()
 PARTS = {
     "ObjectReference",
     "Moment",
     "PrivacySpent",
     "PrivacyTerms",
     "Secure",
+    "Figures",
     "Listed",
     "SealedShares",
 }
@@ -213,7 +216,9 @@ def test_a_disturbed_federation_publishes_exactly_what_is_documented(tmp_path):
         channel = operation["channel"]["$ref"].rsplit("/", 1)[1]
         for name in DOCUMENT["channels"][channel]["messages"]:
             documented.add((operation["action"], channel, name, operation["bindings"]["mqtt"]["retain"]))
-    federation = Recorder(tmp_path, sites=3, rounds=12, embedding_size=80, minimum_sites=2, codec="int8")
+    federation = Recorder(
+        tmp_path, sites=3, rounds=12, embedding_size=80, minimum_sites=2, codec="int8", metrics=SHARING
+    )
     late = federation.agents.pop("site-2")
     chance = random.Random(1)
     train = federation.learners["site-1"].train

@@ -2,11 +2,15 @@
 
 import signal
 import time
+from contextlib import closing
+from importlib.metadata import version as version_of
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from fedmedclip.aggregator.store import Store
+from fedmedclip.aggregator.version_metrics import site_metrics, version_figures
 from fedmedclip.edge_client.heads.heads import private_head_specification
 from fedmedclip.edge_client.heads.heads_file import load_heads
 from fedmedclip.edge_client.site.state import SiteState
@@ -67,6 +71,21 @@ def test_no_round_runs_the_encoder(undisturbed):
         assert [entry["encoder_images"] for entry in journal.values()] == [0] * (ROUNDS + 1)
         assert all(0 < journal[version]["residual_share"] < 1 for version in range(1, ROUNDS + 1))
         assert all(entry["uplink_bytes"] > 0 for version, entry in journal.items() if version)
+
+
+def test_the_centre_has_heard_how_good_each_version_is_at_each_site(undisturbed):
+    with closing(Store(undisturbed.folder / "aggregator" / "aggregator.db")) as store:
+        found = version_figures(store)
+        newest = site_metrics(store)
+    assert [(figures.version, figures.sharing) for figures in found] == [
+        (version, len(SITES)) for version in range(ROUNDS + 1)
+    ]
+    assert newest.keys() == set(SITES)
+    for metrics in newest.values():
+        assert metrics.version == ROUNDS
+        assert metrics.verdict in ("activated", "set aside")
+        assert metrics.train_images >= 8
+        assert metrics.software == version_of("fedmedclip-edge")
 
 
 @pytest.mark.slow

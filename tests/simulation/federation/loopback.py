@@ -6,6 +6,7 @@ messages. Only the learner is a stand-in (a seeded drift of the heads): its numb
 
 import os
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,11 +18,13 @@ from fedmedclip.aggregator.coordinator import Coordinator
 from fedmedclip.aggregator.global_head import GlobalHead
 from fedmedclip.aggregator.store import Store
 from fedmedclip.edge_client.heads.layers import unit_rows
+from fedmedclip.edge_client.heads.metrics import Metrics
 from fedmedclip.edge_client.learning.settings import TrainingSettings
 from fedmedclip.edge_client.learning.training import train_round
 from fedmedclip.edge_client.site.agent import SiteAgent
-from fedmedclip.edge_client.site.policy import AUTOMATIC
+from fedmedclip.edge_client.site.policy import AUTOMATIC, PolicySettings
 from fedmedclip.edge_client.site.roles import Contribution, Identity
+from fedmedclip.edge_client.site.shared_metrics import SharedMetrics
 from fedmedclip.edge_client.site.state import SiteState
 from fedmedclip.protocol import topics
 from fedmedclip.protocol.envelope import NO_IDENTITY, seal
@@ -38,6 +41,13 @@ MESSAGE_LIMIT = 4096
 HEARTBEAT_SECONDS = 60.0
 
 
+def measured(share, images=400):
+    """Figures of a classifier that is right in this share of images, of each of two classes alike."""
+    right = round(share * images / 2)
+    wrong = images // 2 - right
+    return Metrics(images, share, share, share, 0.1, 0.5, {}, ((right, wrong), (wrong, right)))
+
+
 @dataclass
 class DriftingLearner:
     """Moves both heads by seeded steps; keeps the digest of every head that was installed."""
@@ -48,6 +58,8 @@ class DriftingLearner:
     digests: dict[int, bytes] = field(default_factory=dict)
     shares: dict[int, float] = field(default_factory=dict)
     withheld: str = ""
+    shared_metrics: SharedMetrics | None = None
+    scores: Callable[[str, int], float] = lambda site, version: 0.5
 
     def private_specification(self, plan):
         return PRIVATE
@@ -76,6 +88,11 @@ class DriftingLearner:
 
     def installed(self, plan, version, shared, private, finished):
         self.digests[version] = head_digest(shared)
+        if self.shared_metrics is not None:
+            found = measured(self.scores(self.site, version))
+            self.shared_metrics.note(
+                plan, version, "activated", version, (self.samples, 400, 20), {"ensemble": found}
+            )
 
 
 class StatisticsLearner(DriftingLearner):
@@ -114,6 +131,8 @@ class Loopback:
         classes=None,
         learner=None,
         site_policies=None,
+        metrics: PolicySettings | None = None,
+        durable=True,
         **policy,
     ):
         self.folder = folder
@@ -143,6 +162,8 @@ class Loopback:
         self.own_codecs = own_codecs or {}
         self.register = register
         self.site_policies = site_policies or {}
+        self.metrics = metrics
+        self.durable = durable
         self.agents: dict[str, SiteAgent] = {}
         self.states: dict[str, SiteState] = {}
         self.start_aggregator()
@@ -150,7 +171,7 @@ class Loopback:
             self.start_site(site)
 
     def start_aggregator(self):
-        self.store = Store(self.folder / "aggregator.db")
+        self.store = Store(self.folder / "aggregator.db", durable=self.durable)
         if self.store.plan() is None:
             head = initial_shared_head(
                 self.plan.method, self.plan.embedding_size, self.plan.seed, self.classes or 0
@@ -191,10 +212,13 @@ class Loopback:
         identity = Identity(
             FEDERATION, site, self.keys[site].public_key, BUNDLE, None, self.classes, self.plan.embedding_size
         )
-        self.states[site] = state = SiteState(self.folder / f"{site}.db")
+        self.states[site] = state = SiteState(self.folder / f"{site}.db", durable=self.durable)
+        shared = None if self.metrics is None else state.shared_metrics(self.metrics, "1.0")
+        self.learners[site].shared_metrics = shared
         self.agents[site] = SiteAgent(
             identity, state, self.learners[site], MESSAGE_LIMIT, self.own_codecs.get(site),
             policy=self.site_policies.get(site, AUTOMATIC),
+            shared_metrics=shared,
         )  # fmt: skip
         self.agents[site].connected()
         self.said.pop(site, None)
