@@ -111,4 +111,7 @@ def look_at_all_forms(page):
     page.set_viewport_size(DESK)
     page.emulate_media(media="print", forced_colors="active")
     assert not violations(page)
+    # Paper has no buttons, and shows the whole of a table.
+    assert page.locator("form:visible").count() == 0
+    assert page.evaluate("getComputedStyle(document.querySelector('.box')).maxHeight") == "none"
     keep_screenshot(page, "site-paper")
