@@ -29,6 +29,7 @@ from fedmedclip.edge_client.heads.cli import heads_app
 from fedmedclip.edge_client.inference.deployment.cli import deploy_command
 from fedmedclip.edge_client.serving.cli import serve_app
 from fedmedclip.edge_client.site.cli import site_app
+from fedmedclip.edge_client.site.events_command import events_command as site_events
 from fedmedclip.edge_client.site.ledger_commands import ledger_app
 from fedmedclip.edge_client.site.metrics_command import metrics_command as site_metrics
 from fedmedclip.export.cli import export_command
@@ -81,6 +82,7 @@ app.command("trust")(trust_command)
 app.command("sbom")(sbom_command)
 app.add_typer(bench_app, name="bench")
 control_app.command("metrics")(aggregator_metrics)
+site_app.command("events")(site_events)
 site_app.command("metrics")(site_metrics)
 
 log = logging.getLogger("fedmedclip")

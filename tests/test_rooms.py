@@ -55,7 +55,7 @@ FLOORS = {
         "features learning",
         "adaptation bundles calibration data_report inference",
         "explanation versions",
-        "ledger serving",
+        "ledger page serving",
         "site",
         "doctor",
         "enrolment",

@@ -33,7 +33,8 @@ def page_beside(settings: PageSettings | None, federation: str, store: Store) ->
         from fedmedclip.protocol.pages.server import start_page
     except ModuleNotFoundError as error:
         log.warning(
-            "there is no page: it needs %s; install it: pip install 'fedmedclip-edge[pages]'", error.name
+            "there is no page: %s is missing; pip install 'fedmedclip-edge[pages]', and start again",
+            error.name,
         )
         yield lambda coordinator, now: None
         return

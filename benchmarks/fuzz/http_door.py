@@ -118,7 +118,7 @@ def _prepare(folder: Path) -> Take:
         lambda: figures,
     )
     loop = asyncio.new_event_loop()
-    app = application(settings, None, backing, loop.create_future())
+    app = application(settings, None, backing, loop.create_future(), loop.create_future())
     config = uvicorn.Config(
         app, ws="none", lifespan="off", log_config=None, h11_max_incomplete_event_size=16384
     )

@@ -16,6 +16,7 @@ LEDGER_FOLDER = "ledger"
 _NAME = re.compile(r"ledger-(\d{6,})\.jsonl")
 # More than the longest entry: each character of topic and note may take four bytes.
 LONGEST_LINE = 1 << 14
+_STEP_BYTES = 1 << 16
 
 
 def segment_path(folder: Path, number: int) -> Path:
@@ -77,3 +78,32 @@ def read_entries(folder: Path) -> Iterator[Entry]:
                 yield entry_in(line.removesuffix(b"\n"))
             except StorageError:
                 continue
+
+
+def newest_entries(folder: Path, most: int) -> list[Entry]:
+    """Return the newest entries of a ledger, newest first, without reading the rest of it. Raises OSError."""
+    found: list[Entry] = []
+    for _, path in reversed(segments_in(folder)):
+        size = path.stat().st_size
+        reach = _STEP_BYTES
+        while True:
+            begin = max(0, size - reach)
+            entries = _entries_from(path, begin)
+            if begin == 0 or len(found) + len(entries) >= most:
+                break
+            reach *= 4
+        found += reversed(entries)
+        if len(found) >= most:
+            break
+    return found[:most]
+
+
+def _entries_from(path: Path, begin: int) -> list[Entry]:
+    """Return the entries of a segment from a position on; what stands there may be the middle of one."""
+    found = []
+    for _, line in lines_in(path, begin):
+        try:
+            found.append(entry_in(line.removesuffix(b"\n")))
+        except StorageError:
+            continue
+    return found

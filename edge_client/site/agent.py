@@ -25,7 +25,9 @@ from fedmedclip.edge_client.site.roles import Identity, Learner
 from fedmedclip.edge_client.site.round_training import RoundTraining
 from fedmedclip.edge_client.site.run import Run
 from fedmedclip.edge_client.site.shared_metrics import SharedMetrics
+from fedmedclip.edge_client.site.standing import Standing
 from fedmedclip.edge_client.site.state import Sealed, SiteState
+from fedmedclip.edge_client.site.watch import Observer
 from fedmedclip.protocol import topics
 from fedmedclip.protocol.allowance import Allowance
 from fedmedclip.protocol.codecs import delta_codec_named
@@ -371,6 +373,29 @@ class SiteAgent:
         """Whether the run is over, its last head is here, and no later one was seen."""
         stored = self._run.stored
         return not self._plans.waits and stored is not None and stored.finished
+
+    def observe(self, observer: Observer) -> None:
+        """Tell somebody from now on what happens."""
+        self._application.observer = self._delivery.observer = self._training.observer = observer
+
+    def standing(self) -> Standing:
+        """Return where this site stands, for people."""
+        stored, declined = self._run.stored, self._application.declined
+        return Standing(
+            self._plans.newest,
+            self.joined,
+            self.finished,
+            "" if declined is None else declined[1],
+            "" if self._plans.waits else self._training.withheld or self._kept_back(),
+            self.version,
+            0 if stored is None else stored.trained_round,
+            self._delivery.under_way,
+        )
+
+    def _kept_back(self) -> str:
+        """Return why the policy lets nothing of the open round leave; empty where it does."""
+        round_number, reason = self._training.kept_back
+        return reason if round_number == self.version + 1 else ""
 
     @property
     def wanted_bundle(self) -> bytes | None:

@@ -4,6 +4,7 @@ import logging
 
 from fedmedclip.edge_client.site.head_follower import ASK_AGAIN_SECONDS
 from fedmedclip.edge_client.site.roles import Identity, Learner
+from fedmedclip.edge_client.site.watch import Nobody, Observer
 from fedmedclip.protocol import moments
 from fedmedclip.protocol.messages import Join, JoinAnswer, Message, Moment, Plan
 from fedmedclip.protocol.moments import Moments
@@ -38,6 +39,7 @@ class Application:
         """Whether the aggregator has admitted this site on this connection."""
         self.declined: tuple[Plan, str] | None = None
         """The plan that this site cannot take part in, and why."""
+        self.observer: Observer = Nobody()
 
     def begin(self) -> None:
         """Begin a connection, or a run: this site has not joined, and may ask at once."""
@@ -53,6 +55,7 @@ class Application:
         """Take no part in the run of a plan; a new reason is said at once."""
         if self.declined is None or self.declined[0] != plan:
             log.error("cannot take part in run %d: %s", plan.number, reason)
+            self.observer.note("declined", reason)
             self._asked_at = None
         self.declined = (plan, reason)
 
@@ -106,11 +109,13 @@ class Application:
         if not answer.accepted:
             self.joined = False
             log.error("the aggregator refused %s: %s", identity.site, answer.reason)
+            self.observer.note("refused", f"this site: {answer.reason}")
             # It may change its mind: the next request comes after a while.
             self._asked_at = now + DECLINE_AGAIN_SECONDS - ASK_AGAIN_SECONDS
             return
         if not self.joined:
             log.info("joined federation %s at version %d", identity.federation, version)
+            self.observer.note("joined", f"admitted by the coordinator, at version {version}")
         self.joined, self._again = True, False
 
     def _is_awaited(self, moment: Moment) -> bool:

@@ -5,6 +5,7 @@ from typing import Protocol
 
 from fedmedclip.edge_client.site.head_follower import ASK_AGAIN_SECONDS
 from fedmedclip.edge_client.site.state import OutgoingUpdate, SiteState
+from fedmedclip.edge_client.site.watch import Nobody, Observer
 from fedmedclip.protocol.messages import Block, BlockRequest, MaskKeys, Message, Receipt, Update
 from fedmedclip.protocol.objects import blocks_of, refer_to
 
@@ -41,6 +42,7 @@ class Delivery:
         self._train_not_before = 0.0
         self.masking: Offers | None = None
         """What offers updates to a sum under masks, where the plan asks for it."""
+        self.observer: Observer = Nobody()
 
     @property
     def under_way(self) -> bool:
@@ -137,10 +139,13 @@ class Delivery:
                 "update of round %d was refused: %s; trying again in %.0f s",
                 receipt.round_number, receipt.reason, wait,
             )  # fmt: skip
+            self.observer.note("refused", f"the update of round {receipt.round_number}: {receipt.reason}")
         elif receipt.accepted:
             self._refusals = 0
+            self.observer.note("delivered", f"the update of round {receipt.round_number}")
         else:
             log.info("update of round %d does not count: %s", receipt.round_number, receipt.reason)
+            self.observer.note("refused", f"the update of round {receipt.round_number}: {receipt.reason}")
         self._state.settle(receipt.round_number, receipt.accepted, again=again)
         return True
 

@@ -147,15 +147,11 @@ def report_command(
     config: ConfigOption,
 ) -> None:
     """Write a printable report for the data protection officer, as one HTML file."""
-    from fedmedclip.edge_client.ledger.account import account_of
-    from fedmedclip.edge_client.ledger.report import report_html
-    from fedmedclip.edge_client.ledger.verification import verify
     from fedmedclip.protocol.new_files import write_new_file
 
     with _view(config) as view:
-        verdict = verify(view.folder, view.known)
-        page = report_html(view.subject(), account_of(view.entries()), verdict, view.replay())
-    write_new_file(file, page.encode(), private=True)
+        report = view.report()
+    write_new_file(file, report, private=True)
     print(visible(f"wrote {file}"))
 
 

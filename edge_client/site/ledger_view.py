@@ -8,14 +8,15 @@ from pathlib import Path
 
 import msgspec
 
+from fedmedclip.edge_client.ledger.account import account_of
 from fedmedclip.edge_client.ledger.end import Mark
 from fedmedclip.edge_client.ledger.entry import Entry
 from fedmedclip.edge_client.ledger.listing import moment_words
 from fedmedclip.edge_client.ledger.replay import Replay, Signer, replay
-from fedmedclip.edge_client.ledger.report import Subject
+from fedmedclip.edge_client.ledger.report import Subject, report_html
 from fedmedclip.edge_client.ledger.segments import LEDGER_FOLDER, read_entries
 from fedmedclip.edge_client.ledger.totals import RunningTotals, Totals
-from fedmedclip.edge_client.ledger.verification import Verdict
+from fedmedclip.edge_client.ledger.verification import Verdict, verify
 from fedmedclip.edge_client.site.configuration import SiteConfiguration
 from fedmedclip.edge_client.site.spending import spending_lines, spending_of
 from fedmedclip.edge_client.site.state import SiteState
@@ -82,6 +83,11 @@ class LedgerView:
             [],
             spent,
         )
+
+    def report(self) -> bytes:
+        """Return the report for the data protection officer, as one HTML file."""
+        verdict = verify(self.folder, self.known)
+        return report_html(self.subject(), account_of(self.entries()), verdict, self.replay()).encode()
 
     def _coordinator_key(self) -> str | None:
         pinned = self._configuration.site.aggregator_key

@@ -1,6 +1,7 @@
 """The plan that a site has heard of and what was decided of it, for its operator."""
 
 from datetime import datetime
+from functools import lru_cache
 
 import msgspec
 
@@ -58,11 +59,15 @@ def _about_bytes(plan: Plan) -> int | None:
     try:
         if sends_statistics(plan.method):
             return None
-        specification = shared_head_specification(plan.method, plan.embedding_size)
-        drawn = encode_head(delta_codec_named(plan.uplink_codec), specification.initial(1), specification)
-        return len(drawn.data)
+        return _bytes_of(plan.method, plan.embedding_size, plan.uplink_codec)
     except FedMedClipError:
         return None
+
+
+@lru_cache(maxsize=8)
+def _bytes_of(method: str, embedding_size: int, codec: str) -> int:
+    specification = shared_head_specification(method, embedding_size)
+    return len(encode_head(delta_codec_named(codec), specification.initial(1), specification).data)
 
 
 def plan_lines(plan: Plan) -> list[str]:

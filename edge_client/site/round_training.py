@@ -12,6 +12,7 @@ from fedmedclip.edge_client.site.releases import Release
 from fedmedclip.edge_client.site.roles import Identity, Learner
 from fedmedclip.edge_client.site.run import Run
 from fedmedclip.edge_client.site.state import OutgoingUpdate, SiteState, StoredSite
+from fedmedclip.edge_client.site.watch import Nobody, Observer
 from fedmedclip.protocol.codecs import Codec, delta_codec_named
 from fedmedclip.protocol.codecs.error_feedback import change_to_send, compress_within, within_norm
 from fedmedclip.protocol.errors import HeadError, InvalidInputError
@@ -46,7 +47,10 @@ class RoundTraining:
         self._permission = permission
         self._limits = limits
         self._kept_for = ""
+        self.kept_back: tuple[int, str] = (0, "")
+        """The round of which the operator's policy lets nothing leave at present, and why."""
         self.abstention = Abstention()
+        self.observer: Observer = Nobody()
 
     def train(self, now: float) -> list[Message]:
         """Train the next round when the newest version is here and the last update is settled; then deliver.
@@ -70,12 +74,15 @@ class RoundTraining:
             return []
         if reason := self._reason_not_to_train(plan, round_number):
             return self._keep_back(round_number, reason, now)
+        self.kept_back = (0, "")
         private_specification = self._learner.private_specification(plan)
         private = private_specification.from_bytes(stored.private_head)
+        self.observer.trains(round_number)
         try:
             shared, private = self._learner.train(plan, follower.head, private, round_number)
         except (InvalidInputError, HeadError) as error:
             return self._abstain(plan, round_number, str(error), now)
+        self.observer.note("trained", f"round {round_number} of {plan.rounds}")
         if self._permission.reason_not_to_train(plan, round_number):
             log.warning("round %d: what was trained is dropped: it was refused meanwhile", round_number)
             return []
@@ -85,6 +92,7 @@ class RoundTraining:
             self._state.store_private(round_number, private_bytes)
             self._run.reload()
             log.info("round %d: nothing is sent: %s", round_number, withheld)
+            self.observer.note("withheld", f"the update of round {round_number}: {withheld}")
             return self.abstain_from(now)
         self._store_update(stored, round_number, samples, follower.head, shared, private_bytes, release)
         self._run.reload()
@@ -115,6 +123,7 @@ class RoundTraining:
         reason = self._limits.reason_not_to_send(run, round_number, size)
         if not reason:
             contributions.note(run, round_number)
+            self.kept_back = (0, "")
             return self._delivery.due(now)
         if round_number <= stored.version and not contributions.has(run, round_number):
             self._delivery.withhold()
@@ -123,8 +132,10 @@ class RoundTraining:
 
     def _keep_back(self, round_number: int, reason: str, now: float) -> list[Message]:
         """Say of the open round that nothing of it leaves, for now."""
+        self.kept_back = (round_number, reason)
         if reason != self._kept_for:
             log.warning("round %d: nothing is sent: %s", round_number, reason)
+            self.observer.note("withheld", f"round {round_number}: {reason}")
             self._kept_for = reason
         return self.abstention.due(round_number, reason, now)
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
-from fedmedclip.edge_client.data_report.at_start import report_at_start
+from fedmedclip.edge_client.data_report.at_start import FOLDER, report_at_start
 from fedmedclip.edge_client.features.feature_store import FeatureStore
 from fedmedclip.edge_client.features.labelled import SiteFeatures, load_site_features
 from fedmedclip.edge_client.features.self_test import require_self_test_once
@@ -24,12 +24,14 @@ from fedmedclip.edge_client.site.group_key import GROUP_KEY, load_or_create_grou
 from fedmedclip.edge_client.site.learner import LearnerFiles, SiteLearner
 from fedmedclip.edge_client.site.membership import Membership
 from fedmedclip.edge_client.site.next_bundle import BundleWatch
+from fedmedclip.edge_client.site.opened_page import open_page
 from fedmedclip.edge_client.site.patience import Patience
 from fedmedclip.edge_client.site.post import Post
 from fedmedclip.edge_client.site.renewal import Renewing
 from fedmedclip.edge_client.site.roles import Identity
 from fedmedclip.edge_client.site.roster_follower import roster_follower
 from fedmedclip.edge_client.site.state import SiteState
+from fedmedclip.edge_client.site.watch import Watch
 from fedmedclip.protocol import topics
 from fedmedclip.protocol.bundle.bundle import Bundle, open_bundle
 from fedmedclip.protocol.configuration import beside, read_configuration, require_paths
@@ -158,6 +160,9 @@ def _take_part(configuration_file: Path, *, once: bool) -> bool:
             ledger,
             shared_metrics,
         )
+        watch = Watch(state.events, agent.standing)
+        agent.observe(watch)
+        page = open_page(configuration, configuration_file, state_folder, watch, agent, link)
         log.info("site %s, key %s", settings.name, key.public_key.hex())
         if not trust.insecure:
             _pin_for_this_user(settings, configuration_file, key, trust)
@@ -170,14 +175,18 @@ def _take_part(configuration_file: Path, *, once: bool) -> bool:
         )
         link.start()
         try:
-            return _serve(agent, link, post, incoming, once, BundleWatch(configuration_file, trust))
+            bundles = BundleWatch(configuration_file, trust)
+            return _serve(agent, link, post, incoming, once, bundles, watch)
         except KeyboardInterrupt:
             log.info("stopped at version %d; start again to go on", agent.version)
             raise
         finally:
+            if page is not None:
+                page.stop()
             try:
                 link.close(_last_words(post, agent))
                 incoming.sum_up(time.monotonic(), at_once=True)
+                watch.end()
             finally:
                 ledger.close()
                 state.close()
@@ -242,8 +251,9 @@ def _features(
         report_at_start(state_folder, features.read, features.grouping, configuration.images)
     for line in features.report.lines():
         log.info("%s", line, extra={"event": "data.remark"})
-    for image in features.report.skipped:
-        log.warning("skipped %s: %s", image.path, image.reason)
+    if features.report.skipped:
+        # Names of files may be those of patients: they are in the report, not in a log that travels.
+        log.warning("which files cannot be used is in %s", state_folder / FOLDER)
     if features.leak is not None and (reservation := features.leak.line(str(split_file))):
         log.warning("%s", reservation, extra={"event": "data.split_leaks"})
     for line in configuration.privacy.floors.lines(features.train.labels, bundle.manifest.class_names):
@@ -261,7 +271,13 @@ def _last_words(post: Post, agent: SiteAgent) -> list[LinkMessage]:
 
 
 def _serve(
-    agent: SiteAgent, link: Link, post: Post, incoming: Incoming, once: bool, watch: BundleWatch
+    agent: SiteAgent,
+    link: Link,
+    post: Post,
+    incoming: Incoming,
+    once: bool,
+    bundles: BundleWatch,
+    watch: Watch,
 ) -> bool:
     """Handle what arrives; train and ask only when nothing more waits, so that no round trains in vain.
 
@@ -271,6 +287,7 @@ def _serve(
     said_at = 0.0
     patience = Patience(post.federation)
     while True:
+        watch.look()
         event = link.next_event(0.0)
         if event is None:
             now = time.monotonic()
@@ -281,7 +298,7 @@ def _serve(
                 _send(link, post.status(said))
             post.ledger.keep_end()
             incoming.sum_up(now)
-            if watch.found(agent.wanted_bundle, now):
+            if bundles.found(agent.wanted_bundle, now):
                 return True
             if once and agent.finished and agent.joined and link.unfinished == 0:
                 return False
@@ -300,6 +317,7 @@ def _serve(
                 log.info("connected to the broker (MQTT %s)", protocol)
                 agent.limit_messages(largest_payload)
                 agent.connected()
+                watch.connection(stands=True, words=f"to the broker, with MQTT {protocol}")
                 said = None
                 patience.connected(now)
             case Disconnected(reason, fatal):
@@ -307,6 +325,7 @@ def _serve(
                     raise LinkError(reason)
                 log.warning("%s", reason, extra={"event": "broker.disconnected"})
                 agent.disconnected()
+                watch.connection(stands=False, words=reason)
                 patience.disconnected()
             case Published(token):
                 agent.published(token)

@@ -22,6 +22,7 @@ from fedmedclip.edge_client.ledger.sources import (
     record_source,
 )
 from fedmedclip.edge_client.site.consent import CONSENT_SCHEMA, Consents
+from fedmedclip.edge_client.site.events import EVENTS_SCHEMA, Events
 from fedmedclip.edge_client.site.limits import CONTRIBUTIONS_SCHEMA, Contributions
 from fedmedclip.edge_client.site.policy import PolicySettings
 from fedmedclip.edge_client.site.releases import RELEASES_SCHEMA, Release, Releases, record_release
@@ -52,7 +53,15 @@ CREATE TABLE IF NOT EXISTS ended_runs (
     private_head BLOB, journal BLOB);
 CREATE TABLE IF NOT EXISTS run_classes (run INTEGER PRIMARY KEY, names BLOB NOT NULL);
 """ + ";".join(
-    (RELEASES_SCHEMA, CONSENT_SCHEMA, CONTRIBUTIONS_SCHEMA, END_SCHEMA, SOURCES_SCHEMA, METRICS_SCHEMA)
+    (
+        RELEASES_SCHEMA,
+        CONSENT_SCHEMA,
+        CONTRIBUTIONS_SCHEMA,
+        END_SCHEMA,
+        SOURCES_SCHEMA,
+        METRICS_SCHEMA,
+        EVENTS_SCHEMA,
+    )
 )
 _VALUES = "plan, version, trained_round, shared_head, private_head, residual, codec_memory"
 
@@ -143,6 +152,8 @@ class SiteState:
         )
         self.releases = Releases(self._database)
         """What was released under privacy, in all runs."""
+        self.events = Events(self._database)
+        """What happened here, for the operator."""
         self.ledger_end = LedgerEnd(self._database)
         """What is known here of the ledger."""
         self.update_sources = UpdateSources(self._database)
@@ -166,6 +177,11 @@ class SiteState:
     def close(self) -> None:
         """Release the file."""
         self._database.close()
+
+    def changes(self) -> int:
+        """Return a number that is another one once anybody else has written here: SQLite's `data_version`."""
+        (found,) = self._database.row("PRAGMA data_version")
+        return int(found)
 
     def session(self) -> int:
         """Return the number of the last session that was begun here; 0 before the first."""

@@ -64,9 +64,13 @@ def badge(kind: Kind, words: str) -> Html:
 def moment(seconds: float, *, ago: bool = False) -> Html:
     """Return a moment in seconds since 1970, in the reader's own time where scripts run, else in UTC.
 
-    With `ago` it is how long ago that is, which the page counts on by itself.
+    With `ago` it is how long ago that is, which the page counts on by itself. What no calendar has is said to
+    be so: others may send it.
     """
-    at = datetime.fromtimestamp(seconds, UTC)
+    try:
+        at = datetime.fromtimestamp(seconds, UTC)
+    except (ValueError, OverflowError, OSError):
+        return element("span", "at no moment that a calendar has")
     return element(
         "time",
         at.strftime("%Y-%m-%d %H:%M:%SZ"),
@@ -75,11 +79,16 @@ def moment(seconds: float, *, ago: bool = False) -> Html:
     )
 
 
-def facts(pairs: Iterable[tuple[str, Child]]) -> Html:
-    """Return names with their values, as a list of definitions; those without a value are left out."""
+def facts(pairs: Iterable[tuple[str, Child]], *, sentences: bool = False) -> Html:
+    """Return names with their values, as a list of definitions; those without a value are left out.
+
+    Side by side, or below each other where the values are whole `sentences`.
+    """
     shown = [(name, value) for name, value in pairs if value is not None]
     return element(
-        "dl", *(element("div", element("dt", name), element("dd", value)) for name, value in shown)
+        "dl",
+        *(element("div", element("dt", name), element("dd", value)) for name, value in shown),
+        class_="sentences" if sentences else None,
     )
 
 
@@ -122,6 +131,11 @@ def table(
     )
 
 
+def folded(summary: str, *inside: Child) -> Html:
+    """Return what is shown once its summary is opened."""
+    return element("details", element("summary", summary), *inside)
+
+
 def bytes_in_words(number: float) -> str:
     """Return so many bytes as a person reads them: 312 B, 4.2 kB, 1.3 MB."""
     for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
@@ -137,20 +151,25 @@ def button(
     asked: Iterable[tuple[str, str, str]] = (),
     sure: str = "",
     choices: Mapping[str, str] | None = None,
+    optional: Iterable[tuple[str, str, str]] = (),
 ) -> Html:
     """Return a form that posts to `/do/ACTION`.
 
     `fields` go along as they are; `asked` are fields to fill in: name, label, and type of input ("text" or
-    "number"). With `sure`, what will happen, the button lies behind a line that is opened first. `choices`
-    gives, by field, the id of a `datalist` of the page to choose from.
+    "number"); `optional` may be left empty, and `choices` gives, by field, the id of a `datalist` of the page
+    to choose from. With `sure`, what will happen, the button lies behind a line that is opened first.
     """
     lists = choices or {}
     hidden = [element("input", type_="hidden", name=name, value=value) for name, value in fields]
     inputs = [
         element(
-            "label", label, " ", element("input", type_=kind, name=name, required=True, list=lists.get(name))
+            "label",
+            label,
+            " ",
+            element("input", type_=kind, name=name, required=required, list=lists.get(name)),
         )
-        for name, label, kind in asked
+        for required, those in ((True, asked), (False, optional))
+        for name, label, kind in those
     ]
     form = element(
         "form",

@@ -63,7 +63,11 @@ def login_page(wrong: str = "") -> bytes:
         action="/login",
     )
     why = element("p", wrong, class_="alarm", role="alert") if wrong else None
-    where = element("p", "It is the first line of the token file that the configuration names in [page].")
+    where = element(
+        "p",
+        "It is the first line of the token file: that which the configuration names, else page.token "
+        "in the state folder.",
+    )
     return small_page("Who is there?", *([why] if why else []), where, form)
 
 

@@ -5,6 +5,7 @@
 const live = document.getElementById("live");
 const said = document.getElementById("said");
 const inHand = new Set();
+let marks = {};
 
 function duration(seconds) {
   if (seconds < 120) return Math.max(0, Math.round(seconds)) + " s";
@@ -31,6 +32,10 @@ function isInUse(section) {
   return section.contains(document.activeElement) && document.activeElement.matches("input, button, summary");
 }
 
+function nameOf(details) {
+  return details.querySelector("summary").textContent;
+}
+
 async function refresh(name) {
   const section = document.getElementById(name);
   if (!section || inHand.has(name) || isInUse(section)) return;
@@ -39,10 +44,10 @@ async function refresh(name) {
     const answer = await fetch("/section/" + encodeURIComponent(name));
     if (!answer.ok) return;
     const inside = section.querySelector(".inside");
-    const open = [...inside.querySelectorAll("details")].map((one) => one.open);
+    const open = new Set([...inside.querySelectorAll("details[open]")].map(nameOf));
     const scrolled = [...inside.querySelectorAll(".box")].map((one) => [one.scrollLeft, one.scrollTop]);
     inside.innerHTML = await answer.text();
-    inside.querySelectorAll("details").forEach((one, place) => { one.open = open[place] || false; });
+    inside.querySelectorAll("details").forEach((one) => { one.open = open.has(nameOf(one)); });
     inside.querySelectorAll(".box").forEach((one, place) => {
       if (scrolled[place]) [one.scrollLeft, one.scrollTop] = scrolled[place];
     });
@@ -53,14 +58,19 @@ async function refresh(name) {
   }
 }
 
+function catchUp() {
+  for (const [name, mark] of Object.entries(marks)) {
+    const section = document.getElementById(name);
+    if (section && section.dataset.mark !== mark) refresh(name).catch(() => {});
+  }
+}
+
 if (live) {
   const events = new EventSource("/events");
   events.addEventListener("marks", (event) => {
     live.textContent = "Live: this page follows what happens.";
-    for (const [name, mark] of Object.entries(JSON.parse(event.data))) {
-      const section = document.getElementById(name);
-      if (section && section.dataset.mark !== mark) refresh(name).catch(() => {});
-    }
+    marks = JSON.parse(event.data);
+    catchUp();
   });
   events.onerror = () => {
     live.textContent = "The connection is lost; what you see is of before. Trying again.";
@@ -81,6 +91,8 @@ document.addEventListener("submit", async (event) => {
     });
     const words = await answer.json();
     said.textContent = words.said || words.detail;
+    const details = form.closest("details");
+    if (answer.ok && details) details.open = false;
   } catch {
     said.textContent = "Nobody answers; nothing may have been done.";
   } finally {
@@ -90,4 +102,4 @@ document.addEventListener("submit", async (event) => {
 });
 
 tellTimes(document);
-setInterval(() => tellTimes(document), 1000);
+setInterval(() => { tellTimes(document); catchUp(); }, 1000);

@@ -9,6 +9,7 @@ from fedmedclip.protocol.new_files import write_new_file
 from fedmedclip.protocol.pages.application import page_application
 from fedmedclip.protocol.pages.page import Page
 from fedmedclip.protocol.pages.settings import ADDRESS_FILE, PageSettings
+from fedmedclip.protocol.private_files import refuse_readers
 from fedmedclip.protocol.text_files import read_text_file
 from fedmedclip.protocol.web.server import WebServer
 from fedmedclip.protocol.web.settings import read_token, require_token
@@ -75,6 +76,7 @@ def _own_token(path: Path) -> bytes:
     if not path.exists():
         write_new_file(path, secrets.token_urlsafe(24).encode() + b"\n", private=True)
         log.info("changes on the page ask for the token in %s", path)
+    refuse_readers(path, "the page's token")
     token = read_text_file(path, "the page's token").strip()
     require_token(token, f"the first line of {path}")
     return token.encode()

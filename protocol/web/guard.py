@@ -96,9 +96,11 @@ class Guard:
         allowed = self._settings.allowed_origins
         if origin is not None and origin.lower() != own.lower() and origin not in allowed:
             raise RefusedError(403, f"pages of other web sites may not ask; see allowed_origins of [{table}]")
+        looks = scope["method"] in _LOOKING
+        if origin is None and _is_of_another_page(headers, looks=looks):
+            raise RefusedError(403, "pages of other web sites may not ask, and may link here only")
         if scope["path"] in self._rules.open_paths:
             return
-        looks = scope["method"] in _LOOKING
         if looks and self._rules.free_looking:
             return
         if self._rules.knows(headers):
@@ -136,3 +138,11 @@ class Guard:
                 "the token is not that of this door" if given else "send Authorization: Bearer TOKEN",
                 {"WWW-Authenticate": wrong},
             )
+
+
+def _is_of_another_page(headers: Headers, *, looks: bool) -> bool:
+    """Whether a browser says (Fetch Metadata) that another page asks, other than by a link to follow."""
+    if headers.get("sec-fetch-site", "none") not in ("cross-site", "same-site"):
+        return False
+    follows = headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
+    return not (looks and follows)

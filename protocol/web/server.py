@@ -44,6 +44,7 @@ class WebServer:
         self._server: uvicorn.Server | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._hurry: Hurry | None = None
+        self._stopping: Hurry | None = None
         self._failure: BaseException | None = None
         self.port = settings.port
 
@@ -70,6 +71,7 @@ class WebServer:
         self._server.should_exit = True
         # Closed already where the server failed.
         with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(_finish, self._stopping)
             self._loop.call_soon_threadsafe(self._loop.call_later, self.grace_seconds, self._be_quick)
         self._thread.join()
         self._thread = None
@@ -81,9 +83,14 @@ class WebServer:
         token = "" if self._settings.has_token else ", without a token"
         return f"{kind} on {host}:{self.port}{token}"
 
+    @property
+    def stopping(self) -> Hurry:
+        """A future that is done as soon as the stop is asked for; the application may wait for it."""
+        assert self._stopping is not None
+        return self._stopping
+
     def _be_quick(self) -> None:
-        if self._hurry is not None and not self._hurry.done():
-            self._hurry.set_result(None)
+        _finish(self._hurry)
 
     def _bound(self) -> socket.socket:
         host, port, table = self._settings.host, self._settings.port, self._settings.TABLE
@@ -118,7 +125,7 @@ class WebServer:
 
     async def _serve(self, listening: socket.socket, ready: Event) -> None:
         self._loop = asyncio.get_running_loop()
-        self._hurry = self._loop.create_future()
+        self._hurry, self._stopping = self._loop.create_future(), self._loop.create_future()
 
         class Connection(connection.PatientConnection):
             most_connections = self._settings.most_connections
@@ -143,6 +150,11 @@ class WebServer:
         _LIBRARY_LOG.parent = log
         self._server = _Server(config, ready)
         await self._server.serve(sockets=[listening])
+
+
+def _finish(future: Hurry | None) -> None:
+    if future is not None and not future.done():
+        future.set_result(None)
 
 
 class _Loop(asyncio.SelectorEventLoop):

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp
 from fedmedclip.edge_client.serving.http.backing import Backing
 from fedmedclip.edge_client.serving.http.metrics import MEDIA_TYPE, Metrics
 from fedmedclip.edge_client.serving.http.openapi import document
+from fedmedclip.edge_client.serving.http.page import is_of_page, with_page
 from fedmedclip.edge_client.serving.http.predict import JSON, Predict, pending
 from fedmedclip.edge_client.serving.http.settings import HttpSettings
 from fedmedclip.protocol.web.guard import Guard, Rules
@@ -29,9 +30,15 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 
 def application(
-    settings: HttpSettings, token: bytes | None, backing: Backing, hurry: "asyncio.Future[None]"
+    settings: HttpSettings,
+    token: bytes | None,
+    backing: Backing,
+    hurry: "asyncio.Future[None]",
+    stopping: "asyncio.Future[None]",
 ) -> ASGIApp:
-    """Return the ASGI application of the door; `hurry` as `predict.Predict` has it."""
+    """Return the ASGI application of the door; `hurry` as `predict.Predict` has it, and `stopping` is done
+    when no more is to be shown.
+    """
     metrics = Metrics(backing)
     look = Look(backing, metrics)
     routes = [
@@ -56,6 +63,7 @@ def application(
             allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Prefer"],
             expose_headers=["Location", "Retry-After"],
         )
+    app = with_page(app, settings, token, backing, stopping)
     return metrics.counting(app, route_of)
 
 
@@ -63,6 +71,8 @@ def route_of(path: str) -> str:
     """Return the route that a path belongs to, without what a client put into it."""
     if path in ("/v1/predict", "/v1/health", "/v1/model", "/metrics", "/openapi.json"):
         return path
+    if is_of_page(path):
+        return "page"
     return "/v1/answers/{id}" if path.startswith("/v1/answers/") else "none"
 
 

@@ -15,4 +15,4 @@ class HttpDoor(WebServer):
 
     def __init__(self, settings: HttpSettings, backing: Backing) -> None:
         token = read_token(settings)
-        super().__init__(settings, lambda hurry: application(settings, token, backing, hurry))
+        super().__init__(settings, lambda hurry: application(settings, token, backing, hurry, self.stopping))

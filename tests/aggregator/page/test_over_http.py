@@ -148,7 +148,8 @@ def test_programs_read_the_status_and_what_happened(watched):
     _, _, body = watched.ask("/api/happenings", Authorization=f"Bearer {TOKEN}")
     assert json.loads(body)[-1]["kind"] == "made"
     _, headers, body = watched.ask("/metrics", Authorization=f"Bearer {TOKEN}")
-    assert (headers["content-type"].split(";")[0], body) == ("text/plain", b"versions 2")
+    assert headers["content-type"].split(";")[0] == "text/plain"
+    assert b"fedmedclip_aggregator_version 2.0" in body
     status, _, body = watched.ask("/", Authorization=f"Bearer {TOKEN}")
     assert status == 200
     assert b"Federation trial" in body

@@ -133,7 +133,7 @@ def shown_by(state: Path) -> bytes:
     found = bytearray()
     try:
         address = (state / ADDRESS_FILE).read_text().strip()
-        for path in ("", "api/status", "api/happenings"):
+        for path in ("", "api/status", "api/happenings", "metrics"):
             with urlopen(address + path, timeout=10.0) as answer:
                 found += answer.read()
     except (OSError, ValueError):
