@@ -18,6 +18,7 @@ from fedmedclip.edge_client.ledger.segments import LEDGER_FOLDER, read_entries
 from fedmedclip.edge_client.ledger.totals import RunningTotals, Totals
 from fedmedclip.edge_client.ledger.verification import Verdict, verify
 from fedmedclip.edge_client.site.configuration import SiteConfiguration
+from fedmedclip.edge_client.site.consent import Decision
 from fedmedclip.edge_client.site.spending import spending_lines, spending_of
 from fedmedclip.edge_client.site.state import SiteState
 from fedmedclip.protocol.configuration import beside, read_configuration
@@ -80,7 +81,7 @@ class LedgerView:
             version("fedmedclip-edge"),
             time.time(),
             self._settings(),
-            [],
+            self._decisions(),
             spent,
         )
 
@@ -88,6 +89,10 @@ class LedgerView:
         """Return the report for the data protection officer, as one HTML file."""
         verdict = verify(self.folder, self.known)
         return report_html(self.subject(), account_of(self.entries()), verdict, self.replay()).encode()
+
+    def _decisions(self) -> list[tuple[str, str]]:
+        decided = [] if self._state is None else self._state.consents.decisions()
+        return [(moment_words(decision.at), _in_words(decision)) for decision in decided]
 
     def _coordinator_key(self) -> str | None:
         pinned = self._configuration.site.aggregator_key
@@ -159,3 +164,10 @@ def totals_line(totals: Totals) -> str:
 def print_json(value: object) -> None:
     """Print a value as indented JSON."""
     print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+
+
+def _in_words(decision: Decision) -> str:
+    what = f"run {decision.run}, {decision.rounds} rounds, " if decision.run else "a plan that was to come, "
+    words = "approved" if decision.approved else "refused"
+    reason = f": {decision.reason}" if decision.reason else ""
+    return f"{words} by {decision.by}: {what}terms {decision.terms[:16]}{reason}"
