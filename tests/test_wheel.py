@@ -93,7 +93,7 @@ def test_the_wheel_holds_the_files_of_the_rooms_and_nothing_else(wheel):
         f"fedmedclip/examples/{name}.toml" for name in ("aggregator", "classes", "observer", "serve", "site")
     }
     assert ours == data | {packaged(path) for path in python_files()}
-    assert wheel.stat().st_size < 1_250_000
+    assert wheel.stat().st_size < 1_500_000
 
 
 @pytest.mark.slow

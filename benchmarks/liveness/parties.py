@@ -238,8 +238,10 @@ class Parties:
         return self.store if party == AGGREGATOR else self.states[party]
 
     def _outside(self, party: str) -> dict[str, object]:
+        storage = self._storage(party)
         common: dict[str, object] = {
-            "storage": self._storage(party), "specification": self.specification, "always": always,
+            "storage": storage, "specification": self.specification, "always": always,
+            **{f"storage.{name}": part for name, part in vars(storage).items()},
         }  # fmt: skip
         if party == AGGREGATOR:
             rule = self.coordinator.global_head.rule

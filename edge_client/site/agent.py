@@ -61,6 +61,10 @@ from fedmedclip.protocol.signature import fingerprint
 log = logging.getLogger("fedmedclip.site")
 
 
+def keep_no_record(topic: str, payload: bytes, message: Message, now: float) -> None:
+    """Let a message go unrecorded: for a site that is played in memory."""
+
+
 class SiteAgent:
     """One site's part in one federation. It takes up what `state` holds: a killed site goes on from there.
 
@@ -80,7 +84,7 @@ class SiteAgent:
         uplink_codec: str | None = None,
         moments: Moments | None = None,
         membership: Membership | None = None,
-        note: Callable[[str, bytes, Message, float], None] = lambda topic, payload, message, now: None,
+        note: Callable[[str, bytes, Message, float], None] = keep_no_record,
         policy: PolicySettings = AUTOMATIC,
         sent: Sent | None = None,
         shared_metrics: SharedMetrics | None = None,

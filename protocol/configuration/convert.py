@@ -51,11 +51,12 @@ def convert(values: Mapping[str, Any], structure: type[Structure], where: str, t
     """
     root = inspect.type_info(structure)
     assert isinstance(root, inspect.StructType)
-    tables = [f.encode_name for f in root.fields if isinstance(f.type, inspect.StructType | inspect.DictType)]
+    found = {field.encode_name: _table_in(field.type) for field in root.fields}
+    tables = [name for name, kind in found.items() if isinstance(kind, inspect.StructType | inspect.DictType)]
     owners: dict[str, list[str]] = {}
     for field in root.fields:
-        if isinstance(field.type, inspect.StructType):
-            for inner in field.type.fields:
+        if isinstance(kind := found[field.encode_name], inspect.StructType):
+            for inner in kind.fields:
                 owners.setdefault(inner.encode_name, []).append(field.encode_name)
     _check(values, root, _Place(where, table, tables, owners))
     return msgspec.convert(dict(values), structure)

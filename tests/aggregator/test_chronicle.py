@@ -6,7 +6,8 @@ import pytest
 
 from fedmedclip.aggregator import chronicle as module
 from fedmedclip.aggregator.chronicle import Chronicle, Happening
-from fedmedclip.aggregator.control import AddRounds, PutInQuarantine, carry_out_waiting
+from fedmedclip.aggregator.commands import AddRounds, PutInQuarantine
+from fedmedclip.aggregator.control import carry_out_waiting
 from fedmedclip.aggregator.store import Store
 from fedmedclip.protocol import topics
 from fedmedclip.protocol.envelope import NO_IDENTITY, seal
@@ -62,7 +63,7 @@ def test_it_tells_why_a_site_is_not_waited_for_and_what_was_refused_and_commande
     federation.coordinator.receive(topics.up(FEDERATION, "nobody"), b"nonsense", federation.now)
     for command in (AddRounds(1), PutInQuarantine("site-1", "<odd>")):
         federation.store.give_command(module.msgspec.json.encode(command), 0.0)
-    carry_out_waiting(federation.store, federation.coordinator, federation.now)
+    carry_out_waiting(federation.store, federation.coordinator, federation.now, federation.aggregator_key)
     for _ in range(5):
         federation.step()
     words = {one.kind: one.words for one in federation.coordinator.chronicle.recent}

@@ -16,8 +16,10 @@ from msgspec import inspect as structures
 from fedmedclip.aggregator import loop as aggregator_loop
 from fedmedclip.aggregator import publishing
 from fedmedclip.aggregator import service as aggregator_service
+from fedmedclip.edge_client.site import post
 from fedmedclip.edge_client.site import service as site_service
 from fedmedclip.edge_client.site.policy import PolicySettings
+from fedmedclip.edge_client.site.post import Post
 from fedmedclip.protocol import messages, topics
 from fedmedclip.protocol.envelope import CARRIED, MAGIC, NO_IDENTITY, VERSION, seal
 from fedmedclip.protocol.errors import HeadError
@@ -168,6 +170,16 @@ def test_the_envelope_is_the_one_of_the_code():
         assert message["traits"] == [{"$ref": "#/components/messageTraits/envelope"}]
 
 
+class NoLedger:
+    """Forgets what is sent: its site is played in memory."""
+
+    def record(self, *entry):
+        pass
+
+    def record_all(self, drafts):
+        pass
+
+
 class Recorder(Loopback):
     """Notes who published which message on which topic, and whether retained."""
 
@@ -181,15 +193,14 @@ class Recorder(Loopback):
         super().from_aggregator(outgoing)
 
     def from_site(self, site, sent):
-        post = site_service._Post(FEDERATION, site, self.keys[site])
-        for message in sent:
-            published = post.up(message, self.plan.identity)
-            self.note("receive", published.topic, message, published.retain)
+        published = Post(FEDERATION, site, self.keys[site], NoLedger()).up(sent, self.plan.identity, 1)
+        for message, carried in zip(sent, published, strict=True):
+            self.note("receive", carried.topic, message, carried.retain)
         super().from_site(site, sent)
 
     def publish_status(self, site):
         status = self.agents[site].status(online=True)
-        published = site_service._Post(FEDERATION, site, self.keys[site]).status(status)
+        published = Post(FEDERATION, site, self.keys[site], NoLedger()).status(status)
         self.note("receive", published.topic, status, published.retain)
         super().publish_status(site)
 
@@ -260,7 +271,7 @@ def test_quality_of_service_and_session_are_those_of_the_services():
     for function in (Link.publish, Link.subscribe):
         assert inspect.signature(function).parameters["qos"].default == 1
     assert LinkMessage("topic", b"").qos == 1
-    for service in (aggregator_service, aggregator_loop, publishing, site_service):
+    for service in (aggregator_service, aggregator_loop, publishing, site_service, post):
         assert "qos" not in inspect.getsource(service)  # both take the default
     binding = DOCUMENT["servers"]["broker"]["bindings"]["mqtt"]
     assert binding["keepAlive"] == LinkSettings().keepalive_seconds

@@ -60,7 +60,8 @@ def test_its_files_say_where_it_stands(configuration):
     assert (found.site, found.running, found.run, found.version, found.rounds) == ("north", False, 1, 2, 3)
     assert (found.sent_bytes, found.received_bytes, found.training_seconds) == (150, 37, 2.5)
     assert (found.bytes_per_day, found.bytes_in_all, found.accuracy) == (1000, None, {"shared": 0.75})
-    assert (found.connected, found.joined, found.consent, found.active_version) == (None,) * 4
+    assert (found.connected, found.joined, found.active_version) == (None,) * 3
+    assert (found.consent, found.contributed_rounds) == ("approved", 2)
 
 
 def test_splits_of_few_images_are_not_told(configuration):

@@ -81,7 +81,7 @@ def test_a_wrong_setting_is_named_with_what_is_allowed(tmp_path: Path, text: str
     ("text", "line"),
     [
         ("", "site.toml is empty; `fedmedclip init` writes one"),
-        ("host = 'x'\n", "'host' stands outside of every table; it belongs to [broker]"),
+        ("host = 'x'\n", "'host' stands outside of every table; it belongs to [broker] or [page]"),
         ("hots = 'x'\n", "'hots' stands outside of every table; did you mean 'host' of [broker]?"),
         ("[split]\n", "lacks the table [site] (with federation, name, bundle, data)"),
         (

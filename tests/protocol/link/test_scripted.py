@@ -36,11 +36,19 @@ def scripted_broker(
     """
     versions: list[int] = []
 
+    def heard() -> tuple[socket.socket, bytes]:
+        """Wait for a client that says something: one that gave up meanwhile plays no part."""
+        while True:
+            connection, _ = server.accept()
+            if asked := connection.recv(4096):
+                return connection, asked
+            connection.close()
+
     def play() -> None:
         for answers in connections:
-            connection, _ = server.accept()
+            connection, asked = heard()
             with connection:
-                versions.append(connection.recv(4096)[8])
+                versions.append(asked[8])
                 for answer in answers:
                     time.sleep(answer_seconds)
                     connection.sendall(answer)

@@ -46,6 +46,7 @@ def test_a_broker_that_is_only_starting_gets_the_will_and_is_not_accused(protoco
         with Link(settings, client_id="a", will=WILL) as link:
             passed = []
             while not isinstance(event := link.next_event(10.0), Connected):
+                assert event is not None, passed
                 passed.append(event)
     assert not any(event.fatal for event in passed)
 

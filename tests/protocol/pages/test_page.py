@@ -3,6 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 
+from fedmedclip.protocol.pages import page as pages
 from fedmedclip.protocol.pages.elements import element
 from fedmedclip.protocol.pages.page import Page, Renderings, Section
 
@@ -27,7 +28,8 @@ def test_many_readers_at_once_cost_one_rendering_each_for_those_who_may_change_a
     assert len({rendered.mark for rendered in found}) == 2
 
 
-def test_a_mark_changes_with_what_is_shown_alone():
+def test_a_mark_changes_with_what_is_shown_alone(monkeypatch):
+    monkeypatch.setattr(pages, "_SHARE", 0)
     now = {"revision": 1, "shown": "a"}
     page = page_of(lambda may_change: element("p", now["shown"]), lambda: now["revision"])
     renderings = Renderings(page)
