@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import msgspec
 
 from fedmedclip.aggregator.federation_status import FederationStatus
+from fedmedclip.protocol.plan_words import MORE_ROUNDS
 from fedmedclip.protocol.progress import duration
 
 LATE_SHARE = 0.5
@@ -14,6 +15,7 @@ SOON_DAYS = 14
 """Certificates that end within so many days are named."""
 _DAY = 86_400.0
 _REFUSED = "its update was refused"
+_ABSTAINED = "it abstained: "
 
 
 def needing_attention(status: FederationStatus) -> FederationStatus:
@@ -56,5 +58,5 @@ def _of_the_run(status: FederationStatus) -> Iterator[str]:
         elif member.part == "away":
             since = "" if member.seconds is None else f" for {duration(member.seconds)}"
             yield f"{member.site} is away{since}"
-        elif member.part == "excused" and member.reason.startswith(_REFUSED):
+        elif member.part == "excused" and member.reason.startswith((_REFUSED, _ABSTAINED + MORE_ROUNDS)):
             yield f"{member.site}: {member.reason}"

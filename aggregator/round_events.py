@@ -78,10 +78,14 @@ class UpdateLost:
 
 @dataclass(frozen=True)
 class SiteExcused:
-    """A member is not waited for in this round, for this reason; an update that it delivers still counts."""
+    """A member is not waited for in this round, for this reason; an update that it delivers still counts.
+
+    Where its operator has not approved the round (`undecided`), the round does not need fewer for it.
+    """
 
     site: str
     reason: str
+    undecided: bool = False
 
 
 @dataclass(frozen=True)

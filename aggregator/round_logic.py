@@ -93,6 +93,8 @@ class Rounds:
         self._undrawn: set[str] = set()
         # Members that take no part in the run, as they said.
         self._declined: set[str] = set()
+        # Excused members whose operators have not approved the open round.
+        self._undecided: set[str] = set()
         self._drawn_below = self._first_bound() if drawn_below is None else drawn_below
         self._drawn_at = now
         for site in members:
@@ -146,9 +148,11 @@ class Rounds:
 
     def needed(self) -> int:
         """Return how many updates close the round: `minimum_sites`, or all that members which are excused
-        leave of those who take part in the run, but never none.
+        leave of those who take part in the run, but never none. That an operator has not approved a round
+        does not lower it.
         """
-        if self._excused == 0:
+        undecided = sum(not self._members[site].delivered for site in self._undecided)
+        if self._excused == undecided:
             return self.settings.minimum_sites
         declined = sum(
             not (self._members[site].delivered or self._members[site].excused) for site in self._declined
@@ -176,8 +180,10 @@ class Rounds:
                 self._deliver(site, now, late)
             case UpdateLost(site, late):
                 self._lose(site, late)
-            case SiteExcused(site, reason):
+            case SiteExcused(site, reason, undecided):
                 self._excuse(site, reason)
+                if undecided:
+                    self._undecided.add(site)
             case SiteQuarantined(site, reason):
                 self._quarantined[site] = reason
                 self._excuse(site, reason)
@@ -221,6 +227,7 @@ class Rounds:
         self._wait_no_longer(site)
         self._delivered -= member.delivered
         self._late -= member.late
+        self._undecided.discard(site)
         self._counted -= member.delivered or member.late
         self._excused -= bool(member.excused) and not member.delivered
         if not self._counted:
@@ -269,8 +276,8 @@ class Rounds:
         self._delivered, self._late, self._counted, self._excused = 0, 0, 0, 0
         self._first_delivery, self._overdue_reported = None, False
         self._drawn_below, self._drawn_at = self._first_bound(), now
-        self._awaited.clear()
-        self._undrawn.clear()
+        for sites in (self._awaited, self._undrawn, self._undecided):
+            sites.clear()
         for site, member in self._members.items():
             member.delivered, member.late, member.lot = False, False, self._lot_of(site)
             member.excused = self._quarantined.get(site, "")

@@ -7,6 +7,7 @@ from fedmedclip.aggregator.progress import Progress
 from fedmedclip.aggregator.round_events import REFUSED_UPDATE, SiteExcused, UpdateStored
 from fedmedclip.aggregator.run import Outgoing, Run
 from fedmedclip.protocol.messages import Abstain, Block, Receipt, Update
+from fedmedclip.protocol.plan_words import AWAITS_CONSENT, MORE_ROUNDS
 
 log = logging.getLogger("fedmedclip.aggregator")
 
@@ -50,7 +51,10 @@ class Settling:
         if abstain.round_number != self._run.global_head.version + 1:
             return []
         log.warning("round %d: %s abstains: %s", abstain.round_number, site, abstain.reason)
-        return self._progress.advance(SiteExcused(site, f"it abstained: {abstain.reason}"), now)
+        undecided = abstain.reason.startswith((MORE_ROUNDS, AWAITS_CONSENT))
+        return self._progress.advance(
+            SiteExcused(site, f"it abstained: {abstain.reason}", undecided=undecided), now
+        )
 
     def _terms(self) -> Terms:
         head, run = self._run.global_head, self._run

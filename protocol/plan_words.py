@@ -12,6 +12,9 @@ AWAITS_CONSENT = "this hospital's operator has not approved the plan yet"
 REFUSED = "refused by this hospital"
 """What `Join.cannot` begins with once its operator has refused; a reason may follow after a colon."""
 
+MORE_ROUNDS = "this hospital approved"
+"""What an Abstain begins with where its operator has approved fewer rounds than the run has by now."""
+
 # Settings are sorted by name: the same plan has the same bytes however it came.
 _ENCODER = msgspec.msgpack.Encoder(order="deterministic")
 _TRAINED, _STATISTICS = "the change of the shared head", "statistics of its images by class"

@@ -33,7 +33,8 @@ _IGNORED = frozenset(
      "_blocks_sent_of_round", "floods", "_rations", "_complaints", "_plan_repeated_at",
      "configuration", "_store", "_state", "_learner", "_configuration", "_has_room", "specification",
      "_specification", "counted", "_install", "_codec", "_own_codec", "_rule", "_snapshot",
-     "_identity", "store", "state", "learner", "chronicle", "_witness", "_traffic", "traffic", "_consents", "_contributions"}
+     "_identity", "store", "state", "learner", "chronicle", "_witness", "_traffic", "traffic",
+     "_consents", "_contributions"}
 )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from fedmedclip.edge_client.site.consent import Consents
 from fedmedclip.edge_client.site.policy import PolicySettings
 from fedmedclip.protocol.messages import Plan
-from fedmedclip.protocol.plan_words import AWAITS_CONSENT, REFUSED, terms_hash
+from fedmedclip.protocol.plan_words import AWAITS_CONSENT, MORE_ROUNDS, REFUSED, terms_hash
 
 log = logging.getLogger("fedmedclip.site")
 
@@ -61,7 +61,7 @@ class Permission:
             return ""
         approved = self._consents.approved_rounds(plan)
         if self._consents.standing(plan, self._coordinator_keys()) == "more rounds":
-            return f"this hospital approved {approved} rounds; its operator has not approved more yet"
+            return f"{MORE_ROUNDS} {approved} rounds; its operator has not approved more yet"
         return AWAITS_CONSENT
 
     @property

@@ -44,7 +44,7 @@ def show_change(active: VersionRecord, *, as_json: bool) -> None:
     if as_json:
         print(msgspec.json.format(msgspec.json.encode(_named(active)), indent=2).decode())
     else:
-        print(f"version {active.name} answers now: {visible(active.reason)}")
+        print(f"version {active.version} of run {active.run} answers now: {visible(active.reason)}")
 
 
 def _named(record: VersionRecord) -> dict[str, object]:

@@ -100,6 +100,17 @@ def test_a_refused_site_is_not_waited_for_and_lowers_what_is_needed():
     assert (rounds.excused(), rounds.awaited, rounds.needed()) == ({}, ("a", "b", "c"), 3)
 
 
+def test_a_site_whose_operator_has_not_approved_the_round_is_not_waited_for_and_lowers_nothing():
+    undecided = [(1, SiteExcused(site, "not approved yet", undecided=True)) for site in "ab"]
+    rounds, actions = play([*three_sites(), *undecided, (2, UpdateStored("c")), (1e6, Tick())])
+    assert not [action for _, action in actions if isinstance(action, CloseRound)]
+    assert (rounds.awaited, rounds.needed()) == ((), 2)
+    # Its operator approves, and it takes part after all.
+    assert play([(1e6 + 1, UpdateStored("a"))], rounds)[1] == [(1e6 + 1, CloseRound(1, ("a", "c")))]
+    rounds.handle(HeadAdvanced(1), 1e6 + 2)
+    assert (rounds.excused(), rounds.needed()) == ({}, 2)
+
+
 def test_an_excused_site_may_still_deliver():
     events = [*three_sites(), (1, SiteExcused("c", "norm")), (2, UpdateStored("c")), (3, UpdateStored("a"))]
     rounds, actions = play(events)

@@ -45,7 +45,7 @@ def test_what_is_kept_is_shown_and_the_operator_chooses(place):
     [answers] = [line for line in shown.splitlines() if "active" in line and "activated" in line]
     assert answers.replace("│", " ").split()[:2] == ["active", "1"]
     assert "2 set aside: worse than version 1: balanced accuracy 0.000" in shown
-    assert "version 3:2 answers now" in site(place, "activate", "2")
+    assert "version 2 of run 3 answers now" in site(place, "activate", "2")
     assert load_heads(place / "state" / "heads.safetensors", BUNDLE).version == 2
     assert json.loads(site(place, "rollback", "--json"))["name"] == "3:1"
     found = json.loads(site(place, "versions", "--json"))["versions"]
