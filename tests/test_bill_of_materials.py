@@ -69,6 +69,7 @@ def test_a_hash_is_that_of_the_files_of_the_wheel(document):
     ]
 
 
+@pytest.mark.slow
 def test_it_is_the_same_twice_but_for_time_and_number(document, tmp_path):
     assert CliRunner().invoke(app, ["sbom", "--output", str(tmp_path / "sbom.json")]).exit_code == 0
     again = json.loads((tmp_path / "sbom.json").read_text())

@@ -14,6 +14,7 @@ from fedmedclip.protocol.messages import (
     Block,
     Complaint,
     Confirmation,
+    Figures,
     JoinAnswer,
     MaskedUpdate,
     MaskKeys,
@@ -101,11 +102,15 @@ def note_for_people(note: str) -> str:
     """Return a note as it is read: of a message that stands in it, what it says but for keys and digests."""
     if (said := said_in(note)) is None:
         return note
+    fields = msgspec.structs.asdict(said)
     words = [
         f"{name} {_value_words(value)}"
-        for name, value in msgspec.structs.asdict(said).items()
-        if not isinstance(value, bytes) and value not in ("", None)
+        for name, value in fields.items()
+        if not isinstance(value, bytes | Figures) and value not in ("", None)
     ]
+    # Four numbers each: too many for a line; `--json` has them.
+    if figures := [name for name, value in fields.items() if isinstance(value, Figures)]:
+        words.append(f"figures of {', '.join(figures)}")
     return ", ".join(words)
 
 

@@ -179,6 +179,7 @@ def test_many_messages_wait_for_a_party_that_is_away(mosquitto_installed):
                 wait_for(back, Received).acknowledge()
 
 
+@pytest.mark.slow
 def test_the_access_rules_keep_sites_out_of_each_others_topics(tmp_path, mosquitto_installed):
     passwords = write_accounts(tmp_path, "aggregator", "hospital-a", "hospital-b")
     rules = [f"acl_file {DEPLOY / 'federation.acl'}", f"password_file {passwords}"]

@@ -81,6 +81,7 @@ def test_no_name_is_a_formula(tmp_path, tiny_bundle, class_folders, monkeypatch)
     assert [cell for cell in cells if os.path.exists(cell)] == [f"./{name}" for name in FORMULAS[:4]]
 
 
+@pytest.mark.slow
 def test_folders_with_such_names_are_read_and_written_or_refused_in_a_line(
     tmp_path, tiny_bundle, class_folders
 ):

@@ -85,6 +85,7 @@ def test_other_preprocessing_equals_open_clip(
     require_equal_to_open_clip(bundle, model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_trained_residual_network_equals_open_clip(shared: Path, tmp_path: Path, precision: Any) -> None:
     model = f"local-dir:{shared / 'models' / 'bench-clip'}"
@@ -158,6 +159,7 @@ def test_class_embeddings_average_the_prompts(
     assert tiny_bundle.manifest.logit_scale == pytest.approx(float(network.logit_scale.exp()))
 
 
+@pytest.mark.slow
 def test_same_inputs_give_the_same_bytes(
     tiny_bundle: Bundle, tiny_model: str, prompts: ClassPrompts, tmp_path: Path
 ) -> None:

@@ -55,6 +55,7 @@ def test_calibration_reports_what_it_tried_and_chose(calibrated: Bundle) -> None
     assert agreement_of_decisions(agreement) >= best - 0.005
 
 
+@pytest.mark.slow
 def test_calibrated_export_gives_the_same_bytes_again(
     calibrated: Bundle, labelled: Path, tiny_model: str, prompts: ClassPrompts, tmp_path: Path
 ) -> None:

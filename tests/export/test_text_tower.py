@@ -106,6 +106,7 @@ def test_new_prompts_are_embedded_as_an_export_would(text_bundle: Bundle, prompt
     assert text_bundle.manifest.text.parity.embedding_max_abs_error < 1e-5
 
 
+@pytest.mark.slow
 def test_an_export_with_text_is_the_same_every_time(
     text_bundle: Bundle, tiny_model: str, prompts: ClassPrompts, tmp_path: Path
 ) -> None:

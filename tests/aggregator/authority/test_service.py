@@ -66,6 +66,7 @@ def until(condition):
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_members_of_the_configuration_come_and_go_without_a_restart(tmp_path, bundle, broker):
     path, identity = tmp_path / "aggregator.toml", broker.identity("aggregator")
     write_configuration(path, bundle, broker, ["hospital-a", "hospital-b"], identity)

@@ -16,6 +16,7 @@ KEPT = msgspec.json.decode((PAGES / "quick.json").read_bytes(), type=Quick)
 EXACT = (machine(), versions()) == (KEPT.machine, KEPT.versions)
 
 
+@pytest.mark.slow
 def test_the_phantoms_give_what_is_committed(tmp_path):
     assert differences(phantoms(tmp_path), KEPT.parts["phantoms"], EXACT) == []
 

@@ -62,6 +62,7 @@ def test_the_command_says_what_to_do_and_exits_with_1(configuration):
     assert done.returncode == 1
 
 
+@pytest.mark.slow
 def test_classes_that_the_site_would_refuse(tmp_path, configuration, class_folders):
     (class_folders / "unheard of").mkdir()
     for name in ("a.png", "b.png"):

@@ -59,6 +59,7 @@ def test_under_the_shipped_rules_all_is_tried_and_a_running_site_is_left_alone(t
             assert quiet(site, Received)
 
 
+@pytest.mark.slow
 def test_a_user_name_that_is_not_the_sites_is_found(tmp_path, guarded):
     with guarded(RULES) as broker:
         settings = settings_for(broker, **as_user(tmp_path, "site-b"))
@@ -68,6 +69,7 @@ def test_a_user_name_that_is_not_the_sites_is_found(tmp_path, guarded):
     assert "user name" in found["publishing"].advice
 
 
+@pytest.mark.slow
 def test_rules_without_the_doctors_topic_are_no_fault_of_the_site(tmp_path, guarded):
     without = "".join(line for line in RULES.splitlines(True) if "doctor" not in line)
     with guarded(without) as broker:

@@ -83,6 +83,7 @@ def test_a_broker_that_refuses_it_is_fatal_with_what_to_set(script):
     assert "broker.client_id" in ending.reason
 
 
+@pytest.mark.slow
 def test_under_the_shipped_rules_no_member_learns_or_takes_over_a_session(tmp_path, mosquitto_installed):
     passwords = write_accounts(tmp_path, "aggregator", "hospital-a")
     rules = [f"acl_file {ROOT / 'deploy' / 'federation.acl'}", f"password_file {passwords}"]

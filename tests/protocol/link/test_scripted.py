@@ -138,6 +138,7 @@ def test_garbage_is_survived() -> None:
         wait_for(link, Connected)
 
 
+@pytest.mark.slow
 def test_a_broker_that_falls_silent_is_left_and_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """The server takes the ping, and gives no answer to it."""
     monkeypatch.setattr("fedmedclip.protocol.link.pulse.ANSWER_SECONDS", 0.2)

@@ -89,6 +89,7 @@ def test_a_broker_that_takes_only_tiny_packets_is_said(mosquitto_installed):
     assert "retained" not in ending.reason
 
 
+@pytest.mark.slow
 def test_what_a_broker_takes_is_learned_where_it_does_not_say_it(mosquitto_installed):
     limited = MosquittoBroker(settings=["max_packet_size 20000"])
     with limited as broker, open_link(broker, protocol="3.1.1") as link:

@@ -177,6 +177,7 @@ def test_the_same_command_gives_the_same_numbers_and_pictures(finished, features
         assert (tmp_path / "figures" / figure.name).read_bytes() == figure.read_bytes()
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_goes_on_where_it_was(finished, features, training, tmp_path, monkeypatch):
     out, content, _ = finished
     lines = (out / "runs.jsonl").read_bytes().splitlines(keepends=True)

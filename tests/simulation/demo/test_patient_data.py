@@ -148,6 +148,7 @@ def assert_silent(where: str, content: bytes, words: list[str] = SECRETS) -> Non
         assert word.encode().hex().encode() not in content.lower(), f"{where} holds {word!r} in hexadecimal"
 
 
+@pytest.mark.slow
 def test_a_federation_gives_nothing_of_a_header_away(
     tmp_path: Path, data: Path, mosquitto_installed: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

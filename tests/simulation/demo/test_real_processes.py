@@ -54,6 +54,7 @@ def test_every_process_ends_well_and_leaves_heads_and_figures(undisturbed):
         assert set(figures) == {"zero_shot", "shared", "private", "ensemble"}
 
 
+@pytest.mark.slow
 def test_no_heads_file_holds_what_the_optimiser_remembers(undisturbed):
     bundle = open_bundle(undisturbed.bundle)
     specification = private_head_specification("fedmedclip", bundle.manifest.embedding_size, 3)
