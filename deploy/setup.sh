@@ -297,7 +297,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 [ -z "$dry_run" ] || say "Would do, but does nothing:"
 case $part in
 site) set_up_member site '[train,dicom]' ;;
-aggregator) set_up_member aggregator '' ;;
+aggregator) set_up_member aggregator '[pages]' ;;
 serve) set_up_member serve '[serve]' ;;
 broker) set_up_broker ;;
 esac

@@ -127,5 +127,5 @@ def named(records: Sequence[VersionRecord], name: str) -> VersionRecord:
     for record in sorted(records, key=lambda record: (record.run, record.number), reverse=True):
         if record.version == version and (run is None or record.run == int(run)):
             return record
-    kept = ", ".join(record.name for record in records[-20:]) or "none yet"
+    kept = ", ".join(record.called(records[-1]) for record in records[-20:]) or "none yet"
     raise InvalidInputError(f"no version {name} is kept here; there are: {kept}")
