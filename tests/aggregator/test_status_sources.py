@@ -157,6 +157,7 @@ def test_ctrl_c_ends_a_watch_with_the_code_of_the_last_look():
     assert watch(read, lines=True, every_seconds=0.0) == 0
 
 
+@pytest.mark.slow
 def test_by_what_the_broker_retains_it_says_version_presence_and_whose_key_signs(
     tmp_path, mosquitto_installed
 ):

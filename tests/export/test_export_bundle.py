@@ -67,6 +67,7 @@ def test_encoder_equals_open_clip(tiny_bundle: Bundle, tiny_model: str) -> None:
     require_equal_to_open_clip(tiny_bundle, tiny_model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [

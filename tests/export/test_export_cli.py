@@ -141,6 +141,7 @@ def test_help_never_imports_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
+@pytest.mark.slow
 def test_the_bundle_is_signed_with_the_key_that_is_named_or_with_none_that_cannot_be_kept(
     tiny_model: str,
     classes: Path,

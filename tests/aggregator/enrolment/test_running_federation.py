@@ -65,6 +65,7 @@ def an_update(plan: Plan) -> Update:
     return Update(1, 120, refer_to(encode_head(codec_named("int8"), scaled, specification).data, 1 << 17), 0)
 
 
+@pytest.mark.slow
 def test_from_invitation_to_revocation_over_the_broker(broker) -> None:
     folder, hospital = broker.federation, Hospital()
     invitation = invitation_to(folder)

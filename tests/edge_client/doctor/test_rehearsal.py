@@ -103,6 +103,7 @@ def test_a_broker_with_which_the_site_would_not_work(mosquitto_installed, lines,
     assert words[protocol == "3.1.1"] in found[-1].words
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", ["auto", pytest.param("3.1.1", marks=pytest.mark.slow)])
 def test_a_broker_that_takes_less_than_is_configured_is_a_note_with_what_to_set(
     mosquitto_installed, protocol

@@ -124,6 +124,7 @@ def test_every_codec_contracts_whatever_it_is_given(specification, name, kinds, 
         wanted, memory = left, encoded.memory
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "size"),
     [

@@ -132,7 +132,7 @@ class Loopback:
         learner=None,
         site_policies=None,
         metrics: PolicySettings | None = None,
-        durable=True,
+        durable=False,
         **policy,
     ):
         self.folder = folder
