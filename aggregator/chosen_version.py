@@ -1,34 +1,15 @@
 """Which version a coordinator means: its number, or `best`."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from fedmedclip.aggregator.configuration import AggregatorConfiguration, FederationSettings
-from fedmedclip.aggregator.store import Store
+from fedmedclip.aggregator.configuration import AggregatorConfiguration
+from fedmedclip.aggregator.opened_store import database_of, opened_store
 from fedmedclip.aggregator.version_metrics import best_version
-from fedmedclip.protocol.configuration import beside, read_configuration
+from fedmedclip.protocol.configuration import read_configuration
 from fedmedclip.protocol.errors import InvalidInputError
 
 BEST = "best"
 MOST = 1_000_000
-
-
-@contextmanager
-def store_of(configuration_file: Path) -> Iterator[tuple[Store, FederationSettings]]:
-    """Open the state of an aggregator to read, whether it runs or not; give its settings with it.
-
-    Raises InvalidInputError where there is none.
-    """
-    settings = read_configuration(configuration_file, AggregatorConfiguration).federation
-    database = beside(configuration_file, settings.state) / "aggregator.db"
-    if not database.is_file():
-        raise InvalidInputError(f"{database} does not exist: this aggregator has not begun a run")
-    store = Store(database)
-    try:
-        yield store, settings
-    finally:
-        store.close()
 
 
 def chosen_version(configuration_file: Path, word: str) -> int:
@@ -41,7 +22,8 @@ def chosen_version(configuration_file: Path, word: str) -> int:
         if not (word.isascii() and word.isdecimal() and int(word) <= MOST):
             raise InvalidInputError(f"{word!r} is no version; give its number, or {BEST}")
         return int(word)
-    with store_of(configuration_file) as (store, settings):
+    settings = read_configuration(configuration_file, AggregatorConfiguration).federation
+    with opened_store(database_of(configuration_file)) as store:
         version = best_version(store, settings.maximum_share)
     if version is None:
         raise InvalidInputError(

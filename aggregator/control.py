@@ -9,8 +9,7 @@ import getpass
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -19,6 +18,7 @@ from fedmedclip.aggregator.command_log import CommandRecord, Verdict
 from fedmedclip.aggregator.commands import Command, Given, NextRun, ShowStatus, carry_out, read_command
 from fedmedclip.aggregator.configuration import AggregatorConfiguration, key_file_of
 from fedmedclip.aggregator.coordinator import Coordinator
+from fedmedclip.aggregator.opened_store import database_of, opened_store
 from fedmedclip.aggregator.run import Outgoing
 from fedmedclip.aggregator.status import FederationStatus, stored_status
 from fedmedclip.aggregator.store import Store
@@ -117,7 +117,7 @@ def give(configuration_file: Path, command: Command, *, by: str | None = None, t
     or the command cannot be carried out.
     """
     return give_through(
-        _database_of(configuration_file), command, by or login_name(), token or secrets.token_hex(8)
+        database_of(configuration_file), command, by or login_name(), token or secrets.token_hex(8)
     )
 
 
@@ -128,9 +128,7 @@ def give_through(database: Path, command: Command, by: str, token: str = "") -> 
     of the page or form from which it is given lets a double click be one command. Raises InvalidInputError as
     `give` does.
     """
-    if not database.is_file():
-        raise InvalidInputError(f"{database} does not exist: this aggregator has not begun a run")
-    with _opened(database) as store:
+    with opened_store(database) as store:
         answer = _ask(store, Given(by[:300], command, token))
     return answer or LATER
 
@@ -148,9 +146,10 @@ def read_status(configuration_file: Path) -> FederationStatus:
 
     Raises InvalidInputError when there is no state there, or when the aggregator is too busy to answer.
     """
-    with _opened(_database_of(configuration_file)) as store:
+    settings = read_configuration(configuration_file, AggregatorConfiguration).federation
+    with opened_store(database_of(configuration_file)) as store:
         if not is_claimed(store.path.parent):
-            return stored_status(store)
+            return stored_status(store, settings.maximum_share)
         answer = _ask(store, Given(login_name(), ShowStatus()), on_record=False)
     if answer is None:
         raise InvalidInputError(f"the aggregator runs, but did not answer within {ANSWER_SECONDS:.0f} s")
@@ -159,7 +158,7 @@ def read_status(configuration_file: Path) -> FederationStatus:
 
 def read_command_log(configuration_file: Path) -> list[CommandRecord]:
     """Return the record of all commands, oldest first. Raises InvalidInputError without a state."""
-    with _opened(_database_of(configuration_file)) as store:
+    with opened_store(database_of(configuration_file)) as store:
         return store.command_log.records()
 
 
@@ -170,25 +169,8 @@ def verify_command_log(configuration_file: Path) -> Verdict:
     if configuration.federation.roster is not None:
         with open_regular_file(beside(configuration_file, configuration.federation.roster)) as file:
             keys |= set(open_roster(file.read(MAXIMUM_BYTES)).coordinator_keys)
-    with _opened(_database_of(configuration_file)) as store:
+    with opened_store(database_of(configuration_file)) as store:
         return store.command_log.verify(keys)
-
-
-def _database_of(configuration_file: Path) -> Path:
-    settings = read_configuration(configuration_file, AggregatorConfiguration).federation
-    database = beside(configuration_file, settings.state) / "aggregator.db"
-    if not database.is_file():
-        raise InvalidInputError(f"{database} does not exist: this aggregator has not begun a run")
-    return database
-
-
-@contextmanager
-def _opened(database: Path) -> Iterator[Store]:
-    store = Store(database)
-    try:
-        yield store
-    finally:
-        store.close()
 
 
 def _ask(store: Store, given: Given, *, on_record: bool = True) -> str | None:

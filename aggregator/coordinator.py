@@ -222,6 +222,11 @@ class Coordinator:
         return self._run.settings.name
 
     @property
+    def maximum_share(self) -> float:
+        """The largest share that a site has of a mean."""
+        return self._run.settings.maximum_share
+
+    @property
     def unable(self) -> dict[str, Unable]:
         """Those that said that they cannot take part in this run, members or not, and why."""
         return self._run.members.unable

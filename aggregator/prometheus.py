@@ -23,8 +23,8 @@ def metrics_text(status: FederationStatus) -> bytes:
     _round(metrics, told)
     _members(metrics, told["members"], told["running"])
     _traffic(metrics, told)
-    _versions(metrics, told.get("versions", []))
-    _certificates(metrics, told.get("certificates", []))
+    _versions(metrics, told["versions"])
+    _certificates(metrics, told["certificates"])
     return metrics.text()
 
 
@@ -51,7 +51,7 @@ def _round(metrics: Exposition, told: dict[str, Any]) -> None:
     metrics.gauge("round_seconds", "Seconds since the open round's first update; 0 before it.", seconds)
     metrics.gauge(
         "round_limit_seconds", "Seconds after which a round closes with the updates that are needed.",
-        told.get("deadline_seconds"),
+        told["deadline_seconds"],
     )  # fmt: skip
 
 
@@ -87,9 +87,9 @@ def _members(metrics: Exposition, members: list[dict[str, Any]], running: bool) 
 
 
 def _traffic(metrics: Exposition, told: dict[str, Any]) -> None:
-    metrics.counter("sent_bytes", "MQTT payload bytes sent, in all runs.", told.get("sent_bytes"))
-    metrics.counter("received_bytes", "MQTT payload bytes received, in all runs.", told.get("received_bytes"))
-    if rounds := told.get("traffic"):
+    metrics.counter("sent_bytes", "MQTT payload bytes sent, in all runs.", told["sent_bytes"])
+    metrics.counter("received_bytes", "MQTT payload bytes received, in all runs.", told["received_bytes"])
+    if rounds := told["traffic"]:
         newest = rounds[-1]
         for direction in ("sent", "received"):
             metrics.gauge(
@@ -98,7 +98,7 @@ def _traffic(metrics: Exposition, told: dict[str, Any]) -> None:
             )  # fmt: skip
     metrics.counter(
         "strangers_refused_messages", "Messages of those who are no members that were refused.",
-        told.get("strangers_refused"),
+        told["strangers_refused"],
     )  # fmt: skip
     for flood in told["floods"]:
         metrics.counter(

@@ -17,7 +17,7 @@ from fedmedclip.aggregator.floods import STRANGERS
 from fedmedclip.aggregator.metric_warnings import metric_warnings
 from fedmedclip.aggregator.rules.rule import Remark
 from fedmedclip.aggregator.store import Store
-from fedmedclip.aggregator.version_metrics import version_figures
+from fedmedclip.aggregator.version_metrics import USUAL_SHARE, version_figures
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.messages import Plan, PrivacySpent
 
@@ -73,19 +73,19 @@ def status_of(coordinator: Coordinator, now: float) -> FederationStatus:
             certificates=coordinator.certificates,
             strangers_refused=coordinator.refused_messages[STRANGERS],
             strangers_last_refusal=coordinator.last_refusals.get(STRANGERS, ""),
-            **_stored_figures(coordinator.store, plan.number),
+            **_stored_figures(coordinator.store, plan.number, coordinator.maximum_share),
         )
     )
 
 
-def _stored_figures(store: Store, run: int) -> dict[str, Any]:
+def _stored_figures(store: Store, run: int, maximum_share: float) -> dict[str, Any]:
     """Return what a status has of bytes and versions."""
     sent, received = store.traffic.totals()
     return {
         "sent_bytes": sent,
         "received_bytes": received,
         "traffic": store.traffic.rounds(run)[-MOST_ROUNDS:],
-        "versions": version_figures(store)[-MOST_ROUNDS:],
+        "versions": version_figures(store, maximum_share)[-MOST_ROUNDS:],
     }
 
 
@@ -163,7 +163,7 @@ def _late(coordinator: Coordinator, now: float) -> float | None:
     return round(waited, 1) if waited >= LATE_SHARE * rounds.settings.timeout_seconds else None
 
 
-def stored_status(store: Store) -> FederationStatus:
+def stored_status(store: Store, maximum_share: float = USUAL_SHARE) -> FederationStatus:
     """Return what the state of an aggregator that does not run says.
 
     Raises InvalidInputError where no run has begun.
@@ -204,6 +204,6 @@ def stored_status(store: Store) -> FederationStatus:
             privacy=asked_privacy(plan),
             source="state",
             unknown=["who is there, and what members were refused: the aggregator does not run"],
-            **_stored_figures(store, plan.number),
+            **_stored_figures(store, plan.number, maximum_share),
         )
     )

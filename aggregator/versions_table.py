@@ -7,9 +7,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from fedmedclip.aggregator.chosen_version import store_of
+from fedmedclip.aggregator.configuration import AggregatorConfiguration
 from fedmedclip.aggregator.metric_warnings import metric_warnings
+from fedmedclip.aggregator.opened_store import database_of, opened_store
 from fedmedclip.aggregator.version_metrics import SiteMetrics, VersionFigures, site_metrics, version_figures
+from fedmedclip.protocol.configuration import read_configuration
 from fedmedclip.protocol.visible import visible
 
 
@@ -26,7 +28,8 @@ def read_figures(configuration_file: Path) -> SharedFigures:
 
     Raises InvalidInputError where there is no state.
     """
-    with store_of(configuration_file) as (store, settings):
+    settings = read_configuration(configuration_file, AggregatorConfiguration).federation
+    with opened_store(database_of(configuration_file)) as store:
         figures = version_figures(store, settings.maximum_share)
         return SharedFigures(figures, site_metrics(store), metric_warnings(store))
 

@@ -272,6 +272,7 @@ class SiteAgent:
             return []
         if isinstance(message, Renewal) or (isinstance(message, Block) and membership.expects(message)):
             envelope.verify(self._plans.key_of(plan), plan.identity)
+            self._note(envelope.topic, payload, message, now)
             if isinstance(message, Renewal):
                 membership.take_renewal(message)
             elif membership.add_block(message):

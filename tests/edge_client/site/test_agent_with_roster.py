@@ -3,13 +3,14 @@
 import msgspec
 import pytest
 
-from fedmedclip.edge_client.site.agent import SiteAgent
+from fedmedclip.edge_client.site.agent import SiteAgent, keep_no_record
 from fedmedclip.edge_client.site.membership import Membership
+from fedmedclip.edge_client.site.policy import AUTOMATIC, PolicySettings
 from fedmedclip.edge_client.site.roster_follower import RosterFollower
 from fedmedclip.edge_client.site.state import SiteState
 from fedmedclip.protocol import topics
 from fedmedclip.protocol.envelope import NO_IDENTITY, seal
-from fedmedclip.protocol.messages import Join, RosterNotice, Update
+from fedmedclip.protocol.messages import Join, Renewal, RosterNotice, Update
 from fedmedclip.protocol.roster.chain import found
 from fedmedclip.protocol.roster.entries import Admitted, KeyRotated, Revoked
 from fedmedclip.protocol.signature import new_signing_key
@@ -22,6 +23,9 @@ ROTATED = ADMITTED.with_entry(KeyRotated(NEXT.public_key), KEY, 3, new_key=NEXT)
 
 
 class Member(Site):
+    policy = AUTOMATIC
+    note = staticmethod(keep_no_record)
+
     def start(self):
         self.state = SiteState(self.folder / "site.db", durable=False)
         follower = RosterFollower(self.folder / "roster", FEDERATION, "site-a", KEY.public_key)
@@ -32,6 +36,8 @@ class Member(Site):
             self.limit,
             self.codec,
             membership=Membership(follower, None),
+            note=self.note,
+            policy=self.policy,
         )
         self.agent.connected()
 
@@ -120,3 +126,25 @@ def test_whose_keys_may_be_in_a_sum_the_roster_says(site):
     revoked = ADMITTED.with_entry(Revoked("site-a", "it left"), KEY, 3)
     site.hear_roster(revoked)
     assert key_of("site-a") is None
+
+
+class WaitingMember(Member):
+    """A member whose operator has not decided; what it acts on is noted."""
+
+    policy = PolicySettings()
+
+    def note(self, topic, payload, message, now):
+        self.noted.append(type(message).__name__)
+
+
+def test_what_keeps_a_waiting_member_one_is_on_record_before_it_is_acted_on(tmp_path):
+    WaitingMember.noted = []
+    site = WaitingMember(tmp_path)
+    site.hear_roster(ADMITTED)
+    site.hear_plan()
+    site.agent.tick(0.0)
+    assert site.agent.plan_identity == site.plan.identity
+    site.hear(site.announcement(), topic=topics.head(FEDERATION))
+    site.hear(Renewal(b"a certificate"), topic=topics.down(FEDERATION, "site-a"))
+    assert site.noted[-1] == "Renewal"
+    assert "Announcement" not in site.noted
