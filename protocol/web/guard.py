@@ -37,7 +37,8 @@ class Rules:
 
     Whoever sends `token`, or a cookie that `knows` calls right, may all; without a token everybody may,
     unless `changes_need_token`. Without a token, too, may be asked for `open_paths`, and with `free_looking`
-    whatever changes nothing. What a browser with a cookie changes has to say by `Origin` from where it comes.
+    whatever changes nothing. Where `changes_need_token`, whoever changes something says by `Origin` from
+    where it comes, too.
     """
 
     token: bytes | None
@@ -103,11 +104,10 @@ class Guard:
             return
         if looks and self._rules.free_looking:
             return
-        if self._rules.knows(headers):
-            if not looks and origin is None:
-                raise RefusedError(403, "a browser that changes something has to say from which page it does")
-            return
-        self._require_token(headers.getlist("authorization"), looks=looks)
+        if not self._rules.knows(headers):
+            self._require_token(headers.getlist("authorization"), looks=looks)
+        if not looks and origin is None and self._rules.changes_need_token:
+            raise RefusedError(403, "whoever changes something has to say by Origin from which page it does")
 
     def _is_ours(self, host: str) -> bool:
         if not self._names and not self._settings.on_loopback:

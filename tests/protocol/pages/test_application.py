@@ -128,7 +128,10 @@ def test_a_button_does_what_it_says_once_and_says_so(guarded, browser, named):
     status, _, body = asked(guarded, "POST", "/do/name", "name=", as_json)
     assert (status, json.loads(body)) == (409, {"said": "no name was given"})
     assert asked(guarded, "POST", "/do/nothing", "", browser)[0] == 404
-    assert asked(guarded, "POST", "/do/name", "name=program", BEARER)[0] == 200
+    program = {**BEARER, "Origin": browser["Origin"]}
+    assert asked(guarded, "POST", "/do/name", "name=program", program)[0] == 200
+    assert asked(guarded, "POST", "/do/name", "name=stranger", BEARER)[0] == 403
+    assert named() == "program"
 
 
 @pytest.mark.parametrize(
