@@ -171,7 +171,7 @@ class NetworkThread:
             return Ending(f"the broker at {self._settings.address} {lacking}", fatal=True)
         if not self._accepted:
             if hung_up and self._will.refused():
-                return Ending(without_will(self._settings), fatal=True)
+                return Ending(without_will(self._settings), fatal=True, unless_accepted=True)
             return ending
         if time.monotonic() - started > STABLE_SECONDS:
             self._failures = 0

@@ -21,7 +21,7 @@ from fedmedclip.protocol.link.client import Message
 from fedmedclip.protocol.link.events import Inbox, Published, PublishRefused, Received, SubscriptionRefused
 from fedmedclip.protocol.link.limits import BrokerLacksError, BrokerLimits, without_acknowledgement
 from fedmedclip.protocol.link.settings import LinkSettings
-from fedmedclip.protocol.link.suspicion import MessageSuspicion
+from fedmedclip.protocol.link.suspicion import CONTROL_SECONDS, MessageSuspicion
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +62,7 @@ class Session:
         self._suspect: int | None = None
         self._suspicion = MessageSuspicion()
         self._one_at_a_time = False
+        self._held_until: float | None = None
         self._filters: dict[str, int] = {}
         self._granted: set[str] = set()
         self._asked: dict[int, list[str]] = {}
@@ -78,6 +79,8 @@ class Session:
     @property
     def can_send(self) -> bool:
         """True when a message waits and the window has room."""
+        if self._held_until is not None and time.monotonic() < self._held_until:
+            return False
         limit = 1 if self._one_at_a_time else self._limits.window
         return self._client is not None and bool(self._outgoing) and len(self._window) < limit
 
@@ -110,6 +113,7 @@ class Session:
         """
         self._client = client
         self.traffic.connections += 1
+        self._held_until = time.monotonic() + CONTROL_SECONDS if self._suspicion.wants_control else None
         # A number for a topic, in what paho would send again, belongs to the connection that is gone.
         numbered = self._limits.aliases > 0
         self._limits = limits
@@ -182,6 +186,9 @@ class Session:
         """Hand messages to paho as far as the window allows."""
         if self._client is None:
             return
+        if self._held_until is not None and time.monotonic() >= self._held_until:
+            self._held_until = None
+            self._suspicion.control_passed()
         if self._one_at_a_time and self.idle:
             self._one_at_a_time = False
         while self.can_send:

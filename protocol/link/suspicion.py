@@ -15,6 +15,9 @@ logger = logging.getLogger(__name__)
 ALIKE = 3
 # The same before everything is given up over a message that cannot be smaller.
 ALIKE_FOR_ALL = 6
+# How long a connection has to last without the suspect message before it is what ends the others: a broker
+# that is killed again and again, or a path that lets nothing stand, does not let it.
+CONTROL_SECONDS = 1.0
 
 
 class WillSuspicion:
@@ -52,15 +55,27 @@ class MessageSuspicion:
     def __init__(self) -> None:
         self._token: int | None = None
         self._alike = 0
+        self._control_passed = False
         self.largest_payload: int | None = None
         """Bytes of the largest payload that the broker may still take; None as long as nothing is known."""
+
+    @property
+    def wants_control(self) -> bool:
+        """Whether the next connection has to last for `CONTROL_SECONDS` before anything is sent on it."""
+        return self._alike >= ALIKE_FOR_ALL - 1
+
+    def control_passed(self) -> None:
+        """Learn that a connection on which nothing was sent has lasted."""
+        self._control_passed = True
 
     def hung_up(self, token: int | None) -> bool:
         """Learn that the broker hung up before it acknowledged a message, None: none was on the way.
 
         Return whether the message of this token is suspect.
         """
-        self._alike = self._alike + 1 if token == self._token else 1
+        if token != self._token:
+            self._alike, self._control_passed = 0, False
+        self._alike += 1
         self._token = token
         return token is not None and self._alike >= ALIKE
 
@@ -79,8 +94,9 @@ class MessageSuspicion:
         return True
 
     def lacking(self, message: Message) -> str:
-        """Return what the broker lacks when it hung up over a small message too often for chance."""
-        if self._alike < ALIKE_FOR_ALL:
+        """Return what the broker lacks when it hung up over a small message too often for chance,
+        and not before it was sent."""
+        if self._alike < ALIKE_FOR_ALL or not self._control_passed:
             return ""
         kept = "it keeps no retained messages (Mosquitto: retain_available true), " if message.retain else ""
         size = len(message.payload)

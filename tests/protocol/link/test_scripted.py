@@ -28,9 +28,11 @@ def subscription_answer(code: int) -> bytes:
 
 @contextmanager
 def scripted_broker(
-    *connections: list[bytes], answer_seconds: float = 0.0
+    *connections: list[bytes], answer_seconds: float = 0.0, hears_last: bool = True
 ) -> Iterator[tuple[LinkSettings, list[int]]]:
     """Give one answer to each packet received, after a while, then hang up; one list per connection.
+
+    It hangs up over the packet that follows its last answer, or at once where `hears_last` is false.
 
     Yields settings for a client, and the list of the MQTT versions that clients asked for.
     """
@@ -49,10 +51,10 @@ def scripted_broker(
             connection, asked = heard()
             with connection:
                 versions.append(asked[8])
-                for answer in answers:
+                for number, answer in enumerate(answers, 1):
                     time.sleep(answer_seconds)
                     connection.sendall(answer)
-                    if not connection.recv(4096):
+                    if (hears_last or number < len(answers)) and not connection.recv(4096):
                         break
 
     with socket.create_server(("127.0.0.1", 0)) as server:

@@ -2,6 +2,7 @@
 
 import time
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -49,6 +50,18 @@ def test_a_broker_that_is_only_starting_gets_the_will_and_is_not_accused(protoco
                 assert event is not None, passed
                 passed.append(event)
     assert not any(event.fatal for event in passed)
+
+
+def test_a_broker_that_took_the_will_before_is_waited_for():
+    """What changed lies elsewhere, and whoever changed it may change it back."""
+    scripts = [[ACCEPTED_3], *[[]] * ALIKE, [ACCEPTED_3], [], [], [ACCEPTED_3]]
+    with scripted_broker(*scripts, hears_last=False) as (settings, _):
+        settings = msgspec.structs.replace(settings, protocol="3.1.1")
+        with Link(settings, client_id="a", will=WILL) as link:
+            wait_for(link, Connected)
+            for _ in scripts[:-1]:
+                assert not wait_for(link, Disconnected).fatal
+            wait_for(link, Connected)
 
 
 @given(attempts=st.lists(st.sampled_from(["hangs up", "accepts"]), max_size=40))
@@ -136,11 +149,33 @@ def test_a_small_message_gives_up_all_only_after_many_endings_and_a_large_one_ne
     suspicion = MessageSuspicion()
     small, large = Message("a", b"x"), b"x" * (LEAST_PAYLOAD_BYTES + 1)
     for number in range(1, ALIKE_FOR_ALL + 1):
+        assert suspicion.wants_control is (number == ALIKE_FOR_ALL)
+        if number == ALIKE_FOR_ALL:
+            suspicion.control_passed()
         suspicion.hung_up(7)
         assert bool(suspicion.lacking(small)) is (number == ALIKE_FOR_ALL)
     assert not suspicion.learn_limit(len(small.payload))
     assert suspicion.learn_limit(len(large))
     assert suspicion.largest_payload == LEAST_PAYLOAD_BYTES
+
+
+def test_a_small_message_is_not_suspect_where_connections_end_without_it_too():
+    suspicion = MessageSuspicion()
+    for number in range(3 * ALIKE_FOR_ALL):
+        suspicion.hung_up(None if suspicion.wants_control else 7)
+        assert not suspicion.lacking(Message("a", b"x")), number
+
+
+def test_a_broker_that_dies_as_soon_as_it_accepts_is_not_accused():
+    """As one does that is killed, or runs out of memory, again and again before it acknowledges anything."""
+    dying = [[ACCEPTED_3]] * (2 * ALIKE_FOR_ALL + 2)
+    with scripted_broker(*dying, hears_last=False) as (settings, _):
+        settings = msgspec.structs.replace(settings, protocol="3.1.1")
+        with Link(settings, client_id="a") as link:
+            link.publish("fmc1/trial/plan", b"plan", retain=True)
+            for _ in dying:
+                assert not wait_for(link, Disconnected).fatal
+            assert link.unfinished == 1
 
 
 def test_a_broker_that_is_killed_again_and_again_is_not_accused(mosquitto_installed):
