@@ -20,4 +20,6 @@ def print_table(findings: list[Finding], fit: bool) -> None:
         table.add_row(finding.name, f"[{colour}]{finding.state.value}[/{colour}]", words)
     console = Console(highlight=False)
     console.print(table)
-    console.print("This box is fit." if fit else "This box is not fit: see what is marked bad.")
+    console.print(
+        "This box is fit." if fit else "This box is not fit: see what is marked bad.", soft_wrap=True
+    )

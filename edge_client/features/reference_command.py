@@ -60,7 +60,7 @@ def run_reference(
         found = extract_features(paths, bundle, store, threads=threads, progress=progress)
     console = Console(markup=False, quiet=as_json)
     if found.skipped:
-        console.print(visible(summarize_skipped(found.skipped)), highlight=False)
+        console.print(visible(summarize_skipped(found.skipped)), highlight=False, soft_wrap=True)
     if len(found.embeddings) == 0:
         raise InvalidInputError("no image could be read; the bundle is as it was")
     reference = (

@@ -135,7 +135,7 @@ def run_evaluation(
 def _print_tables(lines: list[str], figures: dict[str, Metrics], assurance: SelectiveFigures | None) -> None:
     console = Console(markup=False)
     for line in lines:
-        console.print(line, highlight=False)
+        console.print(line, highlight=False, soft_wrap=True)
     console.print(_table(figures))
     if assurance is not None:
         console.print(assurance_table(assurance))

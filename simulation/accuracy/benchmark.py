@@ -80,7 +80,7 @@ def run_accuracy(settings: AccuracySettings, console: Console) -> None:
         notes = attendance(cases, pool, sites)
         left_out = _sites_to_leave_out(settings, sites, notes)
         for note in notes:
-            console.print(visible(note), highlight=False, markup=False)
+            console.print(visible(note), highlight=False, markup=False, soft_wrap=True)
         programme = _Programme(
             cases,
             reference,
@@ -177,7 +177,7 @@ def _print(console: Console, content: Content, out: Path) -> None:
             f"{MARK}: constants or settings chosen on {content.data_set}", style="dim", highlight=False
         )
     files = "report.html, report.md, accuracy.json, figures/"
-    console.print(f"{visible(out)}: {files}", highlight=False, markup=False)
+    console.print(f"{visible(out)}: {files}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _against(content: Content, test_set: str, label: str) -> str:

@@ -117,7 +117,7 @@ def _say_sites(trial: CodecTrial, seed: int, console: Console) -> None:
         line += f" (seed {seed}; {sites.left_out} more have fewer than 2 training images and take no part)"
     if experiment.sites_per_round is not None:
         line += f", {min(experiment.sites_per_round, len(sites.sites))} of them in each round"
-    console.print(line, highlight=False)
+    console.print(line, highlight=False, soft_wrap=True)
 
 
 def _write_results(
@@ -150,9 +150,9 @@ def _write_results(
     write_curves(settings.out / "curves.csv", runs)
     plots = draw(settings.out, rows, runs)
     count = f"mean of {len(seeds)} seed{'s' * (len(seeds) > 1)}, {trial.experiment.rounds} rounds"
-    console.print(f"{settings.method}, {count}", highlight=False)
+    console.print(f"{settings.method}, {count}", highlight=False, soft_wrap=True)
     waited_for = f"{100 * target:.1f} % ({target_source})"
     print_rows(console, rows, f"{settings.link}, {settings.rtt}", waited_for, losses, global_losses)
-    console.print(comparison.sentence, highlight=False, style="bold")
+    console.print(comparison.sentence, highlight=False, style="bold", soft_wrap=True)
     files = ", ".join(["bandwidth.json", "curves.csv", *(path.name for path in plots)])
-    console.print(f"{visible(settings.out)}: {files}", highlight=False, markup=False)
+    console.print(f"{visible(settings.out)}: {files}", highlight=False, markup=False, soft_wrap=True)

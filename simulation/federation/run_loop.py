@@ -37,7 +37,11 @@ def run_missing(jobs: Mapping[Key, Job[Run]], runs: RunFile[Run, Key], out: Path
     """Run the jobs whose key `runs` does not hold; KeyboardInterrupt leaves the finished ones."""
     missing = [job for key, job in jobs.items() if key not in runs.runs]
     if len(missing) < len(jobs):
-        console.print(f"{len(jobs) - len(missing)} of {len(jobs)} runs are done already", highlight=False)
+        console.print(
+            f"{len(jobs) - len(missing)} of {len(jobs)} runs are done already",
+            highlight=False,
+            soft_wrap=True,
+        )
     total, done = sum(job.rounds for job in missing), count(1)
     try:
         with progress_bar("rounds") as progress:
@@ -45,7 +49,7 @@ def run_missing(jobs: Mapping[Key, Job[Run]], runs: RunFile[Run, Key], out: Path
                 runs.add(job.play(partial(_count, progress, done, total, job.name)))
     except KeyboardInterrupt:
         words = f"stopped; {visible(out)} keeps the finished runs: the same command goes on from there"
-        console.print(words, markup=False)
+        console.print(words, markup=False, soft_wrap=True)
         raise
 
 

@@ -78,7 +78,7 @@ def load_features(source: Source, out: Path, console: Console, *, reference: boo
             data, open_bundle(bundle), out / "features.db", progress, reference=reference
         )
     for note in found.pool.notes:
-        console.print(visible(note), highlight=False, markup=False)
+        console.print(visible(note), highlight=False, markup=False, soft_wrap=True)
     return found
 
 

@@ -104,7 +104,7 @@ def run_newcomer(settings: NewcomerSettings, console: Console) -> None:
             _write(settings, content)
         print_tables(console, content)
         files = "newcomer.json, newcomer.md, newcomer.svg, newcomer.png"
-        console.print(f"{visible(settings.out)}: {files}", highlight=False, markup=False)
+        console.print(f"{visible(settings.out)}: {files}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _options(settings: NewcomerSettings) -> _Options:

@@ -131,7 +131,7 @@ def print_tables(console: Console, content: Content) -> None:
             printed.add_row(*(escape(visible(cell.partition(" ±")[0])) for cell in row))
         console.print(printed)
     for line in [*verdicts(content), *_notes(content)]:
-        console.print(line, highlight=False, markup=False)
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _notes(content: Content) -> list[str]:

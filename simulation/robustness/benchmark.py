@@ -160,4 +160,4 @@ def _write(
     plots = draw(settings.out, summaries)
     print_tables(console, summaries, found, settings.attackers, shared.rounds_of)
     files = ", ".join(["robustness.json", "report.md", *(path.name for path in plots)])
-    console.print(f"{visible(settings.out)}: {files}", highlight=False, markup=False)
+    console.print(f"{visible(settings.out)}: {files}", highlight=False, markup=False, soft_wrap=True)

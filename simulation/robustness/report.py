@@ -62,7 +62,7 @@ def print_tables(
         style="dim", highlight=False,
     )  # fmt: skip
     for verdict in found:
-        console.print(in_words(verdict), highlight=False, markup=False)
+        console.print(in_words(verdict), highlight=False, markup=False, soft_wrap=True)
 
 
 def in_words(verdict: Verdict) -> str:

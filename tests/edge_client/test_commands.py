@@ -92,7 +92,8 @@ def test_predict_without_extras_gives_what_the_heads_give(
 def test_predict_without_extras_leaves_the_answer_to_zero_shot_where_that_was_better(
     tmp_path, tiny_bundle, class_folders, heads
 ):
-    path = tmp_path / "judged.safetensors"
+    # Longer than a line: what is said of a file stands in one.
+    path = tmp_path / f"judged-{'x' * 80}.safetensors"
     save_heads(path, replace(heads[1], judgement=Judgement(40, 0.5, 0.75)), tiny_bundle)
     images = class_folders / "glioma"
     bare = fedmedclip("predict", "--bundle", tiny_bundle.folder, images, "--provenance", "none")
@@ -103,7 +104,8 @@ def test_predict_without_extras_leaves_the_answer_to_zero_shot_where_that_was_be
     assert "their site found zero-shot better on its validation split; zero-shot answers" in done.stderr
     assert "predicted by zero-shot, which head version 3 of federation trial" in done.stderr
     evaluated = fedmedclip("evaluate", class_folders, "--bundle", tiny_bundle.folder, "--heads", path)
-    assert "zero-shot answers" in evaluated.stdout
+    said = "their site found zero-shot better on its validation split; zero-shot answers"
+    assert f"{path}: {said}" in evaluated.stdout.splitlines()
 
 
 def test_predict_skips_what_it_cannot_read_and_says_so(tmp_path, tiny_bundle, class_folders):
