@@ -31,6 +31,15 @@ def aggregator_command(
         ),
     ] = None,
     once: Annotated[bool, typer.Option("--once", help="End when the run is over.")] = False,
+    page_stays: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS",
+            min=0,
+            max=86_400,
+            help="With --once: how long the page stays after the run while somebody looks at it.",
+        ),
+    ] = 2,
     new_run: Annotated[
         bool,
         typer.Option(
@@ -64,7 +73,14 @@ def aggregator_command(
     if from_newest and not new_run:
         raise InvalidInputError("--from-newest says how a new run starts; give it with --new-run")
     log_to_terminal(verbose, log_format)
-    run_aggregator(config, once=once, new_run=new_run, from_newest=from_newest, insecure=insecure)
+    run_aggregator(
+        config,
+        once=once,
+        new_run=new_run,
+        from_newest=from_newest,
+        insecure=insecure,
+        page_stays_seconds=page_stays,
+    )
 
 
 @aggregator_app.command("backup")

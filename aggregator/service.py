@@ -14,7 +14,7 @@ from fedmedclip.aggregator.federation import begin_or_resume
 from fedmedclip.aggregator.global_head import GlobalHead
 from fedmedclip.aggregator.loop import Loop
 from fedmedclip.aggregator.next_run import Successor
-from fedmedclip.aggregator.page.beside import page_beside
+from fedmedclip.aggregator.page.beside import LAST_WORDS_SECONDS, page_beside
 from fedmedclip.aggregator.publishing import ROOM, Publisher
 from fedmedclip.aggregator.rules.names import rule_for
 from fedmedclip.aggregator.store import Store
@@ -39,22 +39,35 @@ def run_aggregator(
     new_run: bool = False,
     from_newest: bool = False,
     insecure: bool = False,
+    page_stays_seconds: float = LAST_WORDS_SECONDS,
 ) -> None:
     """Serve the federation of `configuration_file`; with `once`, return when its run is over.
 
     `new_run` and `from_newest` as for `begin_or_resume`. Where a client certificate is configured, a broker
-    that lets in clients without one is refused, unless `insecure`. Raises FedMedClipError for anything that
-    the operator has to mend; KeyboardInterrupt ends it cleanly.
+    that lets in clients without one is refused, unless `insecure`. A page that somebody looks at stays for at
+    most `page_stays_seconds` after the run. Raises FedMedClipError for anything that the operator has to
+    mend; KeyboardInterrupt ends it cleanly.
     """
     while _serve_run(
-        configuration_file, once=once, new_run=new_run, from_newest=from_newest, insecure=insecure
+        configuration_file,
+        once=once,
+        new_run=new_run,
+        from_newest=from_newest,
+        insecure=insecure,
+        page_stays_seconds=page_stays_seconds,
     ):
         # What a command has begun is in the store: from here on it is served as after a start.
         new_run = from_newest = False
 
 
 def _serve_run(
-    configuration_file: Path, *, once: bool, new_run: bool, from_newest: bool, insecure: bool
+    configuration_file: Path,
+    *,
+    once: bool,
+    new_run: bool,
+    from_newest: bool,
+    insecure: bool,
+    page_stays_seconds: float,
 ) -> bool:
     """Serve a run; return whether a command has begun the next one."""
     written = read_configuration(configuration_file, AggregatorConfiguration)
@@ -123,9 +136,9 @@ def _serve_run(
             successor = Successor(configuration_file, configuration, store)
             page = configuration.page and configuration.page.relative_to(configuration_file.resolve().parent)
             coordinator.chronicle.note("started", "", f"run of {plan.begun} at version {global_head.version}")
-            with page_beside(page, settings.name, store) as show, link:
-                try:
-                    return Loop(
+            with page_beside(page, settings.name, store) as shown:
+                with link:
+                    loop = Loop(
                         EditedConfiguration(configuration_file, configuration),
                         coordinator,
                         store,
@@ -135,11 +148,15 @@ def _serve_run(
                         desk,
                         BrokerProof(None if proven else broker),
                         lambda asked: successor.begin(asked, publisher.key.public_key),
-                        show,
-                    ).serve(once)
-                finally:
-                    coordinator.traffic.store(link.sent_bytes, link.received_bytes, time.monotonic())
-                    coordinator.chronicle.write()
+                        shown.show,
+                    )
+                    try:
+                        goes_on = loop.serve(once)
+                    finally:
+                        coordinator.traffic.store(link.sent_bytes, link.received_bytes, time.monotonic())
+                        coordinator.chronicle.write()
+                shown.show_last(coordinator, LAST_WORDS_SECONDS if goes_on else page_stays_seconds)
+                return goes_on
         except KeyboardInterrupt:
             log.info("stopped; start again to go on")
             raise

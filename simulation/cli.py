@@ -1,6 +1,7 @@
 """`fedmedclip demo` and `fedmedclip bench`."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -60,16 +61,20 @@ def demo_command(
     from rich.console import Console
 
     from fedmedclip.protocol.errors import InvalidInputError
-    from fedmedclip.simulation.demo.demo import DemoSettings, run_demo
+    from fedmedclip.simulation.demo.demo import run_demo
+    from fedmedclip.simulation.demo.settings import DemoSettings
 
     if bundle is not None and (model is not None or pretrained is not None):
         raise InvalidInputError("give either --bundle or --model with --pretrained, not both")
-    settings = DemoSettings(out, data, model, pretrained, bundle, method, rounds, broker, codec, seed, page)
     console = Console()
+    settings = DemoSettings(out, data, model, pretrained, bundle, method, rounds, broker, codec, seed, page)
+    if console.is_terminal:
+        # A person can end it, a script is not kept waiting.
+        settings = replace(settings, page_stays_seconds=600.0)
     try:
         run_demo(settings, console)
     except KeyboardInterrupt:
-        console.print(f"stopped; what there is so far lies in {visible(out)}", markup=False)
+        console.print(f"stopped; what there is so far lies in {visible(out)}", markup=False, soft_wrap=True)
         raise
 
 

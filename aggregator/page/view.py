@@ -23,8 +23,6 @@ _EVERY_SECONDS = 1.0
 _LONGEST_SHARE = 50
 _VERSIONS = 30
 _STEADY_SECONDS = 2.0
-# Who follows asks every second.
-_FOLLOWS_SECONDS, _LAST_SECONDS = 3.0, 2.0
 
 
 @dataclass(frozen=True)
@@ -57,12 +55,10 @@ class Showcase:
         self._view: View | None = None
         self._there = threading.Event()
         self._revision = 0
-        self._asked_at: float | None = None
 
     @property
     def revision(self) -> int:
-        """Another number whenever something has changed that is shown. Who follows the page asks for it."""
-        self._asked_at = time.monotonic()
+        """Another number whenever something has changed that is shown."""
         return self._revision
 
     @property
@@ -82,11 +78,9 @@ class Showcase:
         self._next_at = now + max(_EVERY_SECONDS, _LONGEST_SHARE * (time.perf_counter() - began))
 
     def show_last(self, coordinator: Coordinator, now: float) -> None:
-        """Publish how a run has ended, and where somebody follows the page, let them read it."""
+        """Publish how a run has ended."""
         self._next_at = None
         self.show(coordinator, now)
-        if self._asked_at is not None and time.monotonic() - self._asked_at < _FOLLOWS_SECONDS:
-            time.sleep(_LAST_SECONDS)
 
     def put(self, view: View) -> None:
         """Publish a view."""

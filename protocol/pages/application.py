@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -25,7 +25,7 @@ from fedmedclip.protocol.pages.frame import (
     small_page,
     whole_page,
 )
-from fedmedclip.protocol.pages.live import changes
+from fedmedclip.protocol.pages.live import Audience, changes
 from fedmedclip.protocol.pages.page import Page, Renderings
 from fedmedclip.protocol.pages.sessions import Sessions
 from fedmedclip.protocol.pages.settings import PageSettings
@@ -41,12 +41,17 @@ _OPEN = frozenset({"/page.css", "/page.js", "/login"})
 _CACHED = {"Cache-Control": "no-cache"}
 
 
-def page_application(page: Page, settings: PageSettings, token: bytes | None, hurry: Hurry) -> ASGIApp:
-    """Return the ASGI application of a page behind its guard. Without a token nothing can be changed."""
+def page_application(
+    page: Page, settings: PageSettings, token: bytes | None, hurry: Hurry, audience: Audience | None = None
+) -> ASGIApp:
+    """Return the ASGI application of a page behind its guard. Without a token nothing can be changed.
+
+    Who follows is counted in `audience`.
+    """
     sessions = None
     if token is not None:
         sessions = Sessions(token, f"fedmedclip-{settings.port}", secure=settings.tls)
-    routes = _Routes(page, settings, sessions, token, hurry)
+    routes = _Routes(page, settings, sessions, token, hurry, audience or Audience())
     inner = Starlette(
         routes=[
             Route("/", routes.page, methods=["GET"]),
@@ -76,12 +81,19 @@ def page_application(page: Page, settings: PageSettings, token: bytes | None, hu
 
 class _Routes:
     def __init__(
-        self, page: Page, settings: PageSettings, sessions: Sessions | None, token: bytes | None, hurry: Hurry
+        self,
+        page: Page,
+        settings: PageSettings,
+        sessions: Sessions | None,
+        token: bytes | None,
+        hurry: Hurry,
+        audience: Audience,
     ) -> None:
         self._page = page
         self._changes = settings.allow_changes and token is not None
         self._sessions = sessions
         self._hurry = hurry
+        self._audience = audience
         self._renderings = Renderings(page)
         self._sections = {section.name: section for section in page.sections}
 
@@ -107,8 +119,14 @@ class _Routes:
 
     async def events(self, request: Request) -> Response:
         """What has changed, as it changes."""
-        stream = changes(self._renderings, self._may_change(request), self._hurry)
-        return StreamingResponse(stream, media_type="text/event-stream")
+        may_change = self._may_change(request)
+
+        async def stream() -> AsyncIterator[bytes]:
+            with self._audience.one_more():
+                async for change in changes(self._renderings, may_change, self._hurry):
+                    yield change
+
+        return StreamingResponse(stream(), media_type="text/event-stream")
 
     async def login(self, request: Request) -> Response:
         """Take the token of whoever wants to change something, or to see a page that is not for everybody."""

@@ -2,11 +2,14 @@
 
 import logging
 import secrets
+import time
+from contextlib import suppress
 from pathlib import Path
 
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.new_files import write_new_file
 from fedmedclip.protocol.pages.application import page_application
+from fedmedclip.protocol.pages.live import Audience
 from fedmedclip.protocol.pages.page import Page
 from fedmedclip.protocol.pages.settings import ADDRESS_FILE, PageSettings
 from fedmedclip.protocol.private_files import refuse_readers
@@ -24,13 +27,17 @@ class PageServer(WebServer):
     """Serves a page from `start` to `stop`. `address` is what a browser is given."""
 
     grace_seconds = 0.0
+    _LOOK_SECONDS = 0.2
 
     def __init__(self, page: Page, settings: PageSettings, state_folder: Path) -> None:
         """Raises InvalidInputError for a token or certificates that cannot be used."""
         token = read_token(settings)
         if token is None and settings.allow_changes:
             token = _own_token(state_folder / TOKEN_FILE)
-        super().__init__(settings, lambda hurry: page_application(page, settings, token, hurry))
+        self._audience = Audience()
+        super().__init__(
+            settings, lambda hurry: page_application(page, settings, token, hurry, self._audience)
+        )
         self._settings = settings
         self._address_file = state_folder / ADDRESS_FILE
 
@@ -41,6 +48,17 @@ class PageServer(WebServer):
             self._address_file.write_text(f"{self.address}\n", encoding="utf-8")
         except OSError as error:
             log.warning("cannot write %s (%s)", self._address_file, error.strerror)
+
+    def stay(self, seconds: float) -> None:
+        """Return when nobody follows the page, after so many seconds, or at a Ctrl-C.
+
+        For when what it tells is over, so that nothing is left that an interruption could interrupt.
+        """
+        self._address_file.unlink(missing_ok=True)
+        until = time.monotonic() + seconds
+        with suppress(KeyboardInterrupt):
+            while self._audience.present and time.monotonic() < until:
+                time.sleep(self._LOOK_SECONDS)
 
     def stop(self) -> None:
         """See `WebServer.stop`; who reads along is told so at once."""

@@ -7,7 +7,7 @@ from msgspec import Meta
 from fedmedclip.protocol.web.settings import ListenSettings
 
 ADDRESS_FILE = "page.address"
-"""In the state folder while there is a page: what a browser is given."""
+"""In the state folder while there is a page of what runs: what a browser is given."""
 
 
 class PageSettings(ListenSettings, frozen=True, forbid_unknown_fields=True, kw_only=True):

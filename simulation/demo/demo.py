@@ -3,32 +3,29 @@
 images -> export -> broker, aggregator and sites -> rounds -> offline predictions -> summary
 """
 
-import secrets
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
-from fedmedclip.edge_client.learning.floors import DEFAULT_FLOORS, NO_FLOORS
-from fedmedclip.protocol import topics
 from fedmedclip.protocol.bundle.bundle import open_bundle
 from fedmedclip.protocol.codecs import delta_codec_named
 from fedmedclip.protocol.errors import InvalidInputError
-from fedmedclip.protocol.heads.methods import method_named, rounds_for
-from fedmedclip.protocol.link.link import Link
+from fedmedclip.protocol.heads.methods import method_named
 from fedmedclip.protocol.link.settings import LinkSettings, split_host_port
 from fedmedclip.protocol.near_names import did_you_mean
-from fedmedclip.protocol.pages.settings import ADDRESS_FILE
 from fedmedclip.protocol.signature import load_signing_key
 from fedmedclip.protocol.trust.decision import trust_of_user
 from fedmedclip.protocol.trust.pins import pin_where_possible
 from fedmedclip.protocol.visible import is_utf8
-from fedmedclip.simulation.demo.steps import Move, Steps, shown_steps
-from fedmedclip.simulation.demo.summary import newest_version, print_summary, summarise, write_summary
+from fedmedclip.simulation.demo.federate import federate, wait_for_whoever_looks
+from fedmedclip.simulation.demo.settings import DemoSettings, Phases
+from fedmedclip.simulation.demo.steps import Steps, shown_steps
+from fedmedclip.simulation.demo.summary import print_summary, summarise, write_summary
 from fedmedclip.simulation.federation.folder import FederationFolder, open_federation_folder
 from fedmedclip.simulation.phantoms.phantoms import write_federation
 from fedmedclip.simulation.phantoms.small_clip import small_clip
@@ -39,56 +36,12 @@ from fedmedclip.simulation.preconditions import (
     require_packages,
 )
 from fedmedclip.simulation.processes.brokers import EmbeddedBroker, MosquittoBroker, find_mosquitto
-from fedmedclip.simulation.processes.commands import all_ended, run_command, running
-from fedmedclip.simulation.processes.configurations import (
-    write_aggregator_configuration,
-    write_site_configuration,
-)
+from fedmedclip.simulation.processes.commands import run_command
 
 _WITHOUT_SMALL_CLIP = "--model or --bundle"
 _MARKER = ".fedmedclip-demo"
-_USUAL_ROUNDS = 10
 # With images, states and logs; a model of one's own may be a ViT-B/32 in fp32, with its text tower 600 MB.
 _DISK_MEGABYTES, _DISK_MEGABYTES_WITH_MODEL = 100, 1000
-
-
-@dataclass(frozen=True)
-class DemoSettings:
-    """What the demo is asked to do; `data`, `model` and `bundle` None: what the package brings along.
-
-    With `page` the aggregator has its page, and the demo says where.
-    """
-
-    out: Path
-    data: Path | None = None
-    model: str | None = None
-    pretrained: str | None = None
-    bundle: Path | None = None
-    method: str = "fedmedclip"
-    rounds: int | None = None
-    broker: str = "embedded"
-    codec: str | None = None
-    seed: int = 0
-    page: bool = True
-
-    @property
-    def rounds_played(self) -> int:
-        """The number of rounds, also where none is named."""
-        return rounds_for(self.method, self.rounds, _USUAL_ROUNDS)
-
-
-@dataclass
-class Phases:
-    """Wall-clock seconds of each phase, by name, in order."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def measured(self, name: str) -> Iterator[None]:
-        """Time a phase."""
-        started = time.monotonic()
-        yield
-        self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - started
 
 
 def run_demo(settings: DemoSettings, console: Console) -> None:
@@ -101,19 +54,21 @@ def run_demo(settings: DemoSettings, console: Console) -> None:
     _check(settings)
     _prepare(settings.out)
     logs = settings.out / "logs"
-    with shown_steps(console) as steps:
-        folder = _images(settings, phases, steps)
-        bundle = _bundle(settings, folder, phases, steps, logs)
-        with broker_for(settings.broker) as broker:
-            _federate(settings, folder, bundle, broker, phases, steps, logs, console)
-        _trust_sites(settings.out, folder)
-        _predict(settings, folder, bundle, phases, steps, logs)
-    with phases.measured("summary"):
-        summary = summarise(settings.out, settings.method, settings.seed, folder, bundle)
-    phases.seconds["total"] = time.monotonic() - started
-    summary["phases"] = {name: round(seconds, 2) for name, seconds in phases.seconds.items()}
-    write_summary(settings.out, summary)
-    print_summary(console, settings.out, summary, bundle)
+    with ExitStack() as lasting:
+        with shown_steps(console) as steps:
+            folder = _images(settings, phases, steps)
+            bundle = _bundle(settings, folder, phases, steps, logs)
+            broker = lasting.enter_context(broker_for(settings.broker))
+            processes = federate(settings, folder, bundle, broker, phases, steps, logs, console, lasting)
+            _trust_sites(settings.out, folder)
+            _predict(settings, folder, bundle, phases, steps, logs)
+        with phases.measured("summary"):
+            summary = summarise(settings.out, settings.method, settings.seed, folder, bundle)
+        phases.seconds["total"] = time.monotonic() - started
+        summary["phases"] = {name: round(seconds, 2) for name, seconds in phases.seconds.items()}
+        write_summary(settings.out, summary)
+        print_summary(console, settings.out, summary, bundle)
+        wait_for_whoever_looks(processes, console)
 
 
 def _check(settings: DemoSettings) -> None:
@@ -207,98 +162,11 @@ def broker_for(choice: str) -> Iterator[LinkSettings]:
             yield LinkSettings(host=host, port=port)
 
 
-def _federate(
-    settings: DemoSettings,
-    folder: FederationFolder,
-    bundle: Path,
-    broker: LinkSettings,
-    phases: Phases,
-    steps: Steps,
-    logs: Path,
-    console: Console,
-) -> None:
-    # A broker that serves others too may still hold the retained messages of an earlier demo.
-    federation = f"demo-{secrets.token_hex(4)}"
-    aggregator = settings.out / "aggregator"
-    write_aggregator_configuration(
-        aggregator / "aggregator.toml",
-        federation=federation,
-        bundle=bundle,
-        method=settings.method,
-        rounds=settings.rounds_played,
-        sites=len(folder.sites),
-        seed=settings.seed,
-        broker=broker,
-        codec=settings.codec,
-        page=settings.page,
-    )
-    commands = {"aggregator": ["aggregator", "--config", str(aggregator / "aggregator.toml"), "--once"]}
-    for site, data in folder.sites.items():
-        configuration = settings.out / "sites" / site / "site.toml"
-        write_site_configuration(
-            configuration,
-            federation=federation,
-            site=site,
-            bundle=bundle,
-            data=data,
-            seed=settings.seed,
-            broker=broker,
-            # On one machine nothing leaves, and sites of one's own data may be as small as they like.
-            floors=DEFAULT_FLOORS if settings.data is None else NO_FLOORS,
-            groups=folder.group_file,
-        )
-        commands[site] = ["site", "--config", str(configuration), "--once"]
-    joined = steps.begin(f"features: {len(folder.sites)} sites run the encoder once")
-    trained: Move | None = None
-    started = time.monotonic()
-    first_round_at: float | None = None
-    is_told = not settings.page
-    with running(commands, logs) as processes:
-        while not all_ended(processes):
-            is_told = is_told or _tell_address(aggregator, console)
-            version = newest_version(aggregator)
-            if first_round_at is None and (version > 0 or _all_joined(settings.out, folder)):
-                first_round_at = time.monotonic()
-                joined(1, 1)
-                trained = steps.begin("rounds: local training, MQTT, aggregation", settings.rounds_played)
-            if trained:
-                trained(version, settings.rounds_played)
-            time.sleep(0.1)
-        if trained:
-            trained(newest_version(aggregator), settings.rounds_played)
-    _forget_retained(federation, folder, broker)
-    phases.seconds["features"] = (first_round_at or time.monotonic()) - started
-    phases.seconds["rounds"] = time.monotonic() - (first_round_at or started)
-
-
-def _tell_address(aggregator: Path, console: Console) -> bool:
-    """Say where the aggregator's page is, once it is there; return whether it was said."""
-    try:
-        address = (aggregator / ADDRESS_FILE).read_text(encoding="utf-8").strip()
-    except FileNotFoundError:
-        return False
-    if address:
-        console.print(f"watch it live: {address}", markup=False, highlight=False, soft_wrap=True)
-    return bool(address)
-
-
 def _trust_sites(out: Path, folder: FederationFolder) -> None:
     """Let this user's `predict` take the heads of the demo's sites, as those of a site of their own."""
     for site in folder.sites:
         state = out / "sites" / site
         pin_where_possible(load_signing_key(state / "site.key").public_key, f"demo's site, {state.resolve()}")
-
-
-def _forget_retained(federation: str, folder: FederationFolder, broker: LinkSettings) -> None:
-    """Leave nothing behind on the broker: an empty retained message deletes the one before."""
-    statuses = [topics.status(federation, site) for site in folder.sites]
-    with Link(broker, client_id=f"{federation}-cleanup") as link:
-        for topic in (topics.plan(federation), topics.head(federation), *statuses):
-            link.publish(topic, b"", retain=True)
-
-
-def _all_joined(out: Path, folder: FederationFolder) -> bool:
-    return all((out / "sites" / site / "heads.safetensors").exists() for site in folder.sites)
 
 
 def _predict(

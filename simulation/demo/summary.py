@@ -164,9 +164,10 @@ def print_summary(console: Console, out: Path, summary: Report, bundle: Path) ->
     console.print(_accuracy_table(summary))
     console.print(_traffic_table(summary))
     phases = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in summary["phases"].items())
-    console.print(f"[bold]Time[/bold]  {phases}")
+    console.print(f"[bold]Time[/bold]  {phases}", soft_wrap=True)
     console.print(
-        f"[bold]Files[/bold] {_plain(out)}: bundle, aggregator, sites, logs, summary.json, predictions.csv"
+        f"[bold]Files[/bold] {_plain(out)}: bundle, aggregator, sites, logs, summary.json, predictions.csv",
+        soft_wrap=True,
     )
     site = next(iter(summary["final"]["sites"]))
     console.print("[bold]Next[/bold]  classify your own images, offline and without PyTorch:")

@@ -5,11 +5,13 @@ import socket
 import threading
 import time
 from http.client import HTTPConnection
+from urllib.parse import urlsplit
 
 import pytest
 
 from fedmedclip.aggregator.page.beside import page_beside
 from fedmedclip.protocol.errors import InvalidInputError
+from fedmedclip.protocol.pages import live
 from fedmedclip.protocol.pages.settings import ADDRESS_FILE, PageSettings
 from tests.aggregator.page.conftest import TOKEN, Watched
 
@@ -184,18 +186,39 @@ def test_a_button_that_waits_does_not_keep_it_from_ending(fresh):
     assert json.loads(said[0][2])["said"] == "the aggregator stops; it will be done when it starts again"
 
 
+def test_it_stays_as_long_as_somebody_looks_but_not_for_ever(fresh, monkeypatch):
+    monkeypatch.setattr(live, "_BACK_SECONDS", 0.3)
+    store, coordinator = fresh.federation.store, fresh.coordinator
+    with page_beside(PageSettings(port=0), "f", store) as shown:
+        shown.show(coordinator, 0.0)
+        address = urlsplit((store.path.parent / ADDRESS_FILE).read_text().strip())
+        began = time.monotonic()
+        shown.show_last(coordinator, 30.0)
+        assert time.monotonic() - began < 1.0
+        following = HTTPConnection("127.0.0.1", address.port, timeout=20.0)
+        following.request("GET", "/events")
+        answer = following.getresponse()
+        assert answer.readline() == b"event: marks\n"
+        began = time.monotonic()
+        shown.show_last(coordinator, 0.5)
+        assert 0.5 <= time.monotonic() - began < 2.0
+        threading.Timer(0.5, lambda: (answer.close(), following.close())).start()
+        shown.show_last(coordinator, 30.0)
+        assert 0.8 <= time.monotonic() - began < 10.0
+
+
 def test_a_taken_port_is_a_warning_and_the_run_goes_on(store, caplog):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         settings = PageSettings(port=taken.getsockname()[1])
-        with page_beside(settings, "f", store) as show:
-            show(None, 0.0)
+        with page_beside(settings, "f", store) as shown:
+            shown.show(None, 0.0)
     assert "there is no page: [page] cannot listen on 127.0.0.1" in caplog.text
 
 
 def test_a_missing_library_is_a_warning_with_what_to_install(store, caplog, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "fedmedclip.protocol.pages.server", None)
-    with page_beside(PageSettings(port=0), "f", store) as show:
-        show(None, 0.0)
+    with page_beside(PageSettings(port=0), "f", store) as shown:
+        shown.show(None, 0.0)
     assert "pip install 'fedmedclip-edge[pages]'" in caplog.text
 
 

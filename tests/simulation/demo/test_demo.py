@@ -2,8 +2,12 @@
 
 import csv
 import json
+import os
+import pty
+import re
 import subprocess
 import sys
+import urllib.request
 
 import pytest
 
@@ -94,3 +98,33 @@ def test_by_default_it_needs_nothing_and_visibly_learns(tmp_path):
     assert mean(summary, "shared") > mean(summary, "zero_shot") + 0.15
     assert mean(summary, "ensemble") > mean(summary, "shared") + 0.01
     assert summary["final"]["global_test"]["accuracy"]["shared"] > 0.8
+
+
+@pytest.mark.slow
+def test_in_a_terminal_the_page_stays_while_somebody_looks_at_it(tmp_path):
+    """A person needs longer to understand a page than ten rounds take."""
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "fedmedclip", "demo", "--rounds", "1", "--out", str(tmp_path / "out")]
+    running = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, cwd=ROOT)
+    os.close(theirs)
+    said = b""
+
+    def read_until(pattern):
+        nonlocal said
+        while (found := re.search(pattern, said)) is None:
+            said += os.read(ours, 4096)
+        return found
+
+    try:
+        address = read_until(rb"watch it live: (http://\S+)\r\n")[1].decode()
+        with urllib.request.urlopen(f"{address}events") as following:
+            read_until(rb"the page stays while you look at it")
+            assert running.poll() is None
+            with urllib.request.urlopen(f"{address}api/status") as answer:
+                assert json.load(answer)["finished"]
+            following.close()
+        assert running.wait(30.0) == 0
+    finally:
+        running.kill()
+        running.wait()
+        os.close(ours)
