@@ -77,6 +77,6 @@ def _served(
             error.name,
         )
         return None
-    give = partial(give_through, store.path, by="page")
+    give = partial(give_through, store.path)
     page = federation_page(federation, showcase, give, closing, allowed=settings.allow_changes)
     return start_page(page, settings, store.path.parent)

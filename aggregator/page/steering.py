@@ -14,9 +14,10 @@ from fedmedclip.aggregator.commands import Command
 from fedmedclip.aggregator.page.view import View
 from fedmedclip.protocol.errors import FedMedClipError, InvalidInputError
 from fedmedclip.protocol.pages.elements import Html, button, element, joined
-from fedmedclip.protocol.pages.page import Fields
+from fedmedclip.protocol.pages.page import Action, Fields
 
-Give = Callable[[Command], str]
+Give = Callable[[Command, str], str]
+"""Gives the aggregator a command of somebody, and returns the answer."""
 
 _KNOWN = frozenset(kind.__name__ for kind in get_args(Command))
 _ACTIONS = {
@@ -32,14 +33,14 @@ BY_COMMAND_LINE = (
 )
 
 
-def actions(give: Give, closing: threading.Event) -> dict[str, Callable[[Fields], str]]:
+def actions(give: Give, closing: threading.Event) -> dict[str, Action]:
     """Return what the page's buttons do. Where the page is `closing`, nobody waits for an answer any more."""
     return {action: _action(kind, give, closing) for action, kind in _ACTIONS.items() if kind in _KNOWN}
 
 
-def _action(kind: str, give: Give, closing: threading.Event) -> Callable[[Fields], str]:
-    def act(fields: Fields) -> str:
-        return _answer(command_of(kind, fields), give, closing)
+def _action(kind: str, give: Give, closing: threading.Event) -> Action:
+    def act(fields: Fields, by: str) -> str:
+        return _answer(command_of(kind, fields), by, give, closing)
 
     return act
 
@@ -53,13 +54,13 @@ def command_of(kind: str, fields: Fields) -> Command:
     return command
 
 
-def _answer(command: Command, give: Give, closing: threading.Event) -> str:
+def _answer(command: Command, by: str, give: Give, closing: threading.Event) -> str:
     """Give a command and return its answer; a page that closes leaves it to the next start."""
     said: list[str | FedMedClipError] = []
 
     def ask() -> None:
         try:
-            said.append(give(command))
+            said.append(give(command, by))
         except FedMedClipError as error:
             said.append(error)
 

@@ -15,7 +15,7 @@ from fedmedclip.edge_client.page.versions import draw_versions
 from fedmedclip.edge_client.page.view import SiteView
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.pages.elements import Html
-from fedmedclip.protocol.pages.page import Document, Fields, Page, Section
+from fedmedclip.protocol.pages.page import Action, Document, Fields, Page, Section
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 LONGEST_REASON = 300
@@ -91,16 +91,16 @@ def _documents(source: ViewSource, desks: Desks) -> dict[str, Document]:
     return documents
 
 
-def _actions(desks: Desks) -> dict[str, Callable[[Fields], str]]:
-    actions: dict[str, Callable[[Fields], str]] = {}
+def _actions(desks: Desks) -> dict[str, Action]:
+    actions: dict[str, Action] = {}
     if (consent := desks.consent) is not None:
-        actions["approve"] = lambda fields: consent.approve(fields.get("terms", ""), _reason(fields))
-        actions["refuse"] = lambda fields: consent.refuse(fields.get("terms", ""), _reason(fields))
+        actions["approve"] = lambda fields, by: consent.approve(fields.get("terms", ""), _reason(fields), by)
+        actions["refuse"] = lambda fields, by: consent.refuse(fields.get("terms", ""), _reason(fields), by)
     if (versions := desks.versions) is not None:
-        actions["activate"] = lambda fields: versions.activate(fields.get("version", ""))
-        actions["rollback"] = lambda fields: versions.rollback()
+        actions["activate"] = lambda fields, by: versions.activate(fields.get("version", ""), by)
+        actions["rollback"] = lambda fields, by: versions.rollback(by)
     if (verify := desks.verify) is not None:
-        actions["verify"] = lambda fields: verify()
+        actions["verify"] = lambda fields, by: verify()
     return actions
 
 

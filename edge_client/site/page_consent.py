@@ -12,8 +12,6 @@ from fedmedclip.edge_client.site.state import SiteState
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.plan_words import terms_hash
 
-_BY = "page"
-
 
 def consent_reader(approve: str) -> Callable[[SiteState, SiteView, float], SiteView]:
     """Return what adds the newest plan and all decisions. `approve` is the policy's."""
@@ -53,20 +51,20 @@ class Desk:
     def __init__(self, source: PageSource) -> None:
         self._source = source
 
-    def approve(self, terms: str, reason: str) -> str:
+    def approve(self, terms: str, reason: str, by: str) -> str:
         """Approve the plan that is asked for, if its hash is `terms`."""
-        self._source.do(lambda state: _decide(state, terms, True, reason))
+        self._source.do(lambda state: _decide(state, terms, True, reason, by))
         return "Approved: this site takes part."
 
-    def refuse(self, terms: str, reason: str) -> str:
+    def refuse(self, terms: str, reason: str, by: str) -> str:
         """Refuse the plan that was heard last, if its hash is `terms`."""
-        self._source.do(lambda state: _decide(state, terms, False, reason))
+        self._source.do(lambda state: _decide(state, terms, False, reason, by))
         return "Refused: this site takes no part, and the coordinator is told so."
 
 
-def _decide(state: SiteState, terms: str, approved: bool, reason: str) -> None:
+def _decide(state: SiteState, terms: str, approved: bool, reason: str, by: str) -> None:
     """Record a decision. Raises InvalidInputError where another plan was heard since the page was read."""
     plan = state.consents.heard()
     if plan is None or terms_hash(plan) != terms:
         raise InvalidInputError("the plan has changed since this page was read; read it once more")
-    state.consents.decide(plan, approved, _BY, reason)
+    state.consents.decide(plan, approved, by, reason)

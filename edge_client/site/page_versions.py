@@ -12,7 +12,6 @@ from fedmedclip.edge_client.site.state import SiteState
 from fedmedclip.edge_client.versions.records import VersionRecord, VoterFigures
 from fedmedclip.edge_client.versions.versions import Versions
 
-_BY = "page"
 # Of a normal distribution: 95 % lie within so many standard deviations.
 _DEVIATIONS = 1.96
 
@@ -82,14 +81,14 @@ class Shelf:
         self._versions = Versions(state_folder)
         self._after = after
 
-    def activate(self, name: str) -> str:
+    def activate(self, name: str, by: str) -> str:
         """Make the version that is called `name` the active one."""
-        record = self._versions.activate(name, _BY)
+        record = self._versions.activate(name, by)
         self._after()
         return f"Version {record.version} answers images here now."
 
-    def rollback(self) -> str:
+    def rollback(self, by: str) -> str:
         """Go back to the version that was active before."""
-        record = self._versions.rollback(_BY)
+        record = self._versions.rollback(by)
         self._after()
         return f"Version {record.version} answers images here again."

@@ -135,13 +135,14 @@ class _Routes:
         if request.method == "GET":
             return HTMLResponse(login_page())
         _require_own_page(request)
-        given = (await _form(request)).get("token", "")
+        fields = await _form(request)
+        given, person = fields.get("token", ""), visible(fields.get("name", "").strip())
         if not self._sessions.allows_another_try():
             raise RefusedError(429, "too many tries; come again in a minute", {"Retry-After": "60"})
         if not self._sessions.is_right(given):
             log.warning("somebody gave this page a wrong token")
             return HTMLResponse(login_page("That is not the token of this page."), 401)
-        return RedirectResponse("/", 303, {"Set-Cookie": self._sessions.cookie()})
+        return RedirectResponse("/", 303, {"Set-Cookie": self._sessions.cookie(person)})
 
     async def logout(self, request: Request) -> Response:
         """Forget this browser."""
@@ -159,7 +160,7 @@ class _Routes:
         fields = await _form(request)
         status = 200
         try:
-            said = await asyncio.to_thread(action, fields)
+            said = await asyncio.to_thread(action, fields, self._by(request))
         except FedMedClipError as error:
             said, status = str(error), 409
         if "application/json" in request.headers.get("accept", ""):
@@ -172,6 +173,11 @@ class _Routes:
         """What programs read."""
         document = self._page.documents[request.url.path]
         return Response(await asyncio.to_thread(document.make), headers={"Content-Type": document.media_type})
+
+    def _by(self, request: Request) -> str:
+        """Return who does something, as it is put on record."""
+        person = self._sessions.person(request.headers) if self._sessions else None
+        return f"{person} (page)" if person else "page"
 
     def _may_change(self, request: Request) -> bool:
         return self._changes and self._sessions is not None and self._sessions.knows(request.headers)

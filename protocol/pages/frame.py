@@ -5,6 +5,7 @@ from importlib.resources import files
 
 from fedmedclip.protocol.pages.elements import Html, element, joined
 from fedmedclip.protocol.pages.page import Page, Rendered
+from fedmedclip.protocol.pages.sessions import LONGEST_NAME
 
 STYLE = (files(__package__) / "page.css").read_bytes()
 SCRIPT = (files(__package__) / "page.js").read_bytes()
@@ -57,6 +58,11 @@ def login_page(wrong: str = "") -> bytes:
             "label",
             "Token ",
             element("input", type_="password", name="token", required=True, autocomplete="current-password"),
+        ),
+        element(
+            "label",
+            "Your name, for the record (if you like) ",
+            element("input", type_="text", name="name", maxlength=str(LONGEST_NAME), autocomplete="name"),
         ),
         element("button", "Log in", type_="submit"),
         method="post",

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from fedmedclip.protocol.pages.elements import Html
 
 Fields = Mapping[str, str]
+Action = Callable[[Fields, str], str]
+"""Does what a form asks; it is given its fields, and who asks."""
 
 # A section is made anew after so many times what making it took, at most: one part in a hundred of a core.
 _SHARE = 100
@@ -38,15 +40,15 @@ class Document:
 class Page:
     """A page of one party.
 
-    `revision` tells, cheaply, whether anything on it may have changed. `actions` do what is asked with the
-    fields of a form and return a sentence; FedMedClipError says why not. `documents` are by path.
+    `revision` tells, cheaply, whether anything on it may have changed. `actions` do what is asked
+    and return a sentence; FedMedClipError says why not. `documents` are by path.
     """
 
     title: str
     about: str
     sections: tuple[Section, ...]
     revision: Callable[[], object]
-    actions: Mapping[str, Callable[[Fields], str]] = field(default_factory=dict)
+    actions: Mapping[str, Action] = field(default_factory=dict)
     documents: Mapping[str, Document] = field(default_factory=dict)
 
 

@@ -1,5 +1,6 @@
 """Who has given the token in a browser: a signed cookie, which no other site's page can use."""
 
+import base64
 import hashlib
 import hmac
 import time
@@ -12,6 +13,8 @@ from fedmedclip.protocol.allowance import Allowance
 
 SECONDS = 12 * 3600
 """How long a browser is known after the token was given."""
+LONGEST_NAME = 80
+"""Characters of the name that somebody may say when they log in."""
 _TRIES, _SECONDS_PER_TRY = 5, 10.0
 
 
@@ -31,11 +34,18 @@ class Sessions:
 
     def knows(self, headers: Headers) -> bool:
         """Whether the request comes from a browser in which the token was given, not too long ago."""
+        return self.person(headers) is not None
+
+    def person(self, headers: Headers) -> str | None:
+        """Return the name that was said with the token, which may be empty; None as `knows` is False."""
         cookie = cookie_parser(headers.get("cookie", "")).get(self._name, "")
-        until, _, mark = cookie.partition(".")
+        signed, _, mark = cookie.rpartition(".")
+        until, _, person = signed.partition(".")
         if not until.isdecimal() or len(until) > 12:
-            return False
-        return hmac.compare_digest(mark.encode(), self._mark(until).encode()) and self._clock() < int(until)
+            return None
+        if not hmac.compare_digest(mark.encode(), self._mark(signed).encode()) or self._clock() >= int(until):
+            return None
+        return base64.urlsafe_b64decode(person).decode()
 
     def allows_another_try(self) -> bool:
         """Whether the token may be tried once more: nobody is to try them all."""
@@ -45,10 +55,11 @@ class Sessions:
         """Whether a token that was typed is this page's."""
         return hmac.compare_digest(token.strip().encode(), self._token)
 
-    def cookie(self) -> str:
-        """Return the header that makes a browser known."""
-        until = str(int(self._clock()) + SECONDS)
-        return self._header(f"{until}.{self._mark(until)}", SECONDS)
+    def cookie(self, person: str = "") -> str:
+        """Return the header that makes a browser known, as that of a person who has said their name."""
+        name = base64.urlsafe_b64encode(person[:LONGEST_NAME].encode()).decode()
+        signed = f"{int(self._clock()) + SECONDS}.{name}"
+        return self._header(f"{signed}.{self._mark(signed)}", SECONDS)
 
     def farewell(self) -> str:
         """Return the header that makes a browser unknown again."""
@@ -58,5 +69,5 @@ class Sessions:
         secure = "; Secure" if self._secure else ""
         return f"{self._name}={value}; Max-Age={seconds}; Path=/; HttpOnly; SameSite=Strict{secure}"
 
-    def _mark(self, until: str) -> str:
-        return hmac.new(self._key, until.encode(), hashlib.sha256).hexdigest()
+    def _mark(self, signed: str) -> str:
+        return hmac.new(self._key, signed.encode(), hashlib.sha256).hexdigest()

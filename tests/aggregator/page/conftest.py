@@ -4,6 +4,7 @@ import threading
 import time
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from http.client import HTTPConnection
 
 import msgspec
@@ -63,7 +64,7 @@ class Watched:
         page = federation_page(
             FEDERATION,
             self.showcase,
-            lambda command: give_through(self.federation.store.path, command, by="page"),
+            partial(give_through, self.federation.store.path),
             self.closing,
             allowed=allow_changes,
         )

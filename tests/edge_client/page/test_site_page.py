@@ -20,20 +20,20 @@ class Desk:
     def __init__(self):
         self.asked = []
 
-    def approve(self, terms, reason):
-        self.asked.append(("approve", terms, reason))
+    def approve(self, terms, reason, by):
+        self.asked.append(("approve", terms, reason, by))
         return "approved"
 
-    def refuse(self, terms, reason):
-        self.asked.append(("refuse", terms, reason))
+    def refuse(self, terms, reason, by):
+        self.asked.append(("refuse", terms, reason, by))
         return "refused"
 
-    def activate(self, name):
-        self.asked.append(("activate", name))
+    def activate(self, name, by):
+        self.asked.append(("activate", name, by))
         return f"{name} answers"
 
-    def rollback(self):
-        self.asked.append(("rollback",))
+    def rollback(self, by):
+        self.asked.append(("rollback", by))
         return "rolled back"
 
 
@@ -80,16 +80,17 @@ def test_buttons_are_for_those_who_may_change_something_and_where_somebody_is_at
 def test_the_buttons_ask_the_desks_for_what_they_say():
     desk = Desk()
     actions = site_page(Fixed(full_view()), all_desks(desk)).actions
-    assert actions["approve"]({"terms": TERMS}) == "approved"
-    assert actions["refuse"]({"terms": TERMS, "reason": " too few patients "}) == "refused"
-    assert actions["activate"]({"version": "7:2"}) == "7:2 answers"
-    assert actions["rollback"]({}) == "rolled back"
-    assert actions["verify"]({}) == "whole"
+    assert actions["approve"]({"terms": TERMS}, "Eva") == "approved"
+    assert actions["refuse"]({"terms": TERMS, "reason": " too few patients "}, "Eva") == "refused"
+    assert actions["activate"]({"version": "7:2"}, "Eva") == "7:2 answers"
+    assert actions["rollback"]({}, "Eva") == "rolled back"
+    assert actions["verify"]({}, "Eva") == "whole"
     assert desk.asked == [
-        ("approve", TERMS, ""), ("refuse", TERMS, "too few patients"), ("activate", "7:2"), ("rollback",)
+        ("approve", TERMS, "", "Eva"), ("refuse", TERMS, "too few patients", "Eva"),
+        ("activate", "7:2", "Eva"), ("rollback", "Eva"),
     ]  # fmt: skip
     with pytest.raises(InvalidInputError, match="at most 300"):
-        actions["refuse"]({"terms": TERMS, "reason": "x" * 301})
+        actions["refuse"]({"terms": TERMS, "reason": "x" * 301}, "Eva")
 
 
 def test_programs_read_the_same_view():

@@ -40,25 +40,25 @@ def source(state, tmp_path):
     made.close()
 
 
-def test_a_plan_is_approved_by_its_hash_alone_and_recorded_as_the_pages(state, source):
+def test_a_plan_is_approved_by_its_hash_alone_and_recorded_with_who_did_it(state, source):
     view = source.current()
     assert view.glance.doing.startswith("Waits for your decision")
     assert (view.plan.awaits_decision, view.plan.approved, view.plan.terms) == (True, False, terms_hash(PLAN))
     desk = Desk(source)
     for other in ("", "0" * 64, terms_hash(PLAN).upper()):
         with pytest.raises(InvalidInputError, match="changed since this page was read"):
-            desk.approve(other, "")
+            desk.approve(other, "", "page")
     assert not state.consents.decisions()
-    assert "takes part" in desk.approve(terms_hash(PLAN), "ethics vote 12")
+    assert "takes part" in desk.approve(terms_hash(PLAN), "ethics vote 12", "Eva (page)")
     view = source.current()
     assert (view.plan.awaits_decision, view.plan.approved) == (False, True)
     assert [(event.kind, event.words) for event in view.history.events] == [
-        ("approved", "by page: ethics vote 12")
+        ("approved", "by Eva (page): ethics vote 12")
     ]
     assert state.consents.covers(PLAN)
-    assert "takes no part" in desk.refuse(terms_hash(PLAN), "")
+    assert "takes no part" in desk.refuse(terms_hash(PLAN), "", "page")
     assert not state.consents.covers(PLAN)
-    assert [decision.by for decision in state.consents.decisions()] == ["page", "page"]
+    assert [decision.by for decision in state.consents.decisions()] == ["Eva (page)", "page"]
 
 
 def test_what_left_is_counted_by_days_of_this_machines_calendar():

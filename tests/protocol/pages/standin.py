@@ -32,7 +32,7 @@ class Standin:
             documents={"/api/number": Document("application/json", lambda: b"%d" % self.number)},
         )
 
-    def _name(self, fields: Fields) -> str:
+    def _name(self, fields: Fields, by: str) -> str:
         if not fields.get("name"):
             raise InvalidInputError("no name was given")
         self.named = fields["name"]

@@ -43,6 +43,13 @@ def test_a_cookie_is_known_until_it_is_too_old(sessions, clock):
     assert not knows(sessions, cookie)
 
 
+@pytest.mark.parametrize("person", ["", "Eva M\u00fcller", "a.b=c; d", "\u2764" * 200])
+def test_it_knows_who_said_that_it_is_them(sessions, person):
+    cookie = sessions.cookie(person).partition(";")[0]
+    assert sessions.person(Headers({"cookie": cookie})) == person[:80]
+    assert sessions.person(Headers({"cookie": cookie[:-1]})) is None
+
+
 def test_no_script_and_no_other_site_gets_at_it(sessions):
     words = sessions.cookie().split("; ")
     assert {"HttpOnly", "SameSite=Strict", "Secure", "Path=/"} <= set(words)
@@ -52,14 +59,16 @@ def test_no_script_and_no_other_site_gets_at_it(sessions):
 
 def test_a_cookie_of_another_token_page_or_time_is_not_known(sessions, clock):
     name, _, value = cookie_of(sessions).partition("=")
-    until, _, mark = value.partition(".")
+    until, person, mark = value.split(".")
+    assert person == ""
     other = Sessions(b"another-token-that-is-right", "page-1", secure=True, clock=clock)
     of_another_port = cookie_of(Sessions(TOKEN, "page-2", secure=True, clock=clock))
     forged = [
-        cookie_of(other), of_another_port, f"{name}={int(until) + 1}.{mark}", f"{name}={until}.{mark[:-1]}0",
-        f"{name}={until}.", f"{name}={until}", f"{name}=.{mark}", f"{name}=-1.{mark}", f"{name}=1e9.{mark}",
-        f"{name}=\u00b2\u00b3.{mark}", f"{name}={'9' * 40}.{mark}", f"{name}={until}.\u00e9", f"{name}=",
-        "", "=;=;", name,
+        cookie_of(other), of_another_port,
+        f"{name}={int(until) + 1}..{mark}", f"{name}={until}..{mark[:-1]}0",
+        f"{name}={until}.RXZh.{mark}", f"{name}={until}.{mark}", f"{name}={until}..", f"{name}={until}",
+        f"{name}=..{mark}", f"{name}=-1..{mark}", f"{name}=1e9..{mark}", f"{name}=\u00b2\u00b3..{mark}",
+        f"{name}={'9' * 40}..{mark}", f"{name}={until}..\u00e9", f"{name}=", "", "=;=;", name,
     ]  # fmt: skip
     assert not [cookie for cookie in forged if knows(sessions, cookie) and cookie != f"{name}={value}"]
 
