@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from fedmedclip.aggregator import recovery
-from fedmedclip.edge_client.site import delivery, head_follower
+from fedmedclip.edge_client.site import abstention, application, consent, delivery, head_follower
 from fedmedclip.protocol import moments
 from fedmedclip.protocol.messages import Moment
 
@@ -23,6 +23,14 @@ ROUND_SECONDS = 4 * WAIT_SECONDS
 SILENCE_SECONDS = 4 * WAIT_SECONDS
 NEXT_MEMBER_SECONDS = 3 * WAIT_SECONDS
 RETRY_SECONDS = WAIT_SECONDS
+
+
+class _StoppedTime:
+    """In place of the module `time`: when something was decided says nothing about what happens next."""
+
+    @staticmethod
+    def time() -> float:
+        return 0.0
 
 
 def _is_not_earlier(moment: Moment, known: Moment | None) -> bool:
@@ -39,9 +47,12 @@ def short_clocks() -> Iterator[None]:
     places: list[tuple[ModuleType, str, Any]] = [
         (moments, "SEQUENCE_STEP", 0),
         (moments, "is_later", _is_not_earlier),
+        (abstention, "SILENCE_SECONDS", SILENCE_SECONDS),
+        (application, "DECLINE_AGAIN_SECONDS", RETRY_SECONDS),
         (head_follower, "SILENCE_SECONDS", SILENCE_SECONDS),
         (recovery, "NEXT_MEMBER_SECONDS", NEXT_MEMBER_SECONDS),
         (delivery, "RETRY_SECONDS", RETRY_SECONDS),
+        (consent, "time", _StoppedTime),
     ]
     before = [getattr(module, name) for module, name, _ in places]
     for module, name, seconds in places:

@@ -24,6 +24,7 @@ from benchmarks.liveness.clocks import (
 _TIMES = {
     "heard_at": LEASE_SECONDS, "_first_delivery": ROUND_SECONDS, "_heard_at": SILENCE_SECONDS,
     "_asked_at": ASK_AGAIN_SECONDS, "_sent_at": ASK_AGAIN_SECONDS, "_train_not_before": 0.0,
+    "_said_at": SILENCE_SECONDS, "_nobody_since": ROUND_SECONDS,
     "since": NEXT_MEMBER_SECONDS, "heard": ASK_AGAIN_SECONDS, "last_heard": ASK_AGAIN_SECONDS,
 }  # fmt: skip
 # What says nothing about what happens next: what only a log, the status or `settled` reads, which blocks were
@@ -34,7 +35,7 @@ _IGNORED = frozenset(
      "configuration", "_store", "_state", "_learner", "_configuration", "_has_room", "specification",
      "_specification", "counted", "_install", "_codec", "_own_codec", "_rule", "_snapshot",
      "_identity", "store", "state", "learner", "chronicle", "_witness", "_traffic", "traffic",
-     "_consents", "_contributions"}
+     "_consents", "_contributions", "_permission", "_quorum", "wall_clock"}
 )  # fmt: skip
 
 

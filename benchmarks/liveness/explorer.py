@@ -1,10 +1,15 @@
 """Everything that can happen to a small federation: is there a state from which its run does not end?
 
-    python -m benchmarks.liveness.explorer [--sites 2] [--rounds 3] [--faults 1] [--reach 2] [--states N]
+    python -m benchmarks.liveness.explorer [--sites 2] [--rounds 3] [--faults 1] [--commands 1] [--reach 2]
+        [--states N]
 
 Breadth first over all states that a number of faults leads to: messages lost, repeated, overtaken by at
 most `--reach` others; crashes of each party; a broker that loses all it holds; a refused update; time
 that passes while messages are on their way; the aggregator's database replaced by a copy of version 0 or 1.
+With them come a number of commands: the coordinator pauses or ends the run, adds a round, goes back to the
+first head, leaves out, drops or quarantines a site; a site's operator refuses the plan that they approved.
+What only a person can end (a pause, a quarantine, a plan without approval) they end when nothing is on its
+way any more.
 
 Each state has one successor without a fault: the oldest message is delivered or, with none on its way, time
 passes. Following these from every state must lead to the end, where all heads are the same; a cycle of them
@@ -38,7 +43,14 @@ class Explored:
     double_counts: list[list[str]] = field(default_factory=list)
 
 
-def explore(sites: int = 2, rounds: int = 3, faults: int = 1, reach: int = 2, limit: int = 10**9) -> Explored:
+def explore(
+    sites: int = 2,
+    rounds: int = 3,
+    faults: int = 1,
+    reach: int = 2,
+    limit: int = 10**9,
+    commands: int = 0,
+) -> Explored:
     """Visit every state, at most `limit`; of a search that is cut off, the fair paths are followed to their
     end all the same.
     """
@@ -46,14 +58,13 @@ def explore(sites: int = 2, rounds: int = 3, faults: int = 1, reach: int = 2, li
     logging.disable(logging.CRITICAL)
     try:
         with short_clocks():
-            return _explore(sites, rounds, faults, reach, limit)
+            return _explore(Network(Parties(sites, rounds), reach=reach), faults, commands, limit)
     finally:
         logging.disable(before)
 
 
-def _explore(sites: int, rounds: int, faults: int, reach: int, limit: int) -> Explored:
-    network = Network(Parties(sites, rounds), reach=reach)
-    first = network.beginning(faults)
+def _explore(network: Network, faults: int, commands: int, limit: int) -> Explored:
+    first = network.beginning(faults, commands)
     graph = _Graph(network)
     graph.add(first, None, Step("go"))
     found = Explored()
@@ -126,11 +137,19 @@ def main() -> int:
     parser.add_argument("--sites", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--faults", type=int, default=1, help="how many faults may come together")
+    parser.add_argument("--commands", type=int, default=0, help="how many commands may come with them")
     parser.add_argument("--reach", type=int, default=2, help="by how many messages one may be overtaken")
     parser.add_argument("--states", type=int, default=10**9, help="no new faults after so many states")
     arguments = parser.parse_args()
     started = time.monotonic()
-    found = explore(arguments.sites, arguments.rounds, arguments.faults, arguments.reach, arguments.states)
+    found = explore(
+        arguments.sites,
+        arguments.rounds,
+        arguments.faults,
+        arguments.reach,
+        arguments.states,
+        arguments.commands,
+    )
     print(
         f"{found.states} states, {found.transitions} transitions in {time.monotonic() - started:.0f} s; "
         + ("all within the bounds" if found.complete else "cut off: not all of the last depth")

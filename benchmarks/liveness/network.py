@@ -17,6 +17,8 @@ from benchmarks.liveness.clocks import HEARTBEAT_SECONDS, WAIT_SECONDS
 from benchmarks.liveness.parties import AGGREGATOR, FEDERATION, Parties
 from benchmarks.liveness.party_states import (
     After,
+    Commanded,
+    Decided,
     Event,
     PartyState,
     PartyStates,
@@ -27,6 +29,18 @@ from benchmarks.liveness.party_states import (
     Ticked,
     Waited,
 )
+from fedmedclip.aggregator.commands import (
+    AddRounds,
+    Command,
+    Drop,
+    End,
+    LeaveOut,
+    Pause,
+    PutInQuarantine,
+    Release,
+    Resume,
+    RollBack,
+)
 from fedmedclip.protocol import topics
 from fedmedclip.protocol.envelope import NO_IDENTITY, open_envelope, seal
 from fedmedclip.protocol.messages import Receipt, Status, Update
@@ -34,6 +48,9 @@ from fedmedclip.protocol.signature import fingerprint
 
 FAULTS = ("lose", "repeat", "delay", "crash", "restore", "refuse", "hurry", "broker")
 AT_THE_AGGREGATOR = 0
+# What the people do; see `Network._relent` for what they take back after a while.
+COMMANDS = ("pause", "end", "more", "back")
+COMMANDS_OF_A_SITE = ("leave-out", "drop", "quarantine", "refuse-plan")
 
 
 @dataclass(frozen=True)
@@ -46,7 +63,7 @@ class Letter:
 
 
 class State(NamedTuple):
-    """Everything: the parties, what is on its way, what the broker keeps, and how many faults may still come.
+    """Everything: the parties, what is on its way, what the broker keeps, and how much may still come.
 
     `parties` are numbers of states, the aggregator's first; `queue` and `retained` numbers of letters, the
     latter without receiver and by topic. `ages` says how long ago each site last said its status, at most
@@ -63,6 +80,7 @@ class State(NamedTuple):
     backups: tuple[tuple[int, int], ...]
     refused: tuple[int, ...]
     faults: int
+    commands: int
 
     def essence(self) -> bytes:
         """Return what tells it apart from other states, 16 bytes."""
@@ -84,6 +102,7 @@ class Network:
     def __init__(self, parties: Parties, *, reach: int) -> None:
         """With `reach`, a message may be overtaken by so many others."""
         self._parties = parties
+        self._most_commands = 0
         self._reach = reach
         self._names = (AGGREGATOR, *parties.keys)
         self._known = PartyStates(parties)
@@ -91,10 +110,12 @@ class Network:
         self._numbers: dict[Letter, int] = {}
         self._true_marks: dict[bytes, bytes] = {}
 
-    def beginning(self, faults: int) -> State:
-        """Return the state in which everybody has just started; so many faults may come."""
+    def beginning(self, faults: int, commands: int = 0) -> State:
+        """Return the state in which everybody has just started; so many faults and commands may come."""
         firsts = [self._known.first(name) for name in self._names]
-        self._begin(State((), (), (), (HEARTBEAT_SECONDS,) * (len(self._names) - 1), (), (), (), faults))
+        self._most_commands = commands
+        ages = (HEARTBEAT_SECONDS,) * (len(self._names) - 1)
+        self._begin(State((), (), (), ages, (), (), (), faults, commands))
         self._at = [first.state for first in firsts]
         self._backups[0] = self._party(AT_THE_AGGREGATOR).database
         self._publish(firsts[AT_THE_AGGREGATOR].sent)
@@ -103,6 +124,10 @@ class Network:
     def steps(self, state: State) -> Iterator[Step]:
         """Yield all that may happen, first what a network without faults does."""
         yield Step("go")
+        if state.commands:
+            yield from (Step(command) for command in COMMANDS)
+            for site in range(1, len(self._names)):
+                yield from (Step(command, site) for command in COMMANDS_OF_A_SITE)
         if state.faults == 0:
             return
         if state.queue:
@@ -125,7 +150,9 @@ class Network:
         """Return the state after a step."""
         self._begin(state)
         queue = self._queue
-        self._faults -= step.kind != "go"
+        is_command = step.kind in COMMANDS + COMMANDS_OF_A_SITE
+        self._faults -= step.kind != "go" and not is_command
+        self._commands -= is_command
         match step.kind:
             case "go" if queue:
                 self._deliver(queue.pop(0))
@@ -150,6 +177,8 @@ class Network:
                 self._crash(step.which)
             case "restore":
                 self._restart_aggregator(self._backups[step.which])
+            case _ if is_command:
+                self._command(step)
             case "broker":
                 queue.clear()
                 self._retained.clear()
@@ -183,7 +212,8 @@ class Network:
 
     def _begin(self, state: State) -> None:
         self._at, self._queue, self._retained = list(state.parties), list(state.queue), dict(state.retained)
-        self._ages, self._backups, self._faults = list(state.ages), dict(state.backups), state.faults
+        self._ages, self._backups = list(state.ages), dict(state.backups)
+        self._faults, self._commands = state.faults, state.commands
         self._refused = set(state.refused)
         self._told = {(party, number): counts for party, number, counts in state.told}
 
@@ -200,6 +230,7 @@ class Network:
             tuple(sorted(self._backups.items())),
             tuple(sorted(self._refused)),
             self._faults,
+            self._commands,
         )
 
     def _party(self, party: int) -> PartyState:
@@ -233,7 +264,36 @@ class Network:
         self._tick()
         if not self._queue:
             self._let_pass(WAIT_SECONDS)
+            self._relent()
             self._tick()
+
+    def _command(self, step: Step) -> None:
+        """Let the people do something."""
+        if step.kind == "refuse-plan":
+            self._decide(step.which, approved=False)
+            return
+        site = self._names[step.which]
+        commands: dict[str, Command] = {
+            "pause": Pause(), "end": End(), "more": AddRounds(1), "back": RollBack(0),
+            "leave-out": LeaveOut(site), "drop": Drop(site), "quarantine": PutInQuarantine(site),
+        }  # fmt: skip
+        self._tell_aggregator(commands[step.kind], 0)
+
+    def _relent(self) -> None:
+        """Let the people end what only they can: a pause, a quarantine, a plan that is not approved."""
+        for name in self._party(AT_THE_AGGREGATOR).waits_for:
+            self._tell_aggregator(Release(name) if name else Resume(), 1)
+        for site in range(1, len(self._names)):
+            if self._party(site).waits_for:
+                self._decide(site, approved=True)
+
+    def _tell_aggregator(self, command: Command, later: int) -> None:
+        number = 2 * (self._most_commands - self._commands) + later
+        self._publish(self._play(AT_THE_AGGREGATOR, Commanded(command, number)).sent)
+
+    def _decide(self, site: int, *, approved: bool) -> None:
+        self._publish(self._play(site, Decided(approved)).sent)
+        self._publish_status(site)
 
     def _let_pass(self, seconds: float) -> None:
         for party in range(len(self._names)):

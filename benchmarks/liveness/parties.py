@@ -22,6 +22,7 @@ from fedmedclip.aggregator.coordinator import Coordinator
 from fedmedclip.aggregator.global_head import GlobalHead
 from fedmedclip.aggregator.store import Store
 from fedmedclip.edge_client.site.agent import SiteAgent
+from fedmedclip.edge_client.site.policy import PolicySettings
 from fedmedclip.edge_client.site.roles import Contribution, Identity, PrivateSide
 from fedmedclip.edge_client.site.state import SiteState
 from fedmedclip.protocol.codecs.error_feedback import Compressed
@@ -171,6 +172,9 @@ class Parties:
         )  # fmt: skip
         self.specification = shared_head_specification(METHOD, EMBEDDING_SIZE)
         self.counted: dict[bytes, Counted] = {}
+        self.commands_given = 0
+        # One object, which is the same wherever the state is put away.
+        self._wall_clock = self._number_of_commands
         self.store = Store(IN_MEMORY)
         self.states = {site: SiteState(IN_MEMORY) for site in self.keys}
         self.agents: dict[str, SiteAgent] = {}
@@ -186,7 +190,7 @@ class Parties:
         assert plan is not None
         head = CountingHead(self.store, self.specification, CODEC, plan.rounds, MESSAGE_LIMIT)
         head.counted = self.counted
-        self.coordinator = Coordinator(self.settings, plan, self.store, head, now, always)
+        self.coordinator = Coordinator(self.settings, plan, self.store, head, now, always, self._wall_clock)
 
     def start_site(self, site: str) -> None:
         """Start a site's process from what its database holds, and let it connect."""
@@ -194,9 +198,29 @@ class Parties:
         identity = Identity(FEDERATION, site, key, BUNDLE, None, None, EMBEDDING_SIZE)
         state = self.states[site]
         moments = Moments(state.session(), state.begin_session, _stopped_clock)
-        agent = SiteAgent(identity, state, self.learners[site], MESSAGE_LIMIT, moments=moments)
+        agent = SiteAgent(
+            identity, state, self.learners[site], MESSAGE_LIMIT, moments=moments, policy=PolicySettings()
+        )
         agent.connected()
         self.agents[site] = agent
+
+    def decide(self, site: str, *, approved: bool) -> None:
+        """Let a site's operator decide of the newest plan, if there is one."""
+        consents = self.states[site].consents
+        if (plan := consents.heard()) is not None:
+            consents.decide(plan, approved, "operator")
+
+    def is_undecided(self, site: str) -> bool:
+        """Whether a site's operator has yet to approve the newest plan, or a part of it."""
+        consents = self.states[site].consents
+        plan = consents.heard()
+        return plan is not None and not consents.covers(plan)
+
+    def _number_of_commands(self) -> float:
+        """Stands for the time of day, by which changes of the plan are numbered: each is later than the one
+        before, also where the aggregator has lost its state.
+        """
+        return float(self.commands_given)
 
     def took_for_accepted(self, site: str, round_number: int) -> bool:
         """Whether a site's books say that its update of a round, which it owes no longer, was accepted."""
@@ -241,6 +265,7 @@ class Parties:
         storage = self._storage(party)
         common: dict[str, object] = {
             "storage": storage, "specification": self.specification, "always": always,
+            "wall clock": self._wall_clock,
             **{f"storage.{name}": part for name, part in vars(storage).items()},
         }  # fmt: skip
         if party == AGGREGATOR:

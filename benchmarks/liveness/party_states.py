@@ -8,9 +8,11 @@ runs once for each pair of state and event, and a search through all that may ha
 from dataclasses import dataclass
 
 from benchmarks.liveness.parties import AGGREGATOR, FEDERATION, Counted, Kept, Parties
+from fedmedclip.aggregator.commands import Command, carry_out
 from fedmedclip.aggregator.run import Outgoing
 from fedmedclip.protocol import topics
 from fedmedclip.protocol.envelope import NO_IDENTITY, open_envelope, seal
+from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.heads.head import head_digest
 from fedmedclip.protocol.messages import Message, Moment, Receipt
 
@@ -47,7 +49,22 @@ class Reconnected:
     """Its connection was lost, and is there again."""
 
 
-Event = Received | Waited | Ticked | Restarted | Reconnected
+@dataclass(frozen=True)
+class Commanded:
+    """The coordinator gave the aggregator a command, its `number`-th."""
+
+    command: Command
+    number: int
+
+
+@dataclass(frozen=True)
+class Decided:
+    """A site's operator approved the newest plan, or refused it, and the site had a look."""
+
+    approved: bool
+
+
+Event = Received | Waited | Ticked | Restarted | Reconnected | Commanded | Decided
 
 
 @dataclass(frozen=True)
@@ -78,7 +95,8 @@ class PartyState:
     `clock` is its own clock's reading. `status` is the sealed status that it owes the others, None for the
     aggregator and for a site that has not joined; `last_word` is the moment of its last will. `digest` is
     that of its newest head; `counted` are the updates of which the aggregator's is made; `owes` is the round
-    of which a site owes an update.
+    of which a site owes an update. `waits_for` names what only a person can end: sites in quarantine and a
+    pause ("") of the aggregator, at a site its own operator's approval ("").
     """
 
     party: str
@@ -92,6 +110,7 @@ class PartyState:
     counted: Counted
     owes: int | None
     last_word: Moment
+    waits_for: tuple[str, ...]
 
 
 class PartyStates:
@@ -146,6 +165,16 @@ class PartyStates:
                 else:
                     parties.start_site(party)
                 sent = self._opening(party)
+            case Commanded(command, number):
+                parties.commands_given = number
+                try:
+                    sent = self._from_aggregator(carry_out(command, parties.coordinator, now)[1])
+                except InvalidInputError:
+                    # The coordinator is told why it cannot be done, and nothing is changed.
+                    sent = ()
+            case Decided(approved):
+                parties.decide(party, approved=approved)
+                sent = self._from_site(party, parties.agents[party].tick(now))
             case Reconnected():
                 if party != AGGREGATOR:
                     parties.agents[party].moments.connect()
@@ -180,9 +209,10 @@ class PartyStates:
         if party == AGGREGATOR:
             head = parties.coordinator.global_head
             counted = parties.counted.get(head.digest, ())
+            waits_for = (*parties.coordinator.quarantined, *([""] if parties.coordinator.plan.paused else []))
             return PartyState(
                 party, kept, now, database, head.version, head.finished, head.digest, None, counted, None,
-                Moment(1, 0, 0),
+                Moment(1, 0, 0), waits_for,
             )  # fmt: skip
         agent, owed = parties.agents[party], parties.states[party].outgoing_update()
         topic = topics.status(FEDERATION, party)
@@ -194,6 +224,7 @@ class PartyStates:
             counted=(),
             owes=None if owed is None else owed.round_number,
             last_word=agent.moments.last_word(),
+            waits_for=("",) if parties.is_undecided(party) else (),
         )  # fmt: skip
 
     def _opening(self, party: str) -> tuple[Sent, ...]:
