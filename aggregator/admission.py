@@ -87,6 +87,7 @@ class Admission:
         run, head = self._run, self._run.global_head
         run.members.admit(site, join)
         run.holds(site, join.version)
+        run.recovery.tell_revision(site, join.revision, run.plan.revision)
         drawn_before = head.drawn_below
         advanced = self._progress.advance(SiteJoined(site), now)
         self._quorum.look(self.lacks_consent, now)

@@ -57,22 +57,40 @@ class Intake:
         self._uploads = Uploads(store, specification)
 
     def update(
-        self, site: str, update: Update, terms: Terms, now: float, *, drawn: bool = True
+        self,
+        site: str,
+        update: Update,
+        terms: Terms,
+        now: float,
+        *,
+        drawn: bool = True,
+        dropped: bool = False,
+        unwanted: str = "",
     ) -> Verdict | None:
         """Take an update's message; return what becomes of it, None while its blocks are on their way.
 
-        `drawn` says whether the site was drawn for the update's round.
+        `drawn` says whether the site was drawn for the update's round, `dropped` that the round is made
+        without it, and `unwanted` why the coordinator wants none of its updates. One that counts already is
+        not refused for that: it would be given again, and count twice.
         """
         round_number, mark, last = update.round_number, update.mark, self._store.last_round(site)
         if round_number == last:
             return Verdict(round_number, mark, known=True)
+        if dropped:
+            why = f"round {round_number} is made without this site: the coordinator dropped it"
+            return Verdict(round_number, mark, why)
         if last < round_number <= terms.version and not self._store.made_here(round_number):
             # It may be in a version that was lost here and taken back: given again, it would count twice.
             return Verdict(round_number, mark, known=True)
+        if unwanted:
+            return Verdict(round_number, mark, unwanted)
         too_late = terms.version + 1 - round_number > terms.maximum_staleness
-        if round_number < last or too_late or terms.finished:
+        if round_number < last or too_late:
             reason = f"round {round_number} is closed; version {terms.version} is the newest"
             return Verdict(round_number, mark, reason, closed=True)
+        if terms.finished:
+            # Not closed for good: the run may get more rounds, or this aggregator have lost that it has them.
+            return Verdict(round_number, mark, f"no round is open: version {terms.version} is the last")
         if not drawn:
             return Verdict(round_number, mark, f"not drawn for round {round_number}", closed=True)
         if terms.private and update.privacy is None:

@@ -1,6 +1,7 @@
 """An aggregator that lost state gets it back: a member that is ahead hands over what the aggregator signed.
 
-    member says that it holds a newer version -> StateRequest -> State (in blocks) -> proven -> adopted
+    member says that it holds a newer version, or a later revision of the plan
+        -> StateRequest -> State (in blocks) -> proven -> adopted
 
 One member at a time is asked; one that does not answer in time, or proves nothing, makes way for the next.
 """
@@ -25,7 +26,7 @@ CARRIERS_BYTES = 1 << 25
 @dataclass
 class _Asked:
     site: str
-    version: int
+    what: str
     since: float
     heard: float
     assembly: Assembly | None = None
@@ -37,6 +38,9 @@ class Recovery:
 
     specification: HeadSpecification
     ahead: dict[str, int] = field(default_factory=dict)
+    """The newest version of each that holds one above the aggregator's."""
+    later: dict[str, int] = field(default_factory=dict)
+    """The revision of the plan of each that knows one above the aggregator's."""
     _asked: _Asked | None = None
 
     def tell(self, site: str, version: int, own_version: int) -> None:
@@ -51,19 +55,30 @@ class Recovery:
         else:
             self.ahead.pop(site, None)
 
+    def tell_revision(self, site: str, revision: int, own_revision: int) -> None:
+        """Note which revision of the plan a member says that it knows."""
+        if revision > own_revision:
+            if site not in self.later:
+                log.warning(
+                    "%s knows revision %d of the plan, later than revision %d here: this aggregator lost "
+                    "state (a restored backup?); asking for it", site, revision, own_revision,
+                )  # fmt: skip
+            self.later[site] = revision
+        else:
+            self.later.pop(site, None)
+
     def request(self, own_version: int, now: float) -> tuple[str, StateRequest | BlockRequest] | None:
         """Return what to ask of whom now, if anything."""
         asked = self._asked
         if asked is not None and now - asked.since >= NEXT_MEMBER_SECONDS:
-            log.warning("%s has not shown its version %d; asking another member", asked.site, asked.version)
-            self.ahead.pop(asked.site, None)
+            log.warning("%s has not shown its %s; asking another member", asked.site, asked.what)
+            self._forget_what_is_said_of(asked.site)
             asked = self._asked = None
         if asked is None:
-            if not self.ahead:
+            if (chosen := self._choose()) is None:
                 return None
-            site = max(self.ahead, key=lambda name: (self.ahead[name], name))
-            self._asked = _Asked(site, self.ahead[site], now, now)
-            return site, StateRequest(own_version)
+            self._asked = _Asked(*chosen, now, now)
+            return self._asked.site, StateRequest(own_version)
         if now - asked.heard < ASK_AGAIN_SECONDS:
             return None
         asked.heard = now
@@ -89,7 +104,7 @@ class Recovery:
         if not asked.assembly.complete:
             return None
         data, self._asked = asked.assembly.data(), None
-        self.ahead.pop(site, None)
+        self._forget_what_is_said_of(site)
         return decode_evidence(data)
 
     def expects(self, site: str, block: Block) -> bool:
@@ -101,12 +116,25 @@ class Recovery:
 
     def forget(self, site: str) -> None:
         """Forget a site that is no member any more."""
-        self.ahead.pop(site, None)
+        self._forget_what_is_said_of(site)
         if self._asked is not None and self._asked.site == site:
             self._asked = None
 
-    def over(self, own_version: int) -> None:
+    def over(self, own_version: int, own_revision: int) -> None:
         """Forget whoever is no longer ahead."""
         self.ahead = {site: version for site, version in self.ahead.items() if version > own_version}
-        if self._asked is not None and self._asked.site not in self.ahead:
+        self.later = {site: revision for site, revision in self.later.items() if revision > own_revision}
+        if self._asked is not None and self._asked.site not in self.ahead.keys() | self.later.keys():
             self._asked = None
+
+    def _choose(self) -> tuple[str, str] | None:
+        """Return whom to ask, and what they are said to have: first of all the newest version."""
+        for said, what in ((self.ahead, "version"), (self.later, "revision of the plan:")):
+            if said:
+                newest, site = max((number, name) for name, number in said.items())
+                return site, f"{what} {newest}"
+        return None
+
+    def _forget_what_is_said_of(self, site: str) -> None:
+        self.ahead.pop(site, None)
+        self.later.pop(site, None)

@@ -30,13 +30,15 @@ class Settling:
             return []
         drawn = self._progress.was_drawn(site, update.round_number)
         before = run.intake.standing(site)
-        if why := run.in_quarantine(site):
-            return self._settle(site, Verdict(update.round_number, update.mark, why), before, now)
-        if run.store.dropped.holds(site, update.round_number):
-            why = f"round {update.round_number} is made without this site: the coordinator dropped it"
-            dropped = Verdict(update.round_number, update.mark, why, closed=True)
-            return self._settle(site, dropped, before, now)
-        verdict = run.intake.update(site, update, self._terms(), now, drawn=drawn)
+        verdict = run.intake.update(
+            site,
+            update,
+            self._terms(),
+            now,
+            drawn=drawn,
+            dropped=run.store.dropped.holds(site, update.round_number),
+            unwanted=run.in_quarantine(site),
+        )
         return self._settle(site, verdict, before, now)
 
     def block(self, site: str, block: Block, now: float) -> list[Outgoing]:
@@ -84,7 +86,8 @@ class Settling:
         receipt = self._run.to(
             site, Receipt(number, not refusal, refusal[:400], verdict.closed, verdict.mark)
         )
-        if verdict.closed or verdict.known:
+        is_dropped = self._run.store.dropped.holds(site, number)
+        if verdict.closed or verdict.known or is_dropped or self._run.global_head.finished:
             return receipt
         if refusal:
             excused = SiteExcused(site, REFUSED_UPDATE + refusal)

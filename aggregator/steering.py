@@ -74,7 +74,7 @@ class Steering:
         before = run.global_head.version
         version = run.global_head.roll_back(to_version, ahead)
         run.intake.clear()
-        run.recovery.over(version)
+        run.recovery.over(version, run.plan.revision)
         log.warning("rolled back: version %d has the head of version %d", version, to_version)
         run.chronicle.note("rolled back", "", f"version {version} has the head of version {to_version}")
         # First the round: an announcement says who is drawn for it.

@@ -158,7 +158,6 @@ class SiteAgent:
             self._note(topic, payload, message, now)
             if isinstance(message, Announcement | Snapshot):
                 self._proof.keep(message.version, Sealed(topic, payload))
-                self._run.draw.note(message)
             # What is new of a version leaves before its round is trained, not after.
             return [*self._handle(message, now), *self._metrics(now)]
         except (MessageError, HeadError, InvalidInputError) as error:
@@ -301,7 +300,10 @@ class SiteAgent:
             case Announcement() | Snapshot():
                 if message.version == self.version:
                     self._training.reopen(message.version + 1)
-                return [*self._run.follower.take(message, now)]
+                requests = self._run.follower.take(message, now)
+                self._run.draw.forget_after(self._run.follower.newest_announced)
+                self._run.draw.note(message)
+                return [*requests]
             case Block():
                 if self._membership is not None and self._membership.add_block(message):
                     return self._look_at_roster(now)

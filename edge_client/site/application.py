@@ -87,8 +87,9 @@ class Application:
         if self.declined is not None:
             plan, reason = self.declined
             return self._ask(now, DECLINE_AGAIN_SECONDS, -1, plan, reason[:400])
-        if self.joined and not self._again:
+        if self.joined and not self._again and plan.revision <= self._revision:
             return []
+        # Also where the aggregator told of an earlier plan than the one here: it may have lost the later one.
         return self._ask(now, ASK_AGAIN_SECONDS, version, plan, "")
 
     def take_answer(self, answer: JoinAnswer, version: int, now: float) -> None:

@@ -18,6 +18,11 @@ class Draw:
         elif carrier.version == self._version:
             self._below = max(self._below, announced)
 
+    def forget_after(self, version: int) -> None:
+        """Forget the draw of a version that is gone: `version` is the newest, whose carrier is noted next."""
+        if self._version > version:
+            self._version, self._below = -1, 0
+
     def includes(self, site: str, plan: Plan, round_number: int) -> bool:
         """Whether a site takes part in a round; not before its beginning was announced."""
         if self._version != round_number - 1 or self._below == 0:

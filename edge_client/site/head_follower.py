@@ -15,6 +15,8 @@ ASK_AGAIN_SECONDS = 20.0
 # A broker may lose even what it promised to deliver: after this long a silence, ask.
 SILENCE_SECONDS = 300.0
 WHOLE_HEAD = -1
+# So many answers that the version here is the newest, and one that was announced is taken for lost.
+_VAIN_ANSWERS = 2
 
 Request = HeadRequest | BlockRequest
 
@@ -37,11 +39,14 @@ class HeadFollower:
         self.version = version
         self.head = head
         self._install = install
-        self._newest_announced = version
+        self.newest_announced = version
+        """The newest version that was announced, and is not known to be lost since."""
         self._incoming: tuple[Announcement | Snapshot, Assembly] | None = None
         self._asked_at: float | None = None
         self._asked_for_blocks = False
         self._asked_for_head = False
+        self._awaits_answer = False
+        self._vain_answers = 0
         self._differs = False
         self._heard_at: float | None = None
         self._payload: tuple[int, bytes] | None = None
@@ -55,15 +60,16 @@ class HeadFollower:
     @property
     def behind(self) -> bool:
         """Whether a newer version than the one here was announced."""
-        return self._newest_announced > self.version
+        return self.newest_announced > self.version
 
     def take(self, carrier: Announcement | Snapshot, now: float) -> list[Request]:
         """Take an announcement or a snapshot; return what has to be asked for. Raises MessageError."""
-        self._newest_announced = max(self._newest_announced, carrier.version)
+        self.newest_announced = max(self.newest_announced, carrier.version)
         self._heard_at = now
         if carrier.version < self.version:
             return []
         if carrier.version == self.version:
+            self._forget_what_is_gone()
             return self._confirm(carrier, now)
         if isinstance(carrier, Announcement) and carrier.version > self.version + 1:
             return self._ask_for_head(now)
@@ -109,7 +115,7 @@ class HeadFollower:
         if self._differs:
             return [HeadRequest(WHOLE_HEAD)]
         if self._incoming or self.behind:
-            self._asked_for_head = True
+            self._asked_for_head = self._awaits_answer = True
             return [HeadRequest(self.version)]
         self._asked_at = None
         return []
@@ -128,6 +134,25 @@ class HeadFollower:
             return self._finish(now)
         log.warning("version %d differs from the announced one; asking for a whole head", self.version)
         return self._ask_for_whole_head(now)
+
+    def _forget_what_is_gone(self) -> None:
+        """Wait no longer for a version that an aggregator announced, and lost before anybody had it.
+
+        Called when it names the version here, which as an answer says that there is no newer one. An old copy
+        may look like an answer once; what is trained for its sake is refused.
+        """
+        if not self.behind or not self._awaits_answer:
+            return
+        self._awaits_answer = False
+        self._vain_answers += 1
+        if self._vain_answers < _VAIN_ANSWERS:
+            return
+        log.warning(
+            "version %d was announced and is gone: the aggregator lost it (a restored backup?); version %d "
+            "is the newest", self.newest_announced, self.version,
+        )  # fmt: skip
+        self.newest_announced, self._incoming, self._asked_at = self.version, None, None
+        self._asked_for_head, self._vain_answers = False, 0
 
     def _remember(self, carrier: Announcement | Snapshot) -> None:
         if isinstance(carrier, Announcement) and isinstance(carrier.payload, bytes):
@@ -161,6 +186,7 @@ class HeadFollower:
         self._specification.check(head)
         was_asked_for, self._asked_at = self._asked_at is not None and self._asked_for_head, None
         self.version, self.head, self._differs = carrier.version, head, False
+        self._awaits_answer, self._vain_answers = False, 0
         self._remember(carrier)
         self._install(carrier.version, head)
         if not self.behind:

@@ -36,12 +36,14 @@ class Proof:
         self._carriers.clear()
 
     def show(self, version: int, maximum_message_bytes: int) -> list[Message]:
-        """Return what proves the version that is here; nothing where its announcement is not kept."""
+        """Return what proves the plan and the version that are here; the plan alone where the version's
+        announcement is not kept.
+        """
         if (data := self._evidence()) is None:
-            log.warning("the aggregator asks for version %d, whose announcement is not kept here", version)
+            log.warning("the aggregator asks for version %d, whose plan is not kept here", version)
             return []
         payload = refer_to(data, maximum_message_bytes)
-        log.info("the aggregator lost state: showing it version %d", version)
+        log.info("the aggregator lost state: showing it plan and version %d", version)
         return [State(payload), *blocks_of(data, payload)]
 
     def blocks(self, request: BlockRequest, maximum_message_bytes: int) -> list[Block]:

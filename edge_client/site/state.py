@@ -300,11 +300,14 @@ class SiteState:
             database.execute("DELETE FROM outbox WHERE accepted AND round_number <= ?", (version,))
 
     def evidence(self) -> tuple[bytes, Sealed, bytes] | None:
-        """Return the signed plan, the signed carrier of the newest version and its head, if all are here."""
+        """Return the signed plan, the signed carrier of the newest version and its head; None without a plan.
+
+        Where the carrier is not here, it and the head are empty.
+        """
         row = self._database.row("SELECT sealed_plan, carrier_topic, carrier, shared_head FROM site")
-        if row is None or not row[0] or not row[2]:
+        if row is None or not row[0]:
             return None
-        return row[0], Sealed(row[1], row[2]), row[3]
+        return (row[0], Sealed(row[1], row[2]), row[3]) if row[2] else (row[0], Sealed("", b""), b"")
 
     def store_update(
         self,

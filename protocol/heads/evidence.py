@@ -3,7 +3,8 @@ restored backup) gets the newest version back from it.
 
 One MessagePack array: the payload of the newest Plan as it came, the topic and the payload of the
 Announcement or Snapshot of the site's version as they came, and that version's head as bytes (its
-specification's `to_bytes`). The aggregator believes its own signatures and the digest in the carrier, not the
+specification's `to_bytes`). Where a site has no carrier, the last three are empty: it proves its Plan alone.
+The aggregator believes its own signatures and the digest in the carrier, not the
 site.
 """
 

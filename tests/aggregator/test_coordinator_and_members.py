@@ -170,7 +170,8 @@ def test_the_last_update_of_a_round_makes_the_next_version(aggregator):
     aggregator.play_to(3)
     assert aggregator.coordinator.opening()[1].message.finished
     (receipt,) = aggregator.deliver(4, "a")
-    assert (receipt.accepted, receipt.closed) == (False, True)
+    assert (receipt.accepted, receipt.closed) == (False, False)
+    assert receipt.reason == "no round is open: version 3 is the last"
 
 
 def test_a_large_version_is_announced_with_its_blocks(tmp_path):
@@ -495,9 +496,31 @@ def test_what_proves_no_newer_version_changes_nothing(aggregator):
     for version in (1, 2):
         aggregator.say("a", version=3)
         aggregator.tick(1.0)
-        assert aggregator.hear("a", State(evidence(version, rounds=9, revision=9))) == []
+        assert aggregator.hear("a", State(evidence(version, rounds=9, revision=1))) == []
         assert aggregator.coordinator.global_head.digest == digest
         assert aggregator.coordinator.plan == PLAN
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_later_plan_is_taken_back_from_whoever_has_no_newer_version(aggregator, version):
+    aggregator.play_to(2)
+    digest = aggregator.coordinator.global_head.digest
+    aggregator.say("a", version=3)
+    aggregator.tick(1.0)
+    plan, announced = aggregator.hear("a", State(evidence(version, rounds=9, revision=9)))
+    assert (plan.rounds, plan.revision) == (9, 9)
+    assert announced.head_digest == aggregator.coordinator.global_head.digest == digest
+    assert aggregator.store.plan() == plan
+
+
+def test_a_plan_alone_is_taken_back_and_one_that_nobody_signed_is_not(aggregator):
+    plan = msgspec.structs.replace(PLAN, rounds=9, revision=9)
+    for key, taken in ((new_signing_key(), False), (KEY, True)):
+        aggregator.say("a", version=3)
+        aggregator.tick(1.0)
+        sealed = seal(plan, topics.plan(FEDERATION), key, NO_IDENTITY)
+        aggregator.hear("a", State(encode_evidence(Evidence(sealed, "", b"", b""))))
+        assert (aggregator.coordinator.plan == plan) is taken
 
 
 def test_the_state_of_another_run_is_refused(aggregator, caplog):

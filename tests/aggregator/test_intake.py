@@ -88,7 +88,10 @@ def test_of_a_version_that_was_taken_back_nobody_knows_what_is_in_it_and_nothing
 
 def test_after_the_last_round_none_is_open(intake):
     found = intake.update("a", Update(3, 10, encoded(1.0), 0), Terms(2, True, 3.0, 0), 0.0)
-    assert (found.closed, found.known) == (True, False)
+    assert (found.closed, found.known) == (False, False)
+    assert "version 2 is the last" in found.refusal
+    found = intake.update("a", Update(2, 10, encoded(1.0), 0), Terms(2, True, 3.0, 0), 0.0)
+    assert found.closed or found.known
 
 
 def test_what_promises_too_much_is_refused_at_once(intake):

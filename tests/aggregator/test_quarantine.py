@@ -6,6 +6,7 @@ import pytest
 from fedmedclip.aggregator.commands import PutInQuarantine, Release, carry_out
 from fedmedclip.aggregator.status import status_of, stored_status
 from fedmedclip.aggregator.status_table import print_status
+from fedmedclip.protocol.envelope import open_envelope
 from fedmedclip.protocol.errors import InvalidInputError
 from fedmedclip.protocol.messages import Receipt, Update
 from tests.simulation.federation.loopback import Loopback, play_to
@@ -45,6 +46,26 @@ def test_the_others_go_on_and_the_run_ends(federation):
     assert set(found) == set(range(2, 9))
     # It follows all the same.
     assert federation.final_digest() == federation.coordinator.global_head.digest
+
+
+def test_what_counted_before_is_not_refused_for_it(federation):
+    """Its site would give back what it owes, and what is in the head already would come once more."""
+    settled, receive = [], federation.coordinator.receive
+    sent = []
+
+    def watched(topic, payload, now):
+        message = open_envelope(payload, topic).message
+        if isinstance(message, Update) and topic.endswith("up/site-1"):
+            sent.append((topic, payload))
+        return receive(topic, payload, now)
+
+    federation.coordinator.receive = watched
+    play_to(federation, 3)
+    command(federation, PutInQuarantine("site-1", "its updates are noise"))
+    before_last = [item for item in sent if open_envelope(item[1], item[0]).message.round_number <= 3]
+    for outgoing in receive(*before_last[-1], federation.now):
+        settled.append(outgoing.message)
+    assert [(receipt.round_number, receipt.accepted) for receipt in settled] == [(3, True)]
 
 
 def test_it_outlasts_a_restart_and_is_shown(federation, capsys, monkeypatch):

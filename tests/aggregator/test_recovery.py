@@ -48,6 +48,22 @@ def test_a_member_that_is_not_ahead_any_more_is_not_asked(recovery):
     assert recovery.request(OWN, 0.0) is None
 
 
+def test_a_member_that_knows_a_later_plan_is_asked_after_those_with_a_newer_version(recovery, caplog):
+    recovery.tell_revision("a", 1, 1)
+    assert recovery.request(OWN, 0.0) is None
+    recovery.tell_revision("a", 5, 1)
+    recovery.tell_revision("a", 5, 1)
+    recovery.tell("b", 3, OWN)
+    assert recovery.request(OWN, 0.0) == ("b", StateRequest(OWN))
+    assert recovery.request(OWN, NEXT_MEMBER_SECONDS) == ("a", StateRequest(OWN))
+    assert caplog.text.count("a knows revision 5 of the plan, later than revision 1 here") == 1
+    assert recovery.take("a", State(ENCODED), NEXT_MEMBER_SECONDS + 1.0) == EVIDENCE
+    assert recovery.later == {}
+    recovery.tell_revision("a", 5, 1)
+    recovery.tell_revision("a", 5, 5)
+    assert recovery.request(OWN, 1000.0) is None
+
+
 def test_a_silent_member_is_asked_again_and_then_makes_way_for_the_next(recovery, caplog):
     recovery.tell("a", 3, OWN)
     recovery.tell("b", 4, OWN)
@@ -125,10 +141,10 @@ def test_nobody_is_waited_for_who_is_not_ahead_any_more(recovery):
     recovery.tell("a", 3, OWN)
     recovery.tell("b", 6, OWN)
     recovery.request(OWN, 0.0)
-    recovery.over(5)
+    recovery.over(5, 1)
     assert recovery.ahead == {"b": 6}
     assert recovery.request(5, 1.0) is None  # b is asked already
-    recovery.over(6)
+    recovery.over(6, 1)
     assert recovery.ahead == {}
     assert recovery.take("b", State(ENCODED), 2.0) is None
     assert recovery.request(6, 1000.0) is None

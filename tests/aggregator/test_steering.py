@@ -8,6 +8,7 @@ from fedmedclip.aggregator.commands import (
     Command,
     Deadline,
     Drop,
+    End,
     Given,
     LeaveOut,
     Pause,
@@ -64,7 +65,25 @@ def test_a_dropped_site_does_not_count_in_this_round_and_takes_part_in_the_next(
     assert federation.store._database.row("SELECT last_round FROM sites WHERE name = 'site-1'") == (3,)
 
 
-def test_a_site_that_delivers_after_it_was_dropped_is_told_that_its_round_is_closed(tmp_path):
+def test_a_run_that_was_ended_while_updates_were_under_way_goes_on_when_it_gets_more_rounds(tmp_path):
+    federation = Loopback(tmp_path, sites=2, rounds=3)
+    while federation.coordinator.global_head.version < 1 or not all(
+        learner.trained == [1, 2] for learner in federation.learners.values()
+    ):
+        federation.step()
+    assert federation.coordinator.global_head.version == 1
+    ask(federation, End())
+    for _ in range(200):
+        federation.step()
+    assert all(agent.finished for agent in federation.agents.values())
+    assert not any(state.outgoing_update() for state in federation.states.values())
+    ask(federation, AddRounds(2))
+    federation.run()
+    assert federation.coordinator.global_head.version == 3
+    assert federation.final_digest()
+
+
+def test_a_site_that_delivers_after_it_was_dropped_is_told_why_it_does_not_count(tmp_path):
     federation = Loopback(tmp_path, sites=2, rounds=2)
     for _ in range(200):
         if "site-1" in federation.coordinator.rounds.awaited:
@@ -82,7 +101,7 @@ def test_a_site_that_delivers_after_it_was_dropped_is_told_that_its_round_is_clo
     for _ in range(200):
         federation.step()
     receipt = next(item.message for item in told if item.topic.endswith("down/site-1"))
-    assert (receipt.round_number, receipt.accepted, receipt.closed) == (1, False, True)
+    assert (receipt.round_number, receipt.accepted, receipt.closed) == (1, False, False)
     assert "the coordinator dropped it" in receipt.reason
     federation.start_site("site-0")
     federation.run()

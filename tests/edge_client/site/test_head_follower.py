@@ -72,6 +72,28 @@ def test_an_old_or_repeated_announcement_changes_nothing(follower, installed):
     assert installed[:2] == [1, 2]
 
 
+def test_a_version_that_was_announced_and_lost_before_it_came_is_waited_for_no_longer(follower, caplog):
+    versions = Versions(2)
+    lost = Announcement(1, bytes(32), False, None, None)
+    assert follower.take(lost, 0.0) == [HeadRequest(0)]
+    # A copy of before that.
+    assert follower.take(versions.announcements[0], 1.0) == []
+    now = 0.0
+    for _ in range(2):
+        assert follower.behind
+        now += 2 * ASK_AGAIN_SECONDS
+        while follower.tick(now) != [HeadRequest(0)]:
+            now += ASK_AGAIN_SECONDS
+        assert follower.take(versions.announcements[0], now) == []
+    assert not follower.behind
+    assert follower.newest_announced == 0
+    assert caplog.text.count("version 1 was announced and is gone") == 1
+    assert follower.tick(now + ASK_AGAIN_SECONDS) == []
+    for announcement in versions.announcements:
+        assert follower.take(announcement, now) == []
+    assert follower.version == 2
+
+
 def test_a_gap_is_asked_for_once_and_again_after_a_while(follower):
     versions = Versions(4)
     assert follower.take(versions.announcements[3], 0.0) == [HeadRequest(0)]

@@ -55,8 +55,14 @@ def test_a_large_proof_travels_in_blocks_which_may_be_asked_for_again(state, pro
     assert proof.blocks(BlockRequest(bytes(32), [1]), SMALL) == []
 
 
-def test_a_version_whose_announcement_is_not_kept_cannot_be_proved(state, proof, caplog):
+def test_of_a_version_whose_announcement_is_not_kept_the_plan_alone_is_proved(state, proof):
     state.install(1, b"head")
+    (shown,) = proof.show(1, LARGE)
+    assert decode_evidence(shown.payload) == Evidence(b"sealed plan", "", b"", b"")
+
+
+def test_nothing_is_proved_where_no_signed_plan_is_kept(state, proof, caplog):
+    state.revise(state.load().plan, b"")
     assert proof.show(1, LARGE) == []
-    assert "asks for version 1, whose announcement is not kept here" in caplog.text
+    assert "asks for version 1, whose plan is not kept here" in caplog.text
     assert proof.blocks(BlockRequest(bytes(32), [0]), LARGE) == []

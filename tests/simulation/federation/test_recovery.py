@@ -53,6 +53,47 @@ def test_sites_that_never_lost_their_connection_give_it_back_too(tmp_path):
     assert federation.final_digest()
 
 
+@pytest.mark.parametrize("change", [{"paused": True}, {"rounds": 7}, {"maximum_update_norm": 900.0}])
+@pytest.mark.parametrize("version", [0, 2])
+def test_what_the_coordinator_changed_after_the_backup_comes_back_too(tmp_path, version, change):
+    federation = Loopback(tmp_path, rounds=5)
+    play_to(federation, version)
+    federation.step()
+    federation.store.copy_to(tmp_path / "backup.db")
+    federation.from_aggregator(federation.coordinator.revise(federation.now, **change))
+    changed = federation.coordinator.plan
+    federation.step()
+    federation.restore_aggregator(tmp_path / "backup.db")
+    assert federation.coordinator.plan.revision < changed.revision
+    for _ in range(300):
+        federation.step()
+        if federation.coordinator.plan == changed:
+            break
+    assert federation.coordinator.plan == changed
+    if changed.paused:
+        federation.from_aggregator(federation.coordinator.revise(federation.now, paused=False))
+    federation.run()
+    assert federation.final_digest()
+
+
+def test_a_version_that_all_have_heard_of_and_nobody_has_is_made_again(tmp_path, caplog):
+    """One that is rolled back to is announced without its head; the aggregator is lost before it gives it."""
+    federation = Loopback(tmp_path, rounds=4)
+    play_to(federation, 1)
+    while any(agent.version < 1 for agent in federation.agents.values()):
+        federation.step()
+    federation.store.copy_to(tmp_path / "backup.db")
+    before = federation.coordinator.global_head.version
+    federation.from_aggregator(federation.coordinator.roll_back(0, federation.now))
+    heard = [letter for letter in federation.queue if "/down/" not in letter[1]]
+    federation.restore_aggregator(tmp_path / "backup.db")
+    federation.queue[:] = [*heard, *federation.queue]
+    assert federation.coordinator.global_head.version == before
+    federation.run()
+    assert "was announced and is gone" in caplog.text
+    assert federation.final_digest()
+
+
 def test_an_update_that_was_accepted_and_then_lost_with_a_restored_backup_is_sent_again(tmp_path):
     federation = Loopback(tmp_path, rounds=4, sites=2)
     play_to(federation, 1)
