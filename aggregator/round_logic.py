@@ -182,8 +182,7 @@ class Rounds:
                 self._lose(site, late)
             case SiteExcused(site, reason, undecided):
                 self._excuse(site, reason)
-                if undecided:
-                    self._undecided.add(site)
+                (self._undecided.add if undecided else self._undecided.discard)(site)
             case SiteQuarantined(site, reason):
                 self._quarantined[site] = reason
                 self._excuse(site, reason)

@@ -52,6 +52,9 @@ class Settling:
         """Let the open round not wait for a site that says why it delivers nothing."""
         if abstain.round_number != self._run.global_head.version + 1:
             return []
+        if self._run.store.dropped.holds(site, abstain.round_number):
+            # Nobody waits for it, nor for its operator's decision.
+            return []
         log.warning("round %d: %s abstains: %s", abstain.round_number, site, abstain.reason)
         undecided = abstain.reason.startswith((MORE_ROUNDS, AWAITS_CONSENT))
         return self._progress.advance(

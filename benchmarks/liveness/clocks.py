@@ -52,6 +52,7 @@ def short_clocks() -> Iterator[None]:
         (head_follower, "SILENCE_SECONDS", SILENCE_SECONDS),
         (recovery, "NEXT_MEMBER_SECONDS", NEXT_MEMBER_SECONDS),
         (delivery, "RETRY_SECONDS", RETRY_SECONDS),
+        (delivery, "LONGEST_RETRY_SECONDS", 2 * RETRY_SECONDS),
         (consent, "time", _StoppedTime),
     ]
     before = [getattr(module, name) for module, name, _ in places]

@@ -37,6 +37,8 @@ _IGNORED = frozenset(
      "_identity", "store", "state", "learner", "chronicle", "_witness", "_traffic", "traffic",
      "_consents", "_contributions", "_permission", "_quorum", "wall_clock"}
 )  # fmt: skip
+# The wait after a refusal doubles, up to twice the shortest.
+_REFUSALS_THAT_TELL = 2
 
 
 def essence_of_memory(machine: Any, now: float) -> bytes:
@@ -56,6 +58,8 @@ def _plain(thing: Any, now: float, seen: set[int], name: str = "") -> Any:
     """Return nested tuples that are equal for states that behave alike; what several parts share, once."""
     if name in _TIMES and thing is not None:
         return round(max(thing - now, -_TIMES[name]), 3)
+    if name == "_refusals":
+        return min(thing, _REFUSALS_THAT_TELL)
     if thing is None or isinstance(thing, str | bytes | int | float):
         return thing
     if isinstance(thing, np.ndarray):

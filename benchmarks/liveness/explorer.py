@@ -5,7 +5,7 @@
 
 Breadth first over all states that a number of faults leads to: messages lost, repeated, overtaken by at
 most `--reach` others; crashes of each party; a broker that loses all it holds; a refused update; time
-that passes while messages are on their way; the aggregator's database replaced by a copy of version 0 or 1.
+that passes while messages are on their way; a party's database replaced by a copy of version 0 or 1.
 With them come a number of commands: the coordinator pauses or ends the run, adds a round, goes back to the
 first head, leaves out, drops or quarantines a site; a site's operator refuses the plan that they approved.
 What only a person can end (a pause, a quarantine, a plan without approval) they end when nothing is on its
@@ -13,9 +13,10 @@ way any more.
 
 Each state has one successor without a fault: the oldest message is delivered or, with none on its way, time
 passes. Following these from every state must lead to the end, where all heads are the same; a cycle of them
-is a deadlock. No head may be made of one update twice, or of one that its site takes for refused.
-The parties are the code, the network is a model: see `parties` and `network`. What an event does to a party
-is computed once for each of that party's states (`party_states`). The last line is one JSON object.
+is a deadlock, and so is a way of more than 1,000. No head may be made of one update twice, or of one that its
+site takes for refused. The parties are the code, the network is a model: see `parties` and `network`. What an
+event does to a party is computed once for each of that party's states (`party_states`). The last line is one
+JSON object.
 """
 
 import argparse
@@ -29,6 +30,8 @@ from dataclasses import dataclass, field
 from benchmarks.liveness.clocks import short_clocks
 from benchmarks.liveness.network import Network, State, Step
 from benchmarks.liveness.parties import Parties
+
+_LONGEST_WAY = 1000
 
 
 @dataclass
@@ -70,6 +73,9 @@ def _explore(network: Network, faults: int, commands: int, limit: int) -> Explor
     found = Explored()
     while graph.waiting:
         name, state = graph.waiting.popleft()
+        if graph.undisturbed[name] > _LONGEST_WAY:
+            graph.successor[name] = name
+            continue
         if len(graph.successor) >= limit:
             found.complete = False
         for step in network.steps(state):
@@ -96,12 +102,16 @@ class _Graph:
         self._network = network
         self._reached: dict[bytes, tuple[bytes | None, Step]] = {}
         self.successor: dict[bytes, bytes | None] = {}
+        self.undisturbed: dict[bytes, int] = {}
+        """How many steps lie behind each since the last that was a fault or a command."""
         self.waiting: deque[tuple[bytes, State]] = deque()
 
     def add(self, state: State, before: bytes | None, step: Step) -> bytes:
         name = state.essence()
         if name not in self._reached:
             self._reached[name] = (before, step)
+            alone = step.kind == "go" and before is not None
+            self.undisturbed[name] = self.undisturbed.get(before or b"", 0) + 1 if alone else 0
             self.waiting.append((name, state))
         return name
 

@@ -46,7 +46,6 @@ from fedmedclip.protocol.envelope import NO_IDENTITY, open_envelope, seal
 from fedmedclip.protocol.messages import Receipt, Status, Update
 from fedmedclip.protocol.signature import fingerprint
 
-FAULTS = ("lose", "repeat", "delay", "crash", "restore", "refuse", "hurry", "broker")
 AT_THE_AGGREGATOR = 0
 # What the people do; see `Network._relent` for what they take back after a while.
 COMMANDS = ("pause", "end", "more", "back")
@@ -68,7 +67,7 @@ class State(NamedTuple):
     `parties` are numbers of states, the aggregator's first; `queue` and `retained` numbers of letters, the
     latter without receiver and by topic. `ages` says how long ago each site last said its status, at most
     the time after which it is said again; `told` has site, round and whether the site takes its update for
-    accepted, where it owes it no longer; `backups` are the aggregator's databases by the version they hold;
+    accepted, where it owes it no longer; `backups` are the databases of each party by the version they hold;
     `refused` the letters that are refused whenever they come, until their site has heard of it.
     """
 
@@ -77,7 +76,7 @@ class State(NamedTuple):
     retained: tuple[tuple[str, int], ...]
     ages: tuple[float, ...]
     told: tuple[tuple[int, int, bool], ...]
-    backups: tuple[tuple[int, int], ...]
+    backups: tuple[tuple[int, int, int], ...]
     refused: tuple[int, ...]
     faults: int
     commands: int
@@ -117,7 +116,6 @@ class Network:
         ages = (HEARTBEAT_SECONDS,) * (len(self._names) - 1)
         self._begin(State((), (), (), ages, (), (), (), faults, commands))
         self._at = [first.state for first in firsts]
-        self._backups[0] = self._party(AT_THE_AGGREGATOR).database
         self._publish(firsts[AT_THE_AGGREGATOR].sent)
         return self._end()
 
@@ -142,8 +140,12 @@ class Network:
             yield Step("hurry")
         for party in range(len(self._names)):
             yield Step("crash", party)
-        for version, _ in state.backups:
-            yield Step("restore", version)
+        for party, version, _ in state.backups:
+            yield (
+                Step("restore", version)
+                if party == AT_THE_AGGREGATOR
+                else Step(f"take-back-{version}", party)
+            )
         yield Step("broker")
 
     def take(self, state: State, step: Step) -> State:
@@ -174,9 +176,12 @@ class Network:
             case "crash" if step.which == AT_THE_AGGREGATOR:
                 self._restart_aggregator(None)
             case "crash":
-                self._crash(step.which)
+                self._crash(step.which, None)
             case "restore":
-                self._restart_aggregator(self._backups[step.which])
+                self._restart_aggregator(self._backups[AT_THE_AGGREGATOR, step.which])
+            case "take-back-0" | "take-back-1":
+                version = int(step.kind[-1])
+                self._crash(step.which, self._backups[step.which, version])
             case _ if is_command:
                 self._command(step)
             case "broker":
@@ -212,22 +217,24 @@ class Network:
 
     def _begin(self, state: State) -> None:
         self._at, self._queue, self._retained = list(state.parties), list(state.queue), dict(state.retained)
-        self._ages, self._backups = list(state.ages), dict(state.backups)
+        self._ages = list(state.ages)
+        self._backups = {(party, version): number for party, version, number in state.backups}
         self._faults, self._commands = state.faults, state.commands
         self._refused = set(state.refused)
         self._told = {(party, number): counts for party, number, counts in state.told}
 
     def _end(self) -> State:
-        aggregator = self._party(AT_THE_AGGREGATOR)
-        if aggregator.version == 1:
-            self._backups.setdefault(1, aggregator.database)
+        for party in range(len(self._names)):
+            now = self._party(party)
+            if now.version in (0, 1):
+                self._backups.setdefault((party, now.version), now.database)
         return State(
             tuple(self._at),
             tuple(self._queue),
             tuple(sorted(self._retained.items())),
             tuple(self._ages),
             tuple(sorted((*key, counts) for key, counts in self._told.items())),
-            tuple(sorted(self._backups.items())),
+            tuple(sorted((*key, number) for key, number in self._backups.items())),
             tuple(sorted(self._refused)),
             self._faults,
             self._commands,
@@ -305,12 +312,12 @@ class Network:
             self._publish(self._play(party, Ticked()).sent)
             self._publish_status(party)
 
-    def _crash(self, site: int) -> None:
+    def _crash(self, site: int, database: int | None) -> None:
         name, parties = self._names[site], self._parties
         topic, key = topics.status(FEDERATION, name), parties.keys[name]
         will = Status(fingerprint(key.public_key), False, -1, self._party(site).last_word)
         self._publish((Sent(topic, seal(will, topic, key, NO_IDENTITY), True),))
-        self._play(site, Restarted())
+        self._play(site, Restarted(database))
         self._ages[site - 1] = HEARTBEAT_SECONDS
         self._hand_out(site, statuses=False)
 

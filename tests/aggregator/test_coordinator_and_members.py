@@ -11,6 +11,7 @@ from fedmedclip.aggregator.configuration import AggregatorConfiguration, Federat
 from fedmedclip.aggregator.coordinator import Coordinator
 from fedmedclip.aggregator.floods import STRANGERS
 from fedmedclip.aggregator.global_head import GlobalHead
+from fedmedclip.aggregator.progress import DROPPED
 from fedmedclip.aggregator.store import Store, StoredHead, StoredVersion
 from fedmedclip.aggregator.uploads import ASK_AGAIN_SECONDS
 from fedmedclip.protocol import topics
@@ -37,6 +38,7 @@ from fedmedclip.protocol.messages import (
     Update,
 )
 from fedmedclip.protocol.objects import blocks_of, refer_to
+from fedmedclip.protocol.plan_words import MORE_ROUNDS
 from fedmedclip.protocol.signature import fingerprint, new_signing_key
 from tests.protocol.moments import a_moment
 
@@ -499,6 +501,14 @@ def test_what_proves_no_newer_version_changes_nothing(aggregator):
         assert aggregator.hear("a", State(evidence(version, rounds=9, revision=1))) == []
         assert aggregator.coordinator.global_head.digest == digest
         assert aggregator.coordinator.plan == PLAN
+
+
+def test_what_its_operator_decides_does_not_bring_a_dropped_site_back_into_the_round(aggregator):
+    aggregator.coordinator.drop("a", 0.0)
+    aggregator.hear("a", Abstain(1, f"{MORE_ROUNDS} 0 rounds; its operator has not approved more yet"))
+    assert aggregator.rounds.excused()["a"] == DROPPED
+    aggregator.deliver(1, "b")
+    assert aggregator.version == 1
 
 
 @pytest.mark.parametrize("version", [1, 2])

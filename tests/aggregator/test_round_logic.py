@@ -111,6 +111,14 @@ def test_a_site_whose_operator_has_not_approved_the_round_is_not_waited_for_and_
     assert (rounds.excused(), rounds.needed()) == ({}, 2)
 
 
+def test_who_is_left_out_after_all_is_not_asked_for_consent_any_more():
+    rounds = Rounds(RoundSettings(5, 2, 100.0, 1000.0), 0, ["a", "b"])
+    rounds.handle(SiteExcused("a", "not approved yet", undecided=True), 1)
+    assert rounds.handle(UpdateStored("b"), 2) is None
+    assert rounds.needed() == 2
+    assert rounds.handle(SiteExcused("a", "dropped"), 3) == CloseRound(1, ("b",))
+
+
 def test_an_excused_site_may_still_deliver():
     events = [*three_sites(), (1, SiteExcused("c", "norm")), (2, UpdateStored("c")), (3, UpdateStored("a"))]
     rounds, actions = play(events)

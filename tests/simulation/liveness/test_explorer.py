@@ -7,6 +7,7 @@ import pytest
 from benchmarks.liveness.explorer import explore
 from benchmarks.liveness.parties import Parties
 from benchmarks.liveness.party_states import PartyStates, Restarted, Waited
+from fedmedclip.aggregator.recovery import Recovery
 from fedmedclip.edge_client.site.state import SiteState
 
 
@@ -33,6 +34,28 @@ def test_it_finds_a_site_that_never_sends_again_what_was_lost(monkeypatch):
 def test_it_finds_heads_that_count_what_a_site_takes_for_refused(monkeypatch):
     monkeypatch.setattr(Parties, "took_for_accepted", lambda self, site, round_number: False)
     assert explore(sites=1, rounds=1, faults=0).double_counts
+
+
+def test_whatever_the_people_do_leads_to_the_end():
+    found = explore(sites=1, rounds=1, faults=0, commands=1)
+    assert found.complete
+    assert found.states > 100
+    assert (found.deadlocks, found.double_counts) == ([], [])
+
+
+@pytest.mark.slow
+def test_a_command_and_a_fault_lead_to_the_end():
+    found = explore(sites=2, rounds=1, faults=1, commands=1, reach=1)
+    assert found.complete
+    assert found.states > 50_000
+    assert (found.deadlocks, found.double_counts) == ([], [])
+
+
+@pytest.mark.slow
+def test_it_finds_an_aggregator_that_never_takes_back_what_was_changed_of_the_plan(monkeypatch):
+    monkeypatch.setattr(Recovery, "tell_revision", lambda *_: None)
+    found = explore(sites=1, rounds=1, faults=1, commands=1, reach=1)
+    assert any("pause 0" in path[0] and "restore 0" in path[1] for path in found.deadlocks if path[1:])
 
 
 @pytest.mark.slow
