@@ -74,7 +74,8 @@ class Intake:
         not refused for that: it would be given again, and count twice.
         """
         round_number, mark, last = update.round_number, update.mark, self._store.last_round(site)
-        if round_number == last:
+        if round_number == last or self._store.counted.holds(site, round_number):
+            # One of an earlier round than the last comes of a site that was restored from a backup.
             return Verdict(round_number, mark, known=True)
         if dropped:
             why = f"round {round_number} is made without this site: the coordinator dropped it"

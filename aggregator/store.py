@@ -15,6 +15,7 @@ import msgspec
 
 from fedmedclip.aggregator.chronicle import CHRONICLE_SCHEMA, ChronicleTable
 from fedmedclip.aggregator.command_log import COMMAND_LOG_SCHEMA, CommandLog
+from fedmedclip.aggregator.counted import COUNTED_SCHEMA, Counted
 from fedmedclip.aggregator.dropped import DROPPED_SCHEMA, Dropped
 from fedmedclip.aggregator.metrics_table import METRICS_SCHEMA, METRICS_TABLES, MetricsTable
 from fedmedclip.aggregator.overrides import OVERRIDES_SCHEMA, Overrides
@@ -56,6 +57,7 @@ CREATE TABLE IF NOT EXISTS run_classes (run INTEGER PRIMARY KEY, names BLOB NOT 
     schema.strip().rstrip(";")
     for schema in (
         COMMAND_LOG_SCHEMA,
+        COUNTED_SCHEMA,
         OVERRIDES_SCHEMA,
         DROPPED_SCHEMA,
         TRAFFIC_SCHEMA,
@@ -66,7 +68,7 @@ CREATE TABLE IF NOT EXISTS run_classes (run INTEGER PRIMARY KEY, names BLOB NOT 
 
 _OF_ONE_RUN = (
     "federation", "whole_heads", "versions", "updates", "uploads", "upload_blocks", "draws", "aggregation",
-    "dropped",
+    "dropped", "counted",
     *METRICS_TABLES,
 )  # fmt: skip
 
@@ -179,6 +181,8 @@ class Store:
         self._database = Database(path, _SCHEMA, durable=durable, migrations=migrations)
         self.command_log = CommandLog(self._database)
         """Every command that was carried out, signed."""
+        self.counted = Counted(self._database)
+        """Whose updates count, in which round of the run."""
         self.overrides = Overrides(self._database)
         """Settings that commands changed."""
         self.dropped = Dropped(self._database)
@@ -404,6 +408,7 @@ class Store:
                 "UPDATE sites SET last_round = max(last_round, ?), privacy = ? WHERE name = ?",
                 (round_number, None if privacy is None else msgspec.msgpack.encode(privacy), site),
             )
+            self.counted.add([site], round_number)
             _forget_upload(database, site)
 
     def last_round(self, site: str) -> int:
@@ -440,6 +445,7 @@ class Store:
     def forget_update(self, round_number: int, site: str) -> None:
         """Drop an update, so that it may come again."""
         with self._database.transaction() as database:
+            self.counted.forget(site, round_number)
             database.execute("DELETE FROM updates WHERE round_number = ? AND site = ?", (round_number, site))
             database.execute(
                 "UPDATE sites SET last_round = ? WHERE name = ? AND last_round = ?",
@@ -544,6 +550,7 @@ class Store:
                 "UPDATE sites SET last_round = max(last_round, ?) WHERE name = ?",
                 [(made.version, site) for site in contributors],
             )
+            self.counted.add(contributors, made.version)
             database.execute("DELETE FROM updates WHERE round_number <= ?", (made.version,))
             database.execute("DELETE FROM uploads")
             database.execute("DELETE FROM upload_blocks")

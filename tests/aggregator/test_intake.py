@@ -86,6 +86,14 @@ def test_of_a_version_that_was_taken_back_nobody_knows_what_is_in_it_and_nothing
     assert store.stored_updates() == []
 
 
+def test_what_counted_long_ago_is_known_also_of_a_site_that_was_restored_from_a_backup(intake, store):
+    store.counted.add(["a"], 1)
+    store.counted.forget("b", 1)
+    for site, known in (("a", True), ("b", False)):
+        found = intake.update(site, Update(1, 10, encoded(1.0), 0), Terms(2, False, 3.0, 0), 0.0)
+        assert (found.known, found.closed) == (known, not known)
+
+
 def test_after_the_last_round_none_is_open(intake):
     found = intake.update("a", Update(3, 10, encoded(1.0), 0), Terms(2, True, 3.0, 0), 0.0)
     assert (found.closed, found.known) == (False, False)

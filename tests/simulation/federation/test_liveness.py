@@ -257,5 +257,6 @@ def test_an_update_of_a_round_that_is_over_is_settled_as_closed(tmp_path):
     late = seal(Update(1, 10, b"late", 0), topic, federation.keys["site-0"], federation.plan.identity)
     with federation.store._database.transaction() as database:
         database.execute("UPDATE sites SET last_round = 0")
+    federation.store.counted.forget("site-0", 1)
     (answer,) = federation.coordinator.receive(topic, late, federation.now)
     assert answer.message == Receipt(1, False, answer.message.reason, True, ANY)
