@@ -142,7 +142,8 @@ class _Routes:
         if not self._sessions.is_right(given):
             log.warning("somebody gave this page a wrong token")
             return HTMLResponse(login_page("That is not the token of this page."), 401)
-        return RedirectResponse("/", 303, {"Set-Cookie": self._sessions.cookie(person)})
+        over_tls = request.headers["origin"].startswith("https://")
+        return RedirectResponse("/", 303, {"Set-Cookie": self._sessions.cookie(person, over_tls=over_tls)})
 
     async def logout(self, request: Request) -> Response:
         """Forget this browser."""

@@ -55,18 +55,21 @@ class Sessions:
         """Whether a token that was typed is this page's."""
         return hmac.compare_digest(token.strip().encode(), self._token)
 
-    def cookie(self, person: str = "") -> str:
-        """Return the header that makes a browser known, as that of a person who has said their name."""
+    def cookie(self, person: str = "", *, over_tls: bool = False) -> str:
+        """Return the header that makes a browser known, as that of a person who has said their name.
+
+        `over_tls` says that the browser talks TLS, if only to a proxy.
+        """
         name = base64.urlsafe_b64encode(person[:LONGEST_NAME].encode()).decode()
         signed = f"{int(self._clock()) + SECONDS}.{name}"
-        return self._header(f"{signed}.{self._mark(signed)}", SECONDS)
+        return self._header(f"{signed}.{self._mark(signed)}", SECONDS, over_tls)
 
     def farewell(self) -> str:
         """Return the header that makes a browser unknown again."""
         return self._header("", 0)
 
-    def _header(self, value: str, seconds: int) -> str:
-        secure = "; Secure" if self._secure else ""
+    def _header(self, value: str, seconds: int, over_tls: bool = False) -> str:
+        secure = "; Secure" if self._secure or over_tls else ""
         return f"{self._name}={value}; Max-Age={seconds}; Path=/; HttpOnly; SameSite=Strict{secure}"
 
     def _mark(self, signed: str) -> str:

@@ -57,6 +57,22 @@ def test_with_the_cookie_or_the_header_all_is_shown(guarded, browser):
     assert asked(guarded, "GET", "/nothing", headers=browser)[0] == 404
 
 
+def test_behind_a_proxy_that_talks_tls_the_cookie_is_for_tls_alone(standin, tmp_path):
+    settings = {
+        "token": TOKEN,
+        "allow_changes": True,
+        "server_names": ["watch.example.org"],
+        "allowed_origins": ["https://watch.example.org"],
+    }
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    with served(standin.page(), tmp_path, **settings) as server:
+        for origin, is_secure in (("https://watch.example.org", True), (own(server)["Origin"], False)):
+            headers = {**form, "Origin": origin}
+            status, answered, _ = asked(server, "POST", "/login", f"token={TOKEN}", headers=headers)
+            assert status == 303
+            assert ("Secure" in answered["Set-Cookie"].split("; ")) is is_secure
+
+
 @pytest.mark.parametrize("path", ["/", "/login", "/page.css", "/page.js", "/nothing", "/do/name"])
 def test_every_answer_keeps_others_out_of_the_page(guarded, path):
     headers = asked(guarded, "GET", path)[1]
