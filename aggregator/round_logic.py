@@ -182,7 +182,10 @@ class Rounds:
                 self._lose(site, late)
             case SiteExcused(site, reason, undecided):
                 self._excuse(site, reason)
-                (self._undecided.add if undecided else self._undecided.discard)(site)
+                if undecided:
+                    self._undecided.add(site)
+                else:
+                    self._undecided.discard(site)
             case SiteQuarantined(site, reason):
                 self._quarantined[site] = reason
                 self._excuse(site, reason)

@@ -89,8 +89,10 @@ class Settling:
         receipt = self._run.to(
             site, Receipt(number, not refusal, refusal[:400], verdict.closed, verdict.mark)
         )
-        is_dropped = self._run.store.dropped.holds(site, number)
-        if verdict.closed or verdict.known or is_dropped or self._run.global_head.finished:
+        if verdict.closed or verdict.known or self._run.global_head.finished:
+            return receipt
+        if refusal and self._run.store.dropped.holds(site, number):
+            # The round is not waiting for it, and knows why.
             return receipt
         if refusal:
             excused = SiteExcused(site, REFUSED_UPDATE + refusal)
