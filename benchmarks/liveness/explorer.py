@@ -30,6 +30,7 @@ from dataclasses import dataclass, field
 from benchmarks.liveness.clocks import short_clocks
 from benchmarks.liveness.network import Network, State, Step
 from benchmarks.liveness.parties import Parties
+from fedmedclip.edge_client.site.policy import PolicySettings
 
 _LONGEST_WAY = 1000
 
@@ -61,7 +62,9 @@ def explore(
     logging.disable(logging.CRITICAL)
     try:
         with short_clocks():
-            return _explore(Network(Parties(sites, rounds), reach=reach), faults, commands, limit)
+            return _explore(
+                Network(Parties(sites, rounds, PolicySettings()), reach=reach), faults, commands, limit
+            )
     finally:
         logging.disable(before)
 

@@ -22,7 +22,7 @@ from fedmedclip.aggregator.coordinator import Coordinator
 from fedmedclip.aggregator.global_head import GlobalHead
 from fedmedclip.aggregator.store import Store
 from fedmedclip.edge_client.site.agent import SiteAgent
-from fedmedclip.edge_client.site.policy import PolicySettings
+from fedmedclip.edge_client.site.policy import AUTOMATIC, PolicySettings
 from fedmedclip.edge_client.site.roles import Contribution, Identity, PrivateSide
 from fedmedclip.edge_client.site.state import SiteState
 from fedmedclip.protocol.codecs.error_feedback import Compressed
@@ -156,7 +156,9 @@ class _Unpickler(pickle.Unpickler):
 class Parties:
     """One aggregator and its sites. One state of each is live at a time; `keep` and `take_up` change it."""
 
-    def __init__(self, sites: int, rounds: int) -> None:
+    def __init__(self, sites: int, rounds: int, policy: PolicySettings = AUTOMATIC) -> None:
+        """`policy` is that of each site."""
+        self._policy = policy
         self.key = new_signing_key()
         self.keys = {f"site-{index}": new_signing_key() for index in range(sites)}
         self.learners = {site: DriftingLearner(site) for site in self.keys}
@@ -199,7 +201,7 @@ class Parties:
         state = self.states[site]
         moments = Moments(state.session(), state.begin_session, _stopped_clock)
         agent = SiteAgent(
-            identity, state, self.learners[site], MESSAGE_LIMIT, moments=moments, policy=PolicySettings()
+            identity, state, self.learners[site], MESSAGE_LIMIT, moments=moments, policy=self._policy
         )
         agent.connected()
         self.agents[site] = agent
